@@ -26,7 +26,7 @@ _SETTLE_SECONDS = 10
 def _nics(state: store.State) -> Dict[str, kernel.Nic]:
     """The NICs by MAC; udev is waited for only where one that we configured is missing."""
     nics = kernel.snapshot().by_mac(early=True)
-    expected = {kt.entry.mac for kt in state.truth.keys.values() if kt.entry.kind == "phy"}
+    expected = {row.mac for row in state.ledger if row.key.endswith("/phy")}
     if expected - set(nics):
         try:
             run(["udevadm", "settle", "--timeout=%d" % _SETTLE_SECONDS], timeout=_SETTLE_SECONDS + 5)

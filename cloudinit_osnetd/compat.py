@@ -8,15 +8,22 @@ rendered or cloud-init's merged configuration has to be read anew.
 """
 
 import copy
+import logging
 import os
 from typing import Any, Dict, List, NamedTuple, Tuple
 
-from cloudinit import net, stages, util
-from cloudinit.net import cmdline, renderers
-from cloudinit.net.network_state import parse_net_config_data
-from cloudinit.sources.helpers import openstack
-
 from . import paths
+
+# Up to 23.3 importing cloudinit.log takes every handler off the root logger.
+_root = logging.getLogger()
+_handlers = list(_root.handlers)
+
+from cloudinit import net, stages, util  # noqa: E402
+from cloudinit.net import cmdline, renderers  # noqa: E402
+from cloudinit.net.network_state import parse_net_config_data  # noqa: E402
+from cloudinit.sources.helpers import openstack  # noqa: E402
+
+_root.handlers[:] = _handlers
 
 
 class Cloud(NamedTuple):

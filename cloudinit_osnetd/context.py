@@ -11,7 +11,7 @@ import importlib.util
 import json
 import logging
 import os
-from typing import Any, Dict, FrozenSet, List, NamedTuple
+from typing import Any, Dict, FrozenSet, NamedTuple
 
 from . import files, paths
 from .network_data import digest_of
@@ -29,6 +29,7 @@ _TOOLS = (
     "/etc/network/interfaces",
     "/etc/sysconfig/network-scripts",
 )
+_UPGRADED = "/var/lib/cloud/data/upgraded-network"
 
 
 class Settings(NamedTuple):
@@ -49,22 +50,20 @@ class Context(NamedTuple):
     updates: Dict[str, Any]
 
 
-def _stamp(path: str) -> List[Any]:
-    try:
-        info = os.stat(path)
-        return [path, info.st_mtime_ns, info.st_size, info.st_ino]
-    except OSError:
-        return [path]
-
-
 def _fingerprint() -> str:
     package = importlib.util.find_spec("cloudinit")
     origin = os.path.dirname(package.origin) if package and package.origin else ""
-    stamped = ["/etc/cloud/cloud.cfg", paths.CLOUD_CONFIG, os.path.join(origin, "version.py")]
-    stamped += sorted(glob.glob("/etc/cloud/cloud.cfg.d/*.cfg"))
-    read = [files.read(path) for path in ("/proc/cmdline", "/run/cloud-init/cloud.cfg")]
-    there = [path for path in _TOOLS + ("/var/lib/cloud/data/upgraded-network",) if os.path.exists(path)]
-    return digest_of([[_stamp(path) for path in stamped], read, there])
+    read = ["/etc/cloud/cloud.cfg", "/run/cloud-init/cloud.cfg", "/proc/cmdline", paths.CLOUD_CONFIG]
+    read += sorted(glob.glob("/etc/cloud/cloud.cfg.d/*.cfg"))
+    # The packaged version stands in version.py; every upgrade changes it.
+    read.append(os.path.join(origin, "version.py"))
+    there = [path for path in _TOOLS + (_UPGRADED,) if os.path.exists(path)]
+    return digest_of([[path, _content(path)] for path in read] + there)
+
+
+def _content(path: str) -> str:
+    # Content, not times: cloud-init writes some of these anew at each boot.
+    return files.fingerprint(files.read(path) or "")
 
 
 def parse_settings(raw: Dict[str, Any]) -> Settings:

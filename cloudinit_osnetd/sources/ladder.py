@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, Optional, Tuple
 
 from cloudinit import util
 from cloudinit.sources.helpers import openstack
@@ -27,10 +27,18 @@ _LAST_GOOD = paths.STATE + "/last-good.json"
 
 
 def note_rung(rung: str, source: str, problems: List[str]) -> None:
-    """Tell status, and the tests, which rung served."""
+    """Tell status, and the tests, which rung served this boot.
+
+    cloud-init asks in its local stage and once more in its network stage: the first answer is the
+    one that it renders or takes names from, the others are listed behind it.
+    """
+    noted = files.read_json(paths.BOOT)
+    noted = noted if isinstance(noted, dict) else {}
+    rungs = noted.get("rungs", []) + [rung]
+    noted.update(rung=rungs[0], rungs=rungs, source=source)
+    noted.setdefault("problems", problems)
     try:
-        text = json.dumps({"rung": rung, "source": source, "problems": problems}) + "\n"
-        files.replace(paths.BOOT, text, sync=False)
+        files.replace(paths.BOOT, json.dumps(noted) + "\n", sync=False)
     except OSError as exc:
         LOG.warning("rung not noted: %s", exc)
 
@@ -47,7 +55,7 @@ def _convert(document: Dict[str, Any], known_macs: Dict[str, str]) -> Dict[str, 
     return dict(openstack.convert_net_json(document, known_macs=known_macs))
 
 
-def _nics(expected: "frozenset[str]") -> Dict[str, kernel.Nic]:
+def _nics(expected: FrozenSet[str]) -> Dict[str, kernel.Nic]:
     """The NICs by MAC; udev is waited for only where one that is expected is missing."""
     nics = kernel.snapshot().by_mac(early=True)
     if expected - set(nics):
@@ -56,9 +64,8 @@ def _nics(expected: "frozenset[str]") -> Dict[str, kernel.Nic]:
     return nics
 
 
-def _config(known: truth.Truth) -> Optional[Dict[str, Any]]:
+def _config(known: truth.Truth, expected: FrozenSet[str]) -> Optional[Dict[str, Any]]:
     """The network config of a truth; None where none of its keys has a NIC."""
-    expected = frozenset(kt.entry.mac for kt in known.keys.values() if kt.entry.kind == "phy")
     wants = desired.desired(known, _nics(expected))
     return netconfig.whole(wants, _convert) if wants else None
 
@@ -93,15 +100,20 @@ def climb(
         problems.append(str(exc))
 
     def from_store() -> Optional[Dict[str, Any]]:
-        known = store.load(instance_id).truth
+        state = store.load(instance_id)
+        known = state.truth
         if not known.keys:
             return None
         if data is not None and fresh:
             known = truth.observe(known, source, data, time.time())
-        return _config(known)
+        # An entry without a NIC is a normal state: only what had one last time is waited for.
+        return _config(known, frozenset(row.mac for row in state.ledger if row.key.endswith("/phy")))
 
     def from_document() -> Optional[Dict[str, Any]]:
-        return _config(truth.observe(truth.EMPTY, source, data, time.time())) if data else None
+        if data is None:
+            return None
+        listed = frozenset(e.mac for e in data.entries.values() if e.kind == "phy")
+        return _config(truth.observe(truth.EMPTY, source, data, time.time()), listed)
 
     def from_last_good() -> Optional[Dict[str, Any]]:
         kept = files.read_json(_LAST_GOOD)
