@@ -14,16 +14,18 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 
 from . import paths
 
-# Up to 23.3 importing cloudinit.log takes every handler off the root logger.
-_root = logging.getLogger()
-_handlers = list(_root.handlers)
+# Up to 23.3 importing cloudinit.log takes the root logger's handlers away and opens it for DEBUG.
+_root, _cloudinit = logging.getLogger(), logging.getLogger("cloudinit")
+_before = list(_root.handlers), _root.level, _cloudinit.level
 
 from cloudinit import net, stages, util  # noqa: E402
 from cloudinit.net import cmdline, renderers  # noqa: E402
 from cloudinit.net.network_state import parse_net_config_data  # noqa: E402
 from cloudinit.sources.helpers import openstack  # noqa: E402
 
-_root.handlers[:] = _handlers
+_root.handlers[:] = _before[0]
+_root.setLevel(_before[1])
+_cloudinit.setLevel(_before[2])
 
 
 class Cloud(NamedTuple):
