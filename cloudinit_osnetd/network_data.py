@@ -19,6 +19,8 @@ from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Tuple
 MAX_BYTES = 1 << 20
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}((:[0-9a-f]{2}){14})?\Z")
 _WORD = re.compile(r"[A-Za-z0-9_.+-]{1,64}\Z")
+# Not str.isdigit(): that is true of "\u00b2" too, which int() does not read.
+_DIGITS = re.compile(r"[0-9]{1,10}\Z")
 
 DHCP4 = frozenset(["ipv4_dhcp"])
 DHCP6 = frozenset(["ipv6_dhcp", "ipv6_dhcpv6-stateful", "ipv6_dhcpv6-stateless"])
@@ -129,7 +131,7 @@ def _word(value: Any, path: str) -> str:
 
 def _number(value: Any, path: str, low: int, high: int) -> int:
     # Neutron's VLAN ids and MTUs arrive as numbers or as strings, by release.
-    if isinstance(value, str) and value.isdigit():
+    if isinstance(value, str) and _DIGITS.match(value):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise DataError(path, "not a number from %d to %d: %.60r" % (low, high, value))
@@ -158,7 +160,7 @@ def _address(value: Any, path: str) -> str:
 def _prefix(address: str, netmask: Any, path: str) -> int:
     """Prefix length from an IPv4 or IPv6 netmask, or from a number."""
     bits = ipaddress.ip_address(address).max_prefixlen
-    if isinstance(netmask, int) or (isinstance(netmask, str) and netmask.isdigit()):
+    if isinstance(netmask, int) or (isinstance(netmask, str) and _DIGITS.match(netmask)):
         return _number(netmask, path, 0, bits)
     mask = ipaddress.ip_address(_address(netmask, path))
     if mask.max_prefixlen != bits:
