@@ -339,6 +339,13 @@ def parse(document: Any) -> NetworkData:
     Raises Refused where the document as a whole says nothing: not an object, empty (`{}`, which a
     metadata service gives while its cache is cold), or without a list of links.
     """
+    try:
+        return _parse(document)
+    except RecursionError:
+        raise Refused("network_data", "nested too deeply") from None
+
+
+def _parse(document: Any) -> NetworkData:
     if not isinstance(document, dict):
         raise Refused("network_data", "not an object")
     if document.get("links") is None:
