@@ -286,10 +286,13 @@ class _Links:
             return
         self.by_id[str(link_id)] = (key, obj, path)
 
-    def key_of(self, link_id: Any, path: str) -> str:
+    def key_of(self, link_id: Any, path: str, kinds: Tuple[str, ...] = ("phy", "bond", "vlan")) -> str:
         if str(link_id) not in self.by_id:
             raise DataError(path, "no link has the id %.60r" % (link_id,))
-        return self.by_id[str(link_id)][0]
+        key = self.by_id[str(link_id)][0]
+        if not key.partition("/")[2].startswith(kinds):
+            raise DataError(path, "the link %.60r is none of %s" % (link_id, ", ".join(kinds)))
+        return key
 
 
 def _parse_link(links: _Links, obj: Dict[str, Any], path: str, networks: List[Network]) -> Entry:
@@ -306,13 +309,13 @@ def _parse_link(links: _Links, obj: Dict[str, Any], path: str, networks: List[Ne
     if link_type == "vlan":
         kind = "vlan"
         vlan_id = _number(obj["vlan_id"], path + ".vlan_id", 0, 4094)
-        parent = links.key_of(_get(obj, "vlan_link", path), path + ".vlan_link")
+        parent = links.key_of(_get(obj, "vlan_link", path), path + ".vlan_link", ("phy", "bond"))
         mac = obj["vlan_mac_address"]
     elif link_type == "bond":
         kind = "bond"
         raw = _objects(_get(obj, "bond_links", path), path + ".bond_links")
         members = tuple(
-            sorted(links.key_of(m, "%s.bond_links[%d]" % (path, i)) for i, m in enumerate(raw))
+            sorted({links.key_of(m, "%s.bond_links[%d]" % (path, i), ("phy",)) for i, m in enumerate(raw)})
         )
         params = tuple(
             (name, _word(value, "%s.%s" % (path, name)))
