@@ -81,14 +81,11 @@ def _hear(word: Word, entry: Entry, counter: int, now: float) -> Word:
     """The word of a source that repeats itself, changes, or goes back to an older content."""
     if entry == word.entry:
         return word._replace(listed=True, doubted_since=None)
-    for digest, when in word.superseded:
-        if digest == entry.digest and 0 <= now - when < DOUBT_WITHIN:
-            if word.doubted_since is None:
-                return word._replace(listed=True, doubted_since=now)
-            if 0 <= now - word.doubted_since < DOUBT_LOOK:
-                return word._replace(listed=True)
-    if word.doubted_since is not None and 0 <= now - word.doubted_since < DOUBT_LOOK:
-        # Doubted, and the 30 s ran out before the second look was due.
+    back_to = [when for digest, when in word.superseded if digest == entry.digest]
+    if back_to and word.doubted_since is None and 0 <= now - max(back_to) < DOUBT_WITHIN:
+        return word._replace(listed=True, doubted_since=now)
+    # Doubted already: the 30 s may run out before the second look is due.
+    if back_to and word.doubted_since is not None and 0 <= now - word.doubted_since < DOUBT_LOOK:
         return word._replace(listed=True)
     superseded = word.superseded + ((word.entry.digest, now),)
     return Word(entry, counter, True, superseded[-_SUPERSEDED_KEPT:], None)
