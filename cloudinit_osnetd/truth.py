@@ -103,7 +103,7 @@ def observe(truth: Truth, source: str, data: NetworkData, now: float) -> Truth:
     before_set, before_dns = truth.services.get(source, ("", ()))
     # The global DNS is a union over all ports: when the set of ports changes it says nothing of
     # the ports that stay, and one NIC's arrival must not rewrite another's file.
-    dns_edited = before_set == key_set and before_dns != data.services
+    dns_edited = before_set == key_set and sorted(before_dns) != sorted(data.services)
 
     for key, entry in data.entries.items():
         known = keys.get(key)
