@@ -45,7 +45,7 @@ def _write_file(backend: Backend, path: str, template: str, changes: Sequence[Ch
     old = files.read(path)
     new = backend.join(old, template, sections)
     if new is None:
-        files.remove(path)
+        files.remove(path, sync=True)
     elif new != old:
         files.replace(path, new)
 

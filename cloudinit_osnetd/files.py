@@ -60,12 +60,14 @@ def replace(path: str, text: str, mode: int = 0o644, sync: bool = True) -> None:
         _sync_directory(os.path.dirname(path))
 
 
-def remove(path: str) -> bool:
-    """Unlink; False where it was not there."""
+def remove(path: str, sync: bool = False) -> bool:
+    """Unlink; False where it was not there. `sync`: it stays away after a power loss."""
     try:
         os.unlink(path)
     except FileNotFoundError:
         return False
+    if sync:
+        _sync_directory(os.path.dirname(path))
     return True
 
 
