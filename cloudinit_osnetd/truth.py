@@ -64,7 +64,7 @@ class KeyTruth(NamedTuple):
 class Truth(NamedTuple):
     counter: int
     keys: Dict[str, KeyTruth]
-    services: Dict[str, Tuple[str, Tuple[str, ...]]]  # source -> (digest of its keys, DNS)
+    services: Dict[str, Tuple[str, Tuple[str, ...]]]  # source -> (digest of its entries, DNS)
 
 
 EMPTY = Truth(0, {}, {})
@@ -99,11 +99,11 @@ def observe(truth: Truth, source: str, data: NetworkData, now: float) -> Truth:
     """
     counter = truth.counter
     keys = dict(truth.keys)
-    key_set = digest_of(sorted(data.entries))
-    before_set, before_dns = truth.services.get(source, ("", ()))
-    # The global DNS is a union over all ports: when the set of ports changes it says nothing of
-    # the ports that stay, and one NIC's arrival must not rewrite another's file.
-    dns_edited = before_set == key_set and sorted(before_dns) != sorted(data.services)
+    ports = digest_of(sorted(entry.digest for entry in data.entries.values()))
+    before_ports, before_dns = truth.services.get(source, ("", ()))
+    # The global DNS is a union over all ports: when any port comes, changes or goes it says nothing
+    # of the others, and one NIC's arrival or edit must not rewrite another's file.
+    dns_edited = before_ports == ports and sorted(before_dns) != sorted(data.services)
 
     for key, entry in data.entries.items():
         known = keys.get(key)
@@ -131,7 +131,7 @@ def observe(truth: Truth, source: str, data: NetworkData, now: float) -> Truth:
                 gone = word._replace(listed=False, doubted_since=None)
                 keys[key] = known._replace(words=dict(known.words, **{source: gone}))
 
-    services = dict(truth.services, **{source: (key_set, data.services)})
+    services = dict(truth.services, **{source: (ports, data.services)})
     return Truth(counter, keys, services)
 
 
