@@ -15,6 +15,8 @@ from .base import Backend, Part, Touch
 DIRECTORY = "/etc/network"
 STATE = "/run/network/ifstate"
 _STARTS = ("iface", "auto", "mapping", "source", "source-directory", "rename", "no-scripts", "no-auto-down")
+# What cloud-init's eni renderer writes in the place of `auto`, where a stanza has none.
+_NO_AUTO = re.compile(r"# control-\S+ (\S+)\n\Z")
 _UP_SECONDS = 30
 
 
@@ -47,7 +49,7 @@ def _lines(text: str) -> Iterator[str]:
     Not splitlines(): to ifupdown a form feed or U+2028 ends no line.
     """
     joined = ""
-    for line in text.split("\n")[: -1 if text.endswith("\n") else None]:
+    for line in text[: -1 if text.endswith("\n") else None].split("\n") if text else []:
         joined += line + "\n"
         if not line.endswith("\\") or _is_comment(joined):
             yield joined
@@ -65,7 +67,11 @@ def _blocks(text: str) -> List[_Block]:
     blocks = []  # type: List[_Block]
     owner, stanza, blank, comments = "", "", "", ""
     for line in _lines(text):
-        if _is_comment(line) or (comments and not _words(line)):
+        no_auto = _NO_AUTO.match(line)
+        if no_auto:
+            blocks += [_Block(owner, stanza + blank), _Block("", comments)]
+            owner, stanza, blank, comments = no_auto.group(1), line, "", ""
+        elif _is_comment(line) or (comments and not _words(line)):
             comments += line
         elif not _words(line):
             blank += line
