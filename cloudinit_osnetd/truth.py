@@ -203,5 +203,7 @@ def from_json(obj: Dict[str, Any]) -> Truth:
             for source, word in raw["words"].items()
         }
         keys[key] = KeyTruth(raw["in_force"], words, tuple(raw["services"]))
+        if keys[key].entry.key != key:
+            raise KeyError(key)
     services = {source: (ks, tuple(dns)) for source, (ks, dns) in obj["services"].items()}
     return Truth(obj["counter"], keys, services)
