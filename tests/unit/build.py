@@ -57,9 +57,11 @@ def entry(*networks, **link_fields):
 
 
 def nic(name="ens3", mac=A, index=2, addresses=(), up=True, **fields):
-    base = dict(name=name, index=index, mac=mac, current_mac=mac, mtu=1500, up=up, carrier=up, master=0)
-    base.update(virtual=False, kind="", addresses=tuple(Address(a, False, True) for a in addresses))
-    return Nic(**dict(base, **fields))
+    held = tuple(Address(a, False, True) for a in addresses)
+    base = Nic(
+        name, index, mac, current_mac=mac, mtu=1500, up=up, carrier=up, master=0, virtual=False, kind="", addresses=held
+    )
+    return base._replace(**fields)
 
 
 def nics(*some):

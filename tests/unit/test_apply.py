@@ -193,7 +193,9 @@ def restore(root, saved):
 
 
 def everything(root):
-    return {os.path.join(d, name): files.read(os.path.join(d, name)) for d, _dirs, names in os.walk(root) for name in names}
+    return {
+        os.path.join(d, name): files.read(os.path.join(d, name)) for d, _dirs, names in os.walk(root) for name in names
+    }
 
 
 @pytest.mark.parametrize("activate", [True, False], ids=["live", "early"])
@@ -363,12 +365,16 @@ def test_on_another_instance_only_what_still_has_its_hash_is_deleted(guest):
 
 def test_verify_waits_until_the_kernel_has_it():
     cold = nic("ens3", A)
-    seen = iter([snapshot(cold), snapshot(cold), snapshot(cold._replace(addresses=nic(addresses=["10.0.0.1/24"]).addresses))])
+    seen = iter(
+        [snapshot(cold), snapshot(cold), snapshot(cold._replace(addresses=nic(addresses=["10.0.0.1/24"]).addresses))]
+    )
     assert apply.verify(wants_of({A: "10.0.0.1"}), [Touch("up", A, "ens3", "")], lambda: next(seen)) == {}
 
 
 def test_verify_says_what_is_lacking_in_the_end():
-    said = apply.verify(wants_of({A: "10.0.0.1"}), [Touch("up", A, "ens3", "")], lambda: snapshot(nic("ens3", A)), seconds=0)
+    said = apply.verify(
+        wants_of({A: "10.0.0.1"}), [Touch("up", A, "ens3", "")], lambda: snapshot(nic("ens3", A)), seconds=0
+    )
     assert said == {A: "after 0 s the kernel lacks 10.0.0.1/24"}
 
 

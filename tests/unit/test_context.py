@@ -106,7 +106,9 @@ def test_a_damaged_memory_is_no_memory(cloud, text):
     assert context.load().renderer == "eni"
 
 
-@pytest.mark.parametrize("odd", [{datetime.date(2026, 1, 1): 1}, {1: 1, "a": 2}, {"a": datetime.date(2026, 1, 1)}, {(1, 2): 3}], ids=repr)
+@pytest.mark.parametrize(
+    "odd", [{datetime.date(2026, 1, 1): 1}, {1: 1, "a": 2}, {"a": datetime.date(2026, 1, 1)}, {(1, 2): 3}], ids=repr
+)
 def test_what_yaml_can_say_and_json_cannot_stops_nobody(cloud, odd):
     cloud.answer = cloud.answer._replace(updates=odd)
     assert context.load().renderer == "eni"

@@ -125,4 +125,4 @@ def test_a_bond_keeps_the_name_it_has_and_a_new_one_takes_a_free_one():
 
 def test_what_a_document_says_of_an_unusable_vlan_costs_no_other_nic():
     doc = document([link(), vlan(B, "v1", 7, "v2"), vlan(A, "v2", 8, "tap1"), link(B, "tap2")])
-    assert sorted(sum(names(desired(know(doc), BOTH)), [])) == ["ens3", "ens3.8", "ens4"]
+    assert sorted(name for group in names(desired(know(doc), BOTH)) for name in group) == ["ens3", "ens3.8", "ens4"]

@@ -23,7 +23,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_scrap(fs, old):
     fs.create_dir("/etc/network")
     if old is not None:
         files.replace("/etc/network/interfaces", old)
-    with pytest.raises(OSError) as caught:
+    with pytest.raises(OSError, match="No space left") as caught:
         files.replace("/etc/network/interfaces", "n" * 8192)
     assert caught.value.errno == errno.ENOSPC
     assert files.read("/etc/network/interfaces") == old

@@ -137,8 +137,16 @@ start = st.one_of(
     st.builds("   iface {} inet6 auto\n".format, names),
     st.sampled_from(["source /etc/network/interfaces.d/*\n", "mapping eth*\n", "no-scripts x\n"]),
 )
-stanza = st.builds(lambda head, body: head + "".join(body), start, st.lists(st.one_of(option, continued, option, comment, blank), max_size=4))
-interfaces = st.builds(lambda parts, tail: "".join(parts) + tail, st.lists(st.one_of(stanza, stanza, comment, blank), max_size=8), st.sampled_from(["", "auto ens3"]))
+stanza = st.builds(
+    lambda head, body: head + "".join(body),
+    start,
+    st.lists(st.one_of(option, continued, option, comment, blank), max_size=4),
+)
+interfaces = st.builds(
+    lambda parts, tail: "".join(parts) + tail,
+    st.lists(st.one_of(stanza, stanza, comment, blank), max_size=8),
+    st.sampled_from(["", "auto ens3"]),
+)
 
 
 def logical_lines(text):
@@ -159,8 +167,17 @@ def meaning(text):
     found = [("", [])]
     for line in logical_lines(text):
         first, *rest = line.split()
-        if first in ("iface", "auto", "mapping", "source", "source-directory", "rename", "no-scripts", "no-auto-down") or first.startswith("allow-"):
-            mine = first == "iface" or (first == "auto" or first.startswith("allow-")) and len(rest) == 1
+        if first in (
+            "iface",
+            "auto",
+            "mapping",
+            "source",
+            "source-directory",
+            "rename",
+            "no-scripts",
+            "no-auto-down",
+        ) or first.startswith("allow-"):
+            mine = first == "iface" or (first.startswith(("auto", "allow-")) and len(rest) == 1)
             found.append((rest[0] if mine and rest else "", []))
         found[-1][1].append(line)
     return [stanza for stanza in found if stanza[1]]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cloudinit_osnetd import network_data
 from cloudinit_osnetd.network_data import Refused, Route
 
-from .build import A, B, C, bond, data, dhcp, dns, document, entry, link, one_nic, static, vlan
+from .build import A, B, C, bond, data, dhcp, dns, document, entry, link, static, vlan
 
 # -- refused whole ---------------------------------------------------------------------------------
 
@@ -86,7 +86,21 @@ NOT_AN_ADDRESS = [
     [],
     {},
 ]
-NOT_A_NUMBER = ["", "x", "-1", "1e3", "1500\n", " 1500", "\u00b2", "\u0661\u0662\u0663\u0664", 1500.0, True, [], {}, "9" * 5000]
+NOT_A_NUMBER = [
+    "",
+    "x",
+    "-1",
+    "1e3",
+    "1500\n",
+    " 1500",
+    "\u00b2",
+    "\u0661\u0662\u0663\u0664",
+    1500.0,
+    True,
+    [],
+    {},
+    "9" * 5000,
+]
 NOT_A_MAC = [None, "", "fa:16:3e:00:00", "fa:16:3e:00:00:0g", A + "\n", A + ":00", A.replace(":", "-"), 7, [A]]
 
 
@@ -103,7 +117,7 @@ def faults(value_name, values, make):
 
 
 FAULTY = (
-    faults("mtu", [v for v in NOT_A_NUMBER] + [67, 65536, "67", -1], lambda v: faulty_link(mtu=v))
+    faults("mtu", NOT_A_NUMBER + [67, 65536, "67", -1], lambda v: faulty_link(mtu=v))
     + faults("type", ["a b", "x\ny", "", [], {}, True, "x" * 65], lambda v: faulty_link(type=v))
     + faults("ip_address", NOT_AN_ADDRESS + [None], lambda v: faulty_network(address=v) if isinstance(v, str) else faulty_network(ip_address=v))
     + faults("netmask", [None, "", "255.0.255.0", "0.0.0.255", "33", 33, -1, True, "ffff::", "24\n", "\u00b2", 24.0, [], {}], lambda v: faulty_network(netmask=v))
@@ -158,7 +172,9 @@ def test_a_link_that_cannot_be_told_costs_no_other(raw):
     assert read.anonymous_faults
 
 
-@pytest.mark.parametrize("raw", [None, 7, "x", [], {}, static(link=None), static(link="gone"), static(link=[])], ids=repr)
+@pytest.mark.parametrize(
+    "raw", [None, 7, "x", [], {}, static(link=None), static(link="gone"), static(link=[])], ids=repr
+)
 def test_a_network_of_no_link_costs_no_link(raw):
     read = data(document([link()], [raw, static()]))
     assert [net.address for net in read.entries[A + "/phy"].networks] == ["10.0.0.5/24"]
@@ -230,7 +246,11 @@ HARMLESS = set(string.ascii_letters + string.digits + "_.:+-/")
 evil = st.one_of(
     st.sampled_from([v for v in NOT_AN_ADDRESS + NOT_A_NUMBER + NOT_A_MAC if isinstance(v, str)]),
     st.text(max_size=8),
-    st.builds(lambda good, bad: good + bad, st.sampled_from(["10.0.0.5", "fe80::1", "24", "phy", A, "ipv4"]), st.text(max_size=4)),
+    st.builds(
+        lambda good, bad: good + bad,
+        st.sampled_from(["10.0.0.5", "fe80::1", "24", "phy", A, "ipv4"]),
+        st.text(max_size=4),
+    ),
 )
 
 
@@ -262,8 +282,19 @@ def test_whatever_stands_in_a_string_field_what_is_read_is_harmless(bad):
 
 # -- any JSON at all ----------------------------------------------------------------------------------
 
-scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=12), st.sampled_from([A, B, "tap1", "10.0.0.5", "24"]))
-any_json = st.recursive(scalars, lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=8), inner, max_size=4)), max_leaves=12)
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=12),
+    st.sampled_from([A, B, "tap1", "10.0.0.5", "24"]),
+)
+any_json = st.recursive(
+    scalars,
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=8), inner, max_size=4)),
+    max_leaves=12,
+)
 words = "id type ethernet_mac_address mtu vlan_id vlan_mac_address vlan_link bond_links bond_mode".split()
 net_words = "link type ip_address netmask gateway routes services".split()
 
@@ -276,17 +307,39 @@ some_links = st.lists(
     st.one_of(
         any_json,
         objects(words, st.one_of(any_json, st.sampled_from(["vlan", "bond", "phy", ["tap1"], 100]))),
-        st.builds(lambda base, over: dict(base, **over), st.sampled_from([link(), link(B, "tap2"), vlan(), bond()]), objects(words, any_json)),
+        st.builds(
+            lambda base, over: dict(base, **over),
+            st.sampled_from([link(), link(B, "tap2"), vlan(), bond()]),
+            objects(words, any_json),
+        ),
     ),
     max_size=4,
 )
 some_networks = st.lists(
-    st.one_of(any_json, st.builds(lambda base, over: dict(base, **over), st.sampled_from([static(), dhcp(), static("fd00::5", "ffff::")]), objects(net_words, any_json))),
+    st.one_of(
+        any_json,
+        st.builds(
+            lambda base, over: dict(base, **over),
+            st.sampled_from([static(), dhcp(), static("fd00::5", "ffff::")]),
+            objects(net_words, any_json),
+        ),
+    ),
     max_size=4,
 )
 
 
-@given(st.one_of(any_json, st.fixed_dictionaries({"links": st.one_of(some_links, any_json), "networks": st.one_of(some_networks, any_json), "services": any_json})))
+@given(
+    st.one_of(
+        any_json,
+        st.fixed_dictionaries(
+            {
+                "links": st.one_of(some_links, any_json),
+                "networks": st.one_of(some_networks, any_json),
+                "services": any_json,
+            }
+        ),
+    )
+)
 def test_any_json_is_read_or_refused(value):
     try:
         read = network_data.parse(value)
@@ -382,7 +435,9 @@ def test_a_vlan_on_its_parents_mac_and_its_sibling_have_keys_of_their_own():
 
 
 def test_a_bond_names_its_members_by_key_and_keeps_its_parameters():
-    read = data(document([link(), link(B, "tap2"), bond(members=["tap2", "tap1", "tap2"], bond_miimon=100, bond_x=None)]))
+    read = data(
+        document([link(), link(B, "tap2"), bond(members=["tap2", "tap1", "tap2"], bond_miimon=100, bond_x=None)])
+    )
     found = read.entries[C + "/bond"]
     assert found.members == (A + "/phy", B + "/phy")
     assert found.params == (("bond_miimon", "100"), ("bond_mode", "802.3ad"))
@@ -412,7 +467,12 @@ def digests(doc):
     return {key: e.digest for key, e in data(doc).entries.items()}
 
 
-@given(st.permutations(RICH["links"]), st.permutations(RICH["networks"]), st.permutations(RICH["networks"][0]["routes"]), st.integers(0, 1000))
+@given(
+    st.permutations(RICH["links"]),
+    st.permutations(RICH["networks"]),
+    st.permutations(RICH["networks"][0]["routes"]),
+    st.integers(0, 1000),
+)
 def test_renumbered_ids_and_another_order_leave_every_digest_as_it_was(links, networks, routes, salt):
     ids = {raw["id"]: "%s-%d" % (raw["id"], salt) for raw in links}
     links = [
@@ -422,7 +482,15 @@ def test_renumbered_ids_and_another_order_leave_every_digest_as_it_was(links, ne
         ))
         for raw in links
     ]  # fmt: skip
-    networks = [dict(raw, id="network%d" % i, link=ids[raw["link"]], **({"routes": routes} if len(raw.get("routes", ())) > 1 else {})) for i, raw in enumerate(networks)]
+    networks = [
+        dict(
+            raw,
+            id="network%d" % i,
+            link=ids[raw["link"]],
+            **({"routes": routes} if len(raw.get("routes", ())) > 1 else {}),
+        )
+        for i, raw in enumerate(networks)
+    ]
     assert digests(document(links, networks)) == digests(RICH)
 
 

@@ -20,7 +20,12 @@ def touch(action, name="ens3"):
 
 
 def test_each_file_is_a_part_and_other_peoples_files_are_none(tmp_path):
-    for name in ("10-cloud-init-ens3.network", "10-cloud-init-ens3.link", "10-cloud-init-bond0.100.network", "20-theirs.network"):
+    for name in (
+        "10-cloud-init-ens3.network",
+        "10-cloud-init-ens3.link",
+        "10-cloud-init-bond0.100.network",
+        "20-theirs.network",
+    ):
         files.replace(str(tmp_path / "etc/systemd/network" / name), TEXT)
     assert [(part.path, part.section, part.name, part.text) for part in BACKEND.staged(str(tmp_path))] == [
         ("/etc/systemd/network/10-cloud-init-bond0.100.network", "", "bond0.100", TEXT),

@@ -172,7 +172,11 @@ def test_two_nics_that_swap_their_names_are_both_rewritten():
     rows = [owned(A, "ens3", "mA"), owned(B, "ens4", "mB")]
     parts = [staged(A, "ens4", "mA4", "d2"), staged(B, "ens3", "mB3", "d2")]
     made = make([want(A, "ens4", "d2"), want(B, "ens3", "d2")], parts, on_disk(*rows), rows)
-    assert told(made) == ([("write", "ens4"), ("write", "ens3")], [("reconfigure", "ens4"), ("reconfigure", "ens3")], [])
+    assert told(made) == (
+        [("write", "ens4"), ("write", "ens3")],
+        [("reconfigure", "ens4"), ("reconfigure", "ens3")],
+        [],
+    )
     assert {(row.mac, row.name) for row in apply.ledger_after(rows, made.changes)} == {(A, "ens4"), (B, "ens3")}
 
 
@@ -282,10 +286,10 @@ def carry_out(made, ledger, disk):
 def test_a_second_run_does_nothing_and_only_what_is_ours_was_changed(situation, force):
     ledger, disk, held = situation
     wants = [want(mac, name) for mac, name in sorted(held.items())]
-    parts = [staged(mac, name, "rendered-" + mac) for mac, name in sorted(held.items())]
 
     def needed(rows, there):
-        return [p for p, w in zip(parts, wants) if force or plan.needs_render(w, rows, there, BACKEND)]
+        todo = [one.items[0] for one in wants if force or plan.needs_render(one, rows, there, BACKEND)]
+        return [staged(item.entry.mac, item.name, "rendered-" + item.entry.mac) for item in todo]
 
     first = make(wants, needed(ledger, disk), disk, ledger, force=force)
     assert len({t.name for t in first.touches}) == len(first.touches)

@@ -18,7 +18,11 @@ from cloudinit_osnetd.store import Intent, Owned
 from .build import A, B, C, bond, data, dns, document, link, static, vlan
 
 UUID, OTHER = "1b2c0000-0000-0000-0000-000000000001", "1b2c0000-0000-0000-0000-000000000002"
-DOC = document([link(), link(B, "tap2"), bond(), vlan(C, parent="bond1")], [static(), static("10.1.0.1", link="bond1")], dns("10.9.9.9"))
+DOC = document(
+    [link(), link(B, "tap2"), bond(), vlan(C, parent="bond1")],
+    [static(), static("10.1.0.1", link="bond1")],
+    dns("10.9.9.9"),
+)
 ROW = Owned(A + "/phy", A, "ens3", "ifupdown", "/etc/network/interfaces", "ens3", "m1", "d1")
 ROW2 = ROW._replace(key=B + "/phy", mac=B, name="ens4", section="ens4")
 STATE = store.State(UUID, truth.observe(truth.EMPTY, "drive", data(DOC), 1000.0), (ROW, ROW2), A, "stamp")
@@ -115,9 +119,9 @@ def test_a_key_in_force_by_a_source_that_never_spoke_is_damage(guest):
     [(UUID + "\n", None, UUID), (None, UUID + "\n", UUID), (UUID, OTHER, UUID), ("\n", UUID, UUID), (None, None, "")],
 )
 def test_the_instance_id_is_the_one_of_this_boot_else_the_last(guest, run, var, found):
-    for path, text in zip(paths.INSTANCE_ID, (run, var)):
+    for number, text in enumerate((run, var)):
         if text is not None:
-            files.replace(path, text)
+            files.replace(paths.INSTANCE_ID[number], text)
     assert store.instance_id() == found
 
 

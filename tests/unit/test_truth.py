@@ -124,7 +124,8 @@ BACK = [("metadata", ONE, 0), ("metadata", TWO, 100)]
 
 
 @pytest.mark.parametrize(
-    ("after", "doubted"), [(0, True), (1, True), (DOUBT_WITHIN - 1, True), (DOUBT_WITHIN, False), (3600, False), (-1, False)]
+    ("after", "doubted"),
+    [(0, True), (1, True), (DOUBT_WITHIN - 1, True), (DOUBT_WITHIN, False), (3600, False), (-1, False)],
 )
 def test_back_to_what_was_superseded_less_than_30_s_ago_is_doubted(after, doubted):
     known = hear(*BACK, ("metadata", ONE, 100 + after))
@@ -198,7 +199,9 @@ def test_a_new_key_takes_the_global_dns_of_its_document():
 
 
 def test_an_edit_of_the_global_dns_is_taken_while_the_ports_stay_the_same():
-    assert served(hear(("metadata", with_dns(ONE, "10.9.9.1"), 0), ("metadata", with_dns(ONE, "10.9.9.2"), 1))) == ("10.9.9.2",)
+    assert served(hear(("metadata", with_dns(ONE, "10.9.9.1"), 0), ("metadata", with_dns(ONE, "10.9.9.2"), 1))) == (
+        "10.9.9.2",
+    )
 
 
 def test_another_ports_arrival_changes_no_dns_of_those_that_stay():
@@ -215,7 +218,9 @@ def test_another_ports_edit_changes_no_dns_of_those_that_stay():
 
 
 def test_an_edited_entry_takes_the_global_dns_that_comes_with_it():
-    assert served(hear(("metadata", with_dns(ONE, "10.9.9.1"), 0), ("metadata", with_dns(TWO, "10.9.9.2"), 1))) == ("10.9.9.2",)
+    assert served(hear(("metadata", with_dns(ONE, "10.9.9.1"), 0), ("metadata", with_dns(TWO, "10.9.9.2"), 1))) == (
+        "10.9.9.2",
+    )
 
 
 def test_only_the_source_in_force_edits_the_global_dns():
@@ -224,7 +229,10 @@ def test_only_the_source_in_force_edits_the_global_dns():
 
 
 def test_a_new_order_of_the_global_dns_is_no_edit():
-    said = [("metadata", with_dns(ONE, "10.9.9.1", "10.9.9.2"), 0), ("metadata", with_dns(ONE, "10.9.9.2", "10.9.9.1"), 1)]
+    said = [
+        ("metadata", with_dns(ONE, "10.9.9.1", "10.9.9.2"), 0),
+        ("metadata", with_dns(ONE, "10.9.9.2", "10.9.9.1"), 1),
+    ]
     assert served(hear(*said)) == ("10.9.9.1", "10.9.9.2")
 
 
@@ -270,7 +278,9 @@ def test_a_bond_needs_a_member_a_vlan_its_parent(macs, keys):
 
 # -- on disk --------------------------------------------------------------------------------------------
 
-documents = st.sampled_from([ONE, TWO, THREE, FOUR, NONE, NEW, LEANING, with_dns(ONE, "10.9.9.1"), with_dns(ONE, "10.9.9.2")])
+documents = st.sampled_from(
+    [ONE, TWO, THREE, FOUR, NONE, NEW, LEANING, with_dns(ONE, "10.9.9.1"), with_dns(ONE, "10.9.9.2")]
+)
 sayings = st.lists(st.tuples(st.sampled_from(truth.RANK), documents, st.integers(0, 60)), max_size=12)
 
 

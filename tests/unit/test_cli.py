@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""The command line: exit statuses, JSON for machines, and what a service reads from them."""
+
+import importlib
+import json
+import logging
+import os
+
+import pytest
+
+from cloudinit_osnetd import boot, cli, paths, pickled, queue, status, store
+from cloudinit_osnetd.commands.report import decided
+from cloudinit_osnetd.ground import HandsOff
+from cloudinit_osnetd.plan import Change, Drift
+from cloudinit_osnetd.reconcile import Record
+from cloudinit_osnetd.store import Owned
+
+from .build import A
+
+plan_command = importlib.import_module("cloudinit_osnetd.commands.plan")
+reconcile_command = importlib.import_module("cloudinit_osnetd.commands.reconcile")
+
+ROW = Owned(A + "/phy", A, "ens3", "networkd", "/etc/x", "", "m", "d")
+CHANGE = Change("write", A + "/phy", A, "ens3", "/etc/x", "", "text", ROW, "a new NIC")
+DRIFT = Drift(A + "/phy", A, "ens3", "/etc/x", "edited by somebody else")
+
+
+def record(**fields):
+    return Record(("operator",), (), (), (), (), (), {}, (), (), looks=1, seconds=0.01)._replace(**fields)
+
+
+@pytest.fixture
+def root(guest, monkeypatch):
+    """Root on an empty guest, with the process's logging as it was afterwards."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    log = logging.getLogger()
+    handlers, level = list(log.handlers), log.level
+    yield guest
+    log.handlers[:] = handlers
+    log.setLevel(level)
+
+
+class Runs:
+    """What each run of reconcile gives, in turn; an exception is raised."""
+
+    def __init__(self, monkeypatch, *outcomes):
+        self.outcomes, self.asked = list(outcomes), []
+        monkeypatch.setattr(reconcile_command, "run", self.run)
+
+    def run(self, reasons, force=False, patient=True):
+        self.asked.append((list(reasons), force, patient))
+        outcome = self.outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        queue.done()
+        return outcome
+
+
+def put(*names):
+    os.makedirs(paths.QUEUE, exist_ok=True)
+    for name in names:
+        open(os.path.join(paths.QUEUE, name), "w").close()
+
+
+# -- usage ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "argv", [[], ["nonsense"], ["datasource"], ["datasource", "eat"], ["status", "--force"], ["boot", "--json"]]
+)
+def test_a_wrong_call_is_2(root, argv, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(argv)
+    assert caught.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["reconcile", "--help"]])
+def test_asking_for_help_is_0_also_for_those_who_are_not_root(monkeypatch, argv, capsys):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(SystemExit) as caught:
+        cli.main(argv)
+    assert caught.value.code == 0
+    assert "cloudinit-osnetd" in capsys.readouterr().out
+
+
+def test_who_is_not_root_gets_1(root, monkeypatch, capsys):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert cli.main(["status"]) == 1
+    assert "root" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "module", "name"),
+    [
+        (["status"], status, "read"),
+        (["plan"], plan_command, "_report"),
+        (["reconcile"], reconcile_command, "run"),
+        (["datasource", "adopt"], pickled, "adopt"),
+    ],
+)
+def test_what_breaks_off_is_70_so_that_the_service_is_started_again(root, monkeypatch, argv, module, name):
+    def breaks(*_args, **_fields):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(plan_command, "ground", lambda remember: None)
+    monkeypatch.setattr(module, name, breaks)
+    assert cli.main(argv) == 70
+
+
+# -- reconcile -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        (record(), 0),
+        (record(changes=(CHANGE,)), 0),
+        (record(drifted=(DRIFT,)), 0),
+        (record(faults=("metadata: silent",)), 0),
+        (record(pending=(A,)), 0),
+        (record(problems={A: "no lease"}), 1),
+        (HandsOff("not here"), 0),
+    ],
+)
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_reconcile_is_1_when_a_nic_failed(root, monkeypatch, capsys, outcome, code, form):
+    Runs(monkeypatch, outcome)
+    assert cli.main(["reconcile"] + form) == code
+    out = capsys.readouterr().out
+    if form:
+        said = json.loads(out)
+        assert said["changes"] == ([] if isinstance(outcome, HandsOff) or not outcome.changes else said["changes"])
+        assert said["commands"] == []
+    else:
+        assert out
+
+
+@pytest.mark.parametrize(
+    ("argv", "asked"), [([], (False, False)), (["--force"], (True, False)), (["--wait"], (False, True))]
+)
+def test_reconcile_hands_its_options_on(root, monkeypatch, argv, asked):
+    runs = Runs(monkeypatch, record())
+    cli.main(["reconcile"] + argv)
+    assert runs.asked == [(["operator"],) + asked]
+
+
+def test_a_run_that_changed_nothing_leaves_no_history(root, monkeypatch):
+    Runs(monkeypatch, record(), record(changes=(CHANGE,)))
+    cli.main(["reconcile"])
+    assert not os.path.exists(paths.HISTORY)
+    cli.main(["reconcile"])
+    assert os.path.exists(paths.HISTORY)
+
+
+def test_the_queue_is_served_until_it_is_empty_all_events_in_one_run(root, monkeypatch):
+    put("0000000001.00.boot", "0000000002.00.added.ens4")
+
+    class Busy(Runs):
+        def run(self, *args, **fields):
+            if not self.asked:
+                put("0000000003.00.removed.ens4")
+            return super().run(*args, **fields)
+
+    runs = Busy(monkeypatch, record(), record())
+    assert cli.main(["reconcile", "--queue"]) == 0
+    assert [asked[0] for asked in runs.asked] == [["boot", "added"], ["removed"]]
+    assert not queue.waiting()
+
+
+def test_an_empty_queue_is_no_run(root, monkeypatch):
+    runs = Runs(monkeypatch)
+    assert cli.main(["reconcile", "--queue"]) == 0
+    assert runs.asked == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"), [(record(), 0), (record(problems={A: "x"}), 1), (HandsOff("not here"), 0)]
+)
+def test_serving_the_queue_tells_of_failures(root, monkeypatch, outcome, code):
+    put("0000000001.00.boot")
+    Runs(monkeypatch, outcome)
+    assert cli.main(["reconcile", "--queue"]) == code
+    assert queue.take() == []
+
+
+def test_the_events_of_a_run_that_broke_off_are_served_by_the_next(root, monkeypatch):
+    put("0000000001.00.boot")
+    runs = Runs(monkeypatch, RuntimeError("a bug"), record())
+    assert cli.main(["reconcile", "--queue"]) == 70
+    assert cli.main(["reconcile", "--queue"]) == 0
+    assert [asked[0] for asked in runs.asked] == [["boot"], ["boot"]]
+    assert queue.take() == []
+
+
+# -- status ----------------------------------------------------------------------------------------------------
+
+
+def report(*states):
+    rows = [status.NicStatus("ens3", A, "k", state, "drive", (), 1500, "") for state in states]
+    return {
+        "instance_id": "i",
+        "datasource": "ConfigDrive",
+        "boot": {"rung": "store"},
+        "hands_off": "",
+        "backend": "networkd",
+        "metadata_via": "",
+        "nics": [dict(row._asdict()) for row in rows],
+    }
+
+
+@pytest.mark.parametrize(
+    ("states", "code"),
+    [((), 0), (("ok", "absent", "pending", "orphan", "doubted", "drifted", "ignored"), 0), (("ok", "failed"), 1)],
+)
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_status_is_1_when_a_nic_has_failed(root, monkeypatch, capsys, states, code, form):
+    monkeypatch.setattr(status, "read", lambda: report(*states))
+    assert cli.main(["status"] + form) == code
+    out = capsys.readouterr().out
+    shown = [row["state"] for row in json.loads(out)["nics"]] if form else [s for s in states if s in out.split()]
+    assert shown == list(states)
+
+
+# -- plan, boot, datasource --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("problems", "code"), [({}, 0), ({A: "not rendered"}, 1)])
+def test_plan_is_1_when_a_nic_could_not_be_planned(root, monkeypatch, problems, code):
+    monkeypatch.setattr(plan_command, "ground", lambda remember: None)
+    monkeypatch.setattr(plan_command, "_report", lambda on, force: decided((), (), (), (), problems, ()))
+    assert cli.main(["plan"]) == code
+
+
+def test_plan_with_hands_off_is_0_and_says_why(root, monkeypatch, capsys):
+    def off(remember):
+        raise HandsOff("not here")
+
+    monkeypatch.setattr(plan_command, "ground", off)
+    assert cli.main(["plan", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["hands_off"] == "not here"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "noted"),
+    [
+        ({"changes": 0}, 0, {"changes": 0}),
+        (HandsOff("x"), 0, {"hands_off": "x"}),
+        (OSError(28), 1, {"error": repr(OSError(28))}),
+    ],
+)
+def test_boot_notes_what_it_did_and_never_breaks_off(root, monkeypatch, outcome, code, noted):
+    def early():
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(boot, "early", early)
+    assert cli.main(["boot"]) == code
+    with open(paths.BOOT) as fh:
+        said = json.load(fh)
+    assert said == {"rung": "none", "early": noted}
+
+
+@pytest.mark.parametrize("to", ["adopt", "release"])
+def test_datasource_is_1_when_the_pickle_cannot_be_had(root, monkeypatch, to, capsys):
+    monkeypatch.setattr(pickled, to, lambda: "done")
+    assert cli.main(["datasource", to]) == 0
+
+    def broken():
+        raise pickled.PickleError("obj.pkl cannot be read")
+
+    monkeypatch.setattr(pickled, to, broken)
+    assert cli.main(["datasource", to]) == 1
+    assert "obj.pkl" in capsys.readouterr().err
+
+
+def test_no_cached_datasource_is_nothing_to_re_class(tmp_path):
+    assert pickled.adopt(str(tmp_path / "obj.pkl")) == "no cached datasource"
+
+
+@pytest.mark.parametrize("raw", [b"", b"no pickle", b"cno.such\nThing\n."])
+def test_a_pickle_that_cannot_be_read_stays_as_it_is(tmp_path, raw):
+    path = tmp_path / "obj.pkl"
+    path.write_bytes(raw)
+    with pytest.raises(pickled.PickleError):
+        pickled.adopt(str(path))
+    assert path.read_bytes() == raw
+    assert os.listdir(str(tmp_path)) == ["obj.pkl"]
+
+
+def test_another_clouds_datasource_stays_as_it_is(tmp_path):
+    import pickle
+
+    path = tmp_path / "obj.pkl"
+    path.write_bytes(pickle.dumps(store.empty("x")))
+    before = path.read_bytes()
+    assert "left as it is" in pickled.adopt(str(path))
+    assert path.read_bytes() == before

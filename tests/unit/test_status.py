@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""status: each state of the glossary, and that looking changes nothing."""
+
+import json
+import os
+
+import pytest
+
+from cloudinit_osnetd import context, files, kernel, paths, render, status, store, truth
+from cloudinit_osnetd.backends.networkd import Networkd
+from cloudinit_osnetd.ground import Ground, HandsOff
+from cloudinit_osnetd.store import Owned
+
+from .build import A, B, data, document, link, nic, one_nic, snapshot, static, vlan
+
+BACKEND = Networkd()
+ADDRESS = ["10.0.0.5/24"]
+TEXT = "[Match]\nName=ens3\n"
+
+
+def ground(ignore=()):
+    settings = context.Settings(ignore=frozenset(ignore))
+    return Ground("i", context.Context("networkd", "", settings, {}), BACKEND)
+
+
+def know(*said):
+    known = truth.EMPTY
+    for source, doc, now in said:
+        known = truth.observe(known, source, data(doc), now)
+    return known
+
+
+def owned(path):
+    mark = files.fingerprint(BACKEND.normal(TEXT))
+    return Owned(A + "/phy", A, "ens3", "networkd", path, "", mark, "d")
+
+
+DOC = one_nic(static())
+UP = nic("ens3", A, 2, ADDRESS)
+
+
+def rows(known, *nics, ignore=(), ledger=()):
+    state = store.State("i", known, tuple(ledger), "", "")
+    return {row.key or row.mac: row for row in status._states(ground(ignore), state, snapshot(*nics))}
+
+
+def state_of(*args, **fields):
+    return rows(*args, **fields)[A + "/phy"].state
+
+
+def test_ok(guest):
+    row = rows(know(("metadata", DOC, 0)), UP)[A + "/phy"]
+    assert (row.name, row.mac, row.state, row.source, row.addresses, row.reason) == (
+        "ens3",
+        A,
+        "ok",
+        "metadata",
+        tuple(ADDRESS),
+        "",
+    )
+
+
+def test_absent_is_an_entry_without_a_nic(guest):
+    row = rows(know(("drive", DOC, 0)))[A + "/phy"]
+    assert (row.name, row.state, row.source) == ("", "absent", "drive")
+
+
+def test_pending_is_a_nic_without_an_entry(guest):
+    found = rows(know(("drive", DOC, 0)), UP, nic("ens4", B, 3))
+    assert (found[B].name, found[B].state, found[B].key) == ("ens4", "pending", "")
+
+
+def test_an_ignored_nic_is_not_pending(guest):
+    assert B not in rows(know(("drive", DOC, 0)), UP, nic("ens4", B, 3), ignore=["ens4"])
+
+
+def test_orphan_is_no_longer_listed_and_still_here(guest):
+    known = know(("metadata", DOC, 0), ("metadata", document(), 1))
+    assert state_of(known, UP) == "orphan"
+
+
+def test_doubted_went_back_to_what_was_superseded(guest):
+    known = know(
+        ("metadata", one_nic(static("10.0.0.6")), 0), ("metadata", DOC, 1), ("metadata", one_nic(static("10.0.0.6")), 2)
+    )
+    assert state_of(known, UP) == "doubted"
+
+
+@pytest.mark.parametrize("ignore", [A, "ens3"])
+def test_ignored_by_mac_or_by_name(guest, ignore):
+    assert state_of(know(("drive", DOC, 0)), UP, ignore=[ignore]) == "ignored"
+
+
+@pytest.mark.parametrize(
+    ("there", "state"), [(TEXT, "ok"), ("# note\n" + TEXT, "ok"), (TEXT + "DHCP=yes\n", "drifted"), (None, "drifted")]
+)
+def test_drifted_is_changed_by_somebody_else(guest, there, state):
+    path = str(guest / "ens3.network")
+    if there is not None:
+        files.replace(path, there)
+    assert state_of(know(("drive", DOC, 0)), UP, ledger=[owned(path)]) == state
+
+
+def test_drifted_is_also_what_the_last_run_found_made_by_somebody_else(guest):
+    files.replace(paths.STATUS, json.dumps({"drifted": [{"key": A + "/phy"}]}))
+    assert state_of(know(("drive", DOC, 0)), UP) == "drifted"
+
+
+@pytest.mark.parametrize(
+    ("there", "reason"),
+    [(UP._replace(addresses=()), "the kernel lacks 10.0.0.5/24"), (UP._replace(up=False), "the link is down")],
+)
+def test_failed_is_what_the_kernel_lacks(guest, there, reason):
+    row = rows(know(("drive", DOC, 0)), there)[A + "/phy"]
+    assert (row.state, row.reason) == ("failed", reason)
+
+
+def test_failed_is_also_what_the_last_run_could_not_do(guest):
+    files.replace(paths.STATUS, json.dumps({"problems": {A: "no lease"}}))
+    row = rows(know(("drive", DOC, 0)), UP)[A + "/phy"]
+    assert (row.state, row.reason) == ("failed", "no lease")
+
+
+def test_a_vlan_is_absent_with_its_parent_and_ok_with_it(guest):
+    doc = document([link(), vlan(id="v", vlan_id=7)], [static(), static("10.7.0.5", link="v")])
+    assert rows(know(("drive", doc, 0)))[A + "/vlan.7"].state == "absent"
+    device = nic("ens3.7", A, 9, ["10.7.0.5/24"], virtual=True, kind="vlan")
+    assert rows(know(("drive", doc, 0)), UP, device)[A + "/vlan.7"].name == "ens3.7"
+
+
+# -- the whole report ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def here(guest, monkeypatch):
+    monkeypatch.setattr(kernel, "snapshot", lambda: snapshot(UP))
+    monkeypatch.setattr(status, "ground", lambda remember: ground())
+    return guest
+
+
+def tree(root):
+    return sorted(os.path.join(d, name) for d, _dirs, names in os.walk(str(root)) for name in names)
+
+
+def test_looking_writes_nothing(here):
+    store.save(store.State("i", know(("drive", DOC, 0)), (), A, ""))
+    before = tree(here)
+    report = status.read()
+    assert [row["state"] for row in report["nics"]] == ["ok"]
+    assert (report["backend"], report["metadata_via"], report["boot"]) == ("networkd", A, {"rung": "none"})
+    assert tree(here) == before
+    json.dumps(report)
+
+
+def test_the_rung_that_served_this_boot_is_told(here):
+    files.replace(paths.BOOT, '{"rung": "store"}')
+    assert status.read()["boot"]["rung"] == "store"
+
+
+def test_hands_off_says_why_and_still_reports(here, monkeypatch):
+    def off(remember):
+        raise HandsOff("the network is disabled by the kernel command line")
+
+    monkeypatch.setattr(status, "ground", off)
+    report = status.read()
+    assert report["hands_off"] == "the network is disabled by the kernel command line"
+    assert report["nics"] == []
+
+
+def test_the_fingerprint_of_a_part_is_that_of_its_meaning(guest):
+    path = str(guest / "x.network")
+    files.replace(path, "# note\n\n" + TEXT)
+    assert render.disk_parts(BACKEND, [(path, "")]) == {(path, ""): owned(path).disk}
+    assert render.disk_parts(BACKEND, [(path + "-gone", "")]) == {}
