@@ -22,6 +22,7 @@ from tests.lab.ports import Port
 from tests.lab.recipe import NIC_GROUP
 from tests.lab.roots import LabError
 from tests.lab.server import Server
+from tests.lab.waiting import wait_for
 
 _SEED = "var/lib/cloud/seed/config_drive"
 
@@ -91,7 +92,7 @@ class Container:
         def over() -> bool:
             return not machine.alive or self._runtime_file("cloud-init/result.json") is not None
 
-        if not nspawn.wait_for(over, timeout):
+        if not wait_for(over, timeout):
             raise LabError(f"{self.name}: cloud-init did not finish in {timeout:.0f} s\n{self._evidence()}")
         if not machine.alive:
             raise LabError(f"{self.name} ended while it booted\n{self._evidence()}")
@@ -208,7 +209,7 @@ class Container:
 
     def _leader(self) -> int:
         machine = self._running()
-        if not nspawn.wait_for(lambda: machine.leader is not None, 10):
+        if not wait_for(lambda: machine.leader is not None, 10):
             raise LabError(f"{self.name} has no init\n{self._evidence()}")
         assert machine.leader is not None
         return machine.leader

@@ -12,6 +12,8 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 from tests.lab import metadata, netns, run
 from tests.lab.ports import Network, Port, Subnet
+from tests.lab.roots import LabError
+from tests.lab.waiting import wait_for
 
 
 class Dhcp:
@@ -80,7 +82,13 @@ class Dhcp:
         if any(subnet.ipv6_mode for subnet in self._network.subnets):
             mtu = f"mtu:{self._network.mtu}," if self._network.mtu else ""
             argv += ["--enable-ra", f"--ra-param={self._network.bridge},{mtu}high,30,1800"]
-        self._process = run.current().spawn(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        known = len(self.log())
+        process = run.current().spawn(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        # Until it says that it has started, a SIGHUP would end it.
+        if not wait_for(lambda: "started" in self.log()[known:] or process.poll() is not None, 10) or process.returncode:
+            process.kill()
+            raise LabError(f"dnsmasq does not start: {process.communicate()[1].decode()}")
+        self._process = process
 
     def _release(self, macs: Sequence[str]) -> None:
         """Forget leases, as Neutron does with dhcp_release: their addresses may go to others."""

@@ -15,7 +15,6 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from pathlib import Path
 from typing import List, Optional
 
@@ -110,13 +109,3 @@ def _find_init(ancestor: int) -> Optional[int]:
         if len(numbers) > 1 and numbers[-1] == "1" and os.readlink(f"/proc/{pid}/exe").endswith("systemd"):
             return pid
     return None
-
-
-def wait_for(condition, timeout: float, pause: float = 0.01) -> bool:
-    """Look until the condition holds; False if it does not in time."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(pause)
-    return True
