@@ -22,7 +22,7 @@ class Dhcp:
     def __init__(self, namespace: str, network: Network) -> None:
         self._namespace = namespace
         self._network = network
-        self._dir: Path = run.current().dir / f"dhcp-{network.bridge}"
+        self._dir: Path = run.current().dir / f"{namespace}-{network.bridge}"
         self._dir.mkdir()
         self._process: Optional["subprocess.Popen[bytes]"] = None
         self._told: Dict[str, str] = {}  # MAC to the IPv4 address reserved for it
