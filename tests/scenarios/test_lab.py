@@ -117,6 +117,7 @@ def test_metadata_answers_inside_the_guest(guest_factory: GuestFactory, cloud: C
     assert json.loads(guest.run(f"{FETCH} {LATEST}meta_data.json").stdout)["uuid"] == server.uuid
     assert told() == server.network_data()
     assert "latest" in guest.run(f"{FETCH} http://169.254.169.254/openstack").stdout.split()
+    guest.run("until ip -6 address show dev ens3 scope link -tentative | grep -q fe80; do sleep .1; done", timeout=10)
     over_ipv6 = guest.run(f"{FETCH} 'http://[fe80::a9fe:a9fe%ens3]/openstack/latest/meta_data.json'").stdout
     assert json.loads(over_ipv6)["uuid"] == server.uuid
     assert [request.source for request in cloud.requests()][-1] == str(link_local(server.ports[0].mac))
@@ -136,7 +137,8 @@ def test_metadata_tells_servers_apart(guest_factory: GuestFactory, cloud: Cloud,
         guest = guest_factory(one, package=False)
         guest.boot()
         assert json.loads(guest.run(f"{FETCH} {LATEST}meta_data.json").stdout)["uuid"] == one.uuid
-    guest.run("ip address add 10.90.0.254/24 dev ens3 && ip route replace default via 10.90.0.1 src 10.90.0.254")
+    (nobodys,) = network.new_addresses()
+    guest.run(f"ip address add {nobodys}/24 dev ens3 && ip route replace default via 10.90.0.1 src {nobodys}")
     stranger = guest.run(f"{FETCH} {LATEST}meta_data.json", check=False)
     assert "HTTP Error 404" in stranger.stderr
 
