@@ -76,7 +76,7 @@ class Container:
 
     def boot(self, timeout: float = 90, wait: bool = True) -> None:
         """Switch on; return when cloud-init has run all of its stages, or at once with wait=False."""
-        if self._machine and self._machine.alive:
+        if self.is_on:
             raise LabError(f"{self.name} is running already")
         self._new_namespace()
         began = time.monotonic()
@@ -148,6 +148,10 @@ class Container:
             self.cloud.disconnect(outside)
 
     @property
+    def is_on(self) -> bool:
+        return self._machine is not None and self._machine.alive
+
+    @property
     def plugged(self) -> List[Port]:
         """The ports whose NICs are plugged, in the order in which they were."""
         return list(self._nics)
@@ -187,9 +191,9 @@ class Container:
             raise LabError(f"{self.name}: {command!r} ended with {process.returncode}\n{out}{err}")
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
-    def shell(self) -> int:
-        """An interactive shell in the guest, on this terminal."""
-        return subprocess.run(nspawn.enter(self._leader(), ["/bin/bash", "-l"])).returncode
+    def shell_argv(self) -> List[str]:
+        """The command that opens an interactive shell in the guest."""
+        return nspawn.enter(self._leader(), ["/bin/bash", "-l"])
 
     def console(self) -> str:
         """Everything the guest printed on its console, at all of its boots."""

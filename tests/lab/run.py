@@ -16,6 +16,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any, Callable, Iterator, List, Optional
@@ -102,9 +103,9 @@ def current() -> Run:
             _current = Run()
         atexit.register(_current.close)
         # SIGTERM is to clean up like SIGINT does: turn it into an ordinary exit.
-        if threading.current_thread() is threading.main_thread():
-            if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-                signal.signal(signal.SIGTERM, lambda number, frame: exit(128 + number))
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if in_main_thread and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     return _current
 
 

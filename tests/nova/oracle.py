@@ -32,9 +32,7 @@ def subnet(told):
 def vif(told):
     network = model.Network(id=told["network_id"], label="network", mtu=told["mtu"], injected=False)
     network["subnets"] = [subnet(one) for one in told["subnets"]]
-    return model.VIF(
-        id=told["id"], address=told["mac"], network=network, type=told["type"], devname=told["devname"]
-    )
+    return model.VIF(id=told["id"], address=told["mac"], network=network, type=told["type"], devname=told["devname"])
 
 
 json.dump(

@@ -30,7 +30,9 @@ def maybe(dice: random.Random, value: Any, chance: float = 0.5) -> Any:
 
 def random_subnet(dice: random.Random, version: int) -> nova.Subnet:
     if version == 4:
-        network: Any = ipaddress.ip_network((dice.getrandbits(32), 32)).supernet(new_prefix=dice.choice([8, 16, 23, 24, 28, 30]))
+        network: Any = ipaddress.ip_network((dice.getrandbits(32), 32)).supernet(
+            new_prefix=dice.choice([8, 16, 23, 24, 28, 30])
+        )
     else:
         high = 0x20010DB8 << 96 | dice.getrandbits(64) << 32
         network = ipaddress.ip_network((high, 128)).supernet(new_prefix=dice.choice([48, 64, 64, 64, 112, 126]))
@@ -39,7 +41,9 @@ def random_subnet(dice: random.Random, version: int) -> nova.Subnet:
         return str(network[dice.randrange(1, min(network.num_addresses, 2**20) - 1)])
 
     def route() -> Tuple[str, str]:
-        wide = ipaddress.ip_network(address()).supernet(new_prefix=dice.choice([8, 12, 24, 32] if version == 4 else [32, 48, 64, 128]))
+        wide = ipaddress.ip_network(address()).supernet(
+            new_prefix=dice.choice([8, 12, 24, 32] if version == 4 else [32, 48, 64, 128])
+        )
         return str(wide), address()
 
     mode: Optional[str] = None
@@ -83,9 +87,8 @@ def test_network_data_is_what_nova_makes(nova_python: Path) -> None:
     )
     assert oracle.returncode == 0, oracle.stderr
     answers = json.loads(oracle.stdout)
-    assert len(answers) == PORT_SETS
     kinds: "Counter[str]" = Counter()
-    for ports, answer in zip(port_sets, answers):
+    for ports, answer in zip(port_sets, answers, strict=True):
         # A server without ports: Nova's metadata service and config drive turn None into {}.
         expected = {} if answer is None else answer
         made = nova.network_data(ports)

@@ -51,7 +51,9 @@ def test_guest_boots_from_its_drive(guest_factory: GuestFactory, server: Server)
     assert guest.run("test -e /usr/bin/cloudinit-osnetd", check=False).returncode == 1
 
 
-def test_nic_appears_and_vanishes_with_real_uevents(guest_factory: GuestFactory, server: Server, network: Network) -> None:
+def test_nic_appears_and_vanishes_with_real_uevents(
+    guest_factory: GuestFactory, server: Server, network: Network
+) -> None:
     guest = guest_factory(server, package=False)
     guest.boot()
     port = server.create_port(network, mac="52:54:00:ab:cd:ef")
@@ -66,7 +68,9 @@ def test_nic_appears_and_vanishes_with_real_uevents(guest_factory: GuestFactory,
     assert guest.nic(port) is None
 
 
-def test_reboot_keeps_the_disk_and_renews_the_nics(guest_factory: GuestFactory, server: Server, network: Network) -> None:
+def test_reboot_keeps_the_disk_and_renews_the_nics(
+    guest_factory: GuestFactory, server: Server, network: Network
+) -> None:
     guest = guest_factory(server, package=False)
     guest.boot()
     extra = server.create_port(network)
@@ -107,7 +111,9 @@ def test_power_cut(guest_factory: GuestFactory, server: Server) -> None:
     assert addresses(guest, "ens3") == server.ports[0].fixed_ips
 
 
-def test_metadata_answers_inside_the_guest(guest_factory: GuestFactory, cloud: Cloud, server: Server, network: Network) -> None:
+def test_metadata_answers_inside_the_guest(
+    guest_factory: GuestFactory, cloud: Cloud, server: Server, network: Network
+) -> None:
     guest = guest_factory(server, package=False)
     guest.boot()
 
@@ -130,7 +136,9 @@ def test_metadata_answers_inside_the_guest(guest_factory: GuestFactory, cloud: C
     assert told() == server.network_data() != before
 
 
-def test_metadata_tells_servers_apart(guest_factory: GuestFactory, cloud: Cloud, server: Server, network: Network) -> None:
+def test_metadata_tells_servers_apart(
+    guest_factory: GuestFactory, cloud: Cloud, server: Server, network: Network
+) -> None:
     other = cloud.server("db")
     other.create_port(network)
     for one in (server, other):
@@ -175,5 +183,7 @@ def test_dhcp_network_gives_the_reserved_lease(guest_factory: GuestFactory, clou
     assert addresses(guest, "ens3") == port.fixed_ips
     assert cloud.leases(network) == [(port.mac, port.fixed_ips[0])]
     # cloud-init's networkd renderer does not ask for the MTU of a lease, dhclient takes it.
-    assert json.loads(guest.run("ip -json link show ens3").stdout)[0]["mtu"] == (1400 if kind.backend == "ifupdown" else 1500)
+    assert json.loads(guest.run("ip -json link show ens3").stdout)[0]["mtu"] == (
+        1400 if kind.backend == "ifupdown" else 1500
+    )
     assert json.loads(guest.run(f"{FETCH} {LATEST}meta_data.json").stdout)["uuid"] == server.uuid
