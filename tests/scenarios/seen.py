@@ -128,7 +128,8 @@ def _lacks_in_backend(guest: Container, port: Port, name: str) -> List[str]:
     else:
         up = guest.run("ifquery --state", check=False).stdout.split()
         wrong = [] if f"{name}={name}" in up else [f"ifupdown has {up}"]
-        told = guest.run("cat /etc/resolv.conf").stdout.split()
+        # Not /etc/resolv.conf: resolv.conf(5) takes three servers, of whatever number of NICs.
+        told = guest.run(f"cat /run/resolvconf/interface/{name}.*", check=False).stdout.split()
     return wrong + [f"DNS server {server} not in use" for server in servers if server not in told]
 
 
