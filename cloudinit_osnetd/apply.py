@@ -45,7 +45,7 @@ def _write_file(backend: Backend, path: str, template: str, changes: Sequence[Ch
     old = files.read(path)
     new = backend.join(old, template, sections)
     if new is None:
-        files.remove(path)
+        files.remove(path, sync=True)
     elif new != old:
         files.replace(path, new)
 
@@ -76,6 +76,7 @@ def commit(
     writing = [change for change in plan.changes if change.action in ("write", "remove")]
     after = ledger_after(state.ledger, plan.changes)
     if not writing and not (activate and plan.touches):
+        store.clear_intent()  # one that was settled, with nothing left to do
         return Outcome(after, {}, ())
     store.write_intent(store.Intent(plan.touches, after, tuple(change.place for change in writing)))
     if activate:
@@ -97,11 +98,18 @@ def commit(
 
 
 def settle(state: store.State, backend: Backend) -> Tuple[store.State, Tuple[Touch, ...]]:
-    """`settled`, and the half-written files of the commit removed."""
+    """`settled`, kept in the store, and the half-written files of the commit removed.
+
+    The intent stays until the next commit, which replaces it: the store must know by then.
+    """
     intent = store.read_intent()
-    for path, _section in intent.places if intent else ():
+    if intent is None:
+        return state, ()
+    for path, _section in intent.places:
         files.remove(files.temporary_of(path))
-    return settled(state, backend)
+    state, touches = settled(state, backend)
+    store.save(state)
+    return state, touches
 
 
 def settled(state: store.State, backend: Backend) -> Tuple[store.State, Tuple[Touch, ...]]:

@@ -11,7 +11,9 @@ from typing import List, Optional
 
 from . import __version__
 
+LOG = logging.getLogger(__name__)
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+EXIT_INTERNAL = os.EX_SOFTWARE  # not 1: the service is started again, the events are still there
 
 _COMMANDS = (
     ("status", "show each NIC, its state and why"),
@@ -50,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="cloudinit-osnetd",
         description="Servers on OpenStack follow their ports: attached, detached and edited.",
-        epilog="Exit status: 0 done, 1 something failed for at least one NIC, 2 usage.",
+        epilog="Exit status: 0 done, 1 something failed for at least one NIC, 2 usage, 70 it broke off.",
     )
     top.add_argument("--version", action="version", version="cloudinit-osnetd " + __version__)
     top.add_argument("-v", "--verbose", action="store_true", help="tell what is being done")
@@ -83,4 +85,8 @@ def main(argv: Optional[List[str]] = None) -> int:
         sys.stderr.write("cloudinit-osnetd: must be run as root\n")
         return EXIT_FAILED
     command = importlib.import_module("cloudinit_osnetd.commands." + args.command)
-    return int(command.main(args))
+    try:
+        return int(command.main(args))
+    except Exception:
+        LOG.exception("%s broke off", args.command)
+        return EXIT_INTERNAL

@@ -109,8 +109,8 @@ def load(remember: bool = True) -> Context:
 
 
 def _keep(answer: Dict[str, Any]) -> None:
-    text = json.dumps(answer, indent=1, sort_keys=True, default=str) + "\n"
     try:
+        text = json.dumps(answer, indent=1, sort_keys=True, default=str) + "\n"
         files.replace(paths.CONTEXT, text, mode=0o600, sync=False)
-    except OSError as exc:
+    except (OSError, TypeError) as exc:  # TypeError: YAML has keys that JSON has not
         LOG.warning("context not remembered: %s", exc)

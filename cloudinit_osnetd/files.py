@@ -46,7 +46,7 @@ def replace(path: str, text: str, mode: int = 0o644, sync: bool = True) -> None:
     temporary = temporary_of(path)
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape") as fh:
+        with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape", newline="") as fh:
             fh.write(text)
             _like(path, fh.fileno(), mode)
             fh.flush()
@@ -60,19 +60,21 @@ def replace(path: str, text: str, mode: int = 0o644, sync: bool = True) -> None:
         _sync_directory(os.path.dirname(path))
 
 
-def remove(path: str) -> bool:
-    """Unlink; False where it was not there."""
+def remove(path: str, sync: bool = False) -> bool:
+    """Unlink; False where it was not there. `sync`: it stays away after a power loss."""
     try:
         os.unlink(path)
     except FileNotFoundError:
         return False
+    if sync:
+        _sync_directory(os.path.dirname(path))
     return True
 
 
 def read(path: str) -> Optional[str]:
-    """The text of a file, None where there is none. Bytes that are no UTF-8 survive a rewrite."""
+    """The text of a file, None where there is none. Every byte survives a rewrite, UTF-8 or not."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as fh:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as fh:
             return fh.read()
     except (FileNotFoundError, NotADirectoryError):
         return None

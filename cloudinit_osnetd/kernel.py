@@ -95,10 +95,12 @@ def _dump(sock: socket.socket, kind: int, body: bytes) -> Iterator[bytes]:
     sock.send(header + body)
     while True:
         data = sock.recv(1 << 20)
+        if len(data) < 16:
+            raise OSError("netlink: an answer of %d bytes" % len(data))
         offset = 0
         while offset + 16 <= len(data):
             length, msg_type, _flags, seq, _pid = struct.unpack_from("=IHHII", data, offset)
-            if length < 16:
+            if length < 16 or offset + length > len(data):
                 raise OSError("netlink: a message of %d bytes" % length)
             if seq == kind:
                 if msg_type == _NLMSG_DONE:
@@ -224,14 +226,25 @@ def _routes(sock: socket.socket) -> Iterator[Route]:
         )
 
 
+def read(sock: socket.socket) -> Snapshot:
+    """A snapshot over an open rtnetlink socket; OSError where an answer cannot be made out.
+
+    Half a snapshot would be a NIC that is gone, so there is none.
+    """
+    try:
+        nics = list(_links(sock))
+        addresses = _addresses(sock)
+        routes = tuple(_routes(sock))
+    except (struct.error, ValueError) as exc:
+        raise OSError("netlink: a message that is no such message: %s" % exc) from exc
+    return Snapshot(
+        tuple(nic._replace(addresses=tuple(addresses.get(nic.index, ()))) for nic in nics), routes
+    )
+
+
 def snapshot() -> Snapshot:
     """Read links, addresses and main routes. Raises OSError where netlink does not answer."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as sock:
         sock.settimeout(5)
         sock.bind((0, 0))
-        nics = list(_links(sock))
-        addresses = _addresses(sock)
-        routes = tuple(_routes(sock))
-    return Snapshot(
-        tuple(nic._replace(addresses=tuple(addresses.get(nic.index, ()))) for nic in nics), routes
-    )
+        return read(sock)

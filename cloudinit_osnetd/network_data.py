@@ -19,6 +19,8 @@ from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Tuple
 MAX_BYTES = 1 << 20
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}((:[0-9a-f]{2}){14})?\Z")
 _WORD = re.compile(r"[A-Za-z0-9_.+-]{1,64}\Z")
+# Not str.isdigit(): that is true of "\u00b2" too, which int() does not read.
+_DIGITS = re.compile(r"[0-9]{1,10}\Z")
 
 DHCP4 = frozenset(["ipv4_dhcp"])
 DHCP6 = frozenset(["ipv6_dhcp", "ipv6_dhcpv6-stateful", "ipv6_dhcpv6-stateless"])
@@ -129,7 +131,7 @@ def _word(value: Any, path: str) -> str:
 
 def _number(value: Any, path: str, low: int, high: int) -> int:
     # Neutron's VLAN ids and MTUs arrive as numbers or as strings, by release.
-    if isinstance(value, str) and value.isdigit():
+    if isinstance(value, str) and _DIGITS.match(value):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise DataError(path, "not a number from %d to %d: %.60r" % (low, high, value))
@@ -158,7 +160,7 @@ def _address(value: Any, path: str) -> str:
 def _prefix(address: str, netmask: Any, path: str) -> int:
     """Prefix length from an IPv4 or IPv6 netmask, or from a number."""
     bits = ipaddress.ip_address(address).max_prefixlen
-    if isinstance(netmask, int) or (isinstance(netmask, str) and netmask.isdigit()):
+    if isinstance(netmask, int) or (isinstance(netmask, str) and _DIGITS.match(netmask)):
         return _number(netmask, path, 0, bits)
     mask = ipaddress.ip_address(_address(netmask, path))
     if mask.max_prefixlen != bits:
@@ -284,10 +286,13 @@ class _Links:
             return
         self.by_id[str(link_id)] = (key, obj, path)
 
-    def key_of(self, link_id: Any, path: str) -> str:
+    def key_of(self, link_id: Any, path: str, kinds: Tuple[str, ...] = ("phy", "bond", "vlan")) -> str:
         if str(link_id) not in self.by_id:
             raise DataError(path, "no link has the id %.60r" % (link_id,))
-        return self.by_id[str(link_id)][0]
+        key = self.by_id[str(link_id)][0]
+        if not key.partition("/")[2].startswith(kinds):
+            raise DataError(path, "the link %.60r is none of %s" % (link_id, ", ".join(kinds)))
+        return key
 
 
 def _parse_link(links: _Links, obj: Dict[str, Any], path: str, networks: List[Network]) -> Entry:
@@ -304,13 +309,13 @@ def _parse_link(links: _Links, obj: Dict[str, Any], path: str, networks: List[Ne
     if link_type == "vlan":
         kind = "vlan"
         vlan_id = _number(obj["vlan_id"], path + ".vlan_id", 0, 4094)
-        parent = links.key_of(_get(obj, "vlan_link", path), path + ".vlan_link")
+        parent = links.key_of(_get(obj, "vlan_link", path), path + ".vlan_link", ("phy", "bond"))
         mac = obj["vlan_mac_address"]
     elif link_type == "bond":
         kind = "bond"
         raw = _objects(_get(obj, "bond_links", path), path + ".bond_links")
         members = tuple(
-            sorted(links.key_of(m, "%s.bond_links[%d]" % (path, i)) for i, m in enumerate(raw))
+            sorted({links.key_of(m, "%s.bond_links[%d]" % (path, i), ("phy",)) for i, m in enumerate(raw)})
         )
         params = tuple(
             (name, _word(value, "%s.%s" % (path, name)))
@@ -337,6 +342,13 @@ def parse(document: Any) -> NetworkData:
     Raises Refused where the document as a whole says nothing: not an object, empty (`{}`, which a
     metadata service gives while its cache is cold), or without a list of links.
     """
+    try:
+        return _parse(document)
+    except RecursionError:
+        raise Refused("network_data", "nested too deeply") from None
+
+
+def _parse(document: Any) -> NetworkData:
     if not isinstance(document, dict):
         raise Refused("network_data", "not an object")
     if document.get("links") is None:

@@ -217,7 +217,8 @@ def _merged(touches: Sequence[Touch]) -> Tuple[Touch, ...]:
     """One touch a name: where one NIC leaves a name and another takes it, the name is replaced."""
     by_name = {}  # type: Dict[str, Touch]
     for touch in touches:
-        other = by_name.get(touch.name)
-        if other is None or other.action == "down":
-            by_name[touch.name] = touch if other is None else touch._replace(action="reconfigure")
+        other = by_name.setdefault(touch.name, touch)
+        if other.action != touch.action and "down" in (other.action, touch.action):
+            stays = touch if other.action == "down" else other
+            by_name[touch.name] = stays._replace(action="reconfigure")
     return tuple(by_name.values())

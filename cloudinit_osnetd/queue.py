@@ -10,7 +10,7 @@ directory, and an event that comes during a run must not be lost.
 import os
 from typing import List, NamedTuple
 
-from . import paths
+from . import files, paths
 
 
 class Event(NamedTuple):
@@ -40,18 +40,21 @@ def waiting() -> bool:
 
 
 def take() -> List[Event]:
-    """Take every event out of the queue, oldest first."""
+    """Move every event out of the queue; these, and what a run that died had taken, oldest first."""
     os.makedirs(paths.WORK, mode=0o700, exist_ok=True)
     try:
         names = [name for name in os.listdir(paths.QUEUE) if not name.startswith(".")]
     except FileNotFoundError:
-        return []
-    events = []
+        names = []
     for name in names:
         try:
             os.rename(os.path.join(paths.QUEUE, name), os.path.join(paths.WORK, name))
-            os.unlink(os.path.join(paths.WORK, name))
         except FileNotFoundError:
             continue  # somebody else took it
-        events.append(parse(name))
-    return sorted(events)
+    return sorted(parse(name) for name in os.listdir(paths.WORK))
+
+
+def done() -> None:
+    """Forget the events that were taken: a look has come after them."""
+    for name in os.listdir(paths.WORK) if os.path.isdir(paths.WORK) else []:
+        files.remove(os.path.join(paths.WORK, name))

@@ -130,7 +130,8 @@ def run(reasons: Sequence[str], force: bool = False, patient: bool = True) -> Re
             if not wait or left <= 0 or (waits_for_others and not patient and not this.missing):
                 break
             _sleep(min(wait, left))
-            reasons += [event.reason for event in queue.take()]
+            reasons += [event.reason for event in queue.take() if event.reason not in reasons]
+        queue.done()
     return Record(
         reasons=tuple(reasons),
         changes=tuple(this.changes),

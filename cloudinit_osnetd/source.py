@@ -36,7 +36,7 @@ def _check_uuid(meta: bytes, instance_id: str, where: str) -> None:
     try:
         document = json.loads(meta.decode("utf-8"))
         uuid = document.get("uuid") if isinstance(document, dict) else None
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise SourceError("%s: meta_data.json is not JSON: %s" % (where, exc)) from None
     if not isinstance(uuid, str) or uuid.lower() != instance_id.lower():
         raise Foreign("%s: meta_data.json is of server %.60r, we are %s" % (where, uuid, instance_id))

@@ -64,7 +64,7 @@ class KeyTruth(NamedTuple):
 class Truth(NamedTuple):
     counter: int
     keys: Dict[str, KeyTruth]
-    services: Dict[str, Tuple[str, Tuple[str, ...]]]  # source -> (digest of its keys, DNS)
+    services: Dict[str, Tuple[str, Tuple[str, ...]]]  # source -> (digest of its entries, DNS)
 
 
 EMPTY = Truth(0, {}, {})
@@ -81,14 +81,11 @@ def _hear(word: Word, entry: Entry, counter: int, now: float) -> Word:
     """The word of a source that repeats itself, changes, or goes back to an older content."""
     if entry == word.entry:
         return word._replace(listed=True, doubted_since=None)
-    for digest, when in word.superseded:
-        if digest == entry.digest and 0 <= now - when < DOUBT_WITHIN:
-            if word.doubted_since is None:
-                return word._replace(listed=True, doubted_since=now)
-            if 0 <= now - word.doubted_since < DOUBT_LOOK:
-                return word._replace(listed=True)
-    if word.doubted_since is not None and 0 <= now - word.doubted_since < DOUBT_LOOK:
-        # Doubted, and the 30 s ran out before the second look was due.
+    back_to = [when for digest, when in word.superseded if digest == entry.digest]
+    if back_to and word.doubted_since is None and 0 <= now - max(back_to) < DOUBT_WITHIN:
+        return word._replace(listed=True, doubted_since=now)
+    # Doubted already: the 30 s may run out before the second look is due.
+    if back_to and word.doubted_since is not None and 0 <= now - word.doubted_since < DOUBT_LOOK:
         return word._replace(listed=True)
     superseded = word.superseded + ((word.entry.digest, now),)
     return Word(entry, counter, True, superseded[-_SUPERSEDED_KEPT:], None)
@@ -102,11 +99,11 @@ def observe(truth: Truth, source: str, data: NetworkData, now: float) -> Truth:
     """
     counter = truth.counter
     keys = dict(truth.keys)
-    key_set = digest_of(sorted(data.entries))
-    before_set, before_dns = truth.services.get(source, ("", ()))
-    # The global DNS is a union over all ports: when the set of ports changes it says nothing of
-    # the ports that stay, and one NIC's arrival must not rewrite another's file.
-    dns_edited = before_set == key_set and before_dns != data.services
+    ports = digest_of(sorted(entry.digest for entry in data.entries.values()))
+    before_ports, before_dns = truth.services.get(source, ("", ()))
+    # The global DNS is a union over all ports: when any port comes, changes or goes it says nothing
+    # of the others, and one NIC's arrival or edit must not rewrite another's file.
+    dns_edited = before_ports == ports and sorted(before_dns) != sorted(data.services)
 
     for key, entry in data.entries.items():
         known = keys.get(key)
@@ -134,7 +131,7 @@ def observe(truth: Truth, source: str, data: NetworkData, now: float) -> Truth:
                 gone = word._replace(listed=False, doubted_since=None)
                 keys[key] = known._replace(words=dict(known.words, **{source: gone}))
 
-    services = dict(truth.services, **{source: (key_set, data.services)})
+    services = dict(truth.services, **{source: (ports, data.services)})
     return Truth(counter, keys, services)
 
 

@@ -6,7 +6,7 @@ import glob
 import os
 import re
 import subprocess
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from .. import files
 from ..command import CommandError, run
@@ -15,14 +15,16 @@ from .base import Backend, Part, Touch
 DIRECTORY = "/etc/network"
 STATE = "/run/network/ifstate"
 _STARTS = ("iface", "auto", "mapping", "source", "source-directory", "rename", "no-scripts", "no-auto-down")
+# What cloud-init's eni renderer writes in the place of `auto`, where a stanza has none.
+_NO_AUTO = re.compile(r"# control-\S+ (\S+)\n\Z")
 _UP_SECONDS = 30
 
 
 class _Block(NamedTuple):
-    """A stanza with the comments right above it; `owner` is empty where it is no one NIC's."""
+    """A stanza; `owner` is empty where it is no one NIC's, as are comments between stanzas."""
 
     owner: str
-    lines: Tuple[str, ...]
+    text: str
 
 
 def _owner(words: List[str]) -> str:
@@ -33,34 +35,57 @@ def _owner(words: List[str]) -> str:
     return ""
 
 
-def _starts(line: str) -> bool:
-    words = line.split()
+def _starts(words: List[str]) -> bool:
     return bool(words) and (words[0] in _STARTS or words[0].startswith("allow-"))
 
 
+def _is_comment(line: str) -> bool:
+    return line.lstrip().startswith("#")
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The lines as ifupdown reads them: a backslash at the end goes on in the next, but for a comment's.
+
+    Not splitlines(): to ifupdown a form feed or U+2028 ends no line.
+    """
+    joined = ""
+    for line in text[: -1 if text.endswith("\n") else None].split("\n") if text else []:
+        joined += line + "\n"
+        if not line.endswith("\\") or _is_comment(joined):
+            yield joined
+            joined = ""
+    if joined:
+        yield joined
+
+
+def _words(line: str) -> List[str]:
+    return line.replace("\\\n", "").split()
+
+
 def _blocks(text: str) -> List[_Block]:
-    """The file in blocks; their lines, joined, are the file again."""
+    """The file in blocks; their texts, joined, are the file again."""
     blocks = []  # type: List[_Block]
-    current = []  # type: List[str]
-    owner = ""
-    comments = []  # type: List[str]
-    continued = False
-    for line in text.splitlines():
-        if not continued and _starts(line):
-            blocks.append(_Block(owner, tuple(current)))
-            current, comments, owner = comments + [line], [], _owner(line.split())
-        elif not continued and line.lstrip().startswith("#"):
-            comments.append(line)
+    owner, stanza, blank, comments = "", "", "", ""
+    for line in _lines(text):
+        no_auto = _NO_AUTO.match(line)
+        if no_auto:
+            blocks += [_Block(owner, stanza + blank), _Block("", comments)]
+            owner, stanza, blank, comments = no_auto.group(1), line, "", ""
+        elif _is_comment(line) or (comments and not _words(line)):
+            comments += line
+        elif not _words(line):
+            blank += line
+        elif _starts(_words(line)):
+            blocks += [_Block(owner, stanza + blank), _Block("", comments)]
+            owner, stanza, blank, comments = _owner(_words(line)), line, "", ""
         else:
-            current.extend(comments + [line])
-            comments = []
-        continued = line.endswith("\\")
-    blocks.append(_Block(owner, tuple(current + comments)))
-    return [block for block in blocks if block.lines]
+            stanza, blank, comments = stanza + blank + comments + line, "", ""
+    blocks += [_Block(owner, stanza + blank), _Block("", comments)]
+    return [block for block in blocks if block.text]
 
 
-def _text(blocks: Sequence[_Block]) -> str:
-    return "\n".join(line for block in blocks for line in block.lines).rstrip("\n") + "\n"
+def _section(text: str) -> str:
+    return text.rstrip("\n") + "\n"
 
 
 class Ifupdown(Backend):
@@ -78,11 +103,11 @@ class Ifupdown(Backend):
         ]
 
     def split(self, text: str) -> Dict[str, str]:
-        sections = {}  # type: Dict[str, List[_Block]]
+        sections = {}  # type: Dict[str, str]
         for block in _blocks(text):
             if block.owner:
-                sections.setdefault(block.owner, []).append(block)
-        return {name: _text(blocks) for name, blocks in sections.items()}
+                sections[block.owner] = sections.get(block.owner, "") + block.text
+        return {name: _section(stanzas) for name, stanzas in sections.items()}
 
     def join(
         self, old: Optional[str], template: Optional[str], changes: Dict[str, Optional[str]]
@@ -92,25 +117,23 @@ class Ifupdown(Backend):
         else:
             # A new file: what the renderer puts there besides NICs (a header, the loopback).
             blocks = [b for b in _blocks(template or "") if b.owner in ("", "lo")]
-        todo = dict(changes)
-        out = []  # type: List[str]
+        todo = {name: _section(text) for name, text in changes.items() if text is not None}
+        out, ours = "", False
         for block in blocks:
             if block.owner not in changes:
-                out.extend(block.lines)  # byte for byte: it is another NIC's, or nobody's
-                continue
-            new = todo.pop(block.owner, None)
-            if new is not None:
-                out.extend(new.rstrip("\n").splitlines() + [""])
+                # Byte for byte: it is another NIC's, or nobody's.
+                out += ("\n" if ours and not block.text.startswith("\n") else "") + block.text
+                ours = False
+            elif block.owner in todo:
+                out, ours = out + ("\n" if ours else "") + todo.pop(block.owner), True
         for added in todo.values():
-            if added is not None:
-                if out and out[-1].strip():
-                    out.append("")
-                out.extend(added.rstrip("\n").splitlines())
-        return "\n".join(out).rstrip("\n") + "\n"
+            out += ("\n" if out and not out.endswith("\n\n") else "") + added
+        # What went away at the end leaves no blank line that was not there before.
+        return out if not out or (old or "").endswith("\n\n") else _section(out)
 
     def normal(self, text: str) -> str:
-        lines = [" ".join(line.split()) for line in text.splitlines()]
-        return "\n".join(line for line in lines if line and not line.startswith("#"))
+        lines = [" ".join(_words(line)) for line in _lines(text) if not _is_comment(line)]
+        return "\n".join(line for line in lines if line)
 
     def before(self, touches: Sequence[Touch]) -> None:
         """Take down with the old stanza in place: `ifdown` undoes what it reads there.

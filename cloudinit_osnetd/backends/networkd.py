@@ -47,7 +47,8 @@ class Networkd(Backend):
         A NIC whose file is as it was, but which the kernel shows unconfigured, has to be named.
         """
         problems = {}  # type: Dict[str, str]
-        if files_changed:
+        # A kick may follow a commit that was cut short between its files and its reload.
+        if files_changed or any(touch.action == "kick" for touch in touches):
             try:
                 run(["networkctl", "reload"])
             except CommandError as exc:

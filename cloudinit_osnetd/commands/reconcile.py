@@ -57,6 +57,7 @@ def _serve_queue() -> int:
             report = as_json(run([event.reason for event in events]))
         except HandsOff as exc:
             LOG.info("hands off: %s", exc)
+            queue.done()
             continue
         _keep(report)
         for mac, problem in report["problems"].items():

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""The .deb beside an unmodified cloud-init, in each suite's root: installed, verified, removed, purged. Nothing boots."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Callable, Iterator, List
+
+import pytest
+
+from tests.lab import deb, roots
+
+UNITS = ["cloudinit-osnetd.path", "cloudinit-osnetd.service", "cloudinit-osnetd-early.service"]
+LINK = "etc/cloud/cloud.cfg.d/95_osnetd.cfg"
+KINDS = [("bullseye", "ifupdown"), ("bookworm", "ifupdown"), ("trixie", "networkd")]
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="chroot needs root")
+
+
+class Root:
+    """A root with the package installed, and a way to run things inside it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def run(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        script = (
+            'mount --make-rprivate / && mount -t proc proc "$1/proc" && mount --rbind /sys "$1/sys" && '
+            'mount --rbind /dev "$1/dev" && root=$1 && shift && exec chroot "$root" env -i LC_ALL=C HOME=/root '
+            'PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive "$@"'
+        )
+        argv_inside = ["unshare", "--mount", "sh", "-c", script, "sh", str(self.path), *argv]
+        done = subprocess.run(argv_inside, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert not check or done.returncode == 0, f"{' '.join(argv)}: {done.returncode}\n{done.stdout}"
+        return done
+
+    def verify(self, *units: str) -> str:
+        return self.run("systemd-analyze", "--man=no", "verify", *units, check=False).stdout
+
+    def ours(self) -> List[str]:
+        """Every path of this root with our name in it."""
+        said = self.run("find", "/", "-xdev", "-name", "*osnetd*", "-not", "-path", "/root/*").stdout
+        mine = [path for path in said.splitlines() if path.startswith("/")]
+        return sorted(path for path in mine if not path.startswith("/etc/cloud/cloud.cfg.d/90_osnetd-lab") and "/50-osnetd-lab" not in path)
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: kind[0])
+def bare(request: pytest.FixtureRequest) -> Iterator[Root]:
+    with roots.tree(*request.param).mounted() as path:
+        yield Root(path)
+
+
+@pytest.fixture
+def root(bare: Root) -> Root:
+    shutil.copy(deb.under_test(), bare.path / "root" / "osnetd.deb")
+    bare.run("dpkg", "-i", "/root/osnetd.deb")
+    return bare
+
+
+def test_the_units_are_clean(root: Root) -> None:
+    assert root.verify(*UNITS) == ""
+
+
+def test_a_whole_boot_has_no_ordering_cycle(root: Root) -> None:
+    # What cloud-init's generator does on a cloud, and each network service there is.
+    wants = root.path / "etc/systemd/system/multi-user.target.wants"
+    wants.mkdir(parents=True, exist_ok=True)
+    (wants / "cloud-init.target").symlink_to("/lib/systemd/system/cloud-init.target")
+    for unit in ("networking.service", "systemd-networkd.service", "systemd-networkd-wait-online.service"):
+        if not (wants / unit).is_symlink() and root.run("systemctl", "cat", unit, check=False).returncode == 0:
+            (wants / unit).symlink_to(f"/lib/systemd/system/{unit}")
+    assert "cycle" not in root.verify("default.target")
+
+    # And one would be seen.
+    drop_in = root.path / "etc/systemd/system/cloudinit-osnetd-early.service.d"
+    drop_in.mkdir()
+    (drop_in / "wrong.conf").write_text("[Unit]\nAfter=cloud-init.service cloud-init-network.service\n")
+    assert "cycle" in root.verify("default.target")
+
+
+def test_both_units_that_a_boot_needs_are_enabled(root: Root) -> None:
+    for unit in ("cloudinit-osnetd.path", "cloudinit-osnetd-early.service"):
+        assert root.run("systemctl", "is-enabled", unit).stdout.strip() == "enabled"
+
+
+def test_the_link_leads_into_the_package(root: Root) -> None:
+    target = os.readlink(root.path / LINK)
+    assert target == "/usr/lib/python3/dist-packages/cloudinit_osnetd/sources/95_osnetd.cfg"
+    assert (root.path / target.lstrip("/")).is_file()
+
+
+def read_pkg_list(root: Root) -> str:
+    read = "from cloudinit import util; print(util.read_conf_d('/etc/cloud/cloud.cfg.d').get('datasource_pkg_list'))"
+    return root.run("python3", "-c", read).stdout.strip()
+
+
+def test_cloud_init_reads_the_link_and_ignores_it_when_it_dangles(root: Root) -> None:
+    assert read_pkg_list(root) == "['cloudinit_osnetd.sources']"
+    shutil.rmtree(root.path / "usr/lib/python3/dist-packages/cloudinit_osnetd")
+    assert read_pkg_list(root) == "None"
+
+
+def leave_alone(root: Root) -> None:
+    """The link as it was installed."""
+
+
+def delete_link(root: Root) -> None:
+    (root.path / LINK).unlink()
+
+
+@pytest.mark.parametrize("administrator", [leave_alone, delete_link])
+def test_removal_takes_everything_but_the_state(root: Root, administrator: Callable[[Root], None]) -> None:
+    (root.path / "var/lib/cloudinit-osnetd").mkdir(exist_ok=True)
+    (root.path / "var/lib/cloudinit-osnetd/store.json").write_text("{}")
+    administrator(root)
+    root.run("dpkg", "-r", "cloudinit-osnetd")
+    assert not (root.path / LINK).is_symlink()
+    left = [path for path in root.ours() if not path.startswith(("/var/lib/dpkg", "/var/lib/systemd", "/etc/systemd"))]
+    assert [path for path in left if not path.startswith("/run/cloudinit-osnetd")] == ["/var/lib/cloudinit-osnetd"]
+
+    root.run("dpkg", "-P", "cloudinit-osnetd")
+    assert root.ours() == []
+
+
+def test_an_upgrade_and_a_second_installation_go_through(root: Root) -> None:
+    root.run("dpkg", "-i", "/root/osnetd.deb")
+    root.run("dpkg", "-r", "cloudinit-osnetd")
+    root.run("dpkg", "-i", "/root/osnetd.deb")
+    assert (root.path / LINK).is_symlink()
+    assert root.run("systemctl", "is-enabled", "cloudinit-osnetd.path").stdout.strip() == "enabled"

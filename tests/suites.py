@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""Runs the suites, those that can side by side, and ends with one table: `python -m tests.suites [SUITE...]`.
+
+What a suite prints goes to build/tests/SUITE.log, and is shown at once if it fails.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+TOP = Path(__file__).resolve().parent.parent
+LOGS = TOP / "build" / "tests"
+BIN = Path(sys.executable).parent
+
+Command = Sequence[str]
+
+
+class Suite(NamedTuple):
+    name: str
+    commands: Sequence[Command]
+    after: Tuple[str, ...] = ()  # suites that must have passed
+    directory: str = ""  # of tests; where it is not there, there is nothing to run
+    limit: float = 300.0  # seconds
+
+
+class Result(NamedTuple):
+    outcome: str  # passed, failed, timed out, skipped, absent
+    seconds: float
+    told: str  # its last word: what pytest counted, or why it was not run
+
+    @property
+    def good(self) -> bool:
+        return self.outcome in ("passed", "skipped", "absent")
+
+
+def pytest(directory: str, *options: str, python: str = sys.executable) -> Command:
+    return [python, "-m", "pytest", "-q", "--no-header", *options, directory]
+
+
+def suites() -> List[Suite]:
+    """In the order in which they are started when several could be."""
+    python, bin_ = sys.executable, str(BIN)
+    deb = _deb()
+    return [
+        Suite("deb", [["make", "-s", "deb"]]),
+        Suite("scenarios", [pytest("tests/scenarios", "-n", "2")], ("deb",), "tests/scenarios", limit=2400),
+        Suite("package", [pytest("tests/package")], ("deb",), "tests/package", limit=900),
+        Suite("unit", [pytest("tests/unit")], (), "tests/unit"),
+        Suite(
+            "cloudinit",
+            [[python, "-m", "tests.in_root", suite, *pytest("tests/cloudinit", python="python3")] for suite in _SUITES],
+            (),
+            "tests/cloudinit",
+            limit=900,
+        ),
+        Suite("nova", [["scripts/nova-python", "-m", "pytest", "-q", "--no-header", "tests/nova"]], (), "tests/nova", 900),
+        Suite(
+            "lint",
+            [
+                [bin_ + "/ruff", "check", "--quiet", "."],
+                [bin_ + "/mypy", "--no-error-summary"],
+                ["shellcheck", *_shell_scripts()],
+            ],
+        ),
+        Suite("py36", [[python, "-m", "tests.py36"]]),
+        Suite("lintian", [["sh", "-c", _LINTIAN, "sh", deb]], ("deb",)),
+    ]
+
+
+_SUITES = ("bookworm", "trixie")
+# --fail-on counts what an override has answered too, so the output decides.
+_LINTIAN = 'said=$(lintian --allow-root --pedantic --display-info "$1" 2>&1); echo "$said"; [ -z "$said" ]'
+
+
+def _deb() -> str:
+    text = (TOP / "cloudinit_osnetd" / "__init__.py").read_text()
+    version = re.search(r'^__version__ = "(.*)"', text, re.MULTILINE)
+    assert version is not None, "cloudinit_osnetd/__init__.py has no __version__"
+    return f"dist/cloudinit-osnetd_{version[1]}_all.deb"
+
+
+def _shell_scripts() -> List[str]:
+    """Every file that git knows and that starts as a shell script."""
+    listed = subprocess.run(
+        ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=TOP,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    files = [name for name in listed.stdout.split("\0") if name and (TOP / name).is_file()]
+    return [name for name in files if (TOP / name).read_bytes()[:15].startswith((b"#!/bin/sh", b"#!/bin/bash"))]
+
+
+def run_suite(suite: Suite) -> Result:
+    began = time.monotonic()
+    if suite.directory and not (TOP / suite.directory).is_dir():
+        return Result("absent", 0.0, f"no {suite.directory}")
+    log = LOGS / f"{suite.name}.log"
+    outcome = "passed"
+    with log.open("w") as out:
+        for command in suite.commands:
+            code = _call(command, out, began + suite.limit - time.monotonic())
+            if code == _NOT_RUN:
+                outcome = "skipped"
+            elif code is None:
+                outcome = "timed out"
+            elif code != 0:
+                outcome = "failed"
+            if outcome in ("failed", "timed out"):
+                break
+    return Result(outcome, time.monotonic() - began, _told(log.read_text(errors="replace"), outcome))
+
+
+_NOT_RUN = 77  # as in automake: not run here, and the output says why
+
+
+def _call(command: Command, out, limit: float) -> Optional[int]:
+    """The exit code, or None when it took too long. The whole process group is ended then."""
+    env = {**os.environ, "OSNETD_DEB": str(TOP / _deb()), "PYTHONDONTWRITEBYTECODE": "1"}
+    out.write(f"$ {' '.join(command)}\n")
+    out.flush()
+    process = subprocess.Popen(
+        command, cwd=TOP, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    _running.add(process.pid)
+    try:
+        return process.wait(timeout=max(limit, 1.0))
+    except subprocess.TimeoutExpired:
+        # A guest wants to be taken down by the one who made it, so ask first.
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        return None
+    finally:
+        _running.discard(process.pid)
+
+
+_running: set[int] = set()
+_COUNTED = re.compile(r"^=*\s*((?:\d+ (?:passed|failed|errors?|skipped|xfailed|xpassed|deselected|warnings?)(?:, )?)+) in ")
+
+
+def counts(log: str) -> Dict[str, int]:
+    """What the pytest runs in a log counted, added up."""
+    total: Dict[str, int] = {}
+    for line in log.splitlines():
+        match = _COUNTED.match(line)
+        for number, word in re.findall(r"(\d+) (\w+)", match[1]) if match else []:
+            word = word.rstrip("s") if word in ("errors", "warnings") else word
+            total[word] = total.get(word, 0) + int(number)
+    return total
+
+
+def _told(log: str, outcome: str) -> str:
+    if outcome == "skipped":
+        return log.strip().splitlines()[-1]
+    return ", ".join(f"{number} {word}" for word, number in counts(log).items())
+
+
+def run_all(chosen: List[Suite], say: Callable[[str], None], workers: int) -> Dict[str, Result]:
+    """Two at a time here: most suites wait for a guest or for apt some of the time, and a guest has two CPUs' worth."""
+    results: Dict[str, Result] = {}
+    waiting = list(chosen)
+    names = {suite.name for suite in chosen}
+    changed = threading.Condition()
+
+    def ready() -> Optional[Suite]:
+        for suite in waiting:
+            if all(name in results or name not in names for name in suite.after):
+                return suite
+        return None
+
+    def work() -> None:
+        while True:
+            with changed:
+                changed.wait_for(lambda: ready() is not None or not waiting)
+                suite = ready()
+                if suite is None:
+                    return
+                waiting.remove(suite)
+                missing = [name for name in suite.after if name in results and not results[name].good]
+            result = Result("failed", 0.0, f"needs {', '.join(missing)}") if missing else run_suite(suite)
+            with changed:
+                results[suite.name] = result
+                changed.notify_all()
+            report(suite, result)
+
+    def report(suite: Suite, result: Result) -> None:
+        line = f"{suite.name:<10} {result.outcome:<9} {result.seconds:6.1f} s  {result.told}".rstrip()
+        log = LOGS / f"{suite.name}.log"
+        if not result.good and log.exists():
+            text = log.read_text(errors="replace").rstrip().splitlines()
+            cut = [f"... all of it in {log.relative_to(TOP)}"] if len(text) > 400 else []
+            line = "\n".join([*cut, *(f"{suite.name}| {row}" for row in text[-400:]), line])
+        say(line)
+
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        for future in [pool.submit(work) for _ in range(workers)]:
+            future.result()
+    return results
+
+
+def table(chosen: List[Suite], results: Dict[str, Result], seconds: float) -> str:
+    rows = [(suite.name, results[suite.name]) for suite in chosen]
+    width = max(len(name) for name, _ in rows)
+    lines = [f"  {name:<{width}}  {result.outcome:<9}  {result.seconds:7.1f} s  {result.told}".rstrip() for name, result in rows]
+    spent = sum(result.seconds for _, result in rows)
+    return "\n".join(["", *lines, f"  {'':<{width}}  {'':<9}  {seconds:7.1f} s  ({spent:.1f} s of suites)"])
+
+
+def closing_line(chosen: List[Suite], results: Dict[str, Result]) -> str:
+    """'N passed, N failed', alone on a line. A suite that is no pytest run counts as one test."""
+    passed = failed = skipped = 0
+    for suite in chosen:
+        log, result = LOGS / f"{suite.name}.log", results[suite.name]
+        if result.outcome in ("absent", "skipped"):
+            skipped += 1
+            continue
+        counted = counts(log.read_text(errors="replace")) if log.exists() else {}
+        bad = counted.get("failed", 0) + counted.get("error", 0)
+        passed += counted.get("passed", 0) if counted else int(result.good)
+        failed += bad if result.good else max(bad, 1)
+        skipped += counted.get("skipped", 0)
+    return f"tests: {passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else "")
+
+
+def _end(signum: int, frame: object) -> None:
+    for pid in list(_running):
+        os.killpg(pid, signal.SIGTERM)
+    sys.exit(128 + signum)
+
+
+def main(argv: List[str]) -> int:
+    known = suites()
+    unknown = set(argv) - {suite.name for suite in known}
+    if unknown:
+        print(f"no suite {', '.join(sorted(unknown))}; there are: {', '.join(suite.name for suite in known)}", file=sys.stderr)
+        return 2
+    chosen = [suite for suite in known if not argv or suite.name in argv]
+    if any("deb" in suite.after for suite in chosen):
+        chosen = [suite for suite in known if suite.name == "deb" or suite in chosen]
+    LOGS.mkdir(parents=True, exist_ok=True)
+    for old in LOGS.glob("*.log"):
+        old.unlink()
+    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGINT, _end)
+    began = time.monotonic()
+    results = run_all(chosen, lambda line: print(line, flush=True), workers=2)
+    print(table(chosen, results, time.monotonic() - began))
+    print(closing_line(chosen, results))
+    return 0 if all(result.good for result in results.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

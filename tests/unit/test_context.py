@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""context: the `osnetd:` key of the configuration, and what is remembered of cloud-init's answer."""
+
+import datetime
+import logging
+import os
+import sys
+import types
+from collections import namedtuple
+
+import pytest
+
+from cloudinit_osnetd import context, files, paths
+from cloudinit_osnetd.context import Settings, parse_settings
+
+Cloud = namedtuple("Cloud", "renderer disabled_by settings updates")
+
+
+def test_nothing_said_is_the_default():
+    assert parse_settings({}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("raw", "read"),
+    [
+        ({"enabled": False}, {"enabled": False}),
+        ({"ignore": ["ens4", "FA:16:3E:00:00:01"]}, {"ignore": frozenset(["ens4", "fa:16:3e:00:00:01"])}),
+        ({"ignore": []}, {"ignore": frozenset()}),
+        ({"debounce": 3}, {"debounce": 3.0}),
+        ({"debounce": 0}, {"debounce": 0.0}),
+        ({"patience": 0.5, "look_until": 60, "back_off": 10}, {"patience": 0.5, "look_until": 60.0, "back_off": 10.0}),
+    ],
+)
+def test_each_setting_is_read(raw, read):
+    assert parse_settings(raw) == Settings()._replace(**read)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"enabled": "no"},
+        {"enabled": 0},
+        {"ignore": "ens4"},
+        {"ignore": [4]},
+        {"ignore": {"ens4": True}},
+        {"debounce": "3"},
+        {"debounce": -1},
+        {"debounce": True},
+        {"patience": None},
+        {"patience": float("nan")},
+        {"look_until": [1]},
+        {"unheard_of": 1},
+        {7: 1},
+    ],
+    ids=repr,
+)
+def test_what_cannot_be_used_is_named_and_left_at_its_default(raw, caplog):
+    with caplog.at_level(logging.WARNING):
+        assert parse_settings(dict(raw, back_off=5)) == Settings(back_off=5.0)
+    (name,) = raw
+    assert "osnetd.%s" % name in caplog.text
+
+
+@pytest.fixture
+def cloud(guest, monkeypatch):
+    """cloud-init's answer, and how often it was asked. Importing the real one is what is to be saved."""
+    compat = types.ModuleType("cloudinit_osnetd.compat")
+    compat.asked = 0
+    compat.answer = Cloud("eni", "", {"debounce": 3}, {})
+
+    def ask():
+        compat.asked += 1
+        return compat.answer
+
+    compat.cloud = ask
+    monkeypatch.setitem(sys.modules, "cloudinit_osnetd.compat", compat)
+    monkeypatch.setattr(sys.modules["cloudinit_osnetd"], "compat", compat, raising=False)
+    return compat
+
+
+def test_cloud_init_is_asked_once(cloud):
+    first = context.load()
+    assert context.load() == first
+    assert first.renderer == "eni"
+    assert first.settings.debounce == 3.0
+    assert cloud.asked == 1
+
+
+def test_it_is_asked_again_when_what_it_depends_on_has_changed(cloud):
+    context.load()
+    files.replace(paths.CLOUD_CONFIG, "#cloud-config\n")
+    cloud.answer = cloud.answer._replace(renderer="networkd")
+    assert context.load().renderer == "networkd"
+    assert cloud.asked == 2
+
+
+def test_only_looking_remembers_nothing(cloud):
+    context.load(remember=False)
+    assert not os.path.exists(paths.STATE)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"fingerprint": "x"}'])
+def test_a_damaged_memory_is_no_memory(cloud, text):
+    files.replace(paths.CONTEXT, text)
+    assert context.load().renderer == "eni"
+
+
+@pytest.mark.parametrize("odd", [{datetime.date(2026, 1, 1): 1}, {1: 1, "a": 2}, {"a": datetime.date(2026, 1, 1)}, {(1, 2): 3}], ids=repr)
+def test_what_yaml_can_say_and_json_cannot_stops_nobody(cloud, odd):
+    cloud.answer = cloud.answer._replace(updates=odd)
+    assert context.load().renderer == "eni"
+    assert context.load().renderer == "eni"

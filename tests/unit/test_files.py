@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""files: whole or not there, whatever happens on the way."""
+
+import errno
+import os
+import stat
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloudinit_osnetd import files
+
+
+def mode_of(path):
+    return stat.S_IMODE(os.stat(str(path)).st_mode)
+
+
+@pytest.mark.parametrize("old", [None, "", "old\n", "x" * 3000])
+def test_a_full_disk_leaves_the_old_file_and_no_scrap(fs, old):
+    fs.set_disk_usage(4096)
+    fs.create_dir("/etc/network")
+    if old is not None:
+        files.replace("/etc/network/interfaces", old)
+    with pytest.raises(OSError) as caught:
+        files.replace("/etc/network/interfaces", "n" * 8192)
+    assert caught.value.errno == errno.ENOSPC
+    assert files.read("/etc/network/interfaces") == old
+    assert os.listdir("/etc/network") == ([] if old is None else ["interfaces"])
+
+
+@pytest.mark.parametrize("call", ["fdopen", "fsync", "rename", "fchmod"])
+def test_a_failure_on_the_way_leaves_the_old_file_and_no_scrap(tmp_path, monkeypatch, call):
+    path = str(tmp_path / "f")
+    files.replace(path, "old")
+
+    def fails(*_args, **_fields):
+        raise OSError(errno.EIO, "input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, call, fails)
+        with pytest.raises(OSError, match="input/output"):
+            files.replace(path, "new")
+    assert files.read(path) == "old"
+    assert os.listdir(str(tmp_path)) == ["f"]
+
+
+def test_the_data_is_durable_before_the_name_and_the_name_before_the_return(tmp_path, monkeypatch):
+    done = []
+    real_fsync, real_rename = os.fsync, os.rename
+
+    def fsync(fd):
+        done.append("sync directory" if stat.S_ISDIR(os.fstat(fd).st_mode) else "sync file")
+        real_fsync(fd)
+
+    def rename(old, new):
+        done.append("rename")
+        real_rename(old, new)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "rename", rename)
+    files.replace(str(tmp_path / "f"), "new")
+    assert done == ["sync file", "rename", "sync directory"]
+    files.remove(str(tmp_path / "f"), sync=True)
+    assert done[3:] == ["sync directory"]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644])
+def test_a_new_file_gets_its_mode_and_an_old_one_keeps_its_own(tmp_path, mode):
+    path = tmp_path / "f"
+    files.replace(str(path), "new", mode=mode)
+    assert mode_of(path) == mode
+    path.chmod(0o604)
+    files.replace(str(path), "newer", mode=mode)
+    assert mode_of(path) == 0o604
+
+
+def test_the_directory_is_made_where_there_is_none(tmp_path):
+    files.replace(str(tmp_path / "a" / "b" / "f"), "x")
+    assert files.read(str(tmp_path / "a" / "b" / "f")) == "x"
+
+
+def test_a_link_is_replaced_not_followed(tmp_path):
+    (tmp_path / "target").write_text("theirs")
+    (tmp_path / "f").symlink_to("target")
+    files.replace(str(tmp_path / "f"), "ours")
+    assert (tmp_path / "target").read_text() == "theirs"
+    assert not (tmp_path / "f").is_symlink()
+
+
+@given(st.binary(max_size=200))
+def test_every_byte_survives_being_read_and_written(tmp_path_factory, raw):
+    path = tmp_path_factory.mktemp("bytes") / "f"
+    path.write_bytes(raw)
+    files.replace(str(path), files.read(str(path)), sync=False)
+    assert path.read_bytes() == raw
+
+
+@pytest.mark.parametrize("name", ["interfaces", "10-cloud-init-ens3.network"])
+def test_no_backend_reads_the_half_written_file(name):
+    scrap = os.path.basename(files.temporary_of("/etc/x/" + name))
+    assert scrap.startswith(".")
+    assert os.path.dirname(files.temporary_of("/etc/x/" + name)) == "/etc/x"
+
+
+@pytest.mark.parametrize("path", ["absent", "file/below"])
+def test_what_is_not_there_reads_as_none(tmp_path, path):
+    (tmp_path / "file").write_text("x")
+    assert files.read(str(tmp_path / path)) is None
+    assert files.read_json(str(tmp_path / path)) is None
+
+
+@pytest.mark.parametrize(("text", "value"), [("{}", {}), ("[1]", [1]), ("", None), ("{", None), ("nope", None)])
+def test_json_that_is_none_reads_as_none(tmp_path, text, value):
+    (tmp_path / "f").write_text(text)
+    assert files.read_json(str(tmp_path / "f")) == value
+
+
+def test_removing_says_whether_it_was_there(tmp_path):
+    (tmp_path / "f").write_text("x")
+    assert files.remove(str(tmp_path / "f"))
+    assert not files.remove(str(tmp_path / "f"))

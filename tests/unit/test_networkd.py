@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""systemd-networkd: a file for each NIC, one reload, and a name only for who is kicked."""
+
+import pytest
+
+from cloudinit_osnetd import files
+from cloudinit_osnetd.backends import Touch
+from cloudinit_osnetd.backends.networkd import Networkd
+
+from .build import A
+from .programs import programs
+
+BACKEND = Networkd()
+TEXT = "[Match]\nName=ens3\n\n[Network]\nDHCP=no\n\n[Address]\nAddress=10.0.0.5/24\n"
+
+
+def touch(action, name="ens3"):
+    return Touch(action, A, name, "")
+
+
+def test_each_file_is_a_part_and_other_peoples_files_are_none(tmp_path):
+    for name in ("10-cloud-init-ens3.network", "10-cloud-init-ens3.link", "10-cloud-init-bond0.100.network", "20-theirs.network"):
+        files.replace(str(tmp_path / "etc/systemd/network" / name), TEXT)
+    assert [(part.path, part.section, part.name, part.text) for part in BACKEND.staged(str(tmp_path))] == [
+        ("/etc/systemd/network/10-cloud-init-bond0.100.network", "", "bond0.100", TEXT),
+        ("/etc/systemd/network/10-cloud-init-ens3.network", "", "ens3", TEXT),
+    ]
+
+
+def test_the_whole_file_is_the_section():
+    assert BACKEND.split(TEXT) == {"": TEXT}
+    assert BACKEND.join("old", None, {"": TEXT}) == TEXT
+    assert BACKEND.join("old", None, {"": None}) is None
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        ("# note\n; note\n" + TEXT.replace("\n", "\n\n"), True),
+        ("  " + TEXT, True),
+        (TEXT.replace("/24", "/25"), False),
+        (TEXT.replace("DHCP=no\n", ""), False),
+        (TEXT + "[Route]\nGateway=10.0.0.1\n", False),
+        (TEXT.replace("DHCP=no", "#DHCP=no"), False),
+    ],
+)
+def test_two_files_mean_the_same_but_for_blanks_and_comments(other, same):
+    assert (BACKEND.normal(TEXT) == BACKEND.normal(other)) == same
+
+
+@pytest.mark.parametrize(
+    ("touches", "files_changed", "ran"),
+    [
+        ([touch("up"), touch("reconfigure", "ens4"), touch("down", "ens5")], True, ["networkctl reload"]),
+        ([touch("kick")], False, ["networkctl reload", "networkctl reconfigure ens3"]),
+        ([touch("kick"), touch("up", "ens4")], True, ["networkctl reload", "networkctl reconfigure ens3"]),
+        ([], False, []),
+    ],
+)
+def test_one_reload_takes_the_files_and_only_a_kick_names_a_nic(tmp_path, monkeypatch, touches, files_changed, ran):
+    host = programs(tmp_path, monkeypatch, {"networkctl": ""})
+    BACKEND.before(touches)
+    assert BACKEND.after(touches, files_changed) == {}
+    assert host.ran() == ran
+
+
+def test_a_reload_that_fails_is_every_touched_nics_problem(tmp_path, monkeypatch):
+    programs(tmp_path, monkeypatch, {"networkctl": "echo no such >&2; exit 1"})
+    said = BACKEND.after([touch("up"), touch("up", "ens4")], True)
+    assert sorted(said) == ["ens3", "ens4"]
+    assert "no such" in said["ens3"]
+
+
+def test_a_kick_that_fails_is_that_nics_problem(tmp_path, monkeypatch):
+    programs(tmp_path, monkeypatch, {"networkctl": '[ "$2" != ens3 ]'})
+    assert sorted(BACKEND.after([touch("kick"), touch("kick", "ens4")], False)) == ["ens3"]

@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""plan: what is written, removed, adopted, forgotten, left alone; which NICs are touched, and why."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloudinit_osnetd import apply, plan
+from cloudinit_osnetd.backends import Touch
+from cloudinit_osnetd.desired import Item, Want
+from cloudinit_osnetd.plan import Staged
+from cloudinit_osnetd.store import Owned
+
+from .build import A, B, entry, nic, static
+
+BACKEND = "networkd"
+
+
+def path(name):
+    return "/etc/systemd/network/10-cloud-init-%s.network" % name
+
+
+def want(mac=A, name="ens3", digest="d1", address="10.0.0.5"):
+    one = entry(static(address), mac=mac)
+    return Want((Item(one.key, one, name, ()),), digest)
+
+
+def staged(mac=A, name="ens3", mark="m1", digest="d1", file=None, section=""):
+    return Staged(mac + "/phy", mac, name, file or path(name), section, "text of " + mark, mark, digest)
+
+
+def owned(mac=A, name="ens3", disk="m1", digest="d1", backend=BACKEND, file=None, section=""):
+    return Owned(mac + "/phy", mac, name, backend, file or path(name), section, disk, digest)
+
+
+def on_disk(*rows):
+    return {row.place: row.disk for row in rows}
+
+
+UP = nic("ens3", A, addresses=["10.0.0.5/24"])
+
+
+def make(wants=(), parts=(), disk=None, ledger=(), nics=None, **options):
+    return plan.make(wants, parts, disk or {}, ledger, nics, BACKEND, **options)
+
+
+def told(made):
+    return (
+        [(c.action, c.name) for c in made.changes],
+        [(t.action, t.name) for t in made.touches],
+        [d.name for d in made.drifted],
+    )
+
+
+# -- a NIC that comes, changes and goes ---------------------------------------------------------------
+
+
+def test_a_new_nic_is_written_and_brought_up():
+    made = make([want()], [staged()])
+    assert told(made) == ([("write", "ens3")], [("up", "ens3")], [])
+    assert made.changes[0].row == owned()
+    assert made.changes[0].text == "text of m1"
+
+
+def test_what_stands_as_it_is_wanted_needs_nothing():
+    made = make([want()], [], on_disk(owned()), [owned()], {"ens3": UP})
+    assert made.empty
+    assert not made.drifted
+
+
+def test_an_edited_entry_is_written_and_its_nic_reconfigured():
+    made = make([want(digest="d2")], [staged(mark="m2", digest="d2")], on_disk(owned()), [owned()])
+    assert told(made) == ([("write", "ens3")], [("reconfigure", "ens3")], [])
+
+
+def test_an_edit_that_means_the_same_is_only_noted():
+    made = make([want(digest="d2")], [staged(digest="d2")], on_disk(owned()), [owned()])
+    assert told(made) == ([("adopt", "ens3")], [], [])
+    assert made.changes[0].row == owned(digest="d2")
+
+
+def test_a_nic_that_is_gone_is_removed_and_taken_down():
+    made = make([], [], on_disk(owned()), [owned()])
+    assert told(made) == ([("remove", "ens3")], [("down", "ens3")], [])
+    assert made.changes[0].row is None
+
+
+def test_what_is_gone_from_disk_too_is_forgotten_and_nothing_is_touched():
+    assert told(make([], [], {}, [owned()])) == ([("forget", "ens3")], [], [])
+
+
+@pytest.mark.parametrize("keep", [A, "ens3"])
+def test_what_is_kept_is_not_cleaned_up(keep):
+    assert told(make([], [], on_disk(owned()), [owned()], keep=frozenset([keep]))) == ([], [], [])
+
+
+def test_a_want_that_could_not_be_rendered_stays_as_it_is():
+    assert told(make([want(digest="d2")], [], on_disk(owned()), [owned()])) == ([], [], [])
+
+
+def test_every_item_has_a_reason():
+    made = make([want()], [staged()], on_disk(owned(B, "ens4")), [owned(B, "ens4")])
+    assert {c.name: c.reason for c in made.changes} == {"ens3": "a new NIC", "ens4": "the NIC is gone"}
+    assert {t.name: t.reason for t in made.touches} == {"ens3": "a new NIC", "ens4": "the NIC is gone"}
+
+
+# -- what is not ours ----------------------------------------------------------------------------------
+
+
+def test_a_part_that_somebody_edited_is_left_alone_and_named():
+    made = make([want(digest="d2")], [staged(mark="m2", digest="d2")], {owned().place: "edited"}, [owned()])
+    assert told(made) == ([], [], ["ens3"])
+
+
+def test_a_part_that_somebody_deleted_is_left_alone_and_named():
+    assert told(make([want()], [staged()], {}, [owned()])) == ([], [], ["ens3"])
+
+
+def test_a_part_that_somebody_else_wrote_is_left_alone_and_named():
+    made = make([want()], [staged()], {staged().place: "theirs"}, [])
+    assert told(made) == ([], [], ["ens3"])
+    assert made.drifted[0].reason == "somebody else wrote it"
+
+
+def test_a_part_that_means_what_is_wanted_is_adopted_and_no_nic_touched():
+    made = make([want()], [staged()], {staged().place: "m1"}, [], {"ens3": UP})
+    assert told(made) == ([("adopt", "ens3")], [], [])
+    assert made.changes[0].row == owned()
+
+
+def test_an_edited_part_of_a_nic_that_is_gone_is_left_alone_and_named():
+    assert told(make([], [], {owned().place: "edited"}, [owned()])) == ([], [], ["ens3"])
+
+
+@pytest.mark.parametrize(("there", "action"), [("edited", "reconfigure"), (None, "up")])
+def test_force_takes_back_what_somebody_edited_or_deleted(there, action):
+    disk = {owned().place: there} if there else {}
+    made = make([want()], [staged()], disk, [owned()], force=True)
+    assert told(made) == ([("write", "ens3")], [(action, "ens3")], [])
+
+
+def test_force_removes_an_edited_part_of_a_nic_that_is_gone():
+    made = make([], [], {owned().place: "edited"}, [owned()], force=True)
+    assert told(made) == ([("remove", "ens3")], [("down", "ens3")], [])
+
+
+def test_one_drifted_part_does_not_hold_up_the_other_nics():
+    rows = [owned(), owned(B, "ens4")]
+    disk = {rows[0].place: "edited", rows[1].place: "m1"}
+    parts = [staged(mark="m2", digest="d2"), staged(B, "ens4", "m3", "d2")]
+    made = make([want(digest="d2"), want(B, "ens4", "d2")], parts, disk, rows)
+    assert told(made) == ([("write", "ens4")], [("reconfigure", "ens4")], ["ens3"])
+
+
+# -- names ---------------------------------------------------------------------------------------------
+
+
+def test_a_nic_under_another_name_moves_its_part():
+    made = make([want(name="ens9", digest="d2")], [staged(name="ens9", digest="d2")], on_disk(owned()), [owned()])
+    assert told(made) == ([("write", "ens9"), ("remove", "ens3")], [("up", "ens9"), ("down", "ens3")], [])
+
+
+def test_a_name_that_another_nic_takes_over_is_rewritten_and_not_removed():
+    made = make([want(B)], [staged(B, mark="m2")], on_disk(owned()), [owned()])
+    assert told(made) == ([("write", "ens3")], [("reconfigure", "ens3")], [])
+    assert made.changes[0].row == owned(B, disk="m2")
+    assert apply.ledger_after([owned()], made.changes) == (owned(B, disk="m2"),)
+
+
+def test_two_nics_that_swap_their_names_are_both_rewritten():
+    rows = [owned(A, "ens3", "mA"), owned(B, "ens4", "mB")]
+    parts = [staged(A, "ens4", "mA4", "d2"), staged(B, "ens3", "mB3", "d2")]
+    made = make([want(A, "ens4", "d2"), want(B, "ens3", "d2")], parts, on_disk(*rows), rows)
+    assert told(made) == ([("write", "ens4"), ("write", "ens3")], [("reconfigure", "ens4"), ("reconfigure", "ens3")], [])
+    assert {(row.mac, row.name) for row in apply.ledger_after(rows, made.changes)} == {(A, "ens4"), (B, "ens3")}
+
+
+def test_a_name_taken_over_in_the_section_of_a_shared_file():
+    shared = {"file": "/etc/network/interfaces", "section": "ens3"}
+    row = owned(**shared)
+    made = make([want(B)], [staged(B, mark="m2", **shared)], on_disk(row), [row])
+    assert told(made) == ([("write", "ens3")], [("reconfigure", "ens3")], [])
+
+
+def test_one_nic_leaves_a_name_in_one_file_and_another_takes_it_in_another():
+    row = owned(file="/etc/network/interfaces", section="ens3")
+    made = make([want(B)], [staged(B, mark="m2")], on_disk(row), [row])
+    assert sorted(c.action for c in made.changes) == ["remove", "write"]
+    assert [(t.action, t.name) for t in made.touches] == [("reconfigure", "ens3")]
+
+
+def test_a_nic_that_leaves_two_files_is_taken_down_once():
+    rows = [owned(), owned(file="/etc/network/interfaces", section="ens3")]
+    assert told(make([], [], on_disk(*rows), rows))[1] == [("down", "ens3")]
+
+
+# -- the kernel ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("there", "lacks"),
+    [
+        (UP, ""),
+        (UP._replace(addresses=()), "the kernel lacks 10.0.0.5/24"),
+        (UP._replace(up=False), "the link is down"),
+        (None, ""),
+    ],
+)
+def test_a_nic_whose_file_is_right_and_whose_kernel_is_not_is_kicked(there, lacks):
+    made = make([want()], [], on_disk(owned()), [owned()], {"ens3": there} if there else {})
+    assert [(t.action, t.reason) for t in made.touches] == ([("kick", lacks)] if lacks else [])
+
+
+def test_nobody_is_kicked_at_early_boot():
+    assert make([want()], [], on_disk(owned()), [owned()], None).empty
+
+
+def test_a_nic_is_not_kicked_when_it_is_touched_anyway_or_drifted():
+    cold = {"ens3": UP._replace(addresses=())}
+    made = make([want(digest="d2")], [staged(mark="m2", digest="d2")], on_disk(owned()), [owned()], cold)
+    assert [t.action for t in made.touches] == ["reconfigure"]
+    made = make([want()], [staged()], {owned().place: "edited"}, [owned()], cold)
+    assert made.touches == ()
+
+
+@pytest.mark.parametrize(("networks", "lacks"), [((), ""), ((static(),), "the link is down")])
+def test_a_link_without_networks_may_be_down(networks, lacks):
+    one = entry(*networks)
+    down = UP._replace(up=False)
+    assert plan.unconfigured(Item(one.key, one, "ens3", ()), down) == lacks
+
+
+# -- whether to render ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ledger", "there", "needed"),
+    [
+        ([owned()], "m1", False),
+        ([], None, True),
+        ([], "m1", True),
+        ([owned()], "edited", True),
+        ([owned()], None, True),
+        ([owned(digest="d0")], "m1", True),
+        ([owned(backend="ifupdown")], "m1", True),
+        ([owned(B)], "m1", True),
+    ],
+)
+def test_nothing_is_rendered_where_all_stands_as_it_was_written_for_this_very_want(ledger, there, needed):
+    disk = {owned().place: there} if there else {}
+    assert plan.needs_render(want(), ledger, disk, BACKEND) == needed
+
+
+# -- whatever the state: what is done is ours, and done once ------------------------------------------------
+
+macs, nic_names, marks = st.sampled_from([A, B]), st.sampled_from(["ens3", "ens4"]), st.sampled_from(["m1", "m2"])
+
+
+@st.composite
+def situations(draw):
+    rows = {name: owned(draw(macs), name, draw(marks)) for name in draw(st.sets(nic_names))}
+    disk = {path(name): mark for name, mark in draw(st.dictionaries(nic_names, marks)).items()}
+    held = draw(st.dictionaries(macs, nic_names))
+    if len(set(held.values())) < len(held):
+        held = {A: "ens3"}
+    return list(rows.values()), {(p, ""): mark for p, mark in disk.items()}, held
+
+
+def carry_out(made, ledger, disk):
+    """What commit does, on dictionaries."""
+    disk = dict(disk)
+    for change in made.changes:
+        if change.action == "write":
+            disk[change.place] = change.row.disk
+        elif change.action == "remove":
+            disk.pop(change.place)
+    return apply.ledger_after(ledger, made.changes), disk
+
+
+@given(situations(), st.booleans())
+def test_a_second_run_does_nothing_and_only_what_is_ours_was_changed(situation, force):
+    ledger, disk, held = situation
+    wants = [want(mac, name) for mac, name in sorted(held.items())]
+    parts = [staged(mac, name, "rendered-" + mac) for mac, name in sorted(held.items())]
+
+    def needed(rows, there):
+        return [p for p, w in zip(parts, wants) if force or plan.needs_render(w, rows, there, BACKEND)]
+
+    first = make(wants, needed(ledger, disk), disk, ledger, force=force)
+    assert len({t.name for t in first.touches}) == len(first.touches)
+    for change in first.changes:
+        if change.action in ("write", "remove") and not force:
+            assert disk.get(change.place) == {row.place: row.disk for row in ledger}.get(change.place)
+    ledger, disk = carry_out(first, ledger, disk)
+    second = make(wants, needed(ledger, disk), disk, ledger, force=force)
+    assert second.changes == ()
+    assert second.touches == ()
+    assert {d.name for d in second.drifted} == {d.name for d in first.drifted}
+
+
+def test_a_touch_says_what_happens_to_which_nic():
+    made = make([want()], [staged()])
+    assert made.touches == (Touch("up", A, "ens3", "a new NIC"),)
