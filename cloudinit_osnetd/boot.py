@@ -48,7 +48,7 @@ def early() -> Dict[str, Any]:
         seen = look_at(on, state, _nics(state), None)
         log_plan(seen.plan)
         outcome = apply.commit(seen.plan, state, on.backend, seen.templates, activate=False)
-        state = state._replace(ledger=outcome.ledger)
+        state = state._replace(ledger=outcome.ledger, metrics=seen.metrics)
         store.save(state)
     return {
         "changes": len([c for c in seen.plan.changes if c.action in ("write", "remove")]),

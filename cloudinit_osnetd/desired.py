@@ -8,8 +8,9 @@ every other NIC is wanted by itself, so that one NIC's fault or edit is its own.
 
 from typing import Any, Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Tuple
 
+from . import metrics
 from .kernel import Nic
-from .network_data import Entry, digest_of, entry_to_json
+from .network_data import Entry, digest_of, entry_to_json, takes_default
 from .truth import Truth, needs_services, with_nic
 
 
@@ -18,6 +19,7 @@ class Item(NamedTuple):
     entry: Entry
     name: str  # the kernel's name of this moment; a bond's is ours; a VLAN's follows its parent's
     dns: Tuple[str, ...]  # global DNS that serves this link
+    metric: int = metrics.PRIMARY  # of its routes
 
 
 class Want(NamedTuple):
@@ -67,20 +69,39 @@ def _trim(entry: Entry, keys: FrozenSet[str]) -> Entry:
     return entry._replace(members=tuple(m for m in entry.members if m in keys))
 
 
+def configurable(
+    truth: Truth, nics: Dict[str, Nic], ignored: FrozenSet[str] = frozenset()
+) -> FrozenSet[str]:
+    """The keys that have a NIC (`nics` by MAC) that is not `ignored` (by MAC or name)."""
+    return with_nic(
+        truth,
+        frozenset(mac for mac, nic in nics.items() if mac not in ignored and nic.name not in ignored),
+    )
+
+
+def give_metrics(
+    truth: Truth, keys: FrozenSet[str], known: Dict[str, int], configured: FrozenSet[str]
+) -> Dict[str, int]:
+    """The metrics of `keys`, and of all that are not forgotten; `configured` keys keep theirs."""
+    arriving = [key for key in truth.keys if key in keys and key not in configured]
+    arriving.sort(key=lambda key: not takes_default(truth.keys[key].entry))  # else as they were heard
+    kept = {key: metric for key, metric in known.items() if key in truth.keys}
+    return metrics.give(kept, keys & configured, arriving)
+
+
 def desired(
     truth: Truth,
     nics: Dict[str, Nic],
     ignored: FrozenSet[str] = frozenset(),
     bonds: Optional[Dict[str, str]] = None,
+    given: Optional[Dict[str, int]] = None,
 ) -> List[Want]:
     """What each NIC should have.
 
-    `nics` by MAC; `ignored` holds MACs and names; `bonds` the names that bonds have, by key.
+    `nics` by MAC; `ignored` holds MACs and names; `bonds` the names that bonds have, `given` the
+    metrics that links have, both by key.
     """
-    macs = frozenset(
-        mac for mac, nic in nics.items() if mac not in ignored and nic.name not in ignored
-    )
-    keys = with_nic(truth, macs)
+    keys = configurable(truth, nics, ignored)
     bond_names = _bond_names([k for k in keys if truth.keys[k].entry.kind == "bond"], bonds or {})
     wants = []
     for group in _groups(keys, truth):
@@ -96,9 +117,11 @@ def desired(
             else:
                 names[key] = "%s.%d" % (names[entry.parent], entry.vlan_id or 0)
             dns = known.services if needs_services(entry) else ()
-            items.append(Item(key, entry, names[key], dns))
+            metric = (given or {}).get(key, metrics.PRIMARY)
+            items.append(Item(key, entry, names[key], dns, metric))
         content = [
-            [item.key, entry_to_json(item.entry), item.name, list(item.dns)] for item in items
+            [item.key, entry_to_json(item.entry), item.name, list(item.dns), item.metric]
+            for item in items
         ]  # type: List[Any]
         wants.append(Want(tuple(items), digest_of(content)))
     return wants

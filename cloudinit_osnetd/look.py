@@ -3,9 +3,9 @@
 """One look: what is desired, what is there, and the plan that lies between."""
 
 import logging
-from typing import Dict, FrozenSet, List, NamedTuple, Optional, Tuple
+from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from . import apply, desired, kernel, plan, render, store
+from . import apply, desired, kernel, plan, render, store, truth
 from .ground import Ground
 
 LOG = logging.getLogger(__name__)
@@ -16,6 +16,7 @@ class Look(NamedTuple):
     plan: plan.Plan
     templates: Dict[str, str]  # whole rendered files, by path
     failures: Dict[str, str]  # what could not be rendered, by MAC
+    metrics: Dict[str, int]  # by key
 
 
 def look_at(
@@ -27,16 +28,15 @@ def look_at(
     force: bool = False,
 ) -> Look:
     """Compare what is desired with what is there. `snapshot` is None where nothing is activated."""
-    bonds = {row.key: row.name for row in state.ledger if row.key.endswith("/bond")}
     ignored = on.context.settings.ignore
-    wants = desired.desired(state.truth, nics, ignored, bonds)
+    wants, metrics = _wanted(on, state, state.truth, nics)
     disk = render.disk_parts(on.backend, apply.places(state))
     todo = [w for w in wants if force or plan.needs_render(w, state.ledger, disk, on.backend.name)]
     rendering = render.render(todo, on.backend)
     disk = render.disk_parts(on.backend, apply.places(state, [p.place for p in rendering.parts]))
     made = plan.make(
         wants,
-        rendering.parts,
+        _recognise(on, state, nics, wants, rendering.parts, disk),
         disk,
         state.ledger,
         None if snapshot is None else {nic.name: nic for nic in snapshot.nics},
@@ -51,7 +51,51 @@ def look_at(
         for item in want.items
         if item.key in failure.keys
     }
-    return Look(tuple(wants), made, dict(rendering.templates), failures)
+    return Look(tuple(wants), made, dict(rendering.templates), failures, metrics)
+
+
+def _wanted(
+    on: Ground, state: store.State, known: truth.Truth, nics: Dict[str, kernel.Nic]
+) -> Tuple[List[desired.Want], Dict[str, int]]:
+    bonds = {row.key: row.name for row in state.ledger if row.key.endswith("/bond")}
+    ignored = on.context.settings.ignore
+    keys = desired.configurable(known, nics, ignored)
+    configured = frozenset(row.key for row in state.ledger)
+    metrics = desired.give_metrics(known, keys, state.metrics, configured)
+    return desired.desired(known, nics, ignored, bonds, metrics), metrics
+
+
+def _recognise(
+    on: Ground,
+    state: store.State,
+    nics: Dict[str, kernel.Nic],
+    wants: Sequence[desired.Want],
+    parts: Sequence[plan.Staged],
+    disk: Mapping[plan.Place, str],
+) -> Sequence[plan.Staged]:
+    """Tell what cloud-init wrote before we were installed from what a person wrote.
+
+    Looked into only where a part that is in no ledger stands in the way of one of ours.
+    """
+    owned = {row.place for row in state.ledger}
+    strange = [
+        part
+        for part in parts
+        if part.place in disk and part.place not in owned and disk[part.place] != part.mark
+    ]
+    if all(disk[part.place] in part.alone for part in strange):
+        return parts
+    services = next((truth.services_of(state.truth, s) for s in truth.RANK if s in state.truth.services), ())
+    alone = render.marks_alone(wants, services, on.backend)
+    by_drive, _metrics = _wanted(on, state, truth.by_source(state.truth, "drive"), nics)
+    earlier = render.marks_alone(by_drive, truth.services_of(state.truth, "drive"), on.backend)
+    return [
+        part._replace(
+            alone=part.alone | {alone.get(part.place, part.mark)},
+            earlier=frozenset([earlier.get(part.place, part.mark)]),
+        )
+        for part in parts
+    ]
 
 
 def pending_macs(state: store.State, nics: Dict[str, kernel.Nic], ignored: FrozenSet[str]) -> List[str]:

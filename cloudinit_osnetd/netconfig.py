@@ -10,30 +10,30 @@ import ipaddress
 from typing import Any, Callable, Dict, Iterable, List
 
 from .desired import Item, Want
-from .network_data import Network, Route
+from .network_data import DHCP4, DHCP6, Network, Route
 
 Convert = Callable[[Dict[str, Any], Dict[str, str]], Dict[str, Any]]
 
 
-def _route(route: Route) -> Dict[str, Any]:
+def _route(route: Route, metric: int) -> Dict[str, Any]:
     network = ipaddress.ip_network(route.network)
     out = {"network": str(network.network_address), "netmask": str(network.netmask)}  # type: Dict[str, Any]
     if route.gateway:
         out["gateway"] = route.gateway
     if route.metric is not None:
         out["metric"] = route.metric
+    elif metric:
+        out["metric"] = metric
     return out
 
 
-def _network(net: Network, link_id: str) -> Dict[str, Any]:
+def _network(net: Network, link_id: str, metric: int) -> Dict[str, Any]:
     out = {"id": link_id, "link": link_id, "type": net.type}  # type: Dict[str, Any]
     if net.address:
         address = ipaddress.ip_interface(net.address)
         out["ip_address"] = str(address.ip)
         out["netmask"] = str(address.network.netmask)
-    if net.gateway:
-        out["gateway"] = net.gateway
-    out["routes"] = [_route(route) for route in net.routes]
+    out["routes"] = [_route(route, metric) for route in net.routes]
     return out
 
 
@@ -58,7 +58,9 @@ def network_json(want: Want) -> Dict[str, Any]:
     return {
         "links": [_link(item, ids) for item in want.items],
         "networks": [
-            _network(net, ids[item.key]) for item in want.items for net in item.entry.networks
+            _network(net, ids[item.key], item.metric)
+            for item in want.items
+            for net in item.entry.networks
         ],
         "services": [],
     }
@@ -83,6 +85,12 @@ def _finish(item: Item, config: Dict[str, Any], names: Dict[str, str]) -> Dict[s
         subnet.pop("dns_nameservers", None)
         if dns:
             subnet["dns_nameservers"] = dns
+        if item.metric and net.type in DHCP4:
+            subnet["metric"] = item.metric  # eni; for the others see Backend.finish
+        if item.metric and any(n.type in DHCP4 or n.type in DHCP6 for n in item.entry.networks):
+            # eni: udev brings it up. With `auto` a boot would wait for its lease, which may never
+            # come, before it goes on.
+            subnet["control"] = "hotplug"
     return config
 
 
@@ -92,6 +100,25 @@ def items(want: Want, convert: Convert) -> List[Dict[str, Any]]:
     macs = {item.entry.mac: item.name for item in want.items if item.entry.kind == "phy"}
     converted = convert(network_json(want), macs)["config"]
     return [_finish(item, config, names) for item, config in zip(want.items, converted)]
+
+
+def as_cloud_init_alone(
+    wants: Iterable[Want], services: Iterable[str], convert: Convert
+) -> Dict[str, Any]:
+    """What cloud-init without us makes of the same entries, global DNS and all, to know it by."""
+    joined = {"links": [], "networks": [], "services": []}  # type: Dict[str, List[Any]]
+    macs = {}
+    for number, want in enumerate(wants):
+        plain = want._replace(items=tuple(item._replace(metric=0) for item in want.items))
+        ids = {item.key: "link%d-%d" % (number, i) for i, item in enumerate(want.items)}
+        joined["links"] += [_link(item, ids) for item in plain.items]
+        for item in plain.items:
+            for net in item.entry.networks:
+                dns = [{"type": "dns", "address": address} for address in net.dns]
+                joined["networks"].append(dict(_network(net, ids[item.key], 0), services=dns))
+        macs.update({item.entry.mac: item.name for item in want.items if item.entry.kind == "phy"})
+    joined["services"] = [{"type": "dns", "address": address} for address in services]
+    return convert(joined, macs)
 
 
 def whole(wants: Iterable[Want], convert: Convert) -> Dict[str, Any]:

@@ -26,6 +26,7 @@ DHCP4 = frozenset(["ipv4_dhcp"])
 DHCP6 = frozenset(["ipv6_dhcp", "ipv6_dhcpv6-stateful", "ipv6_dhcpv6-stateless"])
 SLAAC = frozenset(["ipv6_slaac"])
 STATIC = frozenset(["ipv4", "ipv6", "static", "static6"])
+DEFAULT4, DEFAULT6 = "0.0.0.0/0", "::/0"
 
 
 class DataError(ValueError):
@@ -54,7 +55,6 @@ class Network(NamedTuple):
 
     type: str
     address: str
-    gateway: str
     routes: Tuple[Route, ...]
     dns: Tuple[str, ...]
 
@@ -234,15 +234,17 @@ def _parse_network(raw: Dict[str, Any], path: str) -> Network:
             ip, netmask = value, _get(raw, "netmask", path)
         ip = _address(ip, path + ".ip_address")
         address = "%s/%d" % (ip, _prefix(ip, netmask, path + ".netmask"))
-    gateway = raw.get("gateway")
     routes = [
         _parse_route(route, "%s.routes[%d]" % (path, i))
         for i, route in enumerate(_objects(raw.get("routes"), path + ".routes"))
     ]
+    if raw.get("gateway"):
+        # Not Nova's way to say it, but others' (shakenfist, hand-made drives): the default route.
+        gateway = _address(raw["gateway"], path + ".gateway")
+        routes.append(Route(DEFAULT6 if ":" in gateway else DEFAULT4, gateway, None))
     return Network(
         type=kind,
         address=address,
-        gateway=_address(gateway, path + ".gateway") if gateway else "",
         routes=tuple(sorted(set(routes), key=str)),
         dns=_parse_dns(raw.get("services"), path + ".services"),
     )
@@ -423,7 +425,6 @@ def entry_from_json(obj: Dict[str, Any]) -> Entry:
         Network(
             type=net["type"],
             address=net["address"],
-            gateway=net["gateway"],
             routes=tuple(Route(*route) for route in net["routes"]),
             dns=tuple(net["dns"]),
         )
@@ -439,6 +440,14 @@ def entry_from_json(obj: Dict[str, Any]) -> Entry:
         members=tuple(obj["members"]),
         params=tuple((name, value) for name, value in obj["params"]),
         networks=networks,
+    )
+
+
+def takes_default(entry: Entry) -> bool:
+    """True where the link brings a default route, or may: by a lease, an advertisement."""
+    return any(
+        not net.address or any(route.network in (DEFAULT4, DEFAULT6) for route in net.routes)
+        for net in entry.networks
     )
 
 

@@ -28,6 +28,8 @@ class Staged(NamedTuple):
     text: str
     mark: str  # fingerprint of its meaning
     digest: str  # of the Want it was rendered for
+    alone: FrozenSet[str] = frozenset()  # marks of what cloud-init alone writes for the same entry
+    earlier: FrozenSet[str] = frozenset()  # and for what the drive says, where that is superseded
 
     @property
     def place(self) -> Place:
@@ -116,11 +118,13 @@ class _Planner:
         disk: Mapping[Place, str],
         backend: str,
         force: bool,
+        live: bool,
     ) -> None:
         self.rows = {row.place: row for row in ledger}
         self.disk = disk
         self.backend = backend
         self.force = force
+        self.live = live
         self.changes = []  # type: List[Change]
         self.touches = []  # type: List[Touch]
         self.drifted = []  # type: List[Drift]
@@ -143,9 +147,17 @@ class _Planner:
                 if row != new_row:
                     reason = "it means what is wanted" if row is None else "its entry means the same"
                     self._change("adopt", new_row, None, new_row, reason)
-            elif self._ours(part.place):
+            elif row is None and there in part.alone and self.live:
+                # Installed on a running server: what is there serves, and no NIC is touched for it.
+                as_it_is = new_row._replace(disk=str(there))
+                self._change("adopt", as_it_is, None, as_it_is, "cloud-init wrote it for the same entry")
+            elif self._ours(part.place) or (row is None and there in part.alone | part.earlier):
                 action = "reconfigure" if there is not None else "up"
-                reason = "its entry changed" if row is not None and row.key == part.key else "a new NIC"
+                reason = "a new NIC"
+                if row is not None and row.key == part.key:
+                    reason = "its entry changed"
+                elif row is None and there is not None:
+                    reason = "cloud-init wrote it"
                 self._change("write", new_row, part.text, new_row, reason)
                 self.touches.append(Touch(action, part.mac, part.name, reason))
             else:
@@ -195,7 +207,7 @@ def make(
     nothing will be activated. Rows of the MACs and names in `keep` are not cleaned up: the operator
     said so, or the NIC vanished a moment ago and may come back (drivers reload).
     """
-    planner = _Planner(ledger, disk, backend, force)
+    planner = _Planner(ledger, disk, backend, force, live=nics is not None)
     rendered_keys = {part.key for part in staged}
     planner.want(staged)
     for row in ledger:

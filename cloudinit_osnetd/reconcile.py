@@ -61,7 +61,8 @@ class _Run:
         seen = look_at(self.on, self.state, nics, snapshot, unripe, self.force)
         self._do(seen)
         present = [key for want in seen.wants for key in want.keys]
-        self.state = self.state._replace(truth=truth.forget_gone(self.state.truth, present))
+        known = truth.forget_gone(self.state.truth, present)
+        self.state = self.state._replace(truth=known, metrics=seen.metrics)
         store.save(self.state)
         self.pending = pending_macs(self.state, nics, self.on.context.settings.ignore)
         self.doubted = [key for key, kt in self.state.truth.keys.items() if kt.doubted]

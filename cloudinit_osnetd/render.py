@@ -42,9 +42,20 @@ def _render_one(want: Want, backend: Backend, tree: str) -> List[Staged]:
         item = by_name.get(part.name)
         if item is None:
             raise ValueError("rendered a NIC that nobody asked for: %s" % part.name)
-        mark = files.fingerprint(backend.normal(part.text))
+        text = backend.finish(part.text, item)
         parts.append(
-            Staged(item.key, item.entry.mac, item.name, part.path, part.section, part.text, mark, want.digest)
+            Staged(
+                key=item.key,
+                mac=item.entry.mac,
+                name=item.name,
+                path=part.path,
+                section=part.section,
+                text=text,
+                mark=files.fingerprint(backend.normal(text)),
+                digest=want.digest,
+                # The ladder gave cloud-init the same config at the first boot; it knows no finish.
+                alone=frozenset([files.fingerprint(backend.normal(part.text))]),
+            )
         )
     if {part.name for part in parts} != set(by_name):
         missing = sorted(set(by_name) - {part.name for part in parts})
@@ -73,6 +84,26 @@ def render(wants: Sequence[Want], backend: Backend) -> Rendering:
         for part in staged:
             templates.setdefault(part.path, files.read(tree + part.path) or "")
     return Rendering(tuple(parts), tuple(templates.items()), tuple(failures))
+
+
+def marks_alone(
+    wants: Sequence[Want], services: Sequence[str], backend: Backend
+) -> "dict[Tuple[str, str], str]":
+    """The marks of what cloud-init without us writes for `wants`; empty where it fails on them."""
+    from . import compat
+
+    tree = os.path.join(paths.STAGING, "alone")
+    shutil.rmtree(tree, ignore_errors=True)
+    os.makedirs(tree)
+    try:
+        compat.render(netconfig.as_cloud_init_alone(wants, services, compat.convert), tree)
+    except Exception as exc:  # noqa: BLE001 - cloud-init's own code; whatever it raises
+        LOG.warning("cloud-init alone does not render these entries: %r", exc)
+        return {}
+    return {
+        (part.path, part.section): files.fingerprint(backend.normal(part.text))
+        for part in backend.staged(tree)
+    }
 
 
 def disk_parts(backend: Backend, places: Sequence[Any]) -> "dict[Tuple[str, str], str]":

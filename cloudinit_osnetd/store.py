@@ -45,10 +45,11 @@ class State(NamedTuple):
     ledger: Tuple[Owned, ...]
     answered: str  # MAC of the NIC through which the metadata service answered last
     drive_stamp: str  # identity of the config drive that was read last
+    metrics: Dict[str, int]  # route metric by key; see metrics.py
 
 
 def empty(instance_id: str, ledger: Tuple[Owned, ...] = ()) -> State:
-    return State(instance_id, truth.EMPTY, ledger, "", "")
+    return State(instance_id, truth.EMPTY, ledger, "", "", {})
 
 
 def _to_json(state: State) -> Dict[str, Any]:
@@ -59,6 +60,7 @@ def _to_json(state: State) -> Dict[str, Any]:
         "ledger": [dict(row._asdict()) for row in state.ledger],
         "answered": state.answered,
         "drive_stamp": state.drive_stamp,
+        "metrics": state.metrics,
     }
 
 
@@ -69,6 +71,7 @@ def _from_json(obj: Dict[str, Any]) -> State:
         ledger=tuple(Owned(**row) for row in obj["ledger"]),
         answered=obj["answered"],
         drive_stamp=obj["drive_stamp"],
+        metrics={key: int(metric) for key, metric in obj["metrics"].items()},
     )
 
 

@@ -135,6 +135,21 @@ def observe(truth: Truth, source: str, data: NetworkData, now: float) -> Truth:
     return Truth(counter, keys, services)
 
 
+def by_source(truth: Truth, source: str) -> Truth:
+    """The truth if `source` alone were believed."""
+    keys = {
+        key: known._replace(in_force=source, services=services_of(truth, source))
+        for key, known in truth.keys.items()
+        if source in known.words
+    }
+    return truth._replace(keys=keys)
+
+
+def services_of(truth: Truth, source: str) -> Tuple[str, ...]:
+    """The global DNS that `source` named last."""
+    return truth.services.get(source, ("", ()))[1]
+
+
 def forget_gone(truth: Truth, present: Iterable[str]) -> Truth:
     """Drop the keys that no source lists and that have no NIC: nothing will ask for them again."""
     here = frozenset(present)

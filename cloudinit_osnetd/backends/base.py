@@ -4,6 +4,8 @@
 
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
+from ..desired import Item
+
 
 class Part(NamedTuple):
     """One NIC's configuration: a file of its own (`section` empty) or a section of a shared one."""
@@ -35,6 +37,10 @@ class Backend:
     def staged(self, tree: str) -> List[Part]:
         """The parts of what a renderer wrote below `tree`."""
         raise NotImplementedError
+
+    def finish(self, text: str, item: Item) -> str:
+        """A rendered part with what cloud-init's renderer cannot say."""
+        return text
 
     def split(self, text: str) -> Dict[str, str]:
         """The sections of a file by NIC name; of a file that is one NIC's, the whole by ""."""

@@ -8,6 +8,8 @@ from typing import Dict, List, Optional, Sequence
 
 from .. import files
 from ..command import CommandError, run
+from ..desired import Item
+from ..network_data import DHCP4
 from .base import Backend, Part, Touch
 
 DIRECTORY = "/etc/systemd/network"
@@ -28,6 +30,24 @@ class Networkd(Backend):
             )
             for path in sorted(glob.glob(pattern))
         ]
+
+    def finish(self, text: str, item: Item) -> str:
+        """What is said in sections of their own; a section that comes twice is one (systemd.syntax).
+
+        A secondary NIC's routes from leases and advertisements get its metric too, and a boot does
+        not wait for it. An MTU that Nova leaves to DHCP (null) is taken from the lease, which
+        networkd by itself does not do.
+        """
+        dhcp4 = ["RouteMetric=%d" % item.metric] if item.metric else []
+        if item.entry.mtu is None and any(net.type in DHCP4 for net in item.entry.networks):
+            dhcp4.append("UseMTU=yes")
+        sections = {
+            "Link": ["RequiredForOnline=no"] if item.metric else [],
+            "DHCPv4": dhcp4,
+            "IPv6AcceptRA": ["RouteMetric=%d" % item.metric] if item.metric else [],
+        }
+        added = ["\n".join(["[%s]" % name] + lines) for name, lines in sections.items() if lines]
+        return "\n\n".join([text.rstrip("\n")] + added) + "\n"
 
     def split(self, text: str) -> Dict[str, str]:
         return {"": text}

@@ -64,9 +64,17 @@ def _nics(expected: FrozenSet[str]) -> Dict[str, kernel.Nic]:
     return nics
 
 
-def _config(known: truth.Truth, expected: FrozenSet[str]) -> Optional[Dict[str, Any]]:
+def _config(
+    known: truth.Truth,
+    expected: FrozenSet[str],
+    given: Dict[str, int],
+    configured: FrozenSet[str],
+) -> Optional[Dict[str, Any]]:
     """The network config of a truth; None where none of its keys has a NIC."""
-    wants = desired.desired(known, _nics(expected))
+    nics = _nics(expected)
+    keys = desired.configurable(known, nics)
+    metrics = desired.give_metrics(known, keys, given, configured)
+    wants = desired.desired(known, nics, given=metrics)
     return netconfig.whole(wants, _convert) if wants else None
 
 
@@ -107,13 +115,18 @@ def climb(
         if data is not None and fresh:
             known = truth.observe(known, source, data, time.time())
         # An entry without a NIC is a normal state: only what had one last time is waited for.
-        return _config(known, frozenset(row.mac for row in state.ledger if row.key.endswith("/phy")))
+        return _config(
+            known,
+            frozenset(row.mac for row in state.ledger if row.key.endswith("/phy")),
+            state.metrics,
+            frozenset(row.key for row in state.ledger),
+        )
 
     def from_document() -> Optional[Dict[str, Any]]:
         if data is None:
             return None
         listed = frozenset(e.mac for e in data.entries.values() if e.kind == "phy")
-        return _config(truth.observe(truth.EMPTY, source, data, time.time()), listed)
+        return _config(truth.observe(truth.EMPTY, source, data, time.time()), listed, {}, frozenset())
 
     def from_last_good() -> Optional[Dict[str, Any]]:
         kept = files.read_json(_LAST_GOOD)

@@ -94,7 +94,8 @@ def _udev_directory(path: Path) -> Path:
     path.mkdir()
     here = os.open(path, os.O_PATH)
     try:  # by way of the directory's descriptor: the path may be longer than a socket's address can be
-        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).bind(f"/proc/self/fd/{here}/control")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as control:
+            control.bind(f"/proc/self/fd/{here}/control")
     finally:
         os.close(here)
     return path

@@ -27,7 +27,7 @@ from tests.lab.progress import step
 from tests.lab.recipe import Recipe
 
 _KEPT_LAYERS = 6
-_in_use: Dict[Path, IO[str]] = {}  # open lock files: a tree that a living process uses is not pruned
+_in_use: Dict[Path, int] = {}  # open lock files: a tree that a living process uses is not pruned
 
 
 class LabError(RuntimeError):
@@ -106,7 +106,8 @@ def _made(path: Path, make: Callable[[Path], None]) -> Path:
             unfinished.rename(path)
         os.utime(path)
         if path not in _in_use:
-            _in_use[path] = open(_beside(path, "users"), "a")
+            # A bare descriptor: it is held until the process ends, and nobody has to close it.
+            _in_use[path] = os.open(_beside(path, "users"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
             fcntl.flock(_in_use[path], fcntl.LOCK_SH)
     return path
 

@@ -35,7 +35,9 @@ def test_a_server_follows_its_ports(cloud: Cloud, guest_factory: GuestFactory) -
     guest.boot()
     assert_boot(guest, rung="drive")
     assert_follows(guest, first, second)
-    assert status(guest)["boot"]["early"]["changes"] == 0, "what cloud-init wrote at the first boot was not as we render it"
+    early = status(guest)["boot"]["early"]
+    # networkd: the secondary NIC's file is finished with what cloud-init's renderer cannot say.
+    assert early["changes"] == (1 if guest.backend == "networkd" else 0) and early["drifted"] == [], early
     assert_nothing_to_do(guest)
     kept = configuration(guest, first)
 

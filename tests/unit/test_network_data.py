@@ -433,7 +433,7 @@ def test_renumbered_ids_and_another_order_leave_every_digest_as_it_was(links, ne
         lambda doc: doc["links"][0].update(type="bridge"),
         lambda doc: doc["networks"][0].update(ip_address="10.0.0.6"),
         lambda doc: doc["networks"][0].update(netmask="255.255.0.0"),
-        lambda doc: doc["networks"][0].update(gateway="10.0.0.1"),
+        lambda doc: doc["networks"][0].update(gateway="10.0.0.99"),
         lambda doc: doc["networks"][0]["routes"].pop(),
         lambda doc: doc["networks"][0]["routes"][1].update(metric=8),
         lambda doc: doc["networks"][0]["services"].reverse(),
