@@ -18,8 +18,9 @@ def _name_faults(origin: str, data: network_data.NetworkData) -> List[str]:
     return ["%s: %s: %s" % (origin, fault.path, fault.problem) for fault in data.faults]
 
 
-def hear_metadata(state: store.State, snapshot: kernel.Snapshot) -> Heard:
-    answer = reach.ask(snapshot, state.answered, state.instance_id)
+def hear_metadata(state: store.State, snapshot: kernel.Snapshot, pinned: str, may_open: bool = True) -> Heard:
+    """Ask the metadata service; `pinned` and `may_open` as in reach.ask."""
+    answer = reach.ask(snapshot, state.truth, state.answered, state.instance_id, pinned, may_open)
     faults = list(answer.problems)
     if answer.mac:
         state = state._replace(answered=answer.mac)
