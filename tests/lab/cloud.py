@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""A simulated OpenStack cloud: networks on bridges in a namespace of its own, DHCP, and the metadata service."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+from tests.lab import dhcp, documents, metadata, netns, run
+from tests.lab.metadata import Answer, Metadata
+from tests.lab.ports import Network, Port, Routes, Subnet, link_local
+from tests.lab.server import Server
+
+
+class Cloud:
+    """Everything around the guests. A context manager; whatever happens, it is gone when the process ends.
+
+    With `port_security` (Neutron's default) the metadata service knows a server only by the fixed IPs of its ports and
+    the link-local addresses of their MACs. Without it, by the MAC behind whatever address it uses.
+    """
+
+    def __init__(self, port_security: bool = True) -> None:
+        self._run = run.current()
+        self.namespace = self._run.name("cloud")
+        self.port_security = port_security
+        self.networks: List[Network] = []
+        self.servers: List[Server] = []
+        self._dhcp: Dict[str, dhcp.Dhcp] = {}
+        netns.add(self.namespace)
+        self._forget = self._run.at_exit(self.close)
+        self.metadata = Metadata(self.namespace, self._files_for)
+
+    def __enter__(self) -> "Cloud":
+        return self
+
+    def __exit__(self, *_exc: Any) -> None:
+        self.close()
+
+    def network(
+        self,
+        name: str,
+        cidr: Optional[str] = None,
+        gateway: Optional[str] = None,
+        dhcp: bool = False,
+        dns: Sequence[str] = (),
+        mtu: Optional[int] = 1450,
+        routes: Routes = (),
+        lease_time: str = "10m",
+        ipv6_mode: Optional[str] = None,
+        subnets: Sequence[Subnet] = (),
+    ) -> Network:
+        """Make a network with one subnet, or with the given ones. The cloud itself has the gateway's address in it."""
+        if cidr:
+            first = Subnet(cidr, gateway, dhcp, tuple(dns), tuple(routes), ipv6_mode, lease_time)
+            subnets = [first, *subnets]
+        bridge = f"br{len(self.networks)}"
+        network = Network(name, bridge, mtu, subnets)
+        self._raise_bridge(network)
+        self.networks.append(network)
+        self.metadata.serve(name, bridge)
+        self._tell_dhcp(network)
+        return network
+
+    def server(self, name: str, user_data: Optional[str] = None) -> Server:
+        server = Server(name, self._tell_dhcp, user_data)
+        self.servers.append(server)
+        return server
+
+    def leases(self, network: Network) -> List[Tuple[str, str]]:
+        """(MAC, address) of the DHCP leases that a network gave out."""
+        return self._dhcp[network.name].leases() if network.name in self._dhcp else []
+
+    def metadata_down(self, how: str = "refuse") -> None:
+        """The metadata service fails: it refuses connections, or with "drop" answers nothing at all."""
+        self.metadata.down(how)
+
+    def metadata_up(self) -> None:
+        self.metadata.up()
+
+    def override(self, pattern: str, **answer: Any) -> None:
+        """Answer requests whose path matches with another status, body (bytes) or delay (seconds), so many times."""
+        self.metadata.override(Answer(pattern, **answer))
+
+    def requests(self) -> List[metadata.Request]:
+        """What the metadata service answered, oldest first."""
+        return list(self.metadata.requests)
+
+    def close(self) -> None:
+        self.metadata.close()
+        for service in self._dhcp.values():
+            service.close()
+        netns.delete(self.namespace)
+        self._forget()
+
+    def connect(self, network: Network, outside: str, inside: str, mac: str, namespace: str, group: int) -> None:
+        """Plug a NIC: a veth whose inner end is born in the guest's namespace, with its name and MAC."""
+        netns.ip(
+            self.namespace,
+            f"link add {outside} type veth peer name {inside} address {mac} group {group} netns {namespace}",
+            f"link set {outside} master {network.bridge} up",
+        )
+
+    def disconnect(self, outside: str) -> None:
+        """Unplug it: both ends vanish."""
+        netns.ip(self.namespace, f"link del {outside}")
+
+    def _raise_bridge(self, network: Network) -> None:
+        bridge = network.bridge
+        commands = [
+            f"link add {bridge} type bridge stp_state 0 forward_delay 0",
+            f"link set {bridge} up",
+            f"addr add {metadata.IPV4}/32 dev {bridge}",
+            # A guest without an address may come from a link-local one; the bridges share the route's metric.
+            f"route append 169.254.0.0/16 dev {bridge} scope link",
+            f"addr add {metadata.IPV6}/64 dev {bridge} nodad",
+        ]
+        for subnet in network.subnets:
+            nodad = " nodad" if subnet.network.version == 6 else ""
+            commands.append(f"addr add {subnet.interface} dev {bridge}{nodad}")
+        netns.output(self.namespace, ["sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0"])
+        netns.ip(self.namespace, *commands)
+
+    def _tell_dhcp(self, network: Network) -> None:
+        if not dhcp.is_served(network):
+            return
+        if network.name not in self._dhcp:
+            self._dhcp[network.name] = dhcp.Dhcp(self.namespace, network)
+        ports = [port for server in self.servers for port in server.ports if port.network is network]
+        self._dhcp[network.name].tell(ports)
+
+    def _files_for(self, network: str, source: str) -> Optional[documents.Files]:
+        for server in self.servers:
+            for port in server.ports:
+                if port.network.name == network and self._is_source(port, source):
+                    return server.files()
+        return None
+
+    def _is_source(self, port: Port, source: str) -> bool:
+        address = ipaddress.ip_address(source)
+        if address == link_local(port.mac) or source in port.fixed_ips:
+            return True
+        if self.port_security:
+            return False
+        neighbours = netns.output(self.namespace, ["ip", "neigh", "show", source, "dev", port.network.bridge])
+        return port.mac.lower() in neighbours.split()

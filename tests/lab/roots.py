@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""Guest roots: bootstrapped once, cached as tarballs, extracted and customised, the package installed as a layer on top.
+
+    tarball(recipe)              .lab/roots/<key>.tar          mmdebstrap, about half a minute
+    tree(suite, backend)         .lab/trees/<key>/             extracted, with the lab's files
+    tree(suite, backend, deb)    .lab/trees/<key>+<deb>/       what `apt-get install ./x.deb` changed, an overlay layer
+
+Every step is made beside its place and moved into it under a lock, so that any number of test processes may ask.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Iterator, List, NamedTuple, Optional, Tuple
+
+from tests.lab import mirror, run
+from tests.lab.progress import step
+from tests.lab.recipe import Recipe
+
+_KEPT_LAYERS = 6
+_in_use: List[object] = []  # open lock files: a tree that a living process uses is not pruned
+
+
+class LabError(RuntimeError):
+    """Something the lab needed did not work. The text says what, and ends with what the tool printed."""
+
+
+class Tree(NamedTuple):
+    """A read-only root: the directories that make it up, topmost first."""
+
+    layers: Tuple[Path, ...]
+
+    @property
+    def lowerdir(self) -> str:
+        """For overlayfs."""
+        return ":".join(str(layer) for layer in self.layers)
+
+    @contextlib.contextmanager
+    def mounted(self) -> Iterator[Path]:
+        """The whole root at one path, with changes thrown away: to copy it from, or to run something in it."""
+        with tempfile.TemporaryDirectory(dir=run.current().dir) as scratch:
+            with overlay(self.lowerdir, Path(scratch)) as root:
+                yield root
+
+
+def tree(suite: str, backend: str, deb: Optional[Path] = None, vm: bool = False) -> Tree:
+    """The root of a kind of guest, with the package under test installed by apt when `deb` is given."""
+    recipe = Recipe(suite, backend, vm)
+    base = _made(_trees() / recipe.tree_key, lambda path: _extract(recipe, path))
+    if deb is None:
+        return Tree((base,))
+    digest = hashlib.sha256(Path(deb).read_bytes()).hexdigest()[:12]
+    layer = _made(_trees() / f"{recipe.tree_key}+{digest}", lambda path: _install(base, Path(deb), path))
+    _prune_layers()
+    return Tree((layer, base))
+
+
+def tarball(recipe: Recipe) -> Path:
+    """The bootstrapped root of a recipe, before the lab's own files."""
+    path = run.lab_dir() / "roots" / f"{recipe.key}.tar"
+    with run.locked(path.with_suffix(".lock")):
+        if not path.exists():
+            _bootstrap(recipe, path)
+    return path
+
+
+@contextlib.contextmanager
+def overlay(lowerdir: str, directory: Path) -> Iterator[Path]:
+    """Mount an overlay whose changes go to `directory`/upper, for the time of the block."""
+    root = mount_overlay(lowerdir, directory)
+    try:
+        yield root
+    finally:
+        subprocess.run(["umount", "--lazy", str(root)], check=True)
+
+
+def mount_overlay(lowerdir: str, directory: Path) -> Path:
+    """Mount an overlay at `directory`/root whose changes go to `directory`/upper."""
+    for name in ("upper", "work", "root"):
+        (directory / name).mkdir(parents=True, exist_ok=True)
+    options = f"lowerdir={lowerdir},upperdir={directory}/upper,workdir={directory}/work"
+    _call(["mount", "-t", "overlay", "osnetd-lab", "-o", options, f"{directory}/root"], "mounting an overlay")
+    return directory / "root"
+
+
+def _trees() -> Path:
+    return run.lab_dir() / "trees"
+
+
+def _made(path: Path, make) -> Path:
+    """The directory at `path`, made by `make` if it is not there, and marked as in use until this process ends."""
+    lock = path.with_name(path.name + ".lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with run.locked(lock):
+        if not path.exists():
+            unfinished = path.with_name(path.name + ".unfinished")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            make(unfinished)
+            unfinished.rename(path)
+        os.utime(path)
+    held = open(lock)
+    fcntl.flock(held, fcntl.LOCK_SH)
+    _in_use.append(held)
+    return path
+
+
+def _bootstrap(recipe: Recipe, path: Path) -> None:
+    unfinished = path.with_suffix(".unfinished")
+    argv = ["mmdebstrap", "--mode=root", "--variant=minbase", "--format=tar"]
+    argv += ["--aptopt=Apt::Install-Recommends false"]
+    argv += ["--aptopt=Acquire::Check-Valid-Until false"]  # a mirror's snapshot of an unreleased suite may be stale
+    argv += [f"--dpkgopt=path-exclude=/usr/share/{kind}/*" for kind in ("man", "doc", "locale")]
+    argv += [f"--include={','.join(recipe.packages)}", recipe.suite, str(unfinished)]
+    with step(f"bootstrapping {recipe.suite} with {recipe.backend}{' for VMs' if recipe.vm else ''}"):
+        _call(argv + mirror.sources(recipe.suite), f"bootstrapping {recipe.suite}")
+    unfinished.rename(path)
+
+
+def _extract(recipe: Recipe, root: Path) -> None:
+    archive = tarball(recipe)
+    with step(f"extracting {recipe.suite} with {recipe.backend}"):
+        root.mkdir(parents=True)
+        _call(["tar", "-C", str(root), "--numeric-owner", "--xattrs", "-xf", str(archive)], "extracting a root")
+        for name, content in recipe.files().items():
+            _replace(root / name).write_text(content)
+        for name, target in recipe.links().items():
+            _replace(root / name).symlink_to(target)
+        # As in a published image: host keys are made by cloud-init, man pages of what is installed later are kept.
+        for leftover in (*root.glob("etc/ssh/ssh_host_*"), *root.glob("etc/dpkg/dpkg.cfg.d/*mmdebstrap*")):
+            leftover.unlink()
+        if "etc/resolv.conf" not in recipe.links():
+            # mmdebstrap leaves the builder's own: a name server that does not answer costs cloud-init 30 s.
+            _replace(root / "etc/resolv.conf").write_text("")
+
+
+def _replace(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_symlink() or path.exists():
+        path.unlink()
+    return path
+
+
+def _install(base: Path, deb: Path, layer: Path) -> None:
+    """Install the package as an administrator would, in a chroot, and keep what that changed."""
+    directory = layer.with_name(layer.name + ".install")
+    shutil.rmtree(directory, ignore_errors=True)
+    with step(f"installing {deb.name} into {base.name}"), overlay(str(base), directory) as root:
+        shutil.copy(deb, root / "root" / deb.name)
+        # The mounts live in a namespace of their own and go with it. No service starts: there is no systemd in a chroot.
+        script = (
+            'mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" && '
+            'chroot "$1" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C DEBIAN_FRONTEND=noninteractive '
+            'apt-get install -y --no-install-recommends "/root/$2"'
+        )
+        _call(["unshare", "--mount", "sh", "-c", script, "sh", str(root), deb.name], f"installing {deb.name}")
+        (root / "root" / deb.name).unlink()
+    (directory / "upper").rename(layer)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _prune_layers() -> None:
+    """Each build of the package makes a layer: keep the newest few, and those in use."""
+    layers = [path for path in _trees().glob("*+*") if path.is_dir() and path.suffix == ""]
+    for old in sorted(layers, key=lambda path: path.stat().st_mtime, reverse=True)[_KEPT_LAYERS:]:
+        with open(old.with_name(old.name + ".lock"), "a") as file:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(old, ignore_errors=True)
+
+
+def _call(argv: List[str], doing: str) -> None:
+    began = time.monotonic()
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode != 0:
+        tail = "\n".join(done.stdout.splitlines()[-30:])
+        raise LabError(f"{doing} failed with {done.returncode} after {time.monotonic() - began:.0f} s:\n{tail}")
