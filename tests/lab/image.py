@@ -15,9 +15,9 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import NamedTuple
+from typing import Mapping, NamedTuple
 
-from tests.lab import initrd, run
+from tests.lab import documents, initrd, run
 from tests.lab.progress import step
 from tests.lab.roots import LabError, Tree
 
@@ -35,18 +35,19 @@ class Image(NamedTuple):
     initrd: Path
 
 
-def build(tree: Tree) -> Image:
-    """The image of a root, made now unless the cache has it, and safe from pruning until this process ends.
+def build(tree: Tree, files: Mapping[str, str]) -> Image:
+    """The image of a root and some more files, made now unless the cache has it, safe from pruning until this process ends.
 
     The names of a tree's layers stand for their contents.
     """
-    digest = hashlib.sha256("\0".join([*(layer.name for layer in tree.layers), _CODE]).encode()).hexdigest()[:12]
+    inputs = repr(([layer.name for layer in tree.layers], sorted(files.items()), _CODE))
+    digest = hashlib.sha256(inputs.encode()).hexdigest()[:12]
     folder = run.lab_dir() / "images" / f"{tree.layers[-1].name}-{digest}"
     lock = folder.with_name(folder.name + ".lock")
     with run.locked(lock):
         if not folder.exists():
             with step(f"making a disk image of {tree.layers[0].name}"):
-                _make(tree, folder)
+                _make(tree, files, folder)
         os.utime(folder)
         held = lock.open()
     fcntl.flock(held, fcntl.LOCK_SH)
@@ -64,7 +65,7 @@ def _at(folder: Path) -> Image:
     return Image(folder / "disk.raw", folder / "vmlinuz", folder / "initrd")
 
 
-def _make(tree: Tree, folder: Path) -> None:
+def _make(tree: Tree, files: Mapping[str, str], folder: Path) -> None:
     """Builds beside the final place and renames, so that a folder that exists is whole."""
     unfinished = folder.with_name(folder.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -80,6 +81,7 @@ def _make(tree: Tree, folder: Path) -> None:
         for path in (root / "boot").iterdir():
             path.unlink()
         (root / "etc/fstab").write_text(f"LABEL={initrd.ROOT_LABEL} / ext4 defaults,noatime 0 0\n")
+        documents.write({name: content.encode() for name, content in files.items()}, root)
         options = ["-t", "ext4", "-O", "^has_journal", "-L", initrd.ROOT_LABEL]
         _run("mke2fs", "-q", *options, "-d", str(root), str(made.disk), SIZE)
     unfinished.rename(folder)

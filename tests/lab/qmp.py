@@ -36,7 +36,8 @@ class QmpError(Exception):
 class Qmp:
     """One connection to a QEMU. Events that come while a command is answered are kept until someone waits for them."""
 
-    def __init__(self, path: Path, timeout: float = 30) -> None:
+    def __init__(self, path: Path, alive: Callable[[], bool], timeout: float = 30) -> None:
+        """Connects as soon as QEMU listens on `path`, as long as `alive` says that it may yet do so."""
         self._timeout = timeout
         self._buffer = b""
         self._events: list[Event] = []
@@ -46,7 +47,7 @@ class Qmp:
                 self._socket = connect(path, timeout)
                 break
             except (FileNotFoundError, ConnectionRefusedError) as error:
-                if time.monotonic() > deadline:
+                if time.monotonic() > deadline or not alive():
                     raise QmpError(f"no QEMU answers on {path}: {error}") from error
                 time.sleep(0.02)
         self._message(deadline)
