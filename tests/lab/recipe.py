@@ -32,7 +32,7 @@ MASKED = (
 MASKED_IN_CONTAINERS = (
     "systemd-sysctl.service systemd-modules-load.service systemd-binfmt.service systemd-timesyncd.service "
     "proc-sys-fs-binfmt_misc.automount sys-kernel-debug.mount sys-kernel-tracing.mount dev-hugepages.mount "
-    "systemd-hwdb-update.service getty@tty1.service console-getty.service systemd-logind.service"
+    "systemd-hwdb-update.service systemd-journal-catalog-update.service ldconfig.service getty@tty1.service console-getty.service systemd-logind.service"
 ).split()
 
 _RENDERER = {"ifupdown": "eni", "networkd": "networkd"}

@@ -20,14 +20,14 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Optional, Tuple
+from typing import IO, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from tests.lab import mirror, run
 from tests.lab.progress import step
 from tests.lab.recipe import Recipe
 
 _KEPT_LAYERS = 6
-_in_use: List[object] = []  # open lock files: a tree that a living process uses is not pruned
+_in_use: Dict[Path, IO[str]] = {}  # open lock files: a tree that a living process uses is not pruned
 
 
 class LabError(RuntimeError):
@@ -96,21 +96,23 @@ def _trees() -> Path:
     return run.lab_dir() / "trees"
 
 
-def _made(path: Path, make) -> Path:
+def _made(path: Path, make: Callable[[Path], None]) -> Path:
     """The directory at `path`, made by `make` if it is not there, and marked as in use until this process ends."""
-    lock = path.with_name(path.name + ".lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with run.locked(lock):
+    with run.locked(_beside(path, "making")):
         if not path.exists():
-            unfinished = path.with_name(path.name + ".unfinished")
+            unfinished = _beside(path, "unfinished")
             shutil.rmtree(unfinished, ignore_errors=True)
             make(unfinished)
             unfinished.rename(path)
         os.utime(path)
-    held = open(lock)
-    fcntl.flock(held, fcntl.LOCK_SH)
-    _in_use.append(held)
+        if path not in _in_use:
+            _in_use[path] = open(_beside(path, "users"), "a")
+            fcntl.flock(_in_use[path], fcntl.LOCK_SH)
     return path
+
+
+def _beside(path: Path, what: str) -> Path:
+    return path.with_name(f"{path.name}.{what}")
 
 
 def _bootstrap(recipe: Recipe, path: Path) -> None:
@@ -151,7 +153,7 @@ def _replace(path: Path) -> Path:
 
 def _install(base: Path, deb: Path, layer: Path) -> None:
     """Install the package as an administrator would, in a chroot, and keep what that changed."""
-    directory = layer.with_name(layer.name + ".install")
+    directory = _beside(layer, "install")
     shutil.rmtree(directory, ignore_errors=True)
     with step(f"installing {deb.name} into {base.name}"), overlay(str(base), directory) as root:
         shutil.copy(deb, root / "root" / deb.name)
@@ -171,9 +173,9 @@ def _prune_layers() -> None:
     """Each build of the package makes a layer: keep the newest few, and those in use."""
     layers = [path for path in _trees().glob("*+*") if path.is_dir() and path.suffix == ""]
     for old in sorted(layers, key=lambda path: path.stat().st_mtime, reverse=True)[_KEPT_LAYERS:]:
-        with open(old.with_name(old.name + ".lock"), "a") as file:
+        with run.locked(_beside(old, "making")), open(_beside(old, "users"), "a") as users:
             with contextlib.suppress(BlockingIOError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(old, ignore_errors=True)
 
 

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""What every scenario starts from: a cloud of its own, and guests of both backends."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Callable, Iterator, List, NamedTuple
+
+import pytest
+
+from tests.lab import Cloud, Container, LabError, Server
+
+GuestFactory = Callable[..., Container]
+
+
+class Kind(NamedTuple):
+    """A suite, and the backend that its guests use."""
+
+    suite: str
+    backend: str
+
+    def __str__(self) -> str:
+        return f"{self.suite}-{self.backend}"
+
+
+KINDS = [Kind("trixie", "networkd"), Kind("bookworm", "ifupdown")]
+
+
+def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
+    if os.geteuid() != 0:
+        for item in items:
+            if "scenarios" in item.nodeid:
+                item.add_marker(pytest.mark.skip(reason="real guests need root"))
+
+
+@pytest.fixture
+def cloud() -> Iterator[Cloud]:
+    with Cloud() as cloud:
+        yield cloud
+
+
+@pytest.fixture(params=KINDS, ids=str)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    """Each scenario runs once for each kind of guest."""
+    return request.param
+
+
+@pytest.fixture
+def guest_factory(request: pytest.FixtureRequest, cloud: Cloud, kind: Kind) -> Iterator[GuestFactory]:
+    """Makes guests: guest_factory(server, **as for Container). They are gone, and have told their story, at the end."""
+    guests: List[Container] = []
+
+    def make(server: Server, **options: Any) -> Container:
+        guests.append(Container(cloud, server, kind.suite, kind.backend, **options))
+        return guests[-1]
+
+    yield make
+    for guest in guests:
+        if getattr(request.node, "failed_call", False):
+            request.node.add_report_section("call", f"guest {guest.name}", _story(guest))
+        guest.destroy()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: "pytest.CallInfo[None]") -> Iterator[None]:
+    outcome = yield
+    if call.when == "call" and outcome.get_result().failed:
+        item.failed_call = True
+
+
+def _story(guest: Container) -> str:
+    """What a reader of a failed test wants to know of the guest."""
+    looks = (
+        "ip -brief address; ip route; ip -6 route",
+        "systemctl --failed --no-legend",
+        "journalctl --no-pager -b -o short-monotonic | grep -v -e kernel: | tail -n 120",
+    )
+    story = [f"console:\n{guest.console()[-2000:]}"]
+    for look in looks:
+        try:
+            story.append(f"# {look}\n{guest.run(look, check=False, timeout=10).stdout}")
+        except LabError as error:
+            story.append(f"# {look}\n{error}")
+    return "\n".join(story)
