@@ -2,7 +2,8 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """How QEMU shall run guests here: with KVM where a guest's kernel really comes up under it, emulated (TCG) elsewhere.
 
-A /dev/kvm that can be opened proves nothing: some hypervisors show a paravirtual one that no guest starts on. So one kernel is started for a moment.
+A /dev/kvm that can be opened proves nothing: some hypervisors show a paravirtual one that no guest starts on. So one
+kernel is started for a moment.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ PROBE_SECONDS = 8.0
 
 
 class Accel(NamedTuple):
-    """``options`` for QEMU's command line; ``patience`` multiplies every time limit of a guest's boot; ``why`` is for people."""
+    """`options` for QEMU's command line; `patience` multiplies every time limit of a guest; `why` is for people."""
 
     name: str
     options: tuple[str, ...]
@@ -45,11 +46,12 @@ def _kvm(why: str) -> Accel:
 
 
 def _why_not_kvm(kernel: Path) -> str | None:
-    """None when the kernel printed its first line under KVM; otherwise what happened instead, remembered until the host boots again."""
+    """None when the kernel spoke under KVM; otherwise what happened instead, remembered until the host boots again."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "/dev/kvm is not there or not ours to use"
-    command = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-m", "256", *_kvm("").options]
+    command = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-m", "256"]
     command += ["-kernel", str(kernel), "-append", "console=ttyS0 earlyprintk=serial panic=-1", "-serial", "stdio"]
+    command += _kvm("").options
     note = kernel.with_name("no-kvm")
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text()
     if note.exists() and note.read_text().startswith(boot_id):

@@ -28,7 +28,8 @@ class AgentAway(AgentError):
 class Agent:
     """A conversation with the agent, for one or a few commands.
 
-    It starts with guest-sync-delimited (QEMU docs, interop/qemu-ga-ref): answers meant for an earlier client that gave up are thrown away.
+    It starts with guest-sync-delimited (QEMU docs, interop/qemu-ga-ref): answers meant for an earlier client that gave
+    up are thrown away.
     """
 
     def __init__(self, path: Path, timeout: float = 5) -> None:

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""Disk images for VMs: a guest's root becomes a raw ext4 image, a kernel and an initrd, kept in .lab/images by what went into them.
+"""Disk images for VMs: a root becomes a raw ext4 image, a kernel and an initrd, kept by what went into them.
 
-No loop device: mke2fs copies the tree into the image. There is no partition table; QEMU loads the kernel itself. Guests never write to an image: each
-has a qcow2 overlay on it, so any number of them share one.
+    build(tree, files)      .lab/images/<key>/{disk.raw,vmlinuz,initrd}
+
+No loop device: mke2fs copies the tree into the image. There is no partition table; QEMU loads the kernel itself. Guests
+never write to an image: each has a qcow2 overlay on it, so any number of them share one.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from tests.lab.roots import LabError, Tree
 SIZE = "4G"  # sparse: about 300 MB are used
 _KEPT = 4
 _CODE = "".join(path.read_text() for path in (Path(__file__), Path(initrd.__file__)))
-_in_use: list[object] = []  # open lock files: an image that a living process uses is not pruned
+_in_use: dict[Path, object] = {}  # open lock files: an image that a living process uses is not pruned
 
 
 class Image(NamedTuple):
@@ -36,22 +38,22 @@ class Image(NamedTuple):
 
 
 def build(tree: Tree, files: Mapping[str, str]) -> Image:
-    """The image of a root and some more files, made now unless the cache has it, safe from pruning until this process ends.
+    """The image of a root and some more files, made now unless it is there, not pruned before this process ends.
 
     The names of a tree's layers stand for their contents.
     """
     inputs = repr(([layer.name for layer in tree.layers], sorted(files.items()), _CODE))
     digest = hashlib.sha256(inputs.encode()).hexdigest()[:12]
     folder = run.lab_dir() / "images" / f"{tree.layers[-1].name}-{digest}"
-    lock = folder.with_name(folder.name + ".lock")
-    with run.locked(lock):
+    with run.locked(_beside(folder, "making")):
         if not folder.exists():
             with step(f"making a disk image of {tree.layers[0].name}"):
                 _make(tree, files, folder)
         os.utime(folder)
-        held = lock.open()
-    fcntl.flock(held, fcntl.LOCK_SH)
-    _in_use.append(held)
+        if folder not in _in_use:
+            users = _beside(folder, "users").open("a")
+            fcntl.flock(users, fcntl.LOCK_SH)
+            _in_use[folder] = users
     _prune(folder.parent)
     return _at(folder)
 
@@ -67,7 +69,7 @@ def _at(folder: Path) -> Image:
 
 def _make(tree: Tree, files: Mapping[str, str], folder: Path) -> None:
     """Builds beside the final place and renames, so that a folder that exists is whole."""
-    unfinished = folder.with_name(folder.name + ".unfinished")
+    unfinished = _beside(folder, "unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     made = _at(unfinished)
@@ -89,11 +91,16 @@ def _make(tree: Tree, files: Mapping[str, str], folder: Path) -> None:
 
 def _prune(images: Path) -> None:
     """Each build of the package makes an image: keep the newest few, and those in use."""
-    whole = [path for path in images.iterdir() if (path / "disk.raw").exists() and path.suffix != ".unfinished"]
+    whole = [path for path in images.iterdir() if path.is_dir() and path.suffix != ".unfinished"]
     for old in sorted(whole, key=lambda path: path.stat().st_mtime, reverse=True)[_KEPT:]:
-        with old.with_name(old.name + ".lock").open("a") as file, contextlib.suppress(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(old, ignore_errors=True)
+        with run.locked(_beside(old, "making")), _beside(old, "users").open("a") as users:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(old, ignore_errors=True)
+
+
+def _beside(folder: Path, what: str) -> Path:
+    return folder.with_name(f"{folder.name}.{what}")
 
 
 def _run(*command: str) -> None:

@@ -2,8 +2,9 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """A small initrd for a virtio guest, made from a root tree without running anything in it.
 
-initramfs-tools would need a chroot with /proc and /dev, and its udev costs seconds of emulated time at each boot. All that a guest needs before its
-own systemd takes over is a handful of modules, inserted in the order of their dependencies, and a mount of the disk.
+initramfs-tools would need a chroot with /proc and /dev, and its udev costs seconds of emulated time at each boot. All
+that a guest needs before its own systemd takes over is a handful of modules, inserted in the order of their
+dependencies, and a mount of the disk.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Iterable, Iterator, NamedTuple
 from tests.lab.roots import LabError
 
 BUSYBOX = Path("/bin/busybox")
-MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng", "ext4", "isofs", "crc32c_generic")
+MODULES = "virtio_pci virtio_blk virtio_net virtio_console virtio_rng ext4 isofs crc32c_generic".split()
 ROOT_LABEL = "osnetd-root"
 
 INIT = f"""#!/bin/busybox sh
@@ -38,7 +39,7 @@ exec switch_root /root /sbin/init
 
 
 class Member(NamedTuple):
-    """One file, directory or link of a cpio archive; ``mode`` is that of stat(2), type included."""
+    """One file, directory or link of a cpio archive; `mode` is that of stat(2), type included."""
 
     name: str
     mode: int
@@ -46,7 +47,7 @@ class Member(NamedTuple):
 
 
 def build(modules_dir: Path) -> bytes:
-    """The initrd for the kernel whose modules are in ``modules_dir`` (/usr/lib/modules/VERSION of a guest's root)."""
+    """The initrd for the kernel whose modules are in `modules_dir`: a root's /usr/lib/modules/VERSION."""
     if not BUSYBOX.exists() or not _is_static(BUSYBOX):
         raise LabError(f"{BUSYBOX} is not there or not static: install the package busybox-static")
     members = [Member(name, 0o040755) for name in ("bin", "dev", "lib", "proc", "root", "sys")]
@@ -62,7 +63,7 @@ def build(modules_dir: Path) -> bytes:
 
 
 def load_order(modules_dir: Path, wanted: Iterable[str]) -> list[Path]:
-    """The files of the wanted modules and of all that they need, each after what it needs; what is built in is left out."""
+    """The wanted modules' files and those of all that they need, each after what it needs, without what is built in."""
     needs: dict[str, tuple[str, list[str]]] = {}
     for line in (modules_dir / "modules.dep").read_text().splitlines():
         file, _, rest = line.partition(":")
@@ -86,7 +87,7 @@ def load_order(modules_dir: Path, wanted: Iterable[str]) -> list[Path]:
 
 
 def cpio(members: Iterable[Member]) -> Iterator[bytes]:
-    """A "newc" archive (Linux Documentation/driver-api/early-userspace/buffer-format.rst), all owned by root, without times."""
+    """A "newc" archive (Linux, driver-api/early-userspace/buffer-format.rst), all owned by root, without times."""
     for inode, member in enumerate([*members, Member("TRAILER!!!", 0)], start=1):
         name = member.name.encode() + b"\0"
         fields = (inode, member.mode, 0, 0, 1, 0, len(member.data), 0, 0, 0, 0, len(name), 0)

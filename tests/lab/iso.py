@@ -18,7 +18,7 @@ OPTIONS = ("-quiet", "-publisher", "OpenStack Nova", "-J", "-r", "-V", LABEL)
 
 
 def write(files: Mapping[str, bytes], iso: Path) -> None:
-    """Writes the volume; `files` are paths inside it and their contents. An older volume at that place stays until the new one is whole."""
+    """Write the volume: `files` are paths inside it, and their contents. An older one is replaced when this is whole."""
     with tempfile.TemporaryDirectory(prefix="config-drive-", dir=iso.parent) as folder:
         content = Path(folder) / "content"
         for name, data in files.items():
@@ -34,5 +34,7 @@ def write(files: Mapping[str, bytes], iso: Path) -> None:
             errors="replace",
         )
         if done.returncode:
-            raise LabError(f"xorriso made no config drive (it ended with {done.returncode}):\n{done.stdout.strip()[-1000:]}")
+            raise LabError(
+                f"xorriso made no config drive (it ended with {done.returncode}):\n{done.stdout.strip()[-1000:]}"
+            )
         made.replace(iso)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""QEMU's command line for one server of the simulated cloud, as Nova's libvirt driver would shape it. Pure: values in, words out."""
+"""QEMU's command line for one server of the cloud, as Nova's libvirt driver would shape it: values in, words out."""
 
 from __future__ import annotations
 

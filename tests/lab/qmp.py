@@ -9,10 +9,11 @@ import os
 import socket
 import time
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable
+
 
 def connect(path: Path, timeout: float) -> socket.socket:
-    """A connection to a Unix socket however long its path is: sun_path has room for 107 bytes, a descriptor's path is short."""
+    """A connection to a Unix socket, however long its path: sun_path holds 107 bytes, so go by the folder's descriptor."""
     folder = os.open(path.parent, os.O_PATH)
     connection = socket.socket(socket.AF_UNIX)
     try:
@@ -72,13 +73,13 @@ class Qmp:
             else:
                 return message["return"]
 
-    def wait_for(self, event: str, timeout: float, which: Callable[[dict[str, Any]], bool] = lambda data: True) -> Optional[Event]:
-        """The next event of that name whose data suits ``which``; None when the time is over. Others stay for later."""
+    def wait_for(self, event: str, timeout: float, suits: Callable[[Event], bool]) -> Event | None:
+        """The next event of that name whose data suits, None when the time is over. Others stay for later."""
         deadline = time.monotonic() + timeout
         seen = 0
         while True:
             for index, message in enumerate(self._events[seen:], start=seen):
-                if message["event"] == event and which(message.get("data", {})):
+                if message["event"] == event and suits(message.get("data", {})):
                     return self._events.pop(index)
             seen = len(self._events)
             try:

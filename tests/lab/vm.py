@@ -29,9 +29,7 @@ TAIL_LINES = 40
 # What the console shows of a guest that will never finish its boot.
 DEADLY = ("Kernel panic", "initrd: no disk", "You are in emergency mode")
 # Prints the boot's id, and a file's name once cloud-init has written its result or decided not to run.
-CLOUD_INIT_STATE = (
-    "cat /proc/sys/kernel/random/boot_id; ls /run/cloud-init/result.json /run/cloud-init/disabled 2>/dev/null | head -n1"
-)
+CLOUD_INIT_STATE = "cat /proc/sys/kernel/random/boot_id; ls /run/cloud-init/result.json /run/cloud-init/disabled 2>/dev/null | head -n1"
 
 
 class VM:
@@ -229,7 +227,9 @@ class VM:
     def console(self) -> str:
         """What the guest printed on its serial console since boot() or reboot() was last called."""
         log = self._dir / qemu.SERIAL_LOG
-        return log.read_bytes()[self._console_start :].decode(errors="replace").replace("\r", "") if log.exists() else ""
+        return (
+            log.read_bytes()[self._console_start :].decode(errors="replace").replace("\r", "") if log.exists() else ""
+        )
 
     def cloud_init_errors(self) -> list[str]:
         """The errors that cloud-init noted at this boot."""

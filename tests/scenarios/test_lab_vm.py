@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import socket
+from pathlib import Path
 from typing import Iterator, NamedTuple
 
 import pytest
@@ -110,7 +111,7 @@ def test_a_guest_that_cannot_boot_is_reported_with_its_console(lab: Lab) -> None
             guest.boot()
 
 
-def test_unix_sockets_are_reached_at_any_path_length(tmp_path) -> None:
+def test_unix_sockets_are_reached_at_any_path_length(tmp_path: Path) -> None:
     folder = tmp_path / ("long" * 30)
     folder.mkdir()
     (tmp_path / "short").symlink_to(folder)
