@@ -68,18 +68,23 @@ class Agent:
             raise AgentError(f"{command}: {answer['error'].get('desc', answer['error'])}")
         return answer["return"]
 
-    def run(self, command: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-        """Runs a shell command to its end. Raises subprocess.TimeoutExpired, after killing it, when it takes longer."""
+    def start(self, command: str) -> int:
+        """Starts a shell command; its pid in the guest."""
         environment = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "TERM=dumb", "LC_ALL=C.UTF-8"]
         started = self.call("guest-exec", path="/bin/sh", arg=["-c", command], env=environment, capture_output=True)
+        return int(started["pid"])
+
+    def run(self, command: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Runs a shell command to its end. Raises subprocess.TimeoutExpired, after killing it, when it takes longer."""
+        pid = self.start(command)
         deadline = time.monotonic() + timeout
         pause = 0.02
         while True:
-            status = self.call("guest-exec-status", pid=started["pid"])
+            status = self.call("guest-exec-status", pid=pid)
             if status["exited"]:
                 break
             if time.monotonic() > deadline:
-                self.call("guest-exec", path="/bin/kill", arg=["-KILL", str(started["pid"])])
+                self.call("guest-exec", path="/bin/kill", arg=["-KILL", str(pid)])
                 raise subprocess.TimeoutExpired(command, timeout)
             time.sleep(pause)
             pause = min(pause * 1.5, 0.5)

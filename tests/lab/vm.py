@@ -125,8 +125,8 @@ class VM:
         if self._process is None:
             raise LabError(f"{self.name} is not running")
         if not hard:
-            with contextlib.suppress(AgentError):
-                self.run("systemctl --no-block poweroff", check=False)
+            with contextlib.suppress(AgentError), self._agent() as agent:
+                agent.start("systemctl poweroff")
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout * self.accel.patience)
         self._process.kill()
@@ -139,7 +139,8 @@ class VM:
         """Reboot from inside: the disk and the NICs stay, each in its slot."""
         self._begin_console()
         began = time.monotonic()
-        self.run("systemctl --no-block reboot")
+        with self._agent() as agent:
+            agent.start("systemctl reboot")  # the answer to more than its start would not come: the agent goes down too
         if wait:
             with step(f"rebooting {self.name}"):
                 self.wait_for_cloud_init(timeout)
@@ -209,7 +210,7 @@ class VM:
     def run(self, command: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Run a shell command in the guest."""
         try:
-            with Agent(self._dir / qemu.AGENT_SOCKET, timeout=5 * self.accel.patience) as agent:
+            with self._agent() as agent:
                 done = agent.run(command, timeout * self.accel.patience)
         except AgentAway as error:
             raise self._trouble(f"{command!r} could not be run: {error}") from error
@@ -221,7 +222,7 @@ class VM:
 
     def put(self, data: bytes, path: str, mode: int = 0o644) -> None:
         """Write a file in the guest."""
-        with Agent(self._dir / qemu.AGENT_SOCKET, timeout=5 * self.accel.patience) as agent:
+        with self._agent() as agent:
             agent.put(data, path, mode)
 
     def console(self) -> str:
@@ -237,6 +238,9 @@ class VM:
         return list(json.loads(result)["v1"]["errors"]) if result else ["cloud-init has not finished"]
 
     # Inner workings
+
+    def _agent(self) -> Agent:
+        return Agent(self._dir / qemu.AGENT_SOCKET, timeout=5 * self.accel.patience)
 
     def _alive(self) -> bool:
         return self._process is not None and self._process.poll() is None

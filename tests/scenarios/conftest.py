@@ -27,6 +27,10 @@ class Kind(NamedTuple):
 KINDS = [Kind("trixie", "networkd"), Kind("bookworm", "ifupdown")]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "vm: boots a virtual machine; half a minute a boot where QEMU has to emulate")
+
+
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
     if os.geteuid() != 0:
         for item in items:
