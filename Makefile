@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' cloudinit_osnetd/__init__.py)
+DEB := dist/cloudinit-osnetd_$(VERSION)_all.deb
+# All that the package is made of. git names the files, so what a build leaves behind is never among them.
+GIT := git -c safe.directory='*'
+PACKAGED := $(shell $(GIT) ls-files --cached --others --exclude-standard -- bin cloudinit_osnetd debian docs/man systemd \
+	udev cloud.cfg.d setup.py Makefile README.md CHANGELOG.md LICENSE)
+
+# Where things go in the target. Packages set these; the defaults are Debian's.
+DESTDIR ?=
+PYTHON ?= python3
+PYLIB ?= /usr/lib/python3/dist-packages
+UNITDIR ?= /usr/lib/systemd/system
+UDEVDIR ?= /usr/lib/udev/rules.d
+LIBDIR ?= /usr/lib/cloudinit-osnetd
+MANDIR ?= /usr/share/man
+CLOUDDIR ?= /etc/cloud/cloud.cfg.d
+
+VENV := .venv/bin/python
+SUITES := $(VENV) -m tests.suites
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test deb install install-system build-man bootstrap lint unit scenarios lintian tox clean
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## boot a guest in a simulated OpenStack; attach, edit and detach ports, reboot (root)
+	@scripts/bootstrap build lab tests
+	@$(MAKE) --no-print-directory $(DEB)
+	@OSNETD_DEB=$(CURDIR)/$(DEB) $(VENV) -m tests.demo
+
+test: ## everything: lint, Python 3.6, unit tests, package, guests (root)
+	@scripts/bootstrap build lab tests
+	@$(SUITES)
+
+deb: ## build the Debian package into dist/
+	@scripts/bootstrap build
+	@$(MAKE) --no-print-directory $(DEB)
+
+bootstrap: ## install what demo and test need, with apt and into .venv (root; nothing to do the second time)
+	@scripts/bootstrap build lab tests
+
+lint: ## ruff, mypy, shellcheck
+	@scripts/bootstrap tests
+	@$(SUITES) lint
+
+unit: ## the unit tests that need nothing but Python
+	@scripts/bootstrap tests
+	@$(SUITES) unit
+
+scenarios: ## the tests on real guests (root)
+	@scripts/bootstrap build lab tests
+	@$(SUITES) scenarios
+
+lintian: ## what Debian's checker says of the package
+	@scripts/bootstrap build tests
+	@$(SUITES) lintian
+
+tox: ## the unit tests on every Python from 3.6 on that is here
+	@scripts/bootstrap tests
+	@scripts/all-pythons .venv/bin/tox --skip-missing-interpreters true
+
+install: build-man ## install below DESTDIR, without a package manager
+	$(PYTHON) setup.py -q install --root=$(or $(DESTDIR),/) --install-lib=$(PYLIB) --install-scripts=/usr/bin
+	$(MAKE) --no-print-directory install-system
+	install -D -m 0644 build/man/cloudinit-osnetd.8 $(DESTDIR)$(MANDIR)/man8/cloudinit-osnetd.8
+
+clean: ## remove what was built and tested, not .venv and the guests' roots (.lab)
+	rm -rf build dist .pybuild *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .tox
+
+# What setuptools does not install: shared by `make install`, debian/rules and the spec file.
+install-system:
+	install -D -m 0755 udev/queue-event $(DESTDIR)$(LIBDIR)/queue-event
+	install -D -m 0644 udev/90-cloudinit-osnetd.rules $(DESTDIR)$(UDEVDIR)/90-cloudinit-osnetd.rules
+	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(CLOUDDIR)
+	install -m 0644 systemd/* $(DESTDIR)$(UNITDIR)
+	ln -sfn $(PYLIB)/cloudinit_osnetd/sources/95_osnetd.cfg $(DESTDIR)$(CLOUDDIR)/95_osnetd.cfg
+
+build-man: build/man/cloudinit-osnetd.8
+
+build/man/%: docs/man/%.rst
+	@mkdir -p $(@D)
+	rst2man --strict $< $@ 2>/dev/null || rst2man.py --strict $< $@
+
+# In a copy, so that the checkout stays as it is.
+$(DEB): $(PACKAGED)
+	@scripts/build-deb $@

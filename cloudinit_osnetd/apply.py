@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""Commit, activate, verify: the only module that changes the machine.
+
+An intent is written first. It holds the ledger rows as they will be, so that after a crash each
+part is told by what stands on disk: the new row where the file is new, the old where it is old.
+"""
+
+import logging
+import time
+from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
+
+from . import files, kernel, store
+from .backends import Backend, Touch
+from .desired import Want
+from .plan import Change, Place, Plan, unconfigured
+from .render import disk_parts
+from .store import Owned
+
+LOG = logging.getLogger(__name__)
+VERIFY_SECONDS = 30.0
+_POLL_SECONDS = 0.01
+
+
+class Outcome(NamedTuple):
+    ledger: Tuple[Owned, ...]
+    problems: Dict[str, str]  # by MAC
+    touched: Tuple[Touch, ...]
+
+
+def ledger_after(ledger: Sequence[Owned], changes: Sequence[Change]) -> Tuple[Owned, ...]:
+    rows = {row.place: row for row in ledger}
+    # Removals first: a place that one NIC leaves may be the one that another takes.
+    for change in changes:
+        if change.row is None:
+            rows.pop(change.place, None)
+    for change in changes:
+        if change.row is not None:
+            rows[change.place] = change.row
+    return tuple(sorted(rows.values()))
+
+
+def _write_file(backend: Backend, path: str, template: str, changes: Sequence[Change]) -> None:
+    sections = {change.section: change.text for change in changes}
+    old = files.read(path)
+    new = backend.join(old, template, sections)
+    if new is None:
+        files.remove(path)
+    elif new != old:
+        files.replace(path, new)
+
+
+def _write_files(
+    backend: Backend, changes: Sequence[Change], templates: Dict[str, str]
+) -> Dict[str, str]:
+    """Put the files in place; the problems by path. One file that fails costs its own parts."""
+    problems = {}
+    for path in sorted({change.path for change in changes}):
+        try:
+            mine = [change for change in changes if change.path == path]
+            _write_file(backend, path, templates.get(path, ""), mine)
+        except OSError as exc:
+            problems[path] = "%s: %s" % (path, exc.strerror or exc)
+            LOG.error("not written: file=%s error=%s", path, exc)
+    return problems
+
+
+def commit(
+    plan: Plan,
+    state: store.State,
+    backend: Backend,
+    templates: Dict[str, str],
+    activate: bool,
+) -> Outcome:
+    """Do what the plan says; with `activate` false only on disk (early boot)."""
+    writing = [change for change in plan.changes if change.action in ("write", "remove")]
+    after = ledger_after(state.ledger, plan.changes)
+    if not writing and not (activate and plan.touches):
+        return Outcome(after, {}, ())
+    store.write_intent(store.Intent(plan.touches, after, tuple(change.place for change in writing)))
+    if activate:
+        backend.before([touch for touch in plan.touches if touch.action in ("down", "reconfigure")])
+    failed = _write_files(backend, writing, templates)
+    if failed:
+        done = [change for change in plan.changes if change.path not in failed]
+        after = ledger_after(state.ledger, done)
+    store.save(state._replace(ledger=after))
+    problems = {change.mac: failed[change.path] for change in writing if change.path in failed}
+    if activate:
+        # A NIC whose file could not be written comes back with its old configuration.
+        said = backend.after(plan.touches, files_changed=bool(writing))
+        for touch in plan.touches:
+            if touch.name in said:
+                problems.setdefault(touch.mac, said[touch.name])
+    store.clear_intent()
+    return Outcome(after, problems, plan.touches if activate else ())
+
+
+def settle(state: store.State, backend: Backend) -> Tuple[store.State, Tuple[Touch, ...]]:
+    """`settled`, and the half-written files of the commit removed."""
+    intent = store.read_intent()
+    for path, _section in intent.places if intent else ():
+        files.remove(files.temporary_of(path))
+    return settled(state, backend)
+
+
+def settled(state: store.State, backend: Backend) -> Tuple[store.State, Tuple[Touch, ...]]:
+    """Finish or forget a commit that was cut short; the NICs that may be half-way up.
+
+    A part stands on disk as the old or the new row says, since files are replaced whole: the row
+    that fits is the true one. Neither fits where somebody else wrote in between; then it is the
+    old row, and the part will be found drifted.
+    """
+    intent = store.read_intent()
+    if intent is None:
+        return state, ()
+    LOG.warning("a commit was cut short: nics=%s", ",".join(touch.name for touch in intent.touches))
+    disk = disk_parts(backend, intent.places)
+    rows = {row.place: row for row in state.ledger}
+    new = {row.place: row for row in intent.ledger}
+    for place in intent.places:
+        there = disk.get(place)
+        if place in new and there == new[place].disk:
+            rows[place] = new[place]
+        elif place not in new and there is None:
+            rows.pop(place, None)
+    return state._replace(ledger=tuple(sorted(rows.values()))), intent.touches
+
+
+# -- verify ---------------------------------------------------------------------------------------
+
+
+def verify(
+    wants: Sequence[Want],
+    touched: Sequence[Touch],
+    snapshot: Callable[[], kernel.Snapshot] = kernel.snapshot,
+    seconds: float = VERIFY_SECONDS,
+) -> Dict[str, str]:
+    """Wait until the kernel shows what is wanted of the touched NICs; what it lacks, by MAC."""
+    names = {touch.name for touch in touched if touch.action != "down"}
+    todo = [item for want in wants for item in want.items if item.name in names]
+    deadline = time.monotonic() + seconds
+    while todo:
+        now = snapshot()
+        todo = [item for item in todo if unconfigured(item, now.named(item.name))]
+        if not todo or time.monotonic() > deadline:
+            break
+        time.sleep(_POLL_SECONDS)
+    now = snapshot() if todo else None
+    problems = {}
+    for item in todo:
+        lacks = unconfigured(item, now.named(item.name)) if now else ""
+        if lacks:
+            problems[item.entry.mac] = "after %d s %s" % (seconds, lacks)
+    return problems
+
+
+def places(state: store.State, extra: Sequence[Place] = ()) -> List[Place]:
+    return [row.place for row in state.ledger] + list(extra)

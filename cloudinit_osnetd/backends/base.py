@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""What every backend answers: which parts its files have, and how a NIC is taken up and down."""
+
+from typing import Dict, List, NamedTuple, Optional, Sequence
+
+
+class Part(NamedTuple):
+    """One NIC's configuration: a file of its own (`section` empty) or a section of a shared one."""
+
+    path: str  # absolute, as on the machine
+    section: str
+    name: str  # of the NIC
+    text: str
+
+
+class Touch(NamedTuple):
+    """What happens to one NIC.
+
+    "up": it is new; "reconfigure": its part changed; "down": it is gone; "kick": its part is as it
+    was, and yet the kernel shows it unconfigured.
+    """
+
+    action: str
+    mac: str
+    name: str
+    reason: str
+
+
+class Backend:
+    """Base of the backends. A backend decides nothing: it is told which NICs to touch."""
+
+    name = ""
+
+    def staged(self, tree: str) -> List[Part]:
+        """The parts of what a renderer wrote below `tree`."""
+        raise NotImplementedError
+
+    def split(self, text: str) -> Dict[str, str]:
+        """The sections of a file by NIC name; of a file that is one NIC's, the whole by ""."""
+        raise NotImplementedError
+
+    def join(
+        self, old: Optional[str], template: Optional[str], changes: Dict[str, Optional[str]]
+    ) -> Optional[str]:
+        """The text of a file with `changes` made (None removes a section), None to remove it.
+
+        `template` is a freshly rendered file, for what a new one needs besides its sections.
+        What stands in `old` and is not in `changes` stays as it is.
+        """
+        raise NotImplementedError
+
+    def normal(self, text: str) -> str:
+        """The meaning of a part as text: what two equal parts have in common."""
+        raise NotImplementedError
+
+    def before(self, touches: Sequence[Touch]) -> None:
+        """What must happen while the old configuration is still on disk."""
+
+    def after(self, touches: Sequence[Touch], files_changed: bool) -> Dict[str, str]:
+        """Make the backend take the new configuration; the problems, by NIC name."""
+        raise NotImplementedError

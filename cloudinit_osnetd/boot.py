@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""Early boot: the same flow, offline, before any network service starts.
+
+Nothing is fetched and nothing activated: the files are made to fit the NICs of this moment, and
+the backend then starts on them. Where nothing has changed since the last run no cloudinit is
+imported.
+"""
+
+import json
+import logging
+import sys
+import time
+from typing import Any, Dict
+
+from . import apply, files, kernel, paths, store
+from .command import CommandError, run
+from .ground import ground
+from .hear import hear_drive
+from .look import log_plan, look_at
+
+LOG = logging.getLogger(__name__)
+_SETTLE_SECONDS = 10
+
+
+def _nics(state: store.State) -> Dict[str, kernel.Nic]:
+    """The NICs by MAC; udev is waited for only where one that we configured is missing."""
+    nics = kernel.snapshot().by_mac(early=True)
+    expected = {row.mac for row in state.ledger if row.key.endswith("/phy")}
+    if expected - set(nics):
+        try:
+            run(["udevadm", "settle", "--timeout=%d" % _SETTLE_SECONDS], timeout=_SETTLE_SECONDS + 5)
+        except CommandError as exc:
+            LOG.warning("udev has not settled: %s", exc)
+        nics = kernel.snapshot().by_mac(early=True)
+    return nics
+
+
+def early() -> Dict[str, Any]:
+    """Make the configuration on disk fit. Raises HandsOff where there is nothing for us to do."""
+    began = time.monotonic()
+    with store.locked():
+        on = ground()
+        state, _unfinished = apply.settle(store.load(on.instance_id), on.backend)
+        store.clear_intent()
+        heard = hear_drive(state)
+        state = heard.state
+        seen = look_at(on, state, _nics(state), None)
+        log_plan(seen.plan)
+        outcome = apply.commit(seen.plan, state, on.backend, seen.templates, activate=False)
+        state = state._replace(ledger=outcome.ledger)
+        store.save(state)
+    return {
+        "changes": len([c for c in seen.plan.changes if c.action in ("write", "remove")]),
+        "adopted": len([c for c in seen.plan.changes if c.action == "adopt"]),
+        "drifted": [drift.name for drift in seen.plan.drifted],
+        "problems": dict(seen.failures, **outcome.problems),
+        "faults": list(heard.faults),
+        "imported_cloudinit": "cloudinit" in sys.modules,
+        "milliseconds": round((time.monotonic() - began) * 1e3, 1),
+    }
+
+
+def note(report: Dict[str, Any]) -> None:
+    """Add what the early flow did to the note of the rung that served this boot."""
+    noted = files.read_json(paths.BOOT)
+    noted = noted if isinstance(noted, dict) else {"rung": "none"}
+    files.replace(paths.BOOT, json.dumps(dict(noted, early=report)) + "\n", sync=False)

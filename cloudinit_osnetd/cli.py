@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""The command line: arguments, logging, exit codes. Each subcommand is a module of commands/."""
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from typing import List, Optional
+
+from . import __version__
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+
+_COMMANDS = (
+    ("status", "show each NIC, its state and why"),
+    ("plan", "show what reconcile would do, and do nothing"),
+    ("reconcile", "make every NIC follow its port, now"),
+    ("boot", "early boot: make the configuration on disk fit, offline"),
+    ("datasource", "hand cloud-init's cached datasource to the override, or back"),
+)
+
+
+class _JournalFormatter(logging.Formatter):
+    """`<N>message`: the journal reads the priority from it (SyslogLevelPrefix=)."""
+
+    _LEVELS = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))
+
+    def format(self, record: logging.LogRecord) -> str:
+        level = next(n for bound, n in self._LEVELS if record.levelno >= bound)
+        text = super().format(record)
+        return "\n".join("<%d>%s" % (level, line) for line in text.splitlines())
+
+
+def _logging(verbose: bool) -> None:
+    handler = logging.StreamHandler()
+    if "JOURNAL_STREAM" in os.environ:
+        handler.setFormatter(_JournalFormatter())
+        level = logging.INFO
+    else:
+        handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+        level = logging.WARNING
+    logging.basicConfig(level=logging.DEBUG if verbose else level, handlers=[handler])
+    # cloud-init tells its debugging tale to whoever listens.
+    logging.getLogger("cloudinit").setLevel(logging.WARNING)
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="cloudinit-osnetd",
+        description="Servers on OpenStack follow their ports: attached, detached and edited.",
+        epilog="Exit status: 0 done, 1 something failed for at least one NIC, 2 usage.",
+    )
+    top.add_argument("--version", action="version", version="cloudinit-osnetd " + __version__)
+    top.add_argument("-v", "--verbose", action="store_true", help="tell what is being done")
+    subs = top.add_subparsers(dest="command", metavar="COMMAND")
+    subs.required = True
+    for name, summary in _COMMANDS:
+        sub = subs.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        if name in ("status", "plan", "reconcile"):
+            sub.add_argument("--json", action="store_true", help="print JSON")
+        if name in ("plan", "reconcile"):
+            sub.add_argument(
+                "--force", action="store_true", help="take back what somebody else has edited"
+            )
+        if name == "reconcile":
+            sub.add_argument(
+                "--queue", action="store_true", help="serve the queued events (used by the service)"
+            )
+            sub.add_argument(
+                "--wait", action="store_true", help="go on looking for NICs that no source names yet"
+            )
+        if name == "datasource":
+            sub.add_argument("to", choices=("adopt", "release"))
+    return top
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    args = parser().parse_args(argv)
+    _logging(args.verbose)
+    if os.geteuid() != 0:
+        sys.stderr.write("cloudinit-osnetd: must be run as root\n")
+        return EXIT_FAILED
+    command = importlib.import_module("cloudinit_osnetd.commands." + args.command)
+    return int(command.main(args))

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""`boot`: the early unit's command. It always ends well: it must not hold the network up."""
+
+import argparse
+import logging
+
+from .. import boot
+from ..ground import HandsOff
+
+LOG = logging.getLogger(__name__)
+
+
+def main(args: argparse.Namespace) -> int:
+    try:
+        report = boot.early()
+    except HandsOff as exc:
+        LOG.info("hands off: %s", exc)
+        report = {"hands_off": str(exc)}
+    except Exception as exc:  # noqa: BLE001 - the network starts on what is on disk
+        LOG.exception("early boot: left as it is")
+        report = {"error": repr(exc)}
+    boot.note(report)
+    LOG.info("early boot: %s", " ".join("%s=%s" % item for item in sorted(report.items())))
+    return 1 if report.get("error") else 0

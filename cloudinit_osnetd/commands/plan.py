@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""`plan`: what reconcile would do. Nothing is written but the staging tree under /run."""
+
+import argparse
+from typing import Any, Dict
+
+from .. import apply, kernel, store
+from ..ground import Ground, HandsOff, ground
+from ..hear import hear_drive, hear_metadata
+from ..look import look_at, pending_macs
+from .output import print_json
+from .report import decided, print_decided
+
+
+def _report(on: Ground, force: bool) -> Dict[str, Any]:
+    state, unfinished = apply.settled(store.load(on.instance_id), on.backend)
+    snapshot = kernel.snapshot()
+    heard = hear_metadata(state, snapshot)
+    drive = hear_drive(heard.state)
+    nics = snapshot.by_mac()
+    seen = look_at(on, drive.state, nics, snapshot, force=force)
+    return decided(
+        seen.plan.changes,
+        seen.plan.touches + unfinished,
+        seen.plan.drifted,
+        heard.faults + drive.faults,
+        seen.failures,
+        pending_macs(drive.state, nics, on.context.settings.ignore),
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    try:
+        with store.locked():
+            report = _report(ground(remember=False), args.force)
+    except HandsOff as exc:
+        report = dict(decided((), (), (), (), {}, ()), hands_off=str(exc))
+    if args.json:
+        print_json(report)
+    elif "hands_off" in report:
+        print("hands off: %s" % report["hands_off"])
+    else:
+        print_decided(report)
+    return 1 if report["problems"] else 0

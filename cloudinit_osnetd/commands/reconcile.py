@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""`reconcile`: by an operator, or by the service for the queued events."""
+
+import argparse
+import json
+import logging
+import time
+from typing import Any, Dict
+
+from .. import files, paths, queue, store
+from ..ground import HandsOff
+from ..reconcile import Record, run
+from .output import print_json
+from .report import decided, print_decided
+
+LOG = logging.getLogger(__name__)
+
+
+def as_json(record: Record) -> Dict[str, Any]:
+    """A record as plain data."""
+    said = decided(
+        record.changes,
+        record.touches,
+        record.drifted,
+        record.faults,
+        record.problems,
+        record.pending,
+    )
+    return dict(
+        said,
+        reasons=sorted(set(record.reasons)),
+        commands=list(record.commands),
+        doubted=list(record.doubted),
+        looks=record.looks,
+        seconds=round(record.seconds, 3),
+    )
+
+
+def _keep(report: Dict[str, Any]) -> None:
+    text = json.dumps(dict(report, when=round(time.time(), 3)), indent=1) + "\n"
+    files.replace(paths.STATUS, text, mode=0o644, sync=False)
+    if report["changes"] or report["touches"]:
+        store.remember(report)
+
+
+def _serve_queue() -> int:
+    """Serve events until none is left: before systemd 246 a path unit does not look again."""
+    status = 0
+    while True:
+        events = queue.take()
+        if not events:
+            return status
+        for event in events:
+            LOG.info("event: reason=%s nic=%s uptime=%.2f", event.reason, event.nic or "-", event.when)
+        try:
+            report = as_json(run([event.reason for event in events]))
+        except HandsOff as exc:
+            LOG.info("hands off: %s", exc)
+            continue
+        _keep(report)
+        for mac, problem in report["problems"].items():
+            LOG.error("failed: mac=%s problem=%s", mac, problem)
+        for fault in report["faults"]:
+            LOG.warning("fault: %s", fault)
+        LOG.info(
+            "settled: changes=%d looks=%d pending=%s seconds=%.3f",
+            len(report["changes"]), report["looks"], ",".join(report["pending"]) or "-", report["seconds"],
+        )  # fmt: skip
+        status = 1 if report["problems"] else 0
+
+
+def main(args: argparse.Namespace) -> int:
+    if args.queue:
+        return _serve_queue()
+    try:
+        report = as_json(run(["operator"], force=args.force, patient=args.wait))
+    except HandsOff as exc:
+        if args.json:
+            print_json({"hands_off": str(exc), "changes": [], "touches": [], "commands": []})
+        else:
+            print("hands off: %s" % exc)
+        return 0
+    _keep(report)
+    if args.json:
+        print_json(report)
+    else:
+        print_decided(report)
+    return 1 if report["problems"] else 0

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""What plan and reconcile have to say, as plain data and as lines for people."""
+
+from typing import Any, Dict, List, Mapping, Sequence
+
+from ..backends import Touch
+from ..plan import Change, Drift
+from .output import print_table
+
+
+def decided(
+    changes: Sequence[Change],
+    touches: Sequence[Touch],
+    drifted: Sequence[Drift],
+    faults: Sequence[str],
+    problems: Mapping[str, str],
+    pending: Sequence[str],
+) -> Dict[str, Any]:
+    """`changes` and `touches` are empty where nothing is, or was, to be done."""
+    return {
+        "changes": [
+            {
+                "action": change.action,
+                "mac": change.mac,
+                "nic": change.name,
+                "file": change.path,
+                "section": change.section,
+                "text": change.text,
+                "reason": change.reason,
+            }
+            for change in changes
+        ],
+        "touches": [dict(touch._asdict()) for touch in touches],
+        "drifted": [dict(drift._asdict()) for drift in drifted],
+        "faults": list(faults),
+        "problems": dict(problems),
+        "pending": list(pending),
+    }
+
+
+def print_decided(report: Dict[str, Any]) -> None:
+    rows = [[c["action"], c["nic"], c["mac"], c["file"], c["reason"]] for c in report["changes"]]
+    rows += [[t["action"], t["name"], t["mac"], "", t["reason"]] for t in report["touches"]]
+    if rows:
+        print_table(["ACTION", "NIC", "MAC", "FILE", "REASON"], rows)
+    else:
+        print("nothing to do")
+    lines = []  # type: List[str]
+    lines += ["drifted, left alone: %(name)s: %(reason)s (%(path)s)" % d for d in report["drifted"]]
+    lines += ["fault: " + fault for fault in report["faults"]]
+    lines += ["pending: %s: no source names it yet" % mac for mac in report["pending"]]
+    lines += ["FAILED: %s: %s" % item for item in sorted(report["problems"].items())]
+    for line in lines:
+        print(line)

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""`status`: each NIC, its state and why; which rung of the override served this boot."""
+
+import argparse
+
+from .. import status
+from .output import print_json, print_table
+
+
+def main(args: argparse.Namespace) -> int:
+    report = status.read()
+    failed = any(row["state"] == "failed" for row in report["nics"])
+    if args.json:
+        print_json(report)
+        return 1 if failed else 0
+    print("instance    %s (%s)" % (report["instance_id"] or "-", report["datasource"] or "-"))
+    print("this boot   served by the override's rung: %s" % report["boot"].get("rung"))
+    if report["hands_off"]:
+        print("hands off   %s" % report["hands_off"])
+        return 0
+    print("backend     %s" % report["backend"])
+    print("metadata    %s\n" % (("via " + report["metadata_via"]) if report["metadata_via"] else "not heard yet"))
+    rows = [
+        [r["name"], r["mac"], r["state"], r["source"], ", ".join(r["addresses"]), r["mtu"], r["reason"]]
+        for r in report["nics"]
+    ]
+    print_table(["NIC", "MAC", "STATE", "SOURCE", "ADDRESSES", "MTU", "REASON"], rows)
+    return 1 if failed else 0

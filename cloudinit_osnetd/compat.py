@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""cloud-init, whatever its version: the only module outside sources/ that imports it.
+
+Differences are found by probing for attributes, never by a version number: distributions patch
+both. Importing this module costs 65 to 100 ms, so it is imported only where something has to be
+rendered or cloud-init's merged configuration has to be read anew.
+"""
+
+import copy
+import logging
+import os
+from typing import Any, Dict, List, NamedTuple, Tuple
+
+from . import paths
+
+# Up to 23.3 importing cloudinit.log takes the root logger's handlers away and opens it for DEBUG.
+_root, _cloudinit = logging.getLogger(), logging.getLogger("cloudinit")
+_before = list(_root.handlers), _root.level, _cloudinit.level
+
+from cloudinit import net, stages, util  # noqa: E402
+from cloudinit.net import cmdline, renderers  # noqa: E402
+from cloudinit.net.network_state import parse_net_config_data  # noqa: E402
+from cloudinit.sources.helpers import openstack  # noqa: E402
+
+_root.handlers[:] = _before[0]
+_root.setLevel(_before[1])
+_cloudinit.setLevel(_before[2])
+
+
+class Cloud(NamedTuple):
+    """What cloud-init's configuration says, as plain data."""
+
+    renderer: str
+    disabled_by: str  # empty, or what takes the network out of cloud-init's hands
+    settings: Dict[str, Any]  # the merged `osnetd:` key
+    updates: Dict[str, Any]  # the merged `updates:` key
+
+
+_init = []  # type: List[Any]
+
+
+def _stages_init() -> Any:
+    if not _init:
+        init = stages.Init(ds_deps=[])
+        init.read_cfg()
+        _init.append(init)
+    return _init[0]
+
+
+def _network_decided_before(cfg: Dict[str, Any]) -> str:
+    """What outranks the datasource's network, in cloud-init's order; empty where nothing does."""
+    earlier = [
+        ("the kernel command line", cmdline.read_kernel_cmdline_config()),
+        ("the initramfs", _initramfs_config()),
+        ("the system configuration (network: in cloud.cfg.d)", cfg.get("network")),
+    ]
+    for where, config in earlier:
+        if isinstance(config, dict) and isinstance(config.get("network"), dict):
+            config = config["network"]
+        if net.is_disabled_cfg(config):
+            return "disabled by " + where
+        if config:
+            return "configured by " + where
+    if os.path.exists("/var/lib/cloud/data/upgraded-network"):
+        return "disabled by /var/lib/cloud/data/upgraded-network"
+    return ""
+
+
+def _initramfs_config() -> Any:
+    read = getattr(cmdline, "read_initramfs_config", None)  # 19.1
+    return read() if read else None
+
+
+def cloud() -> Cloud:
+    """Read cloud-init's merged configuration, the instance's cloud-config included."""
+    init = _stages_init()
+    cfg = dict(init.cfg)
+    if os.path.exists(paths.CLOUD_CONFIG):
+        cfg = util.mergemanydict([util.read_conf(paths.CLOUD_CONFIG) or {}, cfg])
+    settings, updates = cfg.get("osnetd"), cfg.get("updates")
+    return Cloud(
+        renderer=_renderer()[0],
+        disabled_by=_network_decided_before(cfg),
+        settings=settings if isinstance(settings, dict) else {},
+        updates=updates if isinstance(updates, dict) else {},
+    )
+
+
+def _renderer() -> Tuple[str, Any, Any]:
+    """Name, class and configuration of the renderer that cloud-init would take here."""
+    distro = _stages_init().distro
+    system = getattr(distro, "_cfg", None) or {}
+    priority = util.get_cfg_by_path(system, ("network", "renderers"), None)
+    name, renderer = renderers.select(priority=priority)
+    config = copy.deepcopy((distro.renderer_configs or {}).get(name) or {})
+    # Nothing may be renamed, and nothing may run: the tree is not the machine.
+    config.update({"netrules_path": None, "postcmds": False})
+    return name, renderer, config
+
+
+def convert(network_json: Dict[str, Any], known_macs: Dict[str, str]) -> Dict[str, Any]:
+    """cloud-init's own conversion of a network_data to its network config, version 1."""
+    return dict(openstack.convert_net_json(network_json, known_macs=known_macs))
+
+
+def render(config: Dict[str, Any], tree: str) -> None:
+    """Let the distribution's renderer write `config` (version 1) below `tree`."""
+    _name, renderer_class, renderer_config = _renderer()
+    renderer = renderer_class(config=renderer_config)
+    state = parse_net_config_data(config, skip_broken=False)
+    if state is None:
+        raise ValueError("cloud-init makes nothing of this network config")
+    renderer.render_network_state(state, target=tree)

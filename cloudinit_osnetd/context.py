@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""What cloud-init's configuration says, remembered: importing cloud-init to ask costs 100 ms.
+
+The answer is kept with a fingerprint of all it depends on: the configuration files, the kernel
+command line, the user-data, cloud-init itself, and which renderers' tools are installed.
+"""
+
+import glob
+import importlib.util
+import json
+import logging
+import os
+from typing import Any, Dict, FrozenSet, NamedTuple
+
+from . import files, paths
+from .network_data import digest_of
+
+LOG = logging.getLogger(__name__)
+
+# What cloud-init's renderers look for to call themselves available (their `available` functions).
+_TOOLS = (
+    "/usr/sbin/netplan",
+    "/usr/sbin/ifup",
+    "/sbin/ifup",
+    "/usr/bin/nmcli",
+    "/usr/sbin/NetworkManager",
+    "/bin/systemctl",
+    "/etc/network/interfaces",
+    "/etc/sysconfig/network-scripts",
+)
+_UPGRADED = "/var/lib/cloud/data/upgraded-network"
+
+
+class Settings(NamedTuple):
+    """The `osnetd:` key of cloud.cfg.d."""
+
+    enabled: bool = True
+    ignore: FrozenSet[str] = frozenset()  # MACs and names
+    debounce: float = 1.5  # seconds from a NIC's vanishing to its clean-up
+    patience: float = 90.0  # seconds that a run looks for a pending NIC
+    look_until: float = 86400.0  # seconds that a timer looks for it after that
+    back_off: float = 900.0  # the longest time between two such looks, in seconds
+
+
+class Context(NamedTuple):
+    renderer: str
+    disabled_by: str
+    settings: Settings
+    updates: Dict[str, Any]
+
+
+def _fingerprint() -> str:
+    package = importlib.util.find_spec("cloudinit")
+    origin = os.path.dirname(package.origin) if package and package.origin else ""
+    read = ["/etc/cloud/cloud.cfg", "/run/cloud-init/cloud.cfg", "/proc/cmdline", paths.CLOUD_CONFIG]
+    read += sorted(glob.glob("/etc/cloud/cloud.cfg.d/*.cfg"))
+    # The packaged version stands in version.py; every upgrade changes it.
+    read.append(os.path.join(origin, "version.py"))
+    there = [path for path in _TOOLS + (_UPGRADED,) if os.path.exists(path)]
+    return digest_of([[path, _content(path)] for path in read] + there)
+
+
+def _content(path: str) -> str:
+    # Content, not times: cloud-init writes some of these anew at each boot.
+    return files.fingerprint(files.read(path) or "")
+
+
+def parse_settings(raw: Dict[str, Any]) -> Settings:
+    """Read the `osnetd:` key; a value of the wrong kind is named in the log and left at its default."""
+    default = Settings()
+    values = {}  # type: Dict[str, Any]
+    for name, value in raw.items():
+        if name == "enabled" and isinstance(value, bool):
+            values[name] = value
+        elif name == "ignore" and isinstance(value, list) and all(isinstance(v, str) for v in value):
+            values[name] = frozenset(v.lower() if ":" in v else v for v in value)
+        elif (
+            name in ("debounce", "patience", "look_until", "back_off")
+            and isinstance(value, (int, float))
+            and not isinstance(value, bool)
+            and value >= 0
+        ):
+            values[name] = float(value)
+        else:
+            LOG.warning("configuration: osnetd.%s: unknown, or not usable: %.60r", name, value)
+    return default._replace(**values)
+
+
+def load(remember: bool = True) -> Context:
+    """The context, from the remembered answer where nothing that it depends on has changed.
+
+    `remember` False writes nothing: `plan` and `status` only look.
+    """
+    mark = _fingerprint()
+    kept = files.read_json(paths.CONTEXT)
+    if not (isinstance(kept, dict) and kept.get("fingerprint") == mark):
+        from . import compat
+
+        kept = dict(compat.cloud()._asdict(), fingerprint=mark)
+        if remember:
+            _keep(kept)
+    return Context(
+        renderer=kept["renderer"],
+        disabled_by=kept["disabled_by"],
+        settings=parse_settings(kept["settings"]),
+        updates=kept["updates"],
+    )
+
+
+def _keep(answer: Dict[str, Any]) -> None:
+    text = json.dumps(answer, indent=1, sort_keys=True, default=str) + "\n"
+    try:
+        files.replace(paths.CONTEXT, text, mode=0o600, sync=False)
+    except OSError as exc:
+        LOG.warning("context not remembered: %s", exc)

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""Desired: the truth of every key that has a NIC, less what the operator told us to leave alone.
+
+Links that lean on each other (a bond and its members, a VLAN and its parent) are wanted together;
+every other NIC is wanted by itself, so that one NIC's fault or edit is its own.
+"""
+
+from typing import Any, Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Tuple
+
+from .kernel import Nic
+from .network_data import Entry, digest_of, entry_to_json
+from .truth import Truth, needs_services, with_nic
+
+
+class Item(NamedTuple):
+    key: str
+    entry: Entry
+    name: str  # the kernel's name of this moment; a bond's is ours; a VLAN's follows its parent's
+    dns: Tuple[str, ...]  # global DNS that serves this link
+
+
+class Want(NamedTuple):
+    """Links to configure together. `digest` changes when, and only when, their files may."""
+
+    items: Tuple[Item, ...]
+    digest: str
+
+    @property
+    def keys(self) -> FrozenSet[str]:
+        return frozenset(item.key for item in self.items)
+
+
+def _groups(keys: FrozenSet[str], truth: Truth) -> List[List[str]]:
+    """The keys in connected groups, in a stable order."""
+    group_of = {key: {key} for key in keys}
+    for key in sorted(keys):
+        entry = truth.keys[key].entry
+        for other in (entry.parent,) + entry.members:
+            if other in group_of and group_of[other] is not group_of[key]:
+                merged = group_of[key] | group_of[other]
+                for member in merged:
+                    group_of[member] = merged
+    seen = {id(group): group for group in group_of.values()}
+    order = {"phy": 0, "bond": 1, "vlan": 2}
+    return sorted(
+        sorted(group, key=lambda key: (order[truth.keys[key].entry.kind], key))
+        for group in seen.values()
+    )
+
+
+def _bond_names(keys: Iterable[str], known: Dict[str, str]) -> Dict[str, str]:
+    """A name for each bond: the one it has, else the lowest free `bondN`."""
+    names = {key: known[key] for key in keys if key in known}
+    taken = set(names.values())
+    for key in sorted(set(keys) - set(names)):
+        number = 0
+        while "bond%d" % number in taken:
+            number += 1
+        names[key] = "bond%d" % number
+        taken.add(names[key])
+    return names
+
+
+def _trim(entry: Entry, keys: FrozenSet[str]) -> Entry:
+    """A bond without the members that have no NIC."""
+    return entry._replace(members=tuple(m for m in entry.members if m in keys))
+
+
+def desired(
+    truth: Truth,
+    nics: Dict[str, Nic],
+    ignored: FrozenSet[str] = frozenset(),
+    bonds: Optional[Dict[str, str]] = None,
+) -> List[Want]:
+    """What each NIC should have.
+
+    `nics` by MAC; `ignored` holds MACs and names; `bonds` the names that bonds have, by key.
+    """
+    macs = frozenset(
+        mac for mac, nic in nics.items() if mac not in ignored and nic.name not in ignored
+    )
+    keys = with_nic(truth, macs)
+    bond_names = _bond_names([k for k in keys if truth.keys[k].entry.kind == "bond"], bonds or {})
+    wants = []
+    for group in _groups(keys, truth):
+        items = []  # type: List[Item]
+        names = {}  # type: Dict[str, str]
+        for key in group:
+            known = truth.keys[key]
+            entry = _trim(known.entry, keys)
+            if entry.kind == "phy":
+                names[key] = nics[entry.mac].name
+            elif entry.kind == "bond":
+                names[key] = bond_names[key]
+            else:
+                names[key] = "%s.%d" % (names[entry.parent], entry.vlan_id or 0)
+            dns = known.services if needs_services(entry) else ()
+            items.append(Item(key, entry, names[key], dns))
+        content = [
+            [item.key, entry_to_json(item.entry), item.name, list(item.dns)] for item in items
+        ]  # type: List[Any]
+        wants.append(Want(tuple(items), digest_of(content)))
+    return wants

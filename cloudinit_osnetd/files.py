@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""Files that are whole or not there: atomic replacement, and reading what may be absent."""
+
+import hashlib
+import json
+import os
+from typing import Any, Optional
+
+# A name that no backend reads: networkd wants *.network, ifupdown's `source` globs skip dot files.
+TEMPORARY = ".osnetd-"
+_SELINUX = "security.selinux"
+
+
+def temporary_of(path: str) -> str:
+    head, tail = os.path.split(path)
+    return os.path.join(head, TEMPORARY + tail)
+
+
+def _sync_directory(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _like(path: str, fd: int, mode: int) -> None:
+    """Give the new file the owner, the mode and the SELinux label of the one it replaces."""
+    try:
+        old = os.stat(path)
+    except FileNotFoundError:
+        os.fchmod(fd, mode)
+        return
+    os.fchown(fd, old.st_uid, old.st_gid)
+    os.fchmod(fd, old.st_mode & 0o7777)
+    try:
+        os.setxattr(fd, _SELINUX, os.getxattr(path, _SELINUX))
+    except OSError:
+        pass  # no SELinux, or a file system without labels
+
+
+def replace(path: str, text: str, mode: int = 0o644, sync: bool = True) -> None:
+    """Write `text` to `path` so that at any instant either the old or the new is there."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    temporary = temporary_of(path)
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape") as fh:
+            fh.write(text)
+            _like(path, fh.fileno(), mode)
+            fh.flush()
+            if sync:
+                os.fsync(fh.fileno())
+        os.rename(temporary, path)
+    except BaseException:
+        remove(temporary)
+        raise
+    if sync:
+        _sync_directory(os.path.dirname(path))
+
+
+def remove(path: str) -> bool:
+    """Unlink; False where it was not there."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def read(path: str) -> Optional[str]:
+    """The text of a file, None where there is none. Bytes that are no UTF-8 survive a rewrite."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as fh:
+            return fh.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def read_json(path: str) -> Any:
+    """Decoded JSON; None where the file is absent or is not JSON."""
+    text = read(path)
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def fingerprint(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]

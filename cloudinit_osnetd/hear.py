@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""Hearing the sources: what each says now, taken into the truth."""
+
+import time
+from typing import List, NamedTuple, Tuple
+
+from . import kernel, network_data, reach, source, store, truth
+
+
+class Heard(NamedTuple):
+    state: store.State
+    faults: Tuple[str, ...]
+    answered: bool
+
+
+def _name_faults(origin: str, data: network_data.NetworkData) -> List[str]:
+    return ["%s: %s: %s" % (origin, fault.path, fault.problem) for fault in data.faults]
+
+
+def hear_metadata(state: store.State, snapshot: kernel.Snapshot) -> Heard:
+    answer = reach.ask(snapshot, state.answered, state.instance_id)
+    faults = list(answer.problems)
+    if answer.mac:
+        state = state._replace(answered=answer.mac)
+    if answer.data is None:
+        return Heard(state, tuple(faults), False)
+    faults += _name_faults("metadata", answer.data)
+    known = truth.observe(state.truth, "metadata", answer.data, time.time())
+    return Heard(state._replace(truth=known), tuple(faults), True)
+
+
+def hear_drive(state: store.State) -> Heard:
+    """Read the config drive where it is another one than last time."""
+    drive = source.find_drive()
+    if drive is None:
+        return Heard(state, (), False)
+    try:
+        stamp = source.drive_stamp(drive)
+        if stamp == state.drive_stamp:
+            return Heard(state, (), True)
+        data = source.read_drive(drive, state.instance_id)
+    except (source.SourceError, network_data.Refused, OSError) as exc:
+        return Heard(state, (str(exc),), False)
+    known = truth.observe(state.truth, "drive", data, time.time())
+    state = state._replace(truth=known, drive_stamp=stamp)
+    return Heard(state, tuple(_name_faults("drive", data)), True)

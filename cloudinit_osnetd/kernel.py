@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""One snapshot of the kernel's links, addresses and routes: read, never written.
+
+Three rtnetlink dumps over one socket take a third of a millisecond, a fork of `ip -json` twenty
+times that. Message layouts are those of linux/rtnetlink.h, linux/if_link.h and linux/if_addr.h.
+"""
+
+import os
+import socket
+import struct
+from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+_RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE = 18, 22, 26
+_NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_IFF_UP, _IFF_RUNNING = 0x1, 0x40
+_IFA_F_TENTATIVE = 0x40
+_RT_TABLE_MAIN = 254
+
+SYS = "/sys"
+UDEV_DB = "/run/udev/data"
+CLAIM = "OSNETD_MANAGE"
+
+
+class Address(NamedTuple):
+    address: str  # ip/prefix
+    tentative: bool
+    permanent: bool  # False where a lease or an advertisement limits its life
+
+
+class Route(NamedTuple):
+    network: str  # prefix notation, "default" spelled out: 0.0.0.0/0 or ::/0
+    gateway: str
+    ifindex: int
+    metric: int
+
+
+class Nic(NamedTuple):
+    """A device of the kernel; `mac` is the permanent address where the driver has one."""
+
+    name: str
+    index: int
+    mac: str
+    current_mac: str
+    mtu: int
+    up: bool
+    carrier: bool
+    master: int
+    virtual: bool
+    kind: str  # of a virtual device: "veth", "bridge", "vlan"; empty for hardware
+    addresses: Tuple[Address, ...]
+
+    def has(self, cidr: str) -> bool:
+        return any(a.address == cidr for a in self.addresses)
+
+
+class Snapshot(NamedTuple):
+    """Every device, and the routes of the main table."""
+
+    nics: Tuple[Nic, ...]
+    routes: Tuple[Route, ...]
+
+    def by_mac(self, early: bool = False) -> Dict[str, Nic]:
+        """NICs that may have an entry; on a duplicated MAC the one that owns it for good.
+
+        `early`: udev may not have run yet, so a veth counts as one that somebody will claim.
+        """
+        found = {}  # type: Dict[str, Nic]
+        for nic in self.nics:
+            if not nic.mac or (nic.virtual and not (early and nic.kind == "veth")):
+                continue
+            other = found.get(nic.mac)
+            if other is None or (other.mac != other.current_mac and nic.mac == nic.current_mac):
+                found[nic.mac] = nic
+        return found
+
+    def named(self, name: str) -> Optional[Nic]:
+        return next((nic for nic in self.nics if nic.name == name), None)
+
+
+def _attributes(data: bytes) -> Iterator[Tuple[int, bytes]]:
+    offset = 0
+    while offset + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, offset)
+        if length < 4:
+            return
+        yield kind & 0x3FFF, data[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+
+
+def _dump(sock: socket.socket, kind: int, body: bytes) -> Iterator[bytes]:
+    """Send one dump request; yield the body of each message of its answer."""
+    header = struct.pack("=IHHII", 16 + len(body), kind, _NLM_F_REQUEST | _NLM_F_DUMP, kind, 0)
+    sock.send(header + body)
+    while True:
+        data = sock.recv(1 << 20)
+        offset = 0
+        while offset + 16 <= len(data):
+            length, msg_type, _flags, seq, _pid = struct.unpack_from("=IHHII", data, offset)
+            if length < 16:
+                raise OSError("netlink: a message of %d bytes" % length)
+            if seq == kind:
+                if msg_type == _NLMSG_DONE:
+                    return
+                if msg_type == _NLMSG_ERROR:
+                    (code,) = struct.unpack_from("=i", data, offset + 16)
+                    raise OSError(-code, "netlink dump %d: %s" % (kind, os.strerror(-code)))
+                yield data[offset + 16 : offset + length]
+            offset += (length + 3) & ~3
+
+
+def _mac_text(raw: bytes) -> str:
+    return ":".join("%02x" % byte for byte in raw) if any(raw) else ""
+
+
+def _ip_text(family: int, raw: bytes) -> str:
+    return socket.inet_ntop(family, raw)
+
+
+def _is_virtual(name: str, index: int) -> bool:
+    """True for a device under /devices/virtual that nobody claimed by a udev property."""
+    path = os.path.realpath(os.path.join(SYS, "class/net", name))
+    if "/devices/virtual/" not in path + "/":
+        return False
+    try:
+        with open(os.path.join(UDEV_DB, "n%d" % index), encoding="utf-8", errors="replace") as db:
+            return "E:%s=1\n" % CLAIM not in db.read()
+    except OSError:
+        return True
+
+
+def _bond_permanent(name: str) -> str:
+    """A bond member's own MAC (the kernel before 5.6 has no IFLA_PERM_ADDRESS)."""
+    try:
+        with open(os.path.join(SYS, "class/net", name, "bonding_slave/perm_hwaddr")) as fh:
+            return fh.read().strip().lower()
+    except OSError:
+        return ""
+
+
+def _links(sock: socket.socket) -> Iterator[Nic]:
+    for body in _dump(sock, _RTM_GETLINK, struct.pack("=BxHiII", 0, 0, 0, 0, 0)):
+        _family, _type, index, flags, _change = struct.unpack_from("=BxHiII", body)
+        name, current, permanent, mtu, master, link_kind = "", "", "", 0, 0, ""
+        for kind, value in _attributes(body[16:]):
+            if kind == 3:  # IFLA_IFNAME
+                name = value.rstrip(b"\0").decode("utf-8", "replace")
+            elif kind == 1:  # IFLA_ADDRESS
+                current = _mac_text(value)
+            elif kind == 54:  # IFLA_PERM_ADDRESS
+                permanent = _mac_text(value)
+            elif kind == 4:  # IFLA_MTU
+                (mtu,) = struct.unpack("=I", value)
+            elif kind == 10:  # IFLA_MASTER
+                (master,) = struct.unpack("=I", value)
+            elif kind == 18:  # IFLA_LINKINFO, in it IFLA_INFO_KIND
+                info = dict(_attributes(value))
+                link_kind = info.get(1, b"").rstrip(b"\0").decode("ascii", "replace")
+        if name == "lo":
+            continue
+        yield Nic(
+            name=name,
+            index=index,
+            mac=permanent or (_bond_permanent(name) if master else "") or current,
+            current_mac=current,
+            mtu=mtu,
+            up=bool(flags & _IFF_UP),
+            carrier=bool(flags & _IFF_RUNNING),
+            master=master,
+            virtual=_is_virtual(name, index),
+            kind=link_kind,
+            addresses=(),
+        )
+
+
+def _addresses(sock: socket.socket) -> Dict[int, List[Address]]:
+    found = {}  # type: Dict[int, List[Address]]
+    for body in _dump(sock, _RTM_GETADDR, struct.pack("=BBBBi", 0, 0, 0, 0, 0)):
+        family, prefix, flags, _scope, index = struct.unpack_from("=BBBBi", body)
+        if family not in (socket.AF_INET, socket.AF_INET6):
+            continue
+        local, address = b"", b""
+        for kind, value in _attributes(body[8:]):
+            if kind == 1:  # IFA_ADDRESS
+                address = value
+            elif kind == 2:  # IFA_LOCAL: the address itself where IFA_ADDRESS is a peer's
+                local = value
+            elif kind == 8:  # IFA_FLAGS, wider than the header's byte
+                (flags,) = struct.unpack("=I", value)
+        text = "%s/%d" % (_ip_text(family, local or address), prefix)
+        item = Address(text, bool(flags & _IFA_F_TENTATIVE), bool(flags & 0x80))
+        found.setdefault(index, []).append(item)
+    return found
+
+
+def _routes(sock: socket.socket) -> Iterator[Route]:
+    for body in _dump(sock, _RTM_GETROUTE, struct.pack("=BBBBBBBBI", 0, 0, 0, 0, 0, 0, 0, 0, 0)):
+        family, length, _src, _tos, table, _proto, _scope, kind, _flags = struct.unpack_from(
+            "=BBBBBBBBI", body
+        )
+        if family not in (socket.AF_INET, socket.AF_INET6) or kind != 1:  # RTN_UNICAST
+            continue
+        target, gateway, index, metric = b"", b"", 0, 0
+        for attr, value in _attributes(body[12:]):
+            if attr == 1:  # RTA_DST
+                target = value
+            elif attr == 5:  # RTA_GATEWAY
+                gateway = value
+            elif attr == 4:  # RTA_OIF
+                (index,) = struct.unpack("=I", value)
+            elif attr == 6:  # RTA_PRIORITY
+                (metric,) = struct.unpack("=I", value)
+            elif attr == 15:  # RTA_TABLE
+                (table,) = struct.unpack("=I", value)
+        if table != _RT_TABLE_MAIN:
+            continue
+        any_address = b"\0" * (4 if family == socket.AF_INET else 16)
+        yield Route(
+            network="%s/%d" % (_ip_text(family, target or any_address), length),
+            gateway=_ip_text(family, gateway) if gateway else "",
+            ifindex=index,
+            metric=metric,
+        )
+
+
+def snapshot() -> Snapshot:
+    """Read links, addresses and main routes. Raises OSError where netlink does not answer."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as sock:
+        sock.settimeout(5)
+        sock.bind((0, 0))
+        nics = list(_links(sock))
+        addresses = _addresses(sock)
+        routes = tuple(_routes(sock))
+    return Snapshot(
+        tuple(nic._replace(addresses=tuple(addresses.get(nic.index, ()))) for nic in nics), routes
+    )

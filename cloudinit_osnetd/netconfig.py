@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""From what is wanted to cloud-init's network config: the one way, at boot and live.
+
+The override gives cloud-init what this module makes, and what the handler renders later is made
+by it too, so both write the same text for the same entry.
+"""
+
+import ipaddress
+from typing import Any, Callable, Dict, Iterable, List
+
+from .desired import Item, Want
+from .network_data import Network, Route
+
+Convert = Callable[[Dict[str, Any], Dict[str, str]], Dict[str, Any]]
+
+
+def _route(route: Route) -> Dict[str, Any]:
+    network = ipaddress.ip_network(route.network)
+    out = {"network": str(network.network_address), "netmask": str(network.netmask)}  # type: Dict[str, Any]
+    if route.gateway:
+        out["gateway"] = route.gateway
+    if route.metric is not None:
+        out["metric"] = route.metric
+    return out
+
+
+def _network(net: Network, link_id: str) -> Dict[str, Any]:
+    out = {"id": link_id, "link": link_id, "type": net.type}  # type: Dict[str, Any]
+    if net.address:
+        address = ipaddress.ip_interface(net.address)
+        out["ip_address"] = str(address.ip)
+        out["netmask"] = str(address.network.netmask)
+    if net.gateway:
+        out["gateway"] = net.gateway
+    out["routes"] = [_route(route) for route in net.routes]
+    return out
+
+
+def _link(item: Item, ids: Dict[str, str]) -> Dict[str, Any]:
+    entry = item.entry
+    out = {"id": ids[item.key], "type": entry.kind, "mtu": entry.mtu}  # type: Dict[str, Any]
+    if entry.kind == "vlan":
+        out.update(
+            vlan_id=entry.vlan_id, vlan_mac_address=entry.mac, vlan_link=ids[entry.parent]
+        )
+        return out
+    out["ethernet_mac_address"] = entry.mac
+    if entry.kind == "bond":
+        out.update(entry.params)
+        out.update(bond_links=[ids[key] for key in entry.members], name=item.name)
+    return out
+
+
+def network_json(want: Want) -> Dict[str, Any]:
+    """The network_data of these links alone, as Nova would write it."""
+    ids = {item.key: "link%d" % i for i, item in enumerate(want.items)}
+    return {
+        "links": [_link(item, ids) for item in want.items],
+        "networks": [
+            _network(net, ids[item.key]) for item in want.items for net in item.entry.networks
+        ],
+        "services": [],
+    }
+
+
+def _finish(item: Item, config: Dict[str, Any], names: Dict[str, str]) -> Dict[str, Any]:
+    """Names and DNS, in which cloud-init's conversions differ from release to release.
+
+    DNS goes to the subnets: before 23.2 that of a network is dropped, and the global one lands on
+    `lo` (eni) or on every NIC (networkd), where one NIC's arrival would rewrite another's file.
+    """
+    config["name"] = item.name
+    if item.entry.kind == "bond":
+        config["bond_interfaces"] = [names[key] for key in item.entry.members]
+    elif item.entry.kind == "vlan":
+        config["vlan_link"] = names[item.entry.parent]
+    served = list(item.dns)
+    for net, subnet in zip(item.entry.networks, config.get("subnets", [])):
+        dns = list(net.dns)
+        if net.address and served:
+            dns, served = served, []
+        subnet.pop("dns_nameservers", None)
+        if dns:
+            subnet["dns_nameservers"] = dns
+    return config
+
+
+def items(want: Want, convert: Convert) -> List[Dict[str, Any]]:
+    """The items of a version 1 network config, one for each link, in the order of `want`."""
+    names = {item.key: item.name for item in want.items}
+    macs = {item.entry.mac: item.name for item in want.items if item.entry.kind == "phy"}
+    converted = convert(network_json(want), macs)["config"]
+    return [_finish(item, config, names) for item, config in zip(want.items, converted)]
+
+
+def whole(wants: Iterable[Want], convert: Convert) -> Dict[str, Any]:
+    """One version 1 network config for all that is wanted."""
+    return {"version": 1, "config": [item for want in wants for item in items(want, convert)]}

@@ -1,0 +1,435 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""What a network_data.json says, as frozen and validated records.
+
+Nothing behind this module meets raw JSON of a network_data again. The format is OpenStack's
+(nova: doc/api_schemas/network_data.json). A document is refused whole (`Refused`) only for what
+makes it unreadable; every other fault costs the link it belongs to, and is named in `faults`.
+
+Values end in configuration files of the guest, so whatever is not an address, a number or a short
+plain word is a fault: a newline in a DNS address would be a root shell in ifupdown.
+"""
+
+import hashlib
+import ipaddress
+import json
+import re
+from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Tuple
+
+MAX_BYTES = 1 << 20
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}((:[0-9a-f]{2}){14})?\Z")
+_WORD = re.compile(r"[A-Za-z0-9_.+-]{1,64}\Z")
+
+DHCP4 = frozenset(["ipv4_dhcp"])
+DHCP6 = frozenset(["ipv6_dhcp", "ipv6_dhcpv6-stateful", "ipv6_dhcpv6-stateless"])
+SLAAC = frozenset(["ipv6_slaac"])
+STATIC = frozenset(["ipv4", "ipv6", "static", "static6"])
+
+
+class DataError(ValueError):
+    """A value that cannot be used; `path` is where it stands, as in `links[2].mtu`."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__("%s: %s" % (path, problem))
+        self.path = path
+        self.problem = problem
+
+
+class Refused(DataError):
+    """The whole document says nothing: its size, its syntax or its shape."""
+
+
+class Route(NamedTuple):
+    """`network` in prefix notation, `gateway` empty for an on-link route."""
+
+    network: str
+    gateway: str
+    metric: Optional[int]
+
+
+class Network(NamedTuple):
+    """One item of `networks`: `address` is `ip/prefix` for a static one, else empty."""
+
+    type: str
+    address: str
+    gateway: str
+    routes: Tuple[Route, ...]
+    dns: Tuple[str, ...]
+
+
+class Entry(NamedTuple):
+    """What one source says of one link: no ids, no order (Nova renumbers both)."""
+
+    kind: str  # "phy", "bond" or "vlan"
+    mac: str
+    type: str
+    mtu: Optional[int]
+    vlan_id: Optional[int]
+    parent: str  # key of a VLAN's link
+    members: Tuple[str, ...]  # keys of a bond's links
+    params: Tuple[Tuple[str, str], ...]  # a bond's `bond_*` fields
+    networks: Tuple[Network, ...]
+
+    @property
+    def key(self) -> str:
+        """MAC and kind; the VLAN id too, as a VLAN may have its parent's MAC."""
+        return make_key(self.kind, self.mac, self.vlan_id)
+
+    @property
+    def digest(self) -> str:
+        return digest_of(entry_to_json(self))
+
+
+class Fault(NamedTuple):
+    """`key` is empty where the link itself cannot be told (its MAC is bad)."""
+
+    key: str
+    path: str
+    problem: str
+
+
+class NetworkData(NamedTuple):
+    """A whole document. `faulted` keys are listed by it, but what it says of them is unusable."""
+
+    entries: Dict[str, Entry]
+    services: Tuple[str, ...]  # global DNS addresses
+    faults: Tuple[Fault, ...]
+    faulted: FrozenSet[str]
+
+    @property
+    def anonymous_faults(self) -> bool:
+        """True where a link could not be identified: then no key can be called missing."""
+        return any(not fault.key for fault in self.faults if fault.path.startswith("links"))
+
+
+def make_key(kind: str, mac: str, vlan_id: Optional[int] = None) -> str:
+    return "%s/%s" % (mac, kind) if vlan_id is None else "%s/%s.%d" % (mac, kind, vlan_id)
+
+
+def digest_of(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+# -- typed getters: the only code that touches a raw value --------------------------------------
+
+
+def _get(obj: Dict[str, Any], name: str, path: str) -> Any:
+    value = obj.get(name)
+    if value is None:
+        raise DataError("%s.%s" % (path, name), "missing")
+    return value
+
+
+def _word(value: Any, path: str) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or not _WORD.match(str(value)):
+        raise DataError(path, "not a plain word: %.60r" % (value,))
+    return str(value)
+
+
+def _number(value: Any, path: str, low: int, high: int) -> int:
+    # Neutron's VLAN ids and MTUs arrive as numbers or as strings, by release.
+    if isinstance(value, str) and value.isdigit():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise DataError(path, "not a number from %d to %d: %.60r" % (low, high, value))
+    return value
+
+
+def _mac(value: Any, path: str) -> str:
+    if not isinstance(value, str) or not _MAC.match(value.lower()):
+        raise DataError(path, "not a MAC address: %.60r" % (value,))
+    return value.lower()
+
+
+def _address(value: Any, path: str) -> str:
+    if not isinstance(value, str):
+        raise DataError(path, "not an IP address: %.60r" % (value,))
+    try:
+        address = ipaddress.ip_address(value)
+    except ValueError:
+        raise DataError(path, "not an IP address: %.60r" % (value,)) from None
+    # Python 3.9 and later accept a zone ("fe80::1%x"), which may hold anything at all.
+    if "%" in value:
+        raise DataError(path, "an IP address with a zone: %.60r" % (value,))
+    return str(address)
+
+
+def _prefix(address: str, netmask: Any, path: str) -> int:
+    """Prefix length from an IPv4 or IPv6 netmask, or from a number."""
+    bits = ipaddress.ip_address(address).max_prefixlen
+    if isinstance(netmask, int) or (isinstance(netmask, str) and netmask.isdigit()):
+        return _number(netmask, path, 0, bits)
+    mask = ipaddress.ip_address(_address(netmask, path))
+    if mask.max_prefixlen != bits:
+        raise DataError(path, "a netmask of the other address family: %.60r" % (netmask,))
+    value = int(mask)
+    length = bin(value).count("1")
+    if value != ((1 << length) - 1) << (bits - length):
+        raise DataError(path, "not a netmask: %.60r" % (netmask,))
+    return length
+
+
+def _objects(value: Any, path: str) -> List[Any]:
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise DataError(path, "not a list")
+    return value
+
+
+def _object(value: Any, path: str) -> Dict[str, Any]:
+    if not isinstance(value, dict):
+        raise DataError(path, "not an object")
+    return value
+
+
+# -- parts of a document -------------------------------------------------------------------------
+
+
+def _parse_route(raw: Any, path: str) -> Route:
+    obj = _object(raw, path)
+    target = obj.get("network", obj.get("destination"))
+    if isinstance(target, str) and "/" in target:
+        network, _, mask = target.partition("/")
+        network = _address(network, path + ".network")
+        length = _prefix(network, mask, path + ".network")
+    else:
+        network = _address(target, path + ".network")
+        length = _prefix(network, _get(obj, "netmask", path), path + ".netmask")
+    gateway = obj.get("gateway")
+    metric = obj.get("metric")
+    return Route(
+        network=str(ipaddress.ip_network("%s/%d" % (network, length), strict=False)),
+        gateway=_address(gateway, path + ".gateway") if gateway else "",
+        metric=None if metric is None else _number(metric, path + ".metric", 0, 0xFFFFFFFF),
+    )
+
+
+def _parse_dns(services: Any, path: str) -> Tuple[str, ...]:
+    found = []  # type: List[str]
+    for i, raw in enumerate(_objects(services, path)):
+        where = "%s[%d]" % (path, i)
+        obj = _object(raw, where)
+        if obj.get("type") == "dns":
+            address = _address(obj.get("address"), where + ".address")
+            if address not in found:
+                found.append(address)
+    return tuple(found)
+
+
+def _parse_network(raw: Dict[str, Any], path: str) -> Network:
+    kind = _word(_get(raw, "type", path), path + ".type")
+    if kind not in DHCP4 | DHCP6 | SLAAC | STATIC:
+        raise DataError(path + ".type", "unknown network type %r" % kind)
+    address = ""
+    if kind in STATIC:
+        value = _get(raw, "ip_address", path)
+        if isinstance(value, str) and "/" in value:
+            ip, _, mask = value.partition("/")
+            netmask = mask  # type: Any
+        else:
+            ip, netmask = value, _get(raw, "netmask", path)
+        ip = _address(ip, path + ".ip_address")
+        address = "%s/%d" % (ip, _prefix(ip, netmask, path + ".netmask"))
+    gateway = raw.get("gateway")
+    routes = [
+        _parse_route(route, "%s.routes[%d]" % (path, i))
+        for i, route in enumerate(_objects(raw.get("routes"), path + ".routes"))
+    ]
+    return Network(
+        type=kind,
+        address=address,
+        gateway=_address(gateway, path + ".gateway") if gateway else "",
+        routes=tuple(sorted(set(routes), key=str)),
+        dns=_parse_dns(raw.get("services"), path + ".services"),
+    )
+
+
+class _Links:
+    """The `links` of a document by id, with what it takes to resolve one link into another."""
+
+    def __init__(self, raw_links: List[Any]) -> None:
+        self.faults = []  # type: List[Fault]
+        self.by_id = {}  # type: Dict[str, Tuple[str, Dict[str, Any], str]]
+        self.keys = {}  # type: Dict[str, str]  # key -> path
+        for i, raw in enumerate(raw_links):
+            path = "links[%d]" % i
+            try:
+                self._take(raw, path)
+            except DataError as exc:
+                self.faults.append(Fault("", exc.path, exc.problem))
+
+    def _take(self, raw: Any, path: str) -> None:
+        obj = _object(raw, path)
+        link_id = _get(obj, "id", path)
+        kind = {"bond": "bond", "vlan": "vlan"}.get(str(obj.get("type")), "phy")
+        if kind == "vlan":
+            vlan_id = _number(_get(obj, "vlan_id", path), path + ".vlan_id", 0, 4094)  # type: Optional[int]
+            mac = _mac(_get(obj, "vlan_mac_address", path), path + ".vlan_mac_address")
+        else:
+            vlan_id = None
+            mac = _mac(_get(obj, "ethernet_mac_address", path), path + ".ethernet_mac_address")
+        key = make_key(kind, mac, vlan_id)
+        if key in self.keys:
+            self.faults.append(Fault(key, path, "the same link as %s" % self.keys[key]))
+            return
+        self.keys[key] = path
+        # Two links with one id happen in the field (shakenfist#767); the first keeps the id, and a
+        # network that names it belongs to the first.
+        if not isinstance(link_id, (str, int)):
+            raise DataError(path + ".id", "not a string")
+        if str(link_id) in self.by_id:
+            self.faults.append(Fault(key, path + ".id", "id %.60r is taken" % (link_id,)))
+            return
+        self.by_id[str(link_id)] = (key, obj, path)
+
+    def key_of(self, link_id: Any, path: str) -> str:
+        if str(link_id) not in self.by_id:
+            raise DataError(path, "no link has the id %.60r" % (link_id,))
+        return self.by_id[str(link_id)][0]
+
+
+def _parse_link(links: _Links, obj: Dict[str, Any], path: str, networks: List[Network]) -> Entry:
+    kind_word = obj.get("type")
+    # A type that is absent or null is "bridge" to nova's consumers: physical.
+    link_type = "phy" if kind_word is None else _word(kind_word, path + ".type")
+    mtu = obj.get("mtu")
+    vlan_id = None  # type: Optional[int]
+    parent = ""
+    members = ()  # type: Tuple[str, ...]
+    params = ()  # type: Tuple[Tuple[str, str], ...]
+    kind = "phy"
+    mac = obj.get("ethernet_mac_address")
+    if link_type == "vlan":
+        kind = "vlan"
+        vlan_id = _number(obj["vlan_id"], path + ".vlan_id", 0, 4094)
+        parent = links.key_of(_get(obj, "vlan_link", path), path + ".vlan_link")
+        mac = obj["vlan_mac_address"]
+    elif link_type == "bond":
+        kind = "bond"
+        raw = _objects(_get(obj, "bond_links", path), path + ".bond_links")
+        members = tuple(
+            sorted(links.key_of(m, "%s.bond_links[%d]" % (path, i)) for i, m in enumerate(raw))
+        )
+        params = tuple(
+            (name, _word(value, "%s.%s" % (path, name)))
+            for name, value in sorted(obj.items())
+            if name.startswith("bond_") and name != "bond_links" and value is not None
+            if _word(name, path)
+        )
+    return Entry(
+        kind=kind,
+        mac=_mac(mac, path),
+        type=link_type,
+        mtu=None if mtu is None else _number(mtu, path + ".mtu", 68, 65535),
+        vlan_id=vlan_id,
+        parent=parent,
+        members=members,
+        params=params,
+        networks=tuple(sorted(set(networks), key=str)),
+    )
+
+
+def parse(document: Any) -> NetworkData:
+    """Read a decoded network_data.json.
+
+    Raises Refused where the document as a whole says nothing: not an object, empty (`{}`, which a
+    metadata service gives while its cache is cold), or without a list of links.
+    """
+    if not isinstance(document, dict):
+        raise Refused("network_data", "not an object")
+    if document.get("links") is None:
+        raise Refused("network_data", "has no links")
+    if not isinstance(document["links"], list):
+        raise Refused("network_data.links", "not a list")
+    raw_networks = document.get("networks")
+    if raw_networks is not None and not isinstance(raw_networks, list):
+        raise Refused("network_data.networks", "not a list")
+
+    links = _Links(document["links"])
+    faults = links.faults
+    bad = {fault.key for fault in faults if fault.key}
+    networks = {}  # type: Dict[str, List[Network]]
+    for i, raw in enumerate(raw_networks or []):
+        path = "networks[%d]" % i
+        key = ""
+        try:
+            obj = _object(raw, path)
+            key = links.key_of(_get(obj, "link", path), path + ".link")
+            networks.setdefault(key, []).append(_parse_network(obj, path))
+        except DataError as exc:
+            faults.append(Fault(key, exc.path, exc.problem))
+            if key:
+                bad.add(key)
+
+    entries = {}  # type: Dict[str, Entry]
+    for key, obj, path in links.by_id.values():
+        if key in bad:
+            continue
+        try:
+            entries[key] = _parse_link(links, obj, path, networks.get(key, []))
+        except DataError as exc:
+            faults.append(Fault(key, exc.path, exc.problem))
+            bad.add(key)
+
+    services = []  # type: List[str]
+    raw_services = document.get("services")
+    for i, raw in enumerate(raw_services if isinstance(raw_services, list) else []):
+        try:
+            services.extend(a for a in _parse_dns([raw], "services[%d]" % i) if a not in services)
+        except DataError as exc:
+            faults.append(Fault("", "services[%d]" % i, exc.problem))
+    return NetworkData(entries, tuple(services), tuple(faults), frozenset(bad))
+
+
+def parse_bytes(raw: bytes) -> NetworkData:
+    """Read the bytes of a network_data.json; Refused for its size and its syntax too."""
+    if len(raw) > MAX_BYTES:
+        raise Refused("network_data", "larger than %d bytes" % MAX_BYTES)
+    try:
+        document = json.loads(raw.decode("utf-8"))
+    except (ValueError, RecursionError) as exc:
+        raise Refused("network_data", "not JSON: %s" % exc) from None
+    return parse(document)
+
+
+# -- an entry on disk -----------------------------------------------------------------------------
+
+
+def entry_to_json(entry: Entry) -> Dict[str, Any]:
+    out = entry._asdict()  # type: Dict[str, Any]
+    out["networks"] = [
+        dict(net._asdict(), routes=[list(route) for route in net.routes]) for net in entry.networks
+    ]
+    return dict(out)
+
+
+def entry_from_json(obj: Dict[str, Any]) -> Entry:
+    """The inverse of entry_to_json; raises KeyError or TypeError on a damaged store."""
+    networks = tuple(
+        Network(
+            type=net["type"],
+            address=net["address"],
+            gateway=net["gateway"],
+            routes=tuple(Route(*route) for route in net["routes"]),
+            dns=tuple(net["dns"]),
+        )
+        for net in obj["networks"]
+    )
+    return Entry(
+        kind=obj["kind"],
+        mac=obj["mac"],
+        type=obj["type"],
+        mtu=obj["mtu"],
+        vlan_id=obj["vlan_id"],
+        parent=obj["parent"],
+        members=tuple(obj["members"]),
+        params=tuple((name, value) for name, value in obj["params"]),
+        networks=networks,
+    )
+
+
+def static_addresses(entry: Entry) -> Tuple[str, ...]:
+    """The `ip/prefix` of each static network of an entry."""
+    return tuple(net.address for net in entry.networks if net.address)

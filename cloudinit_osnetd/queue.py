@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""The queue: a directory of events, each a file whose name says it all.
+
+Events say *look*, never *what*, so any number of them costs one run. They are moved away before
+work begins: a run that dies must not be started again and again by the path unit that watches the
+directory, and an event that comes during a run must not be lost.
+"""
+
+import os
+from typing import List, NamedTuple
+
+from . import paths
+
+
+class Event(NamedTuple):
+    """`when` is the uptime in seconds at which it was queued, 0 where the name does not tell."""
+
+    when: float
+    reason: str
+    nic: str
+
+
+def parse(name: str) -> Event:
+    """Read a file name, `<uptime>.<reason>.<nic>`; the uptime itself has a dot."""
+    whole, _, rest = name.partition(".")
+    part, _, rest = rest.partition(".")
+    reason, _, nic = rest.partition(".")
+    try:
+        return Event(float("%s.%s" % (whole, part)), reason or "unknown", nic)
+    except ValueError:
+        return Event(0.0, "unknown", "")
+
+
+def waiting() -> bool:
+    try:
+        return any(not name.startswith(".") for name in os.listdir(paths.QUEUE))
+    except FileNotFoundError:
+        return False
+
+
+def take() -> List[Event]:
+    """Take every event out of the queue, oldest first."""
+    os.makedirs(paths.WORK, mode=0o700, exist_ok=True)
+    try:
+        names = [name for name in os.listdir(paths.QUEUE) if not name.startswith(".")]
+    except FileNotFoundError:
+        return []
+    events = []
+    for name in names:
+        try:
+            os.rename(os.path.join(paths.QUEUE, name), os.path.join(paths.WORK, name))
+            os.unlink(os.path.join(paths.WORK, name))
+        except FileNotFoundError:
+            continue  # somebody else took it
+        events.append(parse(name))
+    return sorted(events)

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""The loop: look, decide, do, until nothing is left to wait for."""
+
+import time
+from typing import Dict, FrozenSet, List, NamedTuple, Sequence, Set, Tuple
+
+from . import apply, command, kernel, plan, queue, store, truth
+from .backends import Touch
+from .ground import Ground, ground
+from .hear import hear_drive, hear_metadata
+from .look import Look, log_plan, look_at, pending_macs
+
+_BACK_OFF = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+_GRACE_SECONDS = 2.0  # for a backend that is about to configure a NIC by itself
+
+
+class Record(NamedTuple):
+    """What a run saw, decided and did."""
+
+    reasons: Tuple[str, ...]
+    changes: Tuple[plan.Change, ...]
+    touches: Tuple[Touch, ...]
+    drifted: Tuple[plan.Drift, ...]
+    commands: Tuple[str, ...]
+    faults: Tuple[str, ...]
+    problems: Dict[str, str]  # by MAC
+    pending: Tuple[str, ...]  # MACs
+    doubted: Tuple[str, ...]  # keys
+    looks: int
+    seconds: float
+
+
+class _Run:
+    """What a run carries from look to look."""
+
+    def __init__(self, on: Ground, force: bool) -> None:
+        self.on = on
+        self.force = force
+        self.state, self.unfinished = apply.settle(store.load(on.instance_id), on.backend)
+        self.missing = {}  # type: Dict[str, float]  # MAC -> when it was first seen missing
+        self.kicked = set()  # type: Set[str]  # MACs
+        self.changes = []  # type: List[plan.Change]
+        self.touches = []  # type: List[Touch]
+        self.drifted = ()  # type: Tuple[plan.Drift, ...]
+        self.faults = ()  # type: Tuple[str, ...]
+        self.problems = {}  # type: Dict[str, str]
+        self.pending = []  # type: List[str]
+        self.doubted = []  # type: List[str]
+        self.looks = 0
+
+    def step(self) -> float:
+        """One look and what follows from it; the seconds until the next, 0 where none is due."""
+        self.looks += 1
+        heard = hear_metadata(self.state, kernel.snapshot())
+        drive = hear_drive(heard.state)
+        self.state, self.faults = drive.state, heard.faults + drive.faults
+        snapshot = kernel.snapshot()
+        nics = snapshot.by_mac()
+        unripe, ripe_in = self._unripe(frozenset(nics))
+        seen = look_at(self.on, self.state, nics, snapshot, unripe, self.force)
+        self._do(seen)
+        present = [key for want in seen.wants for key in want.keys]
+        self.state = self.state._replace(truth=truth.forget_gone(self.state.truth, present))
+        store.save(self.state)
+        self.pending = pending_macs(self.state, nics, self.on.context.settings.ignore)
+        self.doubted = [key for key, kt in self.state.truth.keys.items() if kt.doubted]
+        return self._next(ripe_in)
+
+    def _unripe(self, macs: FrozenSet[str]) -> Tuple[FrozenSet[str], float]:
+        """The MACs whose NIC vanished within the debounce, and how long that still lasts."""
+        now = time.monotonic()
+        gone = {row.mac for row in self.state.ledger} - macs
+        self.missing = {mac: self.missing.get(mac, now) for mac in gone}
+        debounce = self.on.context.settings.debounce
+        left = {mac: since + debounce - now for mac, since in self.missing.items()}
+        unripe = {mac: rest for mac, rest in left.items() if rest > 0}
+        return frozenset(unripe), max(unripe.values()) if unripe else 0.0
+
+    def _do(self, seen: Look) -> None:
+        made = seen.plan._replace(touches=self._touches(seen))
+        log_plan(made)
+        outcome = apply.commit(made, self.state, self.on.backend, seen.templates, activate=True)
+        self.state = self.state._replace(ledger=outcome.ledger)
+        self.problems = dict(seen.failures)
+        self.problems.update(outcome.problems)
+        self.problems.update(apply.verify(seen.wants, outcome.touched))
+        self.changes += made.changes
+        self.touches += made.touches
+        self.drifted = made.drifted
+
+    def _touches(self, seen: Look) -> Tuple[Touch, ...]:
+        """The plan's touches, with a kick only for a NIC that does not get there by itself.
+
+        A NIC that a run which was cut short may have left half-way up counts as one to kick; one
+        that was kicked in this run does not.
+        """
+        names = {touch.name for touch in seen.plan.touches}
+        left = [t for t in self.unfinished if t.name not in names and t.action != "down"]
+        self.unfinished = ()
+        kicks = [t for t in seen.plan.touches if t.action == "kick" and t.mac not in self.kicked]
+        lacking = apply.verify(seen.wants, kicks, seconds=_GRACE_SECONDS) if kicks else {}
+        kicks = [t for t in kicks if t.mac in lacking] + [t._replace(action="kick") for t in left]
+        self.kicked |= {touch.mac for touch in kicks}
+        return tuple(t for t in seen.plan.touches if t.action != "kick") + tuple(kicks)
+
+    def _next(self, ripe_in: float) -> float:
+        waits = [ripe_in] if ripe_in else []
+        if self.pending:
+            waits.append(_BACK_OFF[min(self.looks, len(_BACK_OFF)) - 1])
+        if self.doubted:
+            waits.append(truth.DOUBT_LOOK)
+        return min(waits) if waits else 0.0
+
+
+def run(reasons: Sequence[str], force: bool = False, patient: bool = True) -> Record:
+    """Reconcile until settled; `patient` looks on for a pending NIC, for minutes if need be.
+
+    Raises HandsOff where there is nothing for us to do.
+    """
+    began = time.monotonic()
+    reasons = list(reasons)
+    with store.locked():
+        on = ground()
+        this = _Run(on, force)
+        while True:
+            wait = this.step()
+            left = on.context.settings.patience - (time.monotonic() - began)
+            waits_for_others = this.pending or this.doubted
+            if not wait or left <= 0 or (waits_for_others and not patient and not this.missing):
+                break
+            _sleep(min(wait, left))
+            reasons += [event.reason for event in queue.take()]
+    return Record(
+        reasons=tuple(reasons),
+        changes=tuple(this.changes),
+        touches=tuple(this.touches),
+        drifted=this.drifted,
+        commands=tuple(command.ran),
+        faults=this.faults,
+        problems=this.problems,
+        pending=tuple(this.pending),
+        doubted=tuple(this.doubted),
+        looks=this.looks,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _sleep(seconds: float) -> None:
+    """Sleep, but wake for a new event."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and not queue.waiting():
+        time.sleep(min(0.1, max(0.0, deadline - time.monotonic())))

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""What an overridden datasource gives cloud-init as its network config, from rung to rung.
+
+1. `store`: the truth, of the NICs that are here; a document read anew at this boot is heard first.
+2. `drive` (or `metadata`): the document alone, less the links that have no NIC.
+3. `last-good`: what was given when it last worked.
+4. `built-in`: whatever the built-in class makes of it.
+
+Each names the kernel's name of this moment, so nothing is ever renamed. The rung that served is
+noted in boot.json, under /run.
+"""
+
+import json
+import logging
+import os
+import time
+from typing import Any, Callable, Dict, FrozenSet, List, Optional, Tuple
+
+from cloudinit import util
+from cloudinit.sources.helpers import openstack
+
+from .. import desired, files, kernel, netconfig, network_data, paths, store, truth
+
+LOG = logging.getLogger(__name__)
+_LAST_GOOD = paths.STATE + "/last-good.json"
+
+
+def note_rung(rung: str, source: str, problems: List[str]) -> None:
+    """Tell status, and the tests, which rung served this boot.
+
+    cloud-init asks in its local stage and once more in its network stage: the first answer is the
+    one that it renders or takes names from, the others are listed behind it.
+    """
+    noted = files.read_json(paths.BOOT)
+    noted = noted if isinstance(noted, dict) else {}
+    rungs = noted.get("rungs", []) + [rung]
+    noted.update(rung=rungs[0], rungs=rungs, source=source)
+    noted.setdefault("problems", problems)
+    try:
+        files.replace(paths.BOOT, json.dumps(noted) + "\n", sync=False)
+    except OSError as exc:
+        LOG.warning("rung not noted: %s", exc)
+
+
+def never_rename(distro: Any) -> None:
+    """Keep the eni and sysconfig renderers from writing 70-persistent-net.rules."""
+    configs = getattr(distro, "renderer_configs", None)
+    for name in ("eni", "sysconfig"):
+        if isinstance(configs, dict) and isinstance(configs.get(name), dict):
+            configs[name]["netrules_path"] = None
+
+
+def _convert(document: Dict[str, Any], known_macs: Dict[str, str]) -> Dict[str, Any]:
+    return dict(openstack.convert_net_json(document, known_macs=known_macs))
+
+
+def _nics(expected: FrozenSet[str]) -> Dict[str, kernel.Nic]:
+    """The NICs by MAC; udev is waited for only where one that is expected is missing."""
+    nics = kernel.snapshot().by_mac(early=True)
+    if expected - set(nics):
+        util.udevadm_settle()
+        nics = kernel.snapshot().by_mac(early=True)
+    return nics
+
+
+def _config(known: truth.Truth, expected: FrozenSet[str]) -> Optional[Dict[str, Any]]:
+    """The network config of a truth; None where none of its keys has a NIC."""
+    wants = desired.desired(known, _nics(expected))
+    return netconfig.whole(wants, _convert) if wants else None
+
+
+def _last_good(config: Dict[str, Any], instance_id: str) -> None:
+    text = json.dumps({"instance_id": instance_id, "config": config}, sort_keys=True) + "\n"
+    try:
+        if os.path.isdir(paths.STATE) and files.read(_LAST_GOOD) != text:
+            files.replace(_LAST_GOOD, text, mode=0o600)
+    except OSError as exc:
+        LOG.warning("last good config not kept: %s", exc)
+
+
+def climb(
+    source: str,
+    document: Any,
+    fresh: bool,
+    instance_id: str,
+    built_in: Callable[[], Any],
+) -> Tuple[Any, str, List[str]]:
+    """The network config, the rung that gave it, and the problems of the rungs above it.
+
+    `source` is "drive" or "metadata", `document` its network_data as JSON, `fresh` True where it
+    was read at this boot and not taken from cloud-init's cache.
+    """
+    problems = []  # type: List[str]
+    data = None
+    try:
+        data = network_data.parse(document)
+        problems.extend("%s: %s" % (fault.path, fault.problem) for fault in data.faults)
+    except network_data.Refused as exc:
+        problems.append(str(exc))
+
+    def from_store() -> Optional[Dict[str, Any]]:
+        state = store.load(instance_id)
+        known = state.truth
+        if not known.keys:
+            return None
+        if data is not None and fresh:
+            known = truth.observe(known, source, data, time.time())
+        # An entry without a NIC is a normal state: only what had one last time is waited for.
+        return _config(known, frozenset(row.mac for row in state.ledger if row.key.endswith("/phy")))
+
+    def from_document() -> Optional[Dict[str, Any]]:
+        if data is None:
+            return None
+        listed = frozenset(e.mac for e in data.entries.values() if e.kind == "phy")
+        return _config(truth.observe(truth.EMPTY, source, data, time.time()), listed)
+
+    def from_last_good() -> Optional[Dict[str, Any]]:
+        kept = files.read_json(_LAST_GOOD)
+        if not isinstance(kept, dict) or kept.get("instance_id") != instance_id:
+            return None
+        config = kept.get("config")
+        return config if isinstance(config, dict) else None
+
+    rungs = [("store", from_store), (source, from_document)]
+    if data is None or data.entries:
+        rungs.append(("last-good", from_last_good))
+    for rung, step in rungs:
+        try:
+            config = step()
+        except Exception as exc:  # noqa: BLE001 - a boot must not fail here, whatever it is
+            LOG.warning("network config: rung %s failed: %r", rung, exc)
+            problems.append("%s: %r" % (rung, exc))
+            continue
+        if config is not None:
+            if rung != "last-good":
+                _last_good(config, instance_id)
+            return config, rung, problems
+    return built_in(), "built-in", problems

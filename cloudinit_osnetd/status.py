@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""What there is to say of each NIC and entry; reads, and changes nothing."""
+
+from typing import Any, Dict, List, NamedTuple, Tuple
+
+from . import files, kernel, paths, plan, render, source, store
+from .desired import desired
+from .ground import Ground, HandsOff, ground
+from .look import pending_macs
+
+
+class NicStatus(NamedTuple):
+    """One row: a NIC with an entry, a NIC without one, or an entry without a NIC."""
+
+    name: str
+    mac: str
+    key: str
+    state: str  # ok, absent, pending, orphan, doubted, drifted, ignored, failed
+    source: str
+    addresses: Tuple[str, ...]  # of the kernel
+    mtu: int
+    reason: str
+
+
+def _states(on: Ground, state: store.State, snapshot: kernel.Snapshot) -> List[NicStatus]:
+    nics = snapshot.by_mac()
+    ignore = on.context.settings.ignore
+    last = files.read_json(paths.STATUS) or {}
+    wants = {item.key: (want, item) for want in desired(state.truth, nics, ignore) for item in want.items}
+    disk = render.disk_parts(on.backend, [row.place for row in state.ledger])
+    edited = {row.key for row in state.ledger if disk.get(row.place) != row.disk}
+    edited |= {drift["key"] for drift in last.get("drifted", [])}
+    rows = []
+    for key, known in sorted(state.truth.keys.items()):
+        entry = known.entry
+        item = wants[key][1] if key in wants else None
+        nic = snapshot.named(item.name) if item else nics.get(entry.mac)
+        name = nic.name if nic else ""
+        word, reason = "ok", ""
+        if nic is not None and (entry.mac in ignore or name in ignore):
+            word, reason = "ignored", "osnetd.ignore"
+        elif item is None:
+            word, reason = "absent", "no NIC has this MAC"
+        elif entry.mac in last.get("problems", {}):
+            word, reason = "failed", last["problems"][entry.mac]
+        elif key in edited:
+            word, reason = "drifted", "its configuration was changed by somebody else"
+        elif known.doubted:
+            word, reason = "doubted", "it went back to what was superseded a moment ago"
+        elif not known.word.listed:
+            word, reason = "orphan", "the %s no longer lists it" % known.in_force
+        elif plan.unconfigured(item, nic):
+            word, reason = "failed", plan.unconfigured(item, nic)
+        addresses = tuple(a.address for a in nic.addresses) if nic else ()
+        mtu = nic.mtu if nic else entry.mtu or 0
+        rows.append(NicStatus(name, entry.mac, key, word, known.in_force, addresses, mtu, reason))
+    for mac in pending_macs(state, nics, ignore):
+        nic = nics[mac]
+        addresses = tuple(a.address for a in nic.addresses)
+        rows.append(NicStatus(nic.name, mac, "", "pending", "", addresses, nic.mtu, "no source names it"))
+    return rows
+
+
+def read() -> Dict[str, Any]:
+    """The whole status as plain data, for --json and for the table."""
+    snapshot = kernel.snapshot()
+    report = {
+        "instance_id": store.instance_id(),
+        "datasource": source.datasource(),
+        "boot": files.read_json(paths.BOOT) or {"rung": "none"},
+        "last_run": files.read_json(paths.STATUS),
+        "hands_off": "",
+        "backend": "",
+        "nics": [],
+    }  # type: Dict[str, Any]
+    try:
+        on = ground(remember=False)
+    except HandsOff as exc:
+        report["hands_off"] = str(exc)
+        return report
+    state = store.load(on.instance_id)
+    report["backend"] = on.backend.name
+    report["metadata_via"] = state.answered
+    report["nics"] = [dict(row._asdict()) for row in _states(on, state, snapshot)]
+    return report

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""What we remember: truth, ledger, intent and history, bound to the instance id.
+
+On another instance (a snapshot, a golden image) all of it is dropped but the ledger, which then
+only serves to delete what still has its hash.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import time
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+from . import files, paths, truth
+from .backends import Touch
+
+LOG = logging.getLogger(__name__)
+_VERSION = 1
+_HISTORY_LINES = 200
+
+
+class Owned(NamedTuple):
+    """A ledger row: a file, or a section of a shared one, that we wrote or adopted."""
+
+    key: str  # the entry it serves
+    mac: str
+    name: str  # the NIC's name when it was written
+    backend: str
+    path: str
+    section: str  # empty: the whole file
+    disk: str  # fingerprint of what stands on disk
+    digest: str  # what was wanted when it was written; see desired.Want
+
+    @property
+    def place(self) -> Tuple[str, str]:
+        return self.path, self.section
+
+
+class State(NamedTuple):
+    instance_id: str
+    truth: truth.Truth
+    ledger: Tuple[Owned, ...]
+    answered: str  # MAC of the NIC through which the metadata service answered last
+    drive_stamp: str  # identity of the config drive that was read last
+
+
+def empty(instance_id: str, ledger: Tuple[Owned, ...] = ()) -> State:
+    return State(instance_id, truth.EMPTY, ledger, "", "")
+
+
+def _to_json(state: State) -> Dict[str, Any]:
+    return {
+        "version": _VERSION,
+        "instance_id": state.instance_id,
+        "truth": truth.to_json(state.truth),
+        "ledger": [dict(row._asdict()) for row in state.ledger],
+        "answered": state.answered,
+        "drive_stamp": state.drive_stamp,
+    }
+
+
+def _from_json(obj: Dict[str, Any]) -> State:
+    return State(
+        instance_id=obj["instance_id"],
+        truth=truth.from_json(obj["truth"]),
+        ledger=tuple(Owned(**row) for row in obj["ledger"]),
+        answered=obj["answered"],
+        drive_stamp=obj["drive_stamp"],
+    )
+
+
+def load(instance_id: str) -> State:
+    """The state of this instance; an empty one where there is none or it cannot be read."""
+    text = files.read(paths.STORE)
+    if text is None:
+        return empty(instance_id)
+    try:
+        state = _from_json(json.loads(text))
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        # Nothing is deleted on the strength of a store that cannot be read: what is on disk will
+        # be compared with what would be rendered, and adopted or reported.
+        LOG.error("store unreadable, starting anew: file=%s error=%r", paths.STORE, exc)
+        return empty(instance_id)
+    if state.instance_id != instance_id:
+        LOG.warning("store of another instance dropped: was=%s is=%s", state.instance_id, instance_id)
+        return empty(instance_id, state.ledger)
+    return state
+
+
+def save(state: State) -> None:
+    """Write the state where it differs from what is there."""
+    text = json.dumps(_to_json(state), indent=1, sort_keys=True) + "\n"
+    if files.read(paths.STORE) != text:
+        files.replace(paths.STORE, text, mode=0o600)
+
+
+def instance_id() -> str:
+    """The instance id that cloud-init found, empty where it has not (yet) found any."""
+    for path in paths.INSTANCE_ID:
+        text = files.read(path)
+        if text and text.strip():
+            return text.strip()
+    return ""
+
+
+@contextmanager
+def locked() -> Iterator[None]:
+    """One run at a time; the lock dies with its process."""
+    os.makedirs(paths.RUN, mode=0o755, exist_ok=True)
+    with open(paths.LOCK, "w") as fh:
+        fcntl.flock(fh, fcntl.LOCK_EX)
+        yield
+
+
+# -- intent ---------------------------------------------------------------------------------------
+
+
+class Intent(NamedTuple):
+    """The write-ahead note of a commit."""
+
+    touches: Tuple[Touch, ...]
+    ledger: Tuple[Owned, ...]  # as it will be
+    places: Tuple[Tuple[str, str], ...]  # the parts that are written or removed
+
+
+def write_intent(intent: Intent) -> None:
+    obj = {
+        "touches": [list(touch) for touch in intent.touches],
+        "ledger": [list(row) for row in intent.ledger],
+        "places": [list(place) for place in intent.places],
+    }
+    files.replace(paths.INTENT, json.dumps(obj) + "\n", mode=0o600)
+
+
+def read_intent() -> Optional[Intent]:
+    obj = files.read_json(paths.INTENT)
+    if not isinstance(obj, dict):
+        return None
+    try:
+        return Intent(
+            tuple(Touch(*touch) for touch in obj["touches"]),
+            tuple(Owned(*row) for row in obj["ledger"]),
+            tuple((path, section) for path, section in obj["places"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def clear_intent() -> None:
+    files.remove(paths.INTENT)
+
+
+# -- history --------------------------------------------------------------------------------------
+
+
+def remember(record: Dict[str, Any]) -> None:
+    """Append a record to the bounded history."""
+    lines = (files.read(paths.HISTORY) or "").splitlines()  # type: List[str]
+    lines.append(json.dumps(dict(record, when=round(time.time(), 3)), sort_keys=True))
+    text = "\n".join(lines[-_HISTORY_LINES:]) + "\n"
+    files.replace(paths.HISTORY, text, mode=0o600, sync=False)

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""Which source is believed, per key: pure functions over frozen records.
+
+Sources lag and disagree: a config drive is built once, a metadata worker caches for 15 s, a push
+knows more than both. So the entry in force is that of the source whose entry *for that key*
+changed last, by a counter. A source's first word on a key never beats an entry in force; where
+several sources speak for the first time, RANK is the order in which they are heard.
+"""
+
+from typing import Any, Dict, FrozenSet, Iterable, NamedTuple, Optional, Tuple
+
+from .network_data import (
+    DHCP4,
+    DHCP6,
+    Entry,
+    NetworkData,
+    digest_of,
+    entry_from_json,
+    entry_to_json,
+)
+
+RANK = ("push", "metadata", "drive")
+
+# Each Nova API worker keeps an instance's metadata for 15 s (api.metadata_cache_expiration), so
+# for that long an edited port is answered old and new in turn.
+DOUBT_WITHIN = 30.0
+DOUBT_LOOK = 15.0
+_SUPERSEDED_KEPT = 4
+
+
+class Word(NamedTuple):
+    """What one source says of one key; `changed` is the counter's value when it last changed."""
+
+    entry: Entry
+    changed: int
+    listed: bool  # False once the source no longer lists the key
+    superseded: Tuple[Tuple[str, float], ...]  # (digest, when it was replaced)
+    doubted_since: Optional[float]
+
+
+class KeyTruth(NamedTuple):
+    in_force: str  # the source that is believed
+    words: Dict[str, Word]
+    services: Tuple[str, ...]  # global DNS, for a key whose networks name none
+
+    @property
+    def word(self) -> Word:
+        return self.words[self.in_force]
+
+    @property
+    def entry(self) -> Entry:
+        return self.word.entry
+
+    @property
+    def listed(self) -> bool:
+        return any(word.listed for word in self.words.values())
+
+    @property
+    def doubted(self) -> bool:
+        return any(word.doubted_since is not None for word in self.words.values())
+
+
+class Truth(NamedTuple):
+    counter: int
+    keys: Dict[str, KeyTruth]
+    services: Dict[str, Tuple[str, Tuple[str, ...]]]  # source -> (digest of its keys, DNS)
+
+
+EMPTY = Truth(0, {}, {})
+
+
+def needs_services(entry: Entry) -> bool:
+    """True where the global DNS has to serve: no network of the link brings any of its own."""
+    return bool(entry.networks) and not any(
+        net.dns or net.type in DHCP4 or net.type in DHCP6 for net in entry.networks
+    )
+
+
+def _hear(word: Word, entry: Entry, counter: int, now: float) -> Word:
+    """The word of a source that repeats itself, changes, or goes back to an older content."""
+    if entry == word.entry:
+        return word._replace(listed=True, doubted_since=None)
+    for digest, when in word.superseded:
+        if digest == entry.digest and 0 <= now - when < DOUBT_WITHIN:
+            if word.doubted_since is None:
+                return word._replace(listed=True, doubted_since=now)
+            if 0 <= now - word.doubted_since < DOUBT_LOOK:
+                return word._replace(listed=True)
+    if word.doubted_since is not None and 0 <= now - word.doubted_since < DOUBT_LOOK:
+        # Doubted, and the 30 s ran out before the second look was due.
+        return word._replace(listed=True)
+    superseded = word.superseded + ((word.entry.digest, now),)
+    return Word(entry, counter, True, superseded[-_SUPERSEDED_KEPT:], None)
+
+
+def observe(truth: Truth, source: str, data: NetworkData, now: float) -> Truth:
+    """Take in what `source` says; `now` in seconds since the epoch.
+
+    A key that the document lists but gets wrong is not heard at all; a key that it does not list
+    keeps its last word, marked as no longer listed.
+    """
+    counter = truth.counter
+    keys = dict(truth.keys)
+    key_set = digest_of(sorted(data.entries))
+    before_set, before_dns = truth.services.get(source, ("", ()))
+    # The global DNS is a union over all ports: when the set of ports changes it says nothing of
+    # the ports that stay, and one NIC's arrival must not rewrite another's file.
+    dns_edited = before_set == key_set and before_dns != data.services
+
+    for key, entry in data.entries.items():
+        known = keys.get(key)
+        word = known.words.get(source) if known else None
+        if known is None:
+            keys[key] = KeyTruth(source, {source: Word(entry, 0, True, (), None)}, data.services)
+            continue
+        if word is None:
+            keys[key] = known._replace(
+                words=dict(known.words, **{source: Word(entry, 0, True, (), None)})
+            )
+            continue
+        heard = _hear(word, entry, counter + 1, now)
+        changed = heard.changed == counter + 1
+        counter += changed
+        in_force = source if changed else known.in_force
+        dns = data.services if changed or (dns_edited and in_force == source) else known.services
+        if heard != word or dns != known.services or in_force != known.in_force:
+            keys[key] = KeyTruth(in_force, dict(known.words, **{source: heard}), dns)
+
+    if not data.anonymous_faults:
+        for key, known in list(keys.items()):
+            word = known.words.get(source)
+            if word and word.listed and key not in data.entries and key not in data.faulted:
+                gone = word._replace(listed=False, doubted_since=None)
+                keys[key] = known._replace(words=dict(known.words, **{source: gone}))
+
+    services = dict(truth.services, **{source: (key_set, data.services)})
+    return Truth(counter, keys, services)
+
+
+def forget_gone(truth: Truth, present: Iterable[str]) -> Truth:
+    """Drop the keys that no source lists and that have no NIC: nothing will ask for them again."""
+    here = frozenset(present)
+    kept = {key: kt for key, kt in truth.keys.items() if kt.listed or key in here}
+    return truth if len(kept) == len(truth.keys) else truth._replace(keys=kept)
+
+
+def with_nic(truth: Truth, macs: FrozenSet[str]) -> FrozenSet[str]:
+    """The keys that can be configured now.
+
+    A physical link by its MAC, a bond when any of its members can be, a VLAN when its parent can.
+    """
+    ready = {key for key, kt in truth.keys.items() if kt.entry.kind == "phy" and kt.entry.mac in macs}
+    grown = True
+    while grown:
+        more = {
+            key
+            for key, kt in truth.keys.items()
+            if key not in ready
+            and (kt.entry.parent in ready or any(m in ready for m in kt.entry.members))
+        }
+        grown = bool(more)
+        ready |= more
+    return frozenset(ready)
+
+
+# -- on disk --------------------------------------------------------------------------------------
+
+
+def to_json(truth: Truth) -> Dict[str, Any]:
+    return {
+        "counter": truth.counter,
+        "services": {src: [ks, list(dns)] for src, (ks, dns) in truth.services.items()},
+        "keys": {
+            key: {
+                "in_force": kt.in_force,
+                "services": list(kt.services),
+                "words": {
+                    source: {
+                        "entry": entry_to_json(word.entry),
+                        "changed": word.changed,
+                        "listed": word.listed,
+                        "superseded": [list(item) for item in word.superseded],
+                        "doubted_since": word.doubted_since,
+                    }
+                    for source, word in kt.words.items()
+                },
+            }
+            for key, kt in truth.keys.items()
+        },
+    }
+
+
+def from_json(obj: Dict[str, Any]) -> Truth:
+    """The inverse of to_json; raises KeyError or TypeError on a damaged store."""
+    keys = {}
+    for key, raw in obj["keys"].items():
+        words = {
+            source: Word(
+                entry=entry_from_json(word["entry"]),
+                changed=word["changed"],
+                listed=word["listed"],
+                superseded=tuple((digest, when) for digest, when in word["superseded"]),
+                doubted_since=word["doubted_since"],
+            )
+            for source, word in raw["words"].items()
+        }
+        keys[key] = KeyTruth(raw["in_force"], words, tuple(raw["services"]))
+    services = {source: (ks, tuple(dns)) for source, (ks, dns) in obj["services"].items()}
+    return Truth(obj["counter"], keys, services)
