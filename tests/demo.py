@@ -24,7 +24,8 @@ from tests.screen import CROSS, TICK, Screen
 
 BACKENDS = {"trixie": "networkd", "bookworm": "ifupdown"}
 GUESTS: dict[str, Any] = {"container": Container, "vm": VM}
-PATIENCE = 20.0  # seconds for a guest to follow, more in an emulated one
+CONFIGURATION = "/etc/systemd/network /etc/network /etc/netplan /run/network/ifstate"  # where backends keep NICs
+PATIENCE = float(os.environ.get("OSNETD_DEMO_PATIENCE") or 20)  # seconds to follow, more in an emulated guest
 COLUMNS = ("", "port in the cloud", "NIC in the guest", "addresses", "MTU", "routes", "DNS", "osnetd says")
 
 
@@ -42,6 +43,7 @@ class Demo:
     def __init__(self, screen: Screen, cloud: Cloud, guest_kind: str, suite: str) -> None:
         self.screen, self.cloud = screen, cloud
         self.results: list[Result] = []
+        self.gone: dict[Port, str] = {}  # detached ports, and what the guest called their NICs
         self.blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.1"], mtu=1450)
         self.green = cloud.network(
             "green", cidr="10.91.4.0/22", dns=["10.91.4.2"], mtu=1400, routes=[("10.200.0.0/16", "10.91.4.9")]
@@ -97,8 +99,9 @@ class Demo:
 
     def detach(self, port: Port) -> None:
         self.screen.heading("detach: the NIC goes, while the metadata service still lists its port")
+        self.gone[port] = str(self.guest.nic(port))
         self.guest.unplug(port)
-        self.compare("detach", "")
+        self.compare("detach", f"{self.gone[port]} detached")
 
     def reboot(self) -> None:
         self.screen.heading("reboot: the config drive still lists the first port only, the metadata one too many")
@@ -130,22 +133,22 @@ class Demo:
     def _wrong(self, nics: dict[str, Nic]) -> dict[Port, list[str]]:
         found = {}
         for port in self.server.ports:
-            if port in self.guest.plugged:
+            if port not in self.gone:
                 found[port] = differences(port, nics.get(port.mac))
             else:
-                found[port] = ["its NIC is still there"] if port.mac in nics else self._left_behind(port, nics)
+                found[port] = ["its NIC is still there"] if port.mac in nics else self._left_behind(port)
         return found
 
-    def _left_behind(self, port: Port, nics: dict[str, Nic]) -> list[str]:
-        """What another NIC has of a port whose own NIC is gone."""
-        addresses = set(wanted(port).addresses)
-        return [f"{nic.name} has {', '.join(addresses)}" for nic in nics.values() if addresses & set(nic.addresses)]
+    def _left_behind(self, port: Port) -> list[str]:
+        """The files that still configure a NIC that is gone."""
+        said = self.guest.run(f"grep -rlsw {self.gone[port]} {CONFIGURATION}", check=False).stdout
+        return [f"{self.gone[port]} is gone, but not from {path}" for path in said.split()]
 
     def _row(self, port: Port, nic: Nic | None, wrong: list[str], says: dict[str, str]) -> list[str]:
         want = wanted(port)
         listed = [port.mac, f"{port.network.name}{', DHCP' if want.mtu is None else ''}", *want.addresses]
-        listed.append(f"MTU {port.mtu}")
-        if port not in self.guest.plugged:
+        listed.append(f"MTU {port.mtu}{' by DHCP only' if want.mtu is None else ''}")
+        if port in self.gone:
             listed.append("(NIC detached)")
         seen = ["(none)", "", "", "", ""]
         if nic is not None:

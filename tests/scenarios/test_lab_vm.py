@@ -51,7 +51,7 @@ def test_a_vm_lives_like_a_server(cloud: Cloud) -> None:
 
 
 def test_a_guest_that_cannot_boot_is_reported_with_its_console(cloud: Cloud) -> None:
-    with VM(cloud, cloud.server("broken"), package=False, model="pc", append="init=/nothing/here") as guest:
+    with VM(cloud, cloud.server("broken"), package=False, model="pc", append="rdinit=/nothing/here") as guest:
         with pytest.raises(LabError, match=r"the guest is dead(.|\n)*Kernel panic"):
             guest.boot()
 
