@@ -118,7 +118,9 @@ class Cloud:
         for subnet in network.subnets:
             nodad = " nodad" if subnet.network.version == 6 else ""
             commands.append(f"addr add {subnet.interface} dev {bridge}{nodad}")
-        netns.output(self.namespace, ["sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0"])
+        netns.output(
+            self.namespace, ["sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0"]
+        )
         netns.ip(self.namespace, *commands)
 
     def _tell_dhcp(self, network: Network) -> None:

@@ -22,6 +22,7 @@ from tests.lab.ports import Port
 from tests.lab.recipe import NIC_GROUP
 from tests.lab.roots import LabError
 from tests.lab.server import Server
+from tests.lab.waiting import wait_for
 
 _SEED = "var/lib/cloud/seed/config_drive"
 
@@ -75,7 +76,7 @@ class Container:
 
     def boot(self, timeout: float = 90, wait: bool = True) -> None:
         """Switch on; return when cloud-init has run all of its stages, or at once with wait=False."""
-        if self._machine and self._machine.alive:
+        if self.is_on:
             raise LabError(f"{self.name} is running already")
         self._new_namespace()
         began = time.monotonic()
@@ -91,7 +92,7 @@ class Container:
         def over() -> bool:
             return not machine.alive or self._runtime_file("cloud-init/result.json") is not None
 
-        if not nspawn.wait_for(over, timeout):
+        if not wait_for(over, timeout):
             raise LabError(f"{self.name}: cloud-init did not finish in {timeout:.0f} s\n{self._evidence()}")
         if not machine.alive:
             raise LabError(f"{self.name} ended while it booted\n{self._evidence()}")
@@ -147,6 +148,10 @@ class Container:
             self.cloud.disconnect(outside)
 
     @property
+    def is_on(self) -> bool:
+        return self._machine is not None and self._machine.alive
+
+    @property
     def plugged(self) -> List[Port]:
         """The ports whose NICs are plugged, in the order in which they were."""
         return list(self._nics)
@@ -186,9 +191,9 @@ class Container:
             raise LabError(f"{self.name}: {command!r} ended with {process.returncode}\n{out}{err}")
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
-    def shell(self) -> int:
-        """An interactive shell in the guest, on this terminal."""
-        return subprocess.run(nspawn.enter(self._leader(), ["/bin/bash", "-l"])).returncode
+    def shell_argv(self) -> List[str]:
+        """The command that opens an interactive shell in the guest."""
+        return nspawn.enter(self._leader(), ["/bin/bash", "-l"])
 
     def console(self) -> str:
         """Everything the guest printed on its console, at all of its boots."""
@@ -208,7 +213,7 @@ class Container:
 
     def _leader(self) -> int:
         machine = self._running()
-        if not nspawn.wait_for(lambda: machine.leader is not None, 10):
+        if not wait_for(lambda: machine.leader is not None, 10):
             raise LabError(f"{self.name} has no init\n{self._evidence()}")
         assert machine.leader is not None
         return machine.leader

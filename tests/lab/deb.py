@@ -20,7 +20,9 @@ def under_test() -> Path:
     if given:
         return Path(given)
     with run.locked(run.lab_dir() / "deb.lock"), step("building the package"):
-        made = subprocess.run(["make", "deb"], cwd=run.CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        made = subprocess.run(
+            ["make", "deb"], cwd=run.CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         if made.returncode != 0:
             raise LabError(f"`make deb` failed:\n{made.stdout[-3000:]}")
         built = sorted((run.CHECKOUT / "dist").glob("cloudinit-osnetd_*.deb"), key=lambda path: path.stat().st_mtime)

@@ -8,10 +8,12 @@ import contextlib
 import signal
 import subprocess
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 from tests.lab import metadata, netns, run
 from tests.lab.ports import Network, Port, Subnet
+from tests.lab.roots import LabError
+from tests.lab.waiting import wait_for
 
 
 class Dhcp:
@@ -20,7 +22,7 @@ class Dhcp:
     def __init__(self, namespace: str, network: Network) -> None:
         self._namespace = namespace
         self._network = network
-        self._dir: Path = run.current().dir / f"dhcp-{network.bridge}"
+        self._dir: Path = run.current().dir / f"{namespace}-{network.bridge}"
         self._dir.mkdir()
         self._process: Optional["subprocess.Popen[bytes]"] = None
         self._told: Dict[str, str] = {}  # MAC to the IPv4 address reserved for it
@@ -80,21 +82,36 @@ class Dhcp:
         if any(subnet.ipv6_mode for subnet in self._network.subnets):
             mtu = f"mtu:{self._network.mtu}," if self._network.mtu else ""
             argv += ["--enable-ra", f"--ra-param={self._network.bridge},{mtu}high,30,1800"]
-        self._process = run.current().spawn(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        known = len(self.log())
+        process = run.current().spawn(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        # Until it says that it has started, a SIGHUP would end it.
+        if (
+            not wait_for(lambda: "started" in self.log()[known:] or process.poll() is not None, 10)
+            or process.returncode
+        ):
+            process.kill()
+            raise LabError(f"dnsmasq does not start: {process.communicate()[1].decode()}")
+        self._process = process
 
-    def _release(self, macs: Sequence[str]) -> None:
+    def _release(self, macs: Set[str]) -> None:
         """Forget leases, as Neutron does with dhcp_release: their addresses may go to others."""
         path = self._dir / "leases"
         with contextlib.suppress(FileNotFoundError):
-            kept = [line for line in path.read_text().splitlines() if not set(line.split()) & set(macs)]
+            kept = [line for line in path.read_text().splitlines() if not set(line.split()) & macs]
             path.write_text("".join(f"{line}\n" for line in kept))
 
 
 def _range(subnet: Subnet, tag: str) -> List[str]:
     first, prefix = subnet.network.network_address, subnet.network.prefixlen
     if subnet.network.version == 4:
-        return [f"--dhcp-range=set:{tag},{first},static,{subnet.network.netmask},{subnet.lease_time}"] if subnet.dhcp else []
-    mode = {"slaac": "ra-only", "dhcpv6-stateless": "ra-stateless", "dhcpv6-stateful": "static"}.get(subnet.ipv6_mode or "")
+        return (
+            [f"--dhcp-range=set:{tag},{first},static,{subnet.network.netmask},{subnet.lease_time}"]
+            if subnet.dhcp
+            else []
+        )
+    mode = {"slaac": "ra-only", "dhcpv6-stateless": "ra-stateless", "dhcpv6-stateful": "static"}.get(
+        subnet.ipv6_mode or ""
+    )
     lease_time = f",{subnet.lease_time}" if mode == "static" else ""
     return [f"--dhcp-range=set:{tag},{first},{mode},{prefix}{lease_time}"] if mode else []
 
@@ -117,4 +134,3 @@ def _options(subnet: Subnet, mtu: Optional[int]) -> List[str]:
 def is_served(network: Network) -> bool:
     """Whether a network has anything for dnsmasq to do."""
     return any(subnet.dhcp or subnet.ipv6_mode for subnet in network.subnets)
-

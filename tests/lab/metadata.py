@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import fnmatch
+import functools
 import http.server
 import socket
 import struct
@@ -61,7 +62,7 @@ class Metadata:
         self._mutex = threading.Lock()
         self._down: Optional[str] = None
         self.requests: List[Request] = []
-        self._answers: List[List[Any]] = []
+        self._answers: List[Answer] = []
 
     def serve(self, network: str, bridge: str) -> None:
         """Listen on one more network. Its bridge has the addresses already."""
@@ -94,7 +95,7 @@ class Metadata:
     def override(self, answer: Answer) -> None:
         """Give this answer from now on. The latest one that matches counts."""
         with self._mutex:
-            self._answers.append([answer, answer.times])
+            self._answers.append(answer)
 
     def clear_overrides(self) -> None:
         with self._mutex:
@@ -127,16 +128,17 @@ class Metadata:
 
     def _override_of(self, path: str) -> Optional[Answer]:
         with self._mutex:
-            for entry in reversed(self._answers):
-                answer, left = entry
-                if left != 0 and fnmatch.fnmatch(path, answer.pattern):
-                    entry[1] = None if left is None else left - 1
+            for number in reversed(range(len(self._answers))):
+                answer = self._answers[number]
+                if answer.times != 0 and fnmatch.fnmatch(path, answer.pattern):
+                    if answer.times is not None:
+                        self._answers[number] = answer._replace(times=answer.times - 1)
                     return answer
         return None
 
     def _listen(self, network: str, bridge: str) -> None:
         for family, address in ((socket.AF_INET, IPV4), (socket.AF_INET6, IPV6)):
-            listener = netns.within(self._namespace, lambda f=family, a=address: _bound(f, a, bridge))
+            listener = netns.within(self._namespace, functools.partial(_bound, family, address, bridge))
             self._servers.append(_Server(listener, self, network))
 
 

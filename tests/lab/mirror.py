@@ -16,7 +16,9 @@ def debian_mirror() -> Optional[str]:
     if os.environ.get("OSNETD_MIRROR"):
         return os.environ["OSNETD_MIRROR"]
     form = "$(ORIGIN) $(LABEL) $(REPO_URI)"  # a security or a third party's archive has another label or origin
-    targets = subprocess.run(["apt-get", "indextargets", "--format", form], stdout=subprocess.PIPE, text=True, check=True)
+    targets = subprocess.run(
+        ["apt-get", "indextargets", "--format", form], stdout=subprocess.PIPE, text=True, check=True
+    )
     for line in targets.stdout.splitlines():
         if line.startswith("Debian Debian http"):
             return line.split()[-1].rstrip("/")

@@ -4,7 +4,8 @@
 
 What Nova leaves out matters as much as what it says: a port without a subnet is not told at all; of each IP version
 only the first subnet and its first address are told; a DHCP network carries no address; the MTU is null as soon as
-any of the port's subnets has a DHCP server. tests/nova compares this module with Nova's own serializer,
+any of the port's subnets is served by a DHCP agent (which has a port, so an address of its own; OVN's own DHCP has
+none). tests/nova compares this module with Nova's own serializer,
 `get_network_metadata` of nova/virt/netutils.py.
 """
 
@@ -27,7 +28,8 @@ class Subnet(NamedTuple):
     gateway: Optional[str] = None
     dns: Tuple[str, ...] = ()
     routes: Tuple[Tuple[str, str], ...] = ()  # (destination, gateway)
-    dhcp: bool = False
+    dhcp_server: Optional[str] = None  # the address of a DHCP agent's port
+    enable_dhcp: bool = False  # told by Neutron whoever serves it; Nova heeds it from 2025.1 on
     ipv6_mode: Optional[str] = None  # slaac, dhcpv6-stateless, dhcpv6-stateful
 
     @property
@@ -71,23 +73,24 @@ def _link(vif: Vif, number: int) -> Json:
         "id": vif.devname or f"interface{number}",
         "vif_id": vif.id,
         "type": vif.type if vif.type in _TOLD_TYPES else "phy",
-        "mtu": None if any(subnet.dhcp for subnet in vif.subnets) else vif.mtu,
+        "mtu": None if any(subnet.dhcp_server for subnet in vif.subnets) else vif.mtu,
         "ethernet_mac_address": vif.mac,
     }
 
 
 def _network(vif: Vif, subnet: Subnet, number: int, link_id: str) -> Json:
-    network: Json = {"id": f"network{number}", "link": link_id, "network_id": vif.network_id}
-    if subnet.ipv6_mode is None and subnet.dhcp:
-        network["type"] = f"ipv{subnet.version}_dhcp"
-        return network
-    suffix = "" if subnet.ipv6_mode is None else f"_{subnet.ipv6_mode}"
-    routes = [_route("::/0" if subnet.version == 6 else "0.0.0.0/0", subnet.gateway)] if subnet.gateway else []
-    network["type"] = f"ipv{subnet.version}{suffix}"
-    network["ip_address"] = subnet.addresses[0]
-    network["netmask"] = str(ipaddress.ip_network(subnet.cidr).netmask)
-    network["routes"] = routes + [_route(destination, gateway) for destination, gateway in subnet.routes]
-    network["services"] = _services(subnet)
+    is_dhcp = subnet.ipv6_mode is None and bool(subnet.dhcp_server or subnet.enable_dhcp)
+    suffix = "_dhcp" if is_dhcp else f"_{subnet.ipv6_mode}" if subnet.ipv6_mode else ""
+    network: Json = {"id": f"network{number}", "type": f"ipv{subnet.version}{suffix}", "link": link_id}
+    if not is_dhcp:
+        network["ip_address"] = subnet.addresses[0]
+        network["netmask"] = str(ipaddress.ip_network(subnet.cidr).netmask)
+        everywhere = "::/0" if subnet.version == 6 else "0.0.0.0/0"
+        network["routes"] = [_route(everywhere, subnet.gateway)] if subnet.gateway else []
+        network["routes"] += [_route(destination, gateway) for destination, gateway in subnet.routes]
+    network["network_id"] = vif.network_id
+    if not is_dhcp:
+        network["services"] = _services(subnet)
     return network
 
 

@@ -15,7 +15,6 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from pathlib import Path
 from typing import List, Optional
 
@@ -42,10 +41,15 @@ class Nspawn:
         argv += ["--capability=all", f"--drop-capability={_DROPPED}"]
         # "slave": a namespace that the host unmounts must not live on in this private copy of the mounts.
         prepare = ["unshare", "--mount", "--propagation", "slave", "sh", "-c", f'{cgroups.ENTER}shift; exec "$@"', "sh"]
-        with open(scratch / "console", "ab") as console:
+        # Its standard input is the guest's /dev/console, whose mode and owner the guest sets: were it /dev/null, then the
+        # host's /dev/null would be closed to everybody but root.
+        nobody, never = os.pipe()
+        os.close(never)
+        with open(scratch / "console", "ab") as console, os.fdopen(nobody) as stdin:
             self.process = run.current().spawn(
                 netns.enter(namespace) + prepare + [name] + argv,
                 env={**os.environ, **_ENVIRONMENT},
+                stdin=stdin,
                 stdout=console,
                 stderr=subprocess.STDOUT,
             )
@@ -110,13 +114,3 @@ def _find_init(ancestor: int) -> Optional[int]:
         if len(numbers) > 1 and numbers[-1] == "1" and os.readlink(f"/proc/{pid}/exe").endswith("systemd"):
             return pid
     return None
-
-
-def wait_for(condition, timeout: float, pause: float = 0.01) -> bool:
-    """Look until the condition holds; False if it does not in time."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(pause)
-    return True

@@ -16,7 +16,11 @@ Routes = Sequence[Tuple[str, str]]
 
 
 class Subnet(NamedTuple):
-    """A subnet of a network. `dhcp` means that the cloud serves it by DHCP (IPv4), or by RA and DHCPv6 (`ipv6_mode`)."""
+    """A subnet of a network. `dhcp`: the cloud serves it by DHCP (IPv4); `ipv6_mode`: by RA, or RA and DHCPv6.
+
+    dhcp_agent: served by Neutron's agent, which has an address of its own in the subnet, or by OVN itself, which has
+    none. Nova tells the MTU of the latter's networks only.
+    """
 
     cidr: str
     gateway: Optional[str] = None
@@ -25,6 +29,7 @@ class Subnet(NamedTuple):
     routes: Tuple[Tuple[str, str], ...] = ()
     ipv6_mode: Optional[str] = None
     lease_time: str = "10m"
+    dhcp_agent: bool = True
 
     @property
     def network(self) -> Any:
@@ -114,7 +119,8 @@ class Port:
                     gateway=subnet.gateway,
                     dns=subnet.dns,
                     routes=subnet.routes,
-                    dhcp=subnet.dhcp,
+                    dhcp_server=subnet.host_address if _is_served(subnet) and subnet.dhcp_agent else None,
+                    enable_dhcp=_is_served(subnet),
                     ipv6_mode=subnet.ipv6_mode,
                 )
                 for subnet, addresses in self.subnets()
@@ -133,6 +139,10 @@ def link_local(mac: str) -> ipaddress.IPv6Address:
     octets[0] ^= 2
     interface = bytes(octets[:3] + [0xFF, 0xFE] + octets[3:])
     return ipaddress.IPv6Address(bytes([0xFE, 0x80] + [0] * 6) + interface)
+
+
+def _is_served(subnet: Subnet) -> bool:
+    return subnet.dhcp or subnet.ipv6_mode is not None
 
 
 def _same_version(items: Any, subnet: Subnet) -> Any:

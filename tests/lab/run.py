@@ -16,6 +16,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any, Callable, Iterator, List, Optional
@@ -73,7 +74,8 @@ class Run:
 
     def spawn(self, argv: List[str], **kwargs: Any) -> "subprocess.Popen[bytes]":
         """Start a process that a later sweep can find, out of the reach of the terminal's Ctrl-C."""
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True, **kwargs)
+        kwargs.setdefault("stdin", subprocess.DEVNULL)
+        process = subprocess.Popen(argv, start_new_session=True, **kwargs)
         with open(self.dir / "pids", "a") as file:
             file.write(f"{process.pid} {start_time(process.pid)}\n")
         return process
@@ -102,9 +104,9 @@ def current() -> Run:
             _current = Run()
         atexit.register(_current.close)
         # SIGTERM is to clean up like SIGINT does: turn it into an ordinary exit.
-        if threading.current_thread() is threading.main_thread():
-            if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-                signal.signal(signal.SIGTERM, lambda number, frame: exit(128 + number))
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if in_main_thread and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     return _current
 
 

@@ -23,7 +23,9 @@ class Server:
         self._on_change = on_change
         self._frozen: Optional[Dict[str, Any]] = None
 
-    def create_port(self, network: Network, mac: Optional[str] = None, fixed_ips: Optional[Sequence[str]] = None) -> Port:
+    def create_port(
+        self, network: Network, mac: Optional[str] = None, fixed_ips: Optional[Sequence[str]] = None
+    ) -> Port:
         """Attach a port. None: a random MAC, a random address of each subnet. No address at all: fixed_ips=[]."""
         port = Port(network, mac, fixed_ips)
         self.ports.append(port)

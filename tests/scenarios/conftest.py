@@ -9,6 +9,8 @@ from typing import Any, Callable, Iterator, List, NamedTuple
 
 import pytest
 
+pytest.register_assert_rewrite("tests.scenarios.seen")
+
 from tests.lab import Cloud, Container, LabError, Server
 
 GuestFactory = Callable[..., Container]
@@ -52,8 +54,9 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 
 @pytest.fixture
 def guest_factory(request: pytest.FixtureRequest, cloud: Cloud, kind: Kind) -> Iterator[GuestFactory]:
-    """Makes guests: guest_factory(server, **as for Container). They are gone, and have told their story, at the end."""
+    """Makes guests: guest_factory(server, **as for Container). A failed test shows what became of them."""
     guests: List[Container] = []
+    request.node.guests = guests
 
     def make(server: Server, **options: Any) -> Container:
         guests.append(Container(cloud, server, kind.suite, kind.backend, **options))
@@ -61,16 +64,15 @@ def guest_factory(request: pytest.FixtureRequest, cloud: Cloud, kind: Kind) -> I
 
     yield make
     for guest in guests:
-        if getattr(request.node, "failed_call", False):
-            request.node.add_report_section("call", f"guest {guest.name}", _story(guest))
         guest.destroy()
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: "pytest.CallInfo[None]") -> Iterator[None]:
     outcome = yield
-    if call.when == "call" and outcome.get_result().failed:
-        item.failed_call = True
+    report = outcome.get_result()
+    if call.when == "call" and report.failed:
+        report.sections += [(f"guest {guest.name}", _story(guest)) for guest in getattr(item, "guests", [])]
 
 
 def _story(guest: Container) -> str:
