@@ -52,7 +52,7 @@ class Demo:
         self.server = cloud.server("web")
         self.server.create_port(self.blue)
         self.guest = GUESTS[guest_kind](cloud, self.server, suite=suite, backend=BACKENDS[suite], package=True)
-        self.patience = PATIENCE * (self.guest.accel.patience if isinstance(self.guest, VM) else 1)
+        self.patience = PATIENCE * self.guest.patience
 
     def play(self) -> None:
         self.boot()

@@ -40,7 +40,7 @@ class VM:
     model: QEMU's machine, "q35" (NICs in PCIe root ports) or "pc" (NICs in slots of the one PCI bus).
     append: more words for the kernel's command line.
     The ports that the server has now are the guest's NICs at its first boot, and what its config drive lists. All time
-    limits are those of KVM; an emulated guest gets `accel.patience` times as long.
+    limits are those of KVM; an emulated guest gets `patience` times as long.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class VM:
         self.cloud, self.server, self.suite, self.backend = cloud, server, suite, backend
         self.model, self.append = model, append
         self.boot_seconds = 0.0
+        self.patience = self.accel.patience
         self._run = run.current()
         self.name = self._run.name("vm")
         self._dir = self._run.dir / self.name
@@ -103,7 +104,7 @@ class VM:
 
     def wait_for_cloud_init(self, timeout: float = 60) -> None:
         """Wait for the last stage's result of a boot that no earlier call has seen: see cloud_init_errors()."""
-        limit = timeout * self.accel.patience
+        limit = timeout * self.patience
         deadline = time.monotonic() + limit
         while time.monotonic() < deadline:
             if not self._alive():
@@ -128,7 +129,7 @@ class VM:
             with contextlib.suppress(AgentError), self._agent() as agent:
                 agent.start("systemctl poweroff")
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout * self.accel.patience)
+                self._process.wait(timeout * self.patience)
         self._process.kill()
         self._process.wait()
         if self._qmp:
@@ -180,7 +181,7 @@ class VM:
         """Pull the NIC of a port; return when the guest has let go of it."""
         nic = self._nics[port]
         if self._qmp is not None:
-            limit = timeout * self.accel.patience
+            limit = timeout * self.patience
             self._qmp.forget_events()
             self._qmp.call("device_del", id=nic.device)
             if self._qmp.wait_for("DEVICE_DELETED", limit, lambda data: data.get("device") == nic.device) is None:
@@ -211,7 +212,7 @@ class VM:
         """Run a shell command in the guest."""
         try:
             with self._agent() as agent:
-                done = agent.run(command, timeout * self.accel.patience)
+                done = agent.run(command, timeout * self.patience)
         except AgentAway as error:
             raise self._trouble(f"{command!r} could not be run: {error}") from error
         except subprocess.TimeoutExpired as error:
@@ -240,7 +241,7 @@ class VM:
     # Inner workings
 
     def _agent(self) -> Agent:
-        return Agent(self._dir / qemu.AGENT_SOCKET, timeout=5 * self.accel.patience)
+        return Agent(self._dir / qemu.AGENT_SOCKET, timeout=5 * self.patience)
 
     def _alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
@@ -266,7 +267,7 @@ class VM:
 
     def _wait_for_nic(self, port: Port, timeout: float = 10) -> str:
         """The name of a NIC just plugged, once udev is through with it."""
-        limit = timeout * self.accel.patience
+        limit = timeout * self.patience
         deadline = time.monotonic() + limit
         while time.monotonic() < deadline:
             if self.nic(port):
