@@ -154,10 +154,12 @@ def verify(
         if not todo or time.monotonic() > deadline:
             break
         time.sleep(_POLL_SECONDS)
-    now = snapshot() if todo else None
-    problems = {}
+    problems: Dict[str, str] = {}
+    if not todo:
+        return problems
+    now = snapshot()
     for item in todo:
-        lacks = unconfigured(item, now.named(item.name)) if now else ""
+        lacks = unconfigured(item, now.named(item.name))
         if lacks:
             problems[item.entry.mac] = "after %d s %s" % (seconds, lacks)
     return problems

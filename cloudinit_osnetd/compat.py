@@ -37,7 +37,7 @@ class Cloud(NamedTuple):
     updates: Dict[str, Any]  # the merged `updates:` key
 
 
-_init = []  # type: List[Any]
+_init: List[Any] = []
 
 
 def _stages_init() -> Any:

@@ -69,7 +69,7 @@ def _content(path: str) -> str:
 def parse_settings(raw: Dict[str, Any]) -> Settings:
     """Read the `osnetd:` key; a value of the wrong kind is named in the log and left at its default."""
     default = Settings()
-    values = {}  # type: Dict[str, Any]
+    values: Dict[str, Any] = {}
     for name, value in raw.items():
         if name == "enabled" and isinstance(value, bool):
             values[name] = value

@@ -105,8 +105,8 @@ def desired(
     bond_names = _bond_names([k for k in keys if truth.keys[k].entry.kind == "bond"], bonds or {})
     wants = []
     for group in _groups(keys, truth):
-        items = []  # type: List[Item]
-        names = {}  # type: Dict[str, str]
+        items: List[Item] = []
+        names: Dict[str, str] = {}
         for key in group:
             known = truth.keys[key]
             entry = _trim(known.entry, keys)
@@ -119,9 +119,9 @@ def desired(
             dns = known.services if needs_services(entry) else ()
             metric = (given or {}).get(key, metrics.PRIMARY)
             items.append(Item(key, entry, names[key], dns, metric))
-        content = [
+        content: List[Any] = [
             [item.key, entry_to_json(item.entry), item.name, list(item.dns), item.metric]
             for item in items
-        ]  # type: List[Any]
+        ]
         wants.append(Want(tuple(items), digest_of(content)))
     return wants

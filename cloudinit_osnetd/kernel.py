@@ -40,7 +40,7 @@ class Nic(NamedTuple):
     """A device of the kernel; `mac` is the permanent address where the driver has one."""
 
     name: str
-    index: int
+    index: int  # type: ignore[assignment]  # tuple has a method of that name
     mac: str
     current_mac: str
     mtu: int
@@ -66,7 +66,7 @@ class Snapshot(NamedTuple):
 
         `early`: udev may not have run yet, so a veth counts as one that somebody will claim.
         """
-        found = {}  # type: Dict[str, Nic]
+        found: Dict[str, Nic] = {}
         for nic in self.nics:
             if not nic.mac or (nic.virtual and not (early and nic.kind == "veth")):
                 continue
@@ -177,7 +177,7 @@ def _links(sock: socket.socket) -> Iterator[Nic]:
 
 
 def _addresses(sock: socket.socket) -> Dict[int, List[Address]]:
-    found = {}  # type: Dict[int, List[Address]]
+    found: Dict[int, List[Address]] = {}
     for body in _dump(sock, _RTM_GETADDR, struct.pack("=BBBBi", 0, 0, 0, 0, 0)):
         family, prefix, flags, _scope, index = struct.unpack_from("=BBBBi", body)
         if family not in (socket.AF_INET, socket.AF_INET6):

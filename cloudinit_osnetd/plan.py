@@ -125,10 +125,10 @@ class _Planner:
         self.backend = backend
         self.force = force
         self.live = live
-        self.changes = []  # type: List[Change]
-        self.touches = []  # type: List[Touch]
-        self.drifted = []  # type: List[Drift]
-        self.taken = set()  # type: Set[Place]
+        self.changes: List[Change] = []
+        self.touches: List[Touch] = []
+        self.drifted: List[Drift] = []
+        self.taken: Set[Place] = set()
 
     def _ours(self, place: Place) -> bool:
         """True where the part is on disk as we left it, or not there and not expected."""
@@ -227,7 +227,7 @@ def make(
 
 def _merged(touches: Sequence[Touch]) -> Tuple[Touch, ...]:
     """One touch a name: where one NIC leaves a name and another takes it, the name is replaced."""
-    by_name = {}  # type: Dict[str, Touch]
+    by_name: Dict[str, Touch] = {}
     for touch in touches:
         other = by_name.setdefault(touch.name, touch)
         if other.action != touch.action and "down" in (other.action, touch.action):

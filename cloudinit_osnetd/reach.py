@@ -7,7 +7,7 @@ the first is gone or silent, and what answers must know our uuid (source.fetch).
 """
 
 import logging
-from typing import List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from . import source
 from .kernel import Nic, Snapshot
@@ -25,7 +25,7 @@ class Answer(NamedTuple):
 def candidates(snapshot: Snapshot, answered: str) -> List[Nic]:
     """The NICs to go through, best first: the one that answered last, then those with a route."""
     usable = [n for n in snapshot.by_mac().values() if n.up and any("." in a.address for a in n.addresses)]
-    metrics = {}
+    metrics: Dict[int, int] = {}
     for route in snapshot.routes:
         if route.network == "0.0.0.0/0":
             metrics[route.ifindex] = min(route.metric, metrics.get(route.ifindex, route.metric))

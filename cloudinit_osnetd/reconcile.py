@@ -38,15 +38,15 @@ class _Run:
         self.on = on
         self.force = force
         self.state, self.unfinished = apply.settle(store.load(on.instance_id), on.backend)
-        self.missing = {}  # type: Dict[str, float]  # MAC -> when it was first seen missing
-        self.kicked = set()  # type: Set[str]  # MACs
-        self.changes = []  # type: List[plan.Change]
-        self.touches = []  # type: List[Touch]
-        self.drifted = ()  # type: Tuple[plan.Drift, ...]
-        self.faults = ()  # type: Tuple[str, ...]
-        self.problems = {}  # type: Dict[str, str]
-        self.pending = []  # type: List[str]
-        self.doubted = []  # type: List[str]
+        self.missing: Dict[str, float] = {}  # MAC -> when it was first seen missing
+        self.kicked: Set[str] = set()  # MACs
+        self.changes: List[plan.Change] = []
+        self.touches: List[Touch] = []
+        self.drifted: Tuple[plan.Drift, ...] = ()
+        self.faults: Tuple[str, ...] = ()
+        self.problems: Dict[str, str] = {}
+        self.pending: List[str] = []
+        self.doubted: List[str] = []
         self.looks = 0
 
     def step(self) -> float:

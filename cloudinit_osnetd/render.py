@@ -8,7 +8,7 @@ Each Want is rendered by itself, so a link that cloud-init cannot digest costs t
 import logging
 import os
 import shutil
-from typing import Any, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 from . import files, netconfig, paths
 from .backends import Backend
@@ -65,8 +65,8 @@ def _render_one(want: Want, backend: Backend, tree: str) -> List[Staged]:
 
 def render(wants: Sequence[Want], backend: Backend) -> Rendering:
     """The staged parts of `wants`; a failure for each one that cloud-init does not digest."""
-    parts = []  # type: List[Staged]
-    templates = {}
+    parts: List[Staged] = []
+    templates: Dict[str, str] = {}
     failures = []
     if not wants:
         return Rendering((), (), ())

@@ -88,7 +88,7 @@ def fetch(device: str, instance_id: str) -> network_data.NetworkData:
         _check_uuid(_get(connection, "meta_data.json"), instance_id, where)
         body = _get(connection, "network_data.json")
     except (OSError, http.client.HTTPException) as exc:
-        raise SourceError("%s: %s" % (where, exc or type(exc).__name__)) from exc
+        raise SourceError("%s: %s" % (where, str(exc) or type(exc).__name__)) from exc
     finally:
         connection.close()
     return network_data.parse_bytes(body)

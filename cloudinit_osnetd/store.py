@@ -161,7 +161,7 @@ def clear_intent() -> None:
 
 def remember(record: Dict[str, Any]) -> None:
     """Append a record to the bounded history."""
-    lines = (files.read(paths.HISTORY) or "").splitlines()  # type: List[str]
+    lines: List[str] = (files.read(paths.HISTORY) or "").splitlines()
     lines.append(json.dumps(dict(record, when=round(time.time(), 3)), sort_keys=True))
     text = "\n".join(lines[-_HISTORY_LINES:]) + "\n"
     files.replace(paths.HISTORY, text, mode=0o600, sync=False)

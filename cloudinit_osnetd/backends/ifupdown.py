@@ -64,7 +64,7 @@ def _words(line: str) -> List[str]:
 
 def _blocks(text: str) -> List[_Block]:
     """The file in blocks; their texts, joined, are the file again."""
-    blocks = []  # type: List[_Block]
+    blocks: List[_Block] = []
     owner, stanza, blank, comments = "", "", "", ""
     for line in _lines(text):
         no_auto = _NO_AUTO.match(line)
@@ -103,7 +103,7 @@ class Ifupdown(Backend):
         ]
 
     def split(self, text: str) -> Dict[str, str]:
-        sections = {}  # type: Dict[str, str]
+        sections: Dict[str, str] = {}
         for block in _blocks(text):
             if block.owner:
                 sections[block.owner] = sections.get(block.owner, "") + block.text
@@ -163,7 +163,7 @@ class Ifupdown(Backend):
             if touch.name in _up():
                 self.before([touch])
             jobs.append((touch.name, _start_up(touch.name)))
-        problems = {}  # type: Dict[str, str]
+        problems: Dict[str, str] = {}
         for name, job in jobs:
             problem = _end_of(job)
             if problem:

@@ -99,7 +99,7 @@ def climb(
     `source` is "drive" or "metadata", `document` its network_data as JSON, `fresh` True where it
     was read at this boot and not taken from cloud-init's cache.
     """
-    problems = []  # type: List[str]
+    problems: List[str] = []
     data = None
     try:
         data = network_data.parse(document)

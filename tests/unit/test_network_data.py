@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cloudinit_osnetd import network_data
 from cloudinit_osnetd.network_data import Refused, Route
 
-from .build import A, B, C, bond, data, dhcp, dns, document, entry, link, one_nic, static, vlan
+from .build import A, B, C, bond, data, dhcp, dns, document, entry, link, static, vlan
 
 # -- refused whole ---------------------------------------------------------------------------------
 
