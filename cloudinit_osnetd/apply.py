@@ -50,9 +50,7 @@ def _write_file(backend: Backend, path: str, template: str, changes: Sequence[Ch
         files.replace(path, new)
 
 
-def _write_files(
-    backend: Backend, changes: Sequence[Change], templates: Dict[str, str]
-) -> Dict[str, str]:
+def _write_files(backend: Backend, changes: Sequence[Change], templates: Dict[str, str]) -> Dict[str, str]:
     """Put the files in place; the problems by path. One file that fails costs its own parts."""
     problems = {}
     for path in sorted({change.path for change in changes}):
@@ -148,19 +146,13 @@ def verify(
     names = {touch.name for touch in touched if touch.action != "down"}
     todo = [item for want in wants for item in want.items if item.name in names]
     deadline = time.monotonic() + seconds
-    while todo:
+    while True:
         now = snapshot()
-        todo = [item for item in todo if unconfigured(item, now.named(item.name))]
-        if not todo or time.monotonic() > deadline:
-            break
+        lacking = {item.entry.mac: unconfigured(item, now.named(item.name)) for item in todo}
+        problems = {mac: "after %d s %s" % (seconds, lacks) for mac, lacks in lacking.items() if lacks}
+        if not problems or time.monotonic() > deadline:
+            return problems
         time.sleep(_POLL_SECONDS)
-    now = snapshot() if todo else None
-    problems = {}
-    for item in todo:
-        lacks = unconfigured(item, now.named(item.name)) if now else ""
-        if lacks:
-            problems[item.entry.mac] = "after %d s %s" % (seconds, lacks)
-    return problems
 
 
 def places(state: store.State, extra: Sequence[Place] = ()) -> List[Place]:

@@ -63,16 +63,10 @@ def parser() -> argparse.ArgumentParser:
         if name in ("status", "plan", "reconcile"):
             sub.add_argument("--json", action="store_true", help="print JSON")
         if name in ("plan", "reconcile"):
-            sub.add_argument(
-                "--force", action="store_true", help="take back what somebody else has edited"
-            )
+            sub.add_argument("--force", action="store_true", help="take back what somebody else has edited")
         if name == "reconcile":
-            sub.add_argument(
-                "--queue", action="store_true", help="serve the queued events (used by the service)"
-            )
-            sub.add_argument(
-                "--wait", action="store_true", help="go on looking for NICs that no source names yet"
-            )
+            sub.add_argument("--queue", action="store_true", help="serve the queued events (used by the service)")
+            sub.add_argument("--wait", action="store_true", help="go on looking for NICs that no source names yet")
         if name == "datasource":
             sub.add_argument("to", choices=("adopt", "release"))
     return top

@@ -12,7 +12,7 @@ LOG = logging.getLogger(__name__)
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 # Every command of this process, for the record of a run: a second run must have none.
-ran = []  # type: List[str]
+ran: List[str] = []
 
 
 class CommandError(Exception):

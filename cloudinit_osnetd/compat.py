@@ -8,9 +8,11 @@ rendered or cloud-init's merged configuration has to be read anew.
 """
 
 import copy
+import inspect
 import logging
 import os
-from typing import Any, Dict, List, NamedTuple, Tuple
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
 from . import paths
 
@@ -37,7 +39,7 @@ class Cloud(NamedTuple):
     updates: Dict[str, Any]  # the merged `updates:` key
 
 
-_init = []  # type: List[Any]
+_init: List[Any] = []
 
 
 def _stages_init() -> Any:
@@ -102,6 +104,35 @@ def _renderer() -> Tuple[str, Any, Any]:
 def convert(network_json: Dict[str, Any], known_macs: Dict[str, str]) -> Dict[str, Any]:
     """cloud-init's own conversion of a network_data to its network config, version 1."""
     return dict(openstack.convert_net_json(network_json, known_macs=known_macs))
+
+
+@contextmanager
+def lease(name: str) -> Iterator[None]:
+    """A DHCP lease on a NIC, by cloud-init's own sandboxed client, for as long as the block runs.
+
+    Raises passage.NotOpened where there is none to be had.
+    """
+    from .passage import NotOpened
+
+    try:
+        from cloudinit.net.ephemeral import EphemeralDHCPv4  # 22.3
+    except ImportError:
+        from cloudinit.net.dhcp import EphemeralDHCPv4
+    takes = inspect.signature(EphemeralDHCPv4.__init__).parameters
+    arguments: Dict[str, Any] = {"iface": name}
+    if "distro" in takes:  # 23.2
+        arguments["distro"] = _stages_init().distro
+    dhcp = EphemeralDHCPv4(**arguments)
+    try:
+        got = dhcp.__enter__()
+    except Exception as exc:  # noqa: BLE001 - one of many classes, by version and by client
+        raise NotOpened("metadata via %s (DHCP): %r" % (name, exc)) from exc
+    try:
+        if not got:
+            raise NotOpened("metadata via %s (DHCP): no lease" % name)
+        yield
+    finally:
+        dhcp.__exit__(None, None, None)
 
 
 def render(config: Dict[str, Any], tree: str) -> None:

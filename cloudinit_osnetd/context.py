@@ -37,6 +37,7 @@ class Settings(NamedTuple):
 
     enabled: bool = True
     ignore: FrozenSet[str] = frozenset()  # MACs and names
+    metadata_nic: str = ""  # MAC of the only NIC through which the metadata service may be asked
     debounce: float = 1.5  # seconds from a NIC's vanishing to its clean-up
     patience: float = 90.0  # seconds that a run looks for a pending NIC
     look_until: float = 86400.0  # seconds that a timer looks for it after that
@@ -69,10 +70,12 @@ def _content(path: str) -> str:
 def parse_settings(raw: Dict[str, Any]) -> Settings:
     """Read the `osnetd:` key; a value of the wrong kind is named in the log and left at its default."""
     default = Settings()
-    values = {}  # type: Dict[str, Any]
+    values: Dict[str, Any] = {}
     for name, value in raw.items():
         if name == "enabled" and isinstance(value, bool):
             values[name] = value
+        elif name == "metadata_nic" and isinstance(value, str):
+            values[name] = value.lower()
         elif name == "ignore" and isinstance(value, list) and all(isinstance(v, str) for v in value):
             values[name] = frozenset(v.lower() if ":" in v else v for v in value)
         elif (

@@ -6,7 +6,7 @@ Links that lean on each other (a bond and its members, a VLAN and its parent) ar
 every other NIC is wanted by itself, so that one NIC's fault or edit is its own.
 """
 
-from typing import Any, Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
 from . import metrics
 from .kernel import Nic
@@ -45,10 +45,7 @@ def _groups(keys: FrozenSet[str], truth: Truth) -> List[List[str]]:
                     group_of[member] = merged
     seen = {id(group): group for group in group_of.values()}
     order = {"phy": 0, "bond": 1, "vlan": 2}
-    return sorted(
-        sorted(group, key=lambda key: (order[truth.keys[key].entry.kind], key))
-        for group in seen.values()
-    )
+    return sorted(sorted(group, key=lambda key: (order[truth.keys[key].entry.kind], key)) for group in seen.values())
 
 
 def _bond_names(keys: Iterable[str], known: Dict[str, str]) -> Dict[str, str]:
@@ -69,9 +66,7 @@ def _trim(entry: Entry, keys: FrozenSet[str]) -> Entry:
     return entry._replace(members=tuple(m for m in entry.members if m in keys))
 
 
-def configurable(
-    truth: Truth, nics: Dict[str, Nic], ignored: FrozenSet[str] = frozenset()
-) -> FrozenSet[str]:
+def configurable(truth: Truth, nics: Dict[str, Nic], ignored: FrozenSet[str] = frozenset()) -> FrozenSet[str]:
     """The keys that have a NIC (`nics` by MAC) that is not `ignored` (by MAC or name)."""
     return with_nic(
         truth,
@@ -80,7 +75,7 @@ def configurable(
 
 
 def give_metrics(
-    truth: Truth, keys: FrozenSet[str], known: Dict[str, int], configured: FrozenSet[str]
+    truth: Truth, keys: FrozenSet[str], known: Mapping[str, int], configured: FrozenSet[str]
 ) -> Dict[str, int]:
     """The metrics of `keys`, and of all that are not forgotten; `configured` keys keep theirs."""
     arriving = [key for key in truth.keys if key in keys and key not in configured]
@@ -94,7 +89,7 @@ def desired(
     nics: Dict[str, Nic],
     ignored: FrozenSet[str] = frozenset(),
     bonds: Optional[Dict[str, str]] = None,
-    given: Optional[Dict[str, int]] = None,
+    given: Optional[Mapping[str, int]] = None,
 ) -> List[Want]:
     """What each NIC should have.
 
@@ -105,8 +100,8 @@ def desired(
     bond_names = _bond_names([k for k in keys if truth.keys[k].entry.kind == "bond"], bonds or {})
     wants = []
     for group in _groups(keys, truth):
-        items = []  # type: List[Item]
-        names = {}  # type: Dict[str, str]
+        items: List[Item] = []
+        names: Dict[str, str] = {}
         for key in group:
             known = truth.keys[key]
             entry = _trim(known.entry, keys)
@@ -119,9 +114,8 @@ def desired(
             dns = known.services if needs_services(entry) else ()
             metric = (given or {}).get(key, metrics.PRIMARY)
             items.append(Item(key, entry, names[key], dns, metric))
-        content = [
-            [item.key, entry_to_json(item.entry), item.name, list(item.dns), item.metric]
-            for item in items
-        ]  # type: List[Any]
+        content: List[Any] = [
+            [item.key, entry_to_json(item.entry), item.name, list(item.dns), item.metric] for item in items
+        ]
         wants.append(Want(tuple(items), digest_of(content)))
     return wants

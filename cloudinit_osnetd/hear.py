@@ -18,8 +18,9 @@ def _name_faults(origin: str, data: network_data.NetworkData) -> List[str]:
     return ["%s: %s: %s" % (origin, fault.path, fault.problem) for fault in data.faults]
 
 
-def hear_metadata(state: store.State, snapshot: kernel.Snapshot) -> Heard:
-    answer = reach.ask(snapshot, state.answered, state.instance_id)
+def hear_metadata(state: store.State, snapshot: kernel.Snapshot, pinned: str, may_open: bool = True) -> Heard:
+    """Ask the metadata service; `pinned` and `may_open` as in reach.ask."""
+    answer = reach.ask(snapshot, state.truth, state.answered, state.instance_id, pinned, may_open)
     faults = list(answer.problems)
     if answer.mac:
         state = state._replace(answered=answer.mac)
@@ -28,6 +29,12 @@ def hear_metadata(state: store.State, snapshot: kernel.Snapshot) -> Heard:
     faults += _name_faults("metadata", answer.data)
     known = truth.observe(state.truth, "metadata", answer.data, time.time())
     return Heard(state._replace(truth=known), tuple(faults), True)
+
+
+def hear_push(state: store.State, data: network_data.NetworkData) -> Heard:
+    """Take in what a host or an operator pushed: in force until another source's entry changes."""
+    known = truth.observe(state.truth, "push", data, time.time())
+    return Heard(state._replace(truth=known), tuple(_name_faults("push", data)), True)
 
 
 def hear_drive(state: store.State) -> Heard:

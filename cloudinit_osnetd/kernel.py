@@ -40,7 +40,7 @@ class Nic(NamedTuple):
     """A device of the kernel; `mac` is the permanent address where the driver has one."""
 
     name: str
-    index: int
+    ifindex: int
     mac: str
     current_mac: str
     mtu: int
@@ -66,7 +66,7 @@ class Snapshot(NamedTuple):
 
         `early`: udev may not have run yet, so a veth counts as one that somebody will claim.
         """
-        found = {}  # type: Dict[str, Nic]
+        found: Dict[str, Nic] = {}
         for nic in self.nics:
             if not nic.mac or (nic.virtual and not (early and nic.kind == "veth")):
                 continue
@@ -163,7 +163,7 @@ def _links(sock: socket.socket) -> Iterator[Nic]:
             continue
         yield Nic(
             name=name,
-            index=index,
+            ifindex=index,
             mac=permanent or (_bond_permanent(name) if master else "") or current,
             current_mac=current,
             mtu=mtu,
@@ -177,7 +177,7 @@ def _links(sock: socket.socket) -> Iterator[Nic]:
 
 
 def _addresses(sock: socket.socket) -> Dict[int, List[Address]]:
-    found = {}  # type: Dict[int, List[Address]]
+    found: Dict[int, List[Address]] = {}
     for body in _dump(sock, _RTM_GETADDR, struct.pack("=BBBBi", 0, 0, 0, 0, 0)):
         family, prefix, flags, _scope, index = struct.unpack_from("=BBBBi", body)
         if family not in (socket.AF_INET, socket.AF_INET6):
@@ -198,9 +198,7 @@ def _addresses(sock: socket.socket) -> Dict[int, List[Address]]:
 
 def _routes(sock: socket.socket) -> Iterator[Route]:
     for body in _dump(sock, _RTM_GETROUTE, struct.pack("=BBBBBBBBI", 0, 0, 0, 0, 0, 0, 0, 0, 0)):
-        family, length, _src, _tos, table, _proto, _scope, kind, _flags = struct.unpack_from(
-            "=BBBBBBBBI", body
-        )
+        family, length, _src, _tos, table, _proto, _scope, kind, _flags = struct.unpack_from("=BBBBBBBBI", body)
         if family not in (socket.AF_INET, socket.AF_INET6) or kind != 1:  # RTN_UNICAST
             continue
         target, gateway, index, metric = b"", b"", 0, 0
@@ -237,9 +235,7 @@ def read(sock: socket.socket) -> Snapshot:
         routes = tuple(_routes(sock))
     except (struct.error, ValueError) as exc:
         raise OSError("netlink: a message that is no such message: %s" % exc) from exc
-    return Snapshot(
-        tuple(nic._replace(addresses=tuple(addresses.get(nic.index, ()))) for nic in nics), routes
-    )
+    return Snapshot(tuple(nic._replace(addresses=tuple(addresses.get(nic.ifindex, ()))) for nic in nics), routes)
 
 
 def snapshot() -> Snapshot:

@@ -79,9 +79,7 @@ def _recognise(
     """
     owned = {row.place for row in state.ledger}
     strange = [
-        part
-        for part in parts
-        if part.place in disk and part.place not in owned and disk[part.place] != part.mark
+        part for part in parts if part.place in disk and part.place not in owned and disk[part.place] != part.mark
     ]
     if all(disk[part.place] in part.alone for part in strange):
         return parts
@@ -102,9 +100,7 @@ def pending_macs(state: store.State, nics: Dict[str, kernel.Nic], ignored: Froze
     """NICs that no source has named yet."""
     known = {kt.entry.mac for kt in state.truth.keys.values() if kt.entry.kind == "phy"}
     return [
-        mac
-        for mac, nic in sorted(nics.items())
-        if mac not in known and mac not in ignored and nic.name not in ignored
+        mac for mac, nic in sorted(nics.items()) if mac not in known and mac not in ignored and nic.name not in ignored
     ]
 
 
@@ -115,9 +111,7 @@ def log_plan(made: plan.Plan) -> None:
             change.action, change.mac, change.name, change.path, change.reason,
         )  # fmt: skip
     for touch in made.touches:
-        LOG.info(
-            "nic: action=%s mac=%s nic=%s reason=%s", touch.action, touch.mac, touch.name, touch.reason
-        )
+        LOG.info("nic: action=%s mac=%s nic=%s reason=%s", touch.action, touch.mac, touch.name, touch.reason)
     for drift in made.drifted:
         LOG.warning(
             "drifted, left alone: mac=%s nic=%s file=%s reason=%s",

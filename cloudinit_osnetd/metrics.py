@@ -13,9 +13,7 @@ PRIMARY = 0
 _FIRST, _STEP = 2100, 100
 
 
-def give(
-    known: Mapping[str, int], settled: Iterable[str], arriving: Sequence[str]
-) -> Dict[str, int]:
+def give(known: Mapping[str, int], settled: Iterable[str], arriving: Sequence[str]) -> Dict[str, int]:
     """The metrics by key, `known` and those of `arriving` keys (best candidate first) included.
 
     `settled` keys have a NIC and a configuration: theirs stay. An arriving key gets back what it

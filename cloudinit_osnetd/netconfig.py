@@ -17,7 +17,7 @@ Convert = Callable[[Dict[str, Any], Dict[str, str]], Dict[str, Any]]
 
 def _route(route: Route, metric: int) -> Dict[str, Any]:
     network = ipaddress.ip_network(route.network)
-    out = {"network": str(network.network_address), "netmask": str(network.netmask)}  # type: Dict[str, Any]
+    out: Dict[str, Any] = {"network": str(network.network_address), "netmask": str(network.netmask)}
     if route.gateway:
         out["gateway"] = route.gateway
     if route.metric is not None:
@@ -28,7 +28,7 @@ def _route(route: Route, metric: int) -> Dict[str, Any]:
 
 
 def _network(net: Network, link_id: str, metric: int) -> Dict[str, Any]:
-    out = {"id": link_id, "link": link_id, "type": net.type}  # type: Dict[str, Any]
+    out: Dict[str, Any] = {"id": link_id, "link": link_id, "type": net.type}
     if net.address:
         address = ipaddress.ip_interface(net.address)
         out["ip_address"] = str(address.ip)
@@ -39,11 +39,9 @@ def _network(net: Network, link_id: str, metric: int) -> Dict[str, Any]:
 
 def _link(item: Item, ids: Dict[str, str]) -> Dict[str, Any]:
     entry = item.entry
-    out = {"id": ids[item.key], "type": entry.kind, "mtu": entry.mtu}  # type: Dict[str, Any]
+    out: Dict[str, Any] = {"id": ids[item.key], "type": entry.kind, "mtu": entry.mtu}
     if entry.kind == "vlan":
-        out.update(
-            vlan_id=entry.vlan_id, vlan_mac_address=entry.mac, vlan_link=ids[entry.parent]
-        )
+        out.update(vlan_id=entry.vlan_id, vlan_mac_address=entry.mac, vlan_link=ids[entry.parent])
         return out
     out["ethernet_mac_address"] = entry.mac
     if entry.kind == "bond":
@@ -57,11 +55,7 @@ def network_json(want: Want) -> Dict[str, Any]:
     ids = {item.key: "link%d" % i for i, item in enumerate(want.items)}
     return {
         "links": [_link(item, ids) for item in want.items],
-        "networks": [
-            _network(net, ids[item.key], item.metric)
-            for item in want.items
-            for net in item.entry.networks
-        ],
+        "networks": [_network(net, ids[item.key], item.metric) for item in want.items for net in item.entry.networks],
         "services": [],
     }
 
@@ -102,11 +96,9 @@ def items(want: Want, convert: Convert) -> List[Dict[str, Any]]:
     return [_finish(item, config, names) for item, config in zip(want.items, converted)]
 
 
-def as_cloud_init_alone(
-    wants: Iterable[Want], services: Iterable[str], convert: Convert
-) -> Dict[str, Any]:
+def as_cloud_init_alone(wants: Iterable[Want], services: Iterable[str], convert: Convert) -> Dict[str, Any]:
     """What cloud-init without us makes of the same entries, global DNS and all, to know it by."""
-    joined = {"links": [], "networks": [], "services": []}  # type: Dict[str, List[Any]]
+    joined: Dict[str, List[Any]] = {"links": [], "networks": [], "services": []}
     macs = {}
     for number, want in enumerate(wants):
         plain = want._replace(items=tuple(item._replace(metric=0) for item in want.items))

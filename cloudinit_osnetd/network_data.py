@@ -209,7 +209,7 @@ def _parse_route(raw: Any, path: str) -> Route:
 
 
 def _parse_dns(services: Any, path: str) -> Tuple[str, ...]:
-    found = []  # type: List[str]
+    found: List[str] = []
     for i, raw in enumerate(_objects(services, path)):
         where = "%s[%d]" % (path, i)
         obj = _object(raw, where)
@@ -229,7 +229,7 @@ def _parse_network(raw: Dict[str, Any], path: str) -> Network:
         value = _get(raw, "ip_address", path)
         if isinstance(value, str) and "/" in value:
             ip, _, mask = value.partition("/")
-            netmask = mask  # type: Any
+            netmask: Any = mask
         else:
             ip, netmask = value, _get(raw, "netmask", path)
         ip = _address(ip, path + ".ip_address")
@@ -254,9 +254,9 @@ class _Links:
     """The `links` of a document by id, with what it takes to resolve one link into another."""
 
     def __init__(self, raw_links: List[Any]) -> None:
-        self.faults = []  # type: List[Fault]
-        self.by_id = {}  # type: Dict[str, Tuple[str, Dict[str, Any], str]]
-        self.keys = {}  # type: Dict[str, str]  # key -> path
+        self.faults: List[Fault] = []
+        self.by_id: Dict[str, Tuple[str, Dict[str, Any], str]] = {}
+        self.keys: Dict[str, str] = {}  # key -> path
         for i, raw in enumerate(raw_links):
             path = "links[%d]" % i
             try:
@@ -269,7 +269,7 @@ class _Links:
         link_id = _get(obj, "id", path)
         kind = {"bond": "bond", "vlan": "vlan"}.get(str(obj.get("type")), "phy")
         if kind == "vlan":
-            vlan_id = _number(_get(obj, "vlan_id", path), path + ".vlan_id", 0, 4094)  # type: Optional[int]
+            vlan_id: Optional[int] = _number(_get(obj, "vlan_id", path), path + ".vlan_id", 0, 4094)
             mac = _mac(_get(obj, "vlan_mac_address", path), path + ".vlan_mac_address")
         else:
             vlan_id = None
@@ -302,10 +302,10 @@ def _parse_link(links: _Links, obj: Dict[str, Any], path: str, networks: List[Ne
     # A type that is absent or null is "bridge" to nova's consumers: physical.
     link_type = "phy" if kind_word is None else _word(kind_word, path + ".type")
     mtu = obj.get("mtu")
-    vlan_id = None  # type: Optional[int]
+    vlan_id: Optional[int] = None
     parent = ""
-    members = ()  # type: Tuple[str, ...]
-    params = ()  # type: Tuple[Tuple[str, str], ...]
+    members: Tuple[str, ...] = ()
+    params: Tuple[Tuple[str, str], ...] = ()
     kind = "phy"
     mac = obj.get("ethernet_mac_address")
     if link_type == "vlan":
@@ -316,9 +316,7 @@ def _parse_link(links: _Links, obj: Dict[str, Any], path: str, networks: List[Ne
     elif link_type == "bond":
         kind = "bond"
         raw = _objects(_get(obj, "bond_links", path), path + ".bond_links")
-        members = tuple(
-            sorted({links.key_of(m, "%s.bond_links[%d]" % (path, i), ("phy",)) for i, m in enumerate(raw)})
-        )
+        members = tuple(sorted({links.key_of(m, "%s.bond_links[%d]" % (path, i), ("phy",)) for i, m in enumerate(raw)}))
         params = tuple(
             (name, _word(value, "%s.%s" % (path, name)))
             for name, value in sorted(obj.items())
@@ -364,7 +362,7 @@ def _parse(document: Any) -> NetworkData:
     links = _Links(document["links"])
     faults = links.faults
     bad = {fault.key for fault in faults if fault.key}
-    networks = {}  # type: Dict[str, List[Network]]
+    networks: Dict[str, List[Network]] = {}
     for i, raw in enumerate(raw_networks or []):
         path = "networks[%d]" % i
         key = ""
@@ -377,7 +375,7 @@ def _parse(document: Any) -> NetworkData:
             if key:
                 bad.add(key)
 
-    entries = {}  # type: Dict[str, Entry]
+    entries: Dict[str, Entry] = {}
     for key, obj, path in links.by_id.values():
         if key in bad:
             continue
@@ -387,7 +385,7 @@ def _parse(document: Any) -> NetworkData:
             faults.append(Fault(key, exc.path, exc.problem))
             bad.add(key)
 
-    services = []  # type: List[str]
+    services: List[str] = []
     raw_services = document.get("services")
     for i, raw in enumerate(raw_services if isinstance(raw_services, list) else []):
         try:
@@ -412,10 +410,8 @@ def parse_bytes(raw: bytes) -> NetworkData:
 
 
 def entry_to_json(entry: Entry) -> Dict[str, Any]:
-    out = entry._asdict()  # type: Dict[str, Any]
-    out["networks"] = [
-        dict(net._asdict(), routes=[list(route) for route in net.routes]) for net in entry.networks
-    ]
+    out: Dict[str, Any] = entry._asdict()
+    out["networks"] = [dict(net._asdict(), routes=[list(route) for route in net.routes]) for net in entry.networks]
     return dict(out)
 
 
@@ -446,8 +442,7 @@ def entry_from_json(obj: Dict[str, Any]) -> Entry:
 def takes_default(entry: Entry) -> bool:
     """True where the link brings a default route, or may: by a lease, an advertisement."""
     return any(
-        not net.address or any(route.network in (DEFAULT4, DEFAULT6) for route in net.routes)
-        for net in entry.networks
+        not net.address or any(route.network in (DEFAULT4, DEFAULT6) for route in net.routes) for net in entry.networks
     )
 
 

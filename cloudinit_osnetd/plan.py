@@ -87,16 +87,10 @@ def needs_render(want: Want, ledger: Sequence[Owned], disk: Mapping[Place, str],
     return False
 
 
-def departed(
-    wants: Sequence[Want], ledger: Sequence[Owned], ignored: FrozenSet[str] = frozenset()
-) -> List[Owned]:
+def departed(wants: Sequence[Want], ledger: Sequence[Owned], ignored: FrozenSet[str] = frozenset()) -> List[Owned]:
     """The ledger's rows of entries that are wanted no more: their NIC is gone."""
     wanted = {key for want in wants for key in want.keys}
-    return [
-        row
-        for row in ledger
-        if row.key not in wanted and row.mac not in ignored and row.name not in ignored
-    ]
+    return [row for row in ledger if row.key not in wanted and row.mac not in ignored and row.name not in ignored]
 
 
 def unconfigured(item: Item, nic: Optional[Nic]) -> str:
@@ -125,10 +119,10 @@ class _Planner:
         self.backend = backend
         self.force = force
         self.live = live
-        self.changes = []  # type: List[Change]
-        self.touches = []  # type: List[Touch]
-        self.drifted = []  # type: List[Drift]
-        self.taken = set()  # type: Set[Place]
+        self.changes: List[Change] = []
+        self.touches: List[Touch] = []
+        self.drifted: List[Drift] = []
+        self.taken: Set[Place] = set()
 
     def _ours(self, place: Place) -> bool:
         """True where the part is on disk as we left it, or not there and not expected."""
@@ -179,12 +173,8 @@ class _Planner:
     def kick(self, item: Item, reason: str) -> None:
         self.touches.append(Touch("kick", item.entry.mac, item.name, reason))
 
-    def _change(
-        self, action: str, row: Owned, text: Optional[str], new_row: Optional[Owned], reason: str
-    ) -> None:
-        self.changes.append(
-            Change(action, row.key, row.mac, row.name, row.path, row.section, text, new_row, reason)
-        )
+    def _change(self, action: str, row: Owned, text: Optional[str], new_row: Optional[Owned], reason: str) -> None:
+        self.changes.append(Change(action, row.key, row.mac, row.name, row.path, row.section, text, new_row, reason))
 
     def _drift(self, row: Owned, reason: str) -> None:
         self.drifted.append(Drift(row.key, row.mac, row.name, row.path, reason))
@@ -227,7 +217,7 @@ def make(
 
 def _merged(touches: Sequence[Touch]) -> Tuple[Touch, ...]:
     """One touch a name: where one NIC leaves a name and another takes it, the name is replaced."""
-    by_name = {}  # type: Dict[str, Touch]
+    by_name: Dict[str, Touch] = {}
     for touch in touches:
         other = by_name.setdefault(touch.name, touch)
         if other.action != touch.action and "down" in (other.action, touch.action):

@@ -3,17 +3,21 @@
 """The way to the metadata service: through the NIC that answered last, others only without it.
 
 A neighbour on another network must not answer for the cloud, so a second NIC is asked only when
-the first is gone or silent, and what answers must know our uuid (source.fetch).
+the first is gone or silent, and what answers must know our uuid (source.fetch). Where no NIC has a
+route there, one is opened for the moment of asking: see passage.py.
 """
 
+import ipaddress
 import logging
-from typing import List, NamedTuple, Optional, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from . import source
+from . import passage, source
 from .kernel import Nic, Snapshot
-from .network_data import NetworkData, Refused
+from .network_data import DEFAULT4, NetworkData, Refused
+from .truth import Truth
 
 LOG = logging.getLogger(__name__)
+_METADATA = ipaddress.ip_address(source.METADATA4)
 
 
 class Answer(NamedTuple):
@@ -22,34 +26,114 @@ class Answer(NamedTuple):
     problems: Tuple[str, ...]
 
 
-def candidates(snapshot: Snapshot, answered: str) -> List[Nic]:
-    """The NICs to go through, best first: the one that answered last, then those with a route."""
-    usable = [n for n in snapshot.by_mac().values() if n.up and any("." in a.address for a in n.addresses)]
-    metrics = {}
+class Way(NamedTuple):
+    """How to ask through one NIC.
+
+    "route": the kernel has one; "ipv6": link-local, which needs none; "gateway": a host route by
+    way of `gateway`, for the moment; "on-link": the service is a neighbour; "lease": a DHCP lease,
+    for the moment.
+    """
+
+    nic: Nic
+    kind: str
+    gateway: str = ""
+
+
+def _leads_there(network: str) -> bool:
+    return "." in network and _METADATA in ipaddress.ip_network(network)
+
+
+def _order(snapshot: Snapshot, answered: str) -> List[Nic]:
+    """The NICs, best first: the one that answered last, then by the metric of a default route."""
+    metrics: Dict[int, int] = {}
     for route in snapshot.routes:
-        if route.network == "0.0.0.0/0":
+        if route.network == DEFAULT4:
             metrics[route.ifindex] = min(route.metric, metrics.get(route.ifindex, route.metric))
     return sorted(
-        usable,
-        key=lambda n: (n.mac != answered, n.index not in metrics, metrics.get(n.index, 0), n.index),
+        snapshot.by_mac().values(),
+        key=lambda n: (n.mac != answered, n.ifindex not in metrics, metrics.get(n.ifindex, 0), n.ifindex),
     )
 
 
-def ask(snapshot: Snapshot, answered: str, instance_id: str) -> Answer:
-    """The metadata service's network_data by the first NIC that gives one."""
-    problems = []
-    for nic in candidates(snapshot, answered):
+def gateways(truth: Truth) -> Dict[str, List[str]]:
+    """By MAC: the IPv4 gateways that a NIC's entry names, that of the service itself first."""
+    found: Dict[str, List[str]] = {}
+    for known in truth.keys.values():
+        routes = [r for net in known.entry.networks for r in net.routes if r.gateway]
+        routes = sorted((r for r in routes if _leads_there(r.network)), key=lambda r: r.network == DEFAULT4)
+        found.setdefault(known.entry.mac, []).extend(r.gateway for r in routes)
+    return found
+
+
+def ways(snapshot: Snapshot, answered: str, by_mac: Mapping[str, Sequence[str]]) -> Tuple[List[Way], List[Way]]:
+    """The ways that are open, and those that would have to be opened."""
+    there = {r.ifindex for r in snapshot.routes if _leads_there(r.network)}
+    opened: List[Way] = []
+    closed: List[Way] = []
+    for nic in _order(snapshot, answered):
+        four = any("." in a.address for a in nic.addresses)
+        six = any(a.address.startswith("fe80:") and not a.tentative for a in nic.addresses)
+        if nic.up and four and nic.ifindex in there:
+            opened.append(Way(nic, "route"))
+        if nic.up and six:
+            # The same service, and it knows a port by its MAC's address even when a fixed IP of
+            # the port was edited and the one that the NIC still has is nobody's.
+            opened.append(Way(nic, "ipv6"))
+        if nic.up and four and nic.ifindex not in there:
+            closed += [Way(nic, "gateway", gateway) for gateway in by_mac.get(nic.mac, ())]
+            closed.append(Way(nic, "on-link"))
+        if not six:
+            closed.append(Way(nic, "ipv6"))
+        if not four:
+            closed.append(Way(nic, "lease"))
+    return opened, closed
+
+
+def _ask(way: Way, instance_id: str) -> NetworkData:
+    with passage.opened(way.kind, way.nic, way.gateway):
         try:
-            data = source.fetch(nic.name, instance_id)
+            return source.fetch(way.nic.name, instance_id, ipv6=way.kind == "ipv6")
+        except Refused as exc:
+            raise Refused("metadata via %s: %s" % (way.nic.name, exc.path), exc.problem) from exc
+
+
+def ask(
+    snapshot: Snapshot,
+    truth: Truth,
+    answered: str,
+    instance_id: str,
+    pinned: str = "",
+    may_open: bool = True,
+) -> Answer:
+    """The metadata service's network_data, by the first way that gives one.
+
+    `answered` is the MAC of the NIC that gave the last one; `pinned`, where the operator said so,
+    of the only one that may be asked. `may_open` False asks only where a way is open: it changes
+    nothing on the server.
+    """
+    problems: List[str] = []
+    foreign: List[str] = []
+    opened, closed = ways(snapshot, pinned or answered, gateways(truth))
+    for way in opened + (closed if may_open else []):
+        if pinned and way.nic.mac != pinned:
+            continue
+        try:
+            data = _ask(way, instance_id)
+        except source.Foreign as exc:
+            foreign.append(str(exc))
+        except (source.Silent, source.Stranger, passage.NotOpened) as exc:
+            problems.append(str(exc))
         except (source.SourceError, Refused) as exc:
             problems.append(str(exc))
-            if isinstance(exc, Refused):
-                # The right service, with nothing to say: a neighbour's word is no substitute.
-                return Answer(None, nic.mac, tuple(problems))
-            continue
-        if nic.mac != answered:
-            LOG.info("metadata service answers via nic=%s mac=%s", nic.name, nic.mac)
-        return Answer(data, nic.mac, tuple(problems))
+            if way.nic.mac in (answered, pinned):
+                # It answers, and has nothing to say: a neighbour's word is no substitute.
+                return Answer(None, way.nic.mac, tuple(foreign + problems))
+        else:
+            if way.nic.mac != answered or way.kind not in ("route", "ipv6"):
+                LOG.info("metadata service answers: nic=%s mac=%s way=%s", way.nic.name, way.nic.mac, way.kind)
+            # What was silent on the way to this is of no interest; who spoke for another is.
+            return Answer(data, way.nic.mac, tuple(foreign))
+    problems = foreign + problems
     if not problems:
-        problems.append("metadata: no NIC has an IPv4 address to ask from")
+        problems.append("metadata: there is no NIC to ask through")
     return Answer(None, "", tuple(problems))

@@ -5,7 +5,7 @@
 import time
 from typing import Dict, FrozenSet, List, NamedTuple, Sequence, Set, Tuple
 
-from . import apply, command, kernel, plan, queue, store, truth
+from . import apply, command, kernel, passage, plan, queue, store, truth
 from .backends import Touch
 from .ground import Ground, ground
 from .hear import hear_drive, hear_metadata
@@ -37,22 +37,24 @@ class _Run:
     def __init__(self, on: Ground, force: bool) -> None:
         self.on = on
         self.force = force
+        passage.close_leftovers()
         self.state, self.unfinished = apply.settle(store.load(on.instance_id), on.backend)
-        self.missing = {}  # type: Dict[str, float]  # MAC -> when it was first seen missing
-        self.kicked = set()  # type: Set[str]  # MACs
-        self.changes = []  # type: List[plan.Change]
-        self.touches = []  # type: List[Touch]
-        self.drifted = ()  # type: Tuple[plan.Drift, ...]
-        self.faults = ()  # type: Tuple[str, ...]
-        self.problems = {}  # type: Dict[str, str]
-        self.pending = []  # type: List[str]
-        self.doubted = []  # type: List[str]
+        self.missing: Dict[str, float] = {}  # MAC -> when it was first seen missing
+        self.kicked: Set[str] = set()  # MACs
+        self.changes: List[plan.Change] = []
+        self.touches: List[Touch] = []
+        self.drifted: Tuple[plan.Drift, ...] = ()
+        self.faults: Tuple[str, ...] = ()
+        self.problems: Dict[str, str] = {}
+        self.pending: List[str] = []
+        self.doubted: List[str] = []
         self.looks = 0
 
     def step(self) -> float:
         """One look and what follows from it; the seconds until the next, 0 where none is due."""
         self.looks += 1
-        heard = hear_metadata(self.state, kernel.snapshot())
+        settings = self.on.context.settings
+        heard = hear_metadata(self.state, kernel.snapshot(), settings.metadata_nic)
         drive = hear_drive(heard.state)
         self.state, self.faults = drive.state, heard.faults + drive.faults
         snapshot = kernel.snapshot()
@@ -64,7 +66,7 @@ class _Run:
         known = truth.forget_gone(self.state.truth, present)
         self.state = self.state._replace(truth=known, metrics=seen.metrics)
         store.save(self.state)
-        self.pending = pending_macs(self.state, nics, self.on.context.settings.ignore)
+        self.pending = pending_macs(self.state, nics, settings.ignore)
         self.doubted = [key for key, kt in self.state.truth.keys.items() if kt.doubted]
         return self._next(ripe_in)
 

@@ -8,7 +8,7 @@ Each Want is rendered by itself, so a link that cloud-init cannot digest costs t
 import logging
 import os
 import shutil
-from typing import Any, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 from . import files, netconfig, paths
 from .backends import Backend
@@ -65,8 +65,8 @@ def _render_one(want: Want, backend: Backend, tree: str) -> List[Staged]:
 
 def render(wants: Sequence[Want], backend: Backend) -> Rendering:
     """The staged parts of `wants`; a failure for each one that cloud-init does not digest."""
-    parts = []  # type: List[Staged]
-    templates = {}
+    parts: List[Staged] = []
+    templates: Dict[str, str] = {}
     failures = []
     if not wants:
         return Rendering((), (), ())
@@ -86,9 +86,7 @@ def render(wants: Sequence[Want], backend: Backend) -> Rendering:
     return Rendering(tuple(parts), tuple(templates.items()), tuple(failures))
 
 
-def marks_alone(
-    wants: Sequence[Want], services: Sequence[str], backend: Backend
-) -> "dict[Tuple[str, str], str]":
+def marks_alone(wants: Sequence[Want], services: Sequence[str], backend: Backend) -> Dict[Tuple[str, str], str]:
     """The marks of what cloud-init without us writes for `wants`; empty where it fails on them."""
     from . import compat
 
@@ -100,13 +98,10 @@ def marks_alone(
     except Exception as exc:  # noqa: BLE001 - cloud-init's own code; whatever it raises
         LOG.warning("cloud-init alone does not render these entries: %r", exc)
         return {}
-    return {
-        (part.path, part.section): files.fingerprint(backend.normal(part.text))
-        for part in backend.staged(tree)
-    }
+    return {(part.path, part.section): files.fingerprint(backend.normal(part.text)) for part in backend.staged(tree)}
 
 
-def disk_parts(backend: Backend, places: Sequence[Any]) -> "dict[Tuple[str, str], str]":
+def disk_parts(backend: Backend, places: Sequence[Any]) -> Dict[Tuple[str, str], str]:
     """The fingerprint of each part that is on disk now, for the files of `places`."""
     found = {}
     for path in sorted({place[0] for place in places}):

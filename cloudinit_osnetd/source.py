@@ -11,14 +11,15 @@ import logging
 import os
 import socket
 import tempfile
-from typing import NamedTuple, Optional, Tuple
+from typing import Any, NamedTuple, Optional, Tuple
 
 from . import files, network_data, paths
 from .command import CommandError, run
 
 LOG = logging.getLogger(__name__)
 
-METADATA_ADDRESS = "169.254.169.254"
+METADATA4 = "169.254.169.254"
+METADATA6 = "fe80::a9fe:a9fe"  # Neutron since Victoria, on each network of an IPv6 capable agent
 _CONNECT_SECONDS = 2.0
 _READ_SECONDS = 10.0  # a cold Nova cell takes seconds for its first answer
 _LABELS = ("/dev/disk/by-label/config-2", "/dev/disk/by-label/CONFIG-2")
@@ -26,6 +27,14 @@ _LABELS = ("/dev/disk/by-label/config-2", "/dev/disk/by-label/CONFIG-2")
 
 class SourceError(Exception):
     """The source cannot be reached or does not answer with a document."""
+
+
+class Silent(SourceError):
+    """Nothing answers there: no route, no host, no service, no word in time."""
+
+
+class Stranger(SourceError):
+    """The service does not know whom it hears from (404): an address that is no longer the port's."""
 
 
 class Foreign(SourceError):
@@ -37,7 +46,7 @@ def _check_uuid(meta: bytes, instance_id: str, where: str) -> None:
         document = json.loads(meta.decode("utf-8"))
         uuid = document.get("uuid") if isinstance(document, dict) else None
     except (ValueError, RecursionError) as exc:
-        raise SourceError("%s: meta_data.json is not JSON: %s" % (where, exc)) from None
+        raise SourceError("meta_data.json is not JSON: %s" % exc) from None
     if not isinstance(uuid, str) or uuid.lower() != instance_id.lower():
         raise Foreign("%s: meta_data.json is of server %.60r, we are %s" % (where, uuid, instance_id))
 
@@ -48,17 +57,22 @@ def _check_uuid(meta: bytes, instance_id: str, where: str) -> None:
 class _BoundConnection(http.client.HTTPConnection):
     """A connection that leaves through one NIC, whatever the routes of the others say."""
 
-    def __init__(self, device: str) -> None:
-        super().__init__(METADATA_ADDRESS, 80, timeout=_CONNECT_SECONDS)
+    def __init__(self, device: str, ipv6: bool) -> None:
+        super().__init__(METADATA4, 80, timeout=_CONNECT_SECONDS)
         self._device = device
+        self._family = socket.AF_INET6 if ipv6 else socket.AF_INET
 
     def connect(self) -> None:
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        sock = socket.socket(self._family, socket.SOCK_STREAM)
         try:
-            if self._device:
+            if self._family == socket.AF_INET6:
+                index = socket.if_nametoindex(self._device)
+                address: Tuple[Any, ...] = (METADATA6, 80, 0, index)
+            else:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self._device.encode())
+                address = (METADATA4, 80)
             sock.settimeout(_CONNECT_SECONDS)
-            sock.connect((METADATA_ADDRESS, 80))
+            sock.connect(address)
             sock.settimeout(_READ_SECONDS)
         except BaseException:
             sock.close()
@@ -70,6 +84,8 @@ def _get(connection: http.client.HTTPConnection, name: str) -> bytes:
     connection.request("GET", "/openstack/latest/" + name, headers={"Accept": "application/json"})
     answer = connection.getresponse()
     body = answer.read(network_data.MAX_BYTES + 1)
+    if answer.status == 404:
+        raise Stranger("%s: HTTP status 404" % name)
     if answer.status != 200:
         raise SourceError("%s: HTTP status %d" % (name, answer.status))
     if len(body) <= network_data.MAX_BYTES and answer.length:
@@ -77,18 +93,29 @@ def _get(connection: http.client.HTTPConnection, name: str) -> bytes:
     return body
 
 
-def fetch(device: str, instance_id: str) -> network_data.NetworkData:
+def fetch(device: str, instance_id: str, ipv6: bool = False) -> network_data.NetworkData:
     """meta_data.json, whose uuid must be ours, then network_data.json, on one connection.
 
-    `device` is the NIC to go through. Raises SourceError, or network_data.Refused.
+    `device` is the NIC to go through, `ipv6` by its link-local address. Raises SourceError, or
+    network_data.Refused.
     """
-    where = "metadata via %s" % device
-    connection = _BoundConnection(device)
+    where = "metadata via %s%s" % (device, " (IPv6)" if ipv6 else "")
+    connection = _BoundConnection(device, ipv6)
     try:
+        try:
+            connection.connect()
+        except OSError as exc:
+            raise Silent(exc.strerror or str(exc)) from exc
         _check_uuid(_get(connection, "meta_data.json"), instance_id, where)
         body = _get(connection, "network_data.json")
+    except Foreign:
+        raise
+    except SourceError as exc:
+        raise type(exc)("%s: %s" % (where, exc)) from exc
+    except socket.timeout as exc:
+        raise Silent("%s: connected, and not a word in %d s" % (where, _READ_SECONDS)) from exc
     except (OSError, http.client.HTTPException) as exc:
-        raise SourceError("%s: %s" % (where, exc or type(exc).__name__)) from exc
+        raise SourceError("%s: %s" % (where, str(exc) or type(exc).__name__)) from exc
     finally:
         connection.close()
     return network_data.parse_bytes(body)
@@ -159,7 +186,12 @@ def read_drive(drive: Drive, instance_id: str) -> network_data.NetworkData:
                 os.rmdir(mount_point)
     except (OSError, CommandError) as exc:
         raise SourceError("config drive %s: %s" % (drive.path, exc)) from exc
-    _check_uuid(meta, instance_id, "config drive %s" % drive.path)
+    try:
+        _check_uuid(meta, instance_id, "config drive %s" % drive.path)
+    except Foreign:
+        raise
+    except SourceError as exc:
+        raise SourceError("config drive %s: %s" % (drive.path, exc)) from exc
     return network_data.parse_bytes(body)
 
 

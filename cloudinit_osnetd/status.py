@@ -65,7 +65,7 @@ def _states(on: Ground, state: store.State, snapshot: kernel.Snapshot) -> List[N
 def read() -> Dict[str, Any]:
     """The whole status as plain data, for --json and for the table."""
     snapshot = kernel.snapshot()
-    report = {
+    report: Dict[str, Any] = {
         "instance_id": store.instance_id(),
         "datasource": source.datasource(),
         "boot": files.read_json(paths.BOOT) or {"rung": "none"},
@@ -73,7 +73,7 @@ def read() -> Dict[str, Any]:
         "hands_off": "",
         "backend": "",
         "nics": [],
-    }  # type: Dict[str, Any]
+    }
     try:
         on = ground(remember=False)
     except HandsOff as exc:

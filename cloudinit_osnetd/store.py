@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from . import files, paths, truth
 from .backends import Touch
@@ -45,11 +45,11 @@ class State(NamedTuple):
     ledger: Tuple[Owned, ...]
     answered: str  # MAC of the NIC through which the metadata service answered last
     drive_stamp: str  # identity of the config drive that was read last
-    metrics: Dict[str, int]  # route metric by key; see metrics.py
+    metrics: Mapping[str, int] = {}  # route metric by key; see metrics.py
 
 
 def empty(instance_id: str, ledger: Tuple[Owned, ...] = ()) -> State:
-    return State(instance_id, truth.EMPTY, ledger, "", "", {})
+    return State(instance_id, truth.EMPTY, ledger, "", "")
 
 
 def _to_json(state: State) -> Dict[str, Any]:
@@ -60,7 +60,7 @@ def _to_json(state: State) -> Dict[str, Any]:
         "ledger": [dict(row._asdict()) for row in state.ledger],
         "answered": state.answered,
         "drive_stamp": state.drive_stamp,
-        "metrics": state.metrics,
+        "metrics": dict(state.metrics),
     }
 
 
@@ -161,7 +161,7 @@ def clear_intent() -> None:
 
 def remember(record: Dict[str, Any]) -> None:
     """Append a record to the bounded history."""
-    lines = (files.read(paths.HISTORY) or "").splitlines()  # type: List[str]
+    lines: List[str] = (files.read(paths.HISTORY) or "").splitlines()
     lines.append(json.dumps(dict(record, when=round(time.time(), 3)), sort_keys=True))
     text = "\n".join(lines[-_HISTORY_LINES:]) + "\n"
     files.replace(paths.HISTORY, text, mode=0o600, sync=False)

@@ -72,9 +72,7 @@ EMPTY = Truth(0, {}, {})
 
 def needs_services(entry: Entry) -> bool:
     """True where the global DNS has to serve: no network of the link brings any of its own."""
-    return bool(entry.networks) and not any(
-        net.dns or net.type in DHCP4 or net.type in DHCP6 for net in entry.networks
-    )
+    return bool(entry.networks) and not any(net.dns or net.type in DHCP4 or net.type in DHCP6 for net in entry.networks)
 
 
 def _hear(word: Word, entry: Entry, counter: int, now: float) -> Word:
@@ -112,9 +110,7 @@ def observe(truth: Truth, source: str, data: NetworkData, now: float) -> Truth:
             keys[key] = KeyTruth(source, {source: Word(entry, 0, True, (), None)}, data.services)
             continue
         if word is None:
-            keys[key] = known._replace(
-                words=dict(known.words, **{source: Word(entry, 0, True, (), None)})
-            )
+            keys[key] = known._replace(words=dict(known.words, **{source: Word(entry, 0, True, (), None)}))
             continue
         heard = _hear(word, entry, counter + 1, now)
         changed = heard.changed == counter + 1
@@ -168,8 +164,7 @@ def with_nic(truth: Truth, macs: FrozenSet[str]) -> FrozenSet[str]:
         more = {
             key
             for key, kt in truth.keys.items()
-            if key not in ready
-            and (kt.entry.parent in ready or any(m in ready for m in kt.entry.members))
+            if key not in ready and (kt.entry.parent in ready or any(m in ready for m in kt.entry.members))
         }
         grown = bool(more)
         ready |= more

@@ -46,9 +46,7 @@ class Backend:
         """The sections of a file by NIC name; of a file that is one NIC's, the whole by ""."""
         raise NotImplementedError
 
-    def join(
-        self, old: Optional[str], template: Optional[str], changes: Dict[str, Optional[str]]
-    ) -> Optional[str]:
+    def join(self, old: Optional[str], template: Optional[str], changes: Dict[str, Optional[str]]) -> Optional[str]:
         """The text of a file with `changes` made (None removes a section), None to remove it.
 
         `template` is a freshly rendered file, for what a new one needs besides its sections.

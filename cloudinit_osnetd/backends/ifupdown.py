@@ -64,7 +64,7 @@ def _words(line: str) -> List[str]:
 
 def _blocks(text: str) -> List[_Block]:
     """The file in blocks; their texts, joined, are the file again."""
-    blocks = []  # type: List[_Block]
+    blocks: List[_Block] = []
     owner, stanza, blank, comments = "", "", "", ""
     for line in _lines(text):
         no_auto = _NO_AUTO.match(line)
@@ -103,15 +103,13 @@ class Ifupdown(Backend):
         ]
 
     def split(self, text: str) -> Dict[str, str]:
-        sections = {}  # type: Dict[str, str]
+        sections: Dict[str, str] = {}
         for block in _blocks(text):
             if block.owner:
                 sections[block.owner] = sections.get(block.owner, "") + block.text
         return {name: _section(stanzas) for name, stanzas in sections.items()}
 
-    def join(
-        self, old: Optional[str], template: Optional[str], changes: Dict[str, Optional[str]]
-    ) -> Optional[str]:
+    def join(self, old: Optional[str], template: Optional[str], changes: Dict[str, Optional[str]]) -> Optional[str]:
         if old is not None:
             blocks = _blocks(old)
         else:
@@ -163,7 +161,7 @@ class Ifupdown(Backend):
             if touch.name in _up():
                 self.before([touch])
             jobs.append((touch.name, _start_up(touch.name)))
-        problems = {}  # type: Dict[str, str]
+        problems: Dict[str, str] = {}
         for name, job in jobs:
             problem = _end_of(job)
             if problem:

@@ -52,9 +52,7 @@ class Networkd(Backend):
     def split(self, text: str) -> Dict[str, str]:
         return {"": text}
 
-    def join(
-        self, old: Optional[str], template: Optional[str], changes: Dict[str, Optional[str]]
-    ) -> Optional[str]:
+    def join(self, old: Optional[str], template: Optional[str], changes: Dict[str, Optional[str]]) -> Optional[str]:
         return changes[""]
 
     def normal(self, text: str) -> str:
@@ -66,7 +64,7 @@ class Networkd(Backend):
 
         A NIC whose file is as it was, but which the kernel shows unconfigured, has to be named.
         """
-        problems = {}  # type: Dict[str, str]
+        problems: Dict[str, str] = {}
         # A kick may follow a commit that was cut short between its files and its reload.
         if files_changed or any(touch.action == "kick" for touch in touches):
             try:

@@ -11,7 +11,7 @@ from ..ground import HandsOff
 LOG = logging.getLogger(__name__)
 
 
-def main(args: argparse.Namespace) -> int:
+def main(_args: argparse.Namespace) -> int:
     try:
         report = boot.early()
     except HandsOff as exc:

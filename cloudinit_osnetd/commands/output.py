@@ -3,7 +3,7 @@
 """Tables for people, JSON for machines."""
 
 import json
-from typing import Any, List, Sequence
+from typing import Any, Sequence
 
 
 def print_json(value: Any) -> None:
@@ -14,7 +14,5 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Columns as wide as their widest cell; the last one is not padded."""
     cells = [[str(cell) if cell != "" else "-" for cell in row] for row in [list(header), *map(list, rows)]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-    lines = []  # type: List[str]
     for row in cells:
-        lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
-    print("\n".join(lines))
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())

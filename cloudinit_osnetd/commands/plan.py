@@ -16,7 +16,7 @@ from .report import decided, print_decided
 def _report(on: Ground, force: bool) -> Dict[str, Any]:
     state, unfinished = apply.settled(store.load(on.instance_id), on.backend)
     snapshot = kernel.snapshot()
-    heard = hear_metadata(state, snapshot)
+    heard = hear_metadata(state, snapshot, on.context.settings.metadata_nic, may_open=False)
     drive = hear_drive(heard.state)
     nics = snapshot.by_mac()
     seen = look_at(on, drive.state, nics, snapshot, force=force)

@@ -46,7 +46,7 @@ def print_decided(report: Dict[str, Any]) -> None:
         print_table(["ACTION", "NIC", "MAC", "FILE", "REASON"], rows)
     else:
         print("nothing to do")
-    lines = []  # type: List[str]
+    lines: List[str] = []
     lines += ["drifted, left alone: %(name)s: %(reason)s (%(path)s)" % d for d in report["drifted"]]
     lines += ["fault: " + fault for fault in report["faults"]]
     lines += ["pending: %s: no source names it yet" % mac for mac in report["pending"]]

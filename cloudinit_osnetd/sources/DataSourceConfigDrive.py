@@ -41,9 +41,7 @@ def present_links(document, known_macs=None):
     return dict(
         document,
         links=[
-            dict(link, bond_links=[m for m in link["bond_links"] if m in kept])
-            if link.get("type") == "bond"
-            else link
+            dict(link, bond_links=[m for m in link["bond_links"] if m in kept]) if link.get("type") == "bond" else link
             for link in links
             if link["id"] in kept
         ],
@@ -89,9 +87,7 @@ class DataSourceConfigDrive(builtin.DataSourceConfigDrive):
             self._network_config = None
             return super().network_config
         if self.known_macs is not None:
-            return openstack.convert_net_json(
-                present_links(document, self.known_macs), known_macs=self.known_macs
-            )
+            return openstack.convert_net_json(present_links(document, self.known_macs), known_macs=self.known_macs)
         try:
             from cloudinit_osnetd.sources import ladder
 

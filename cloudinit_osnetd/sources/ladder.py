@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import time
-from typing import Any, Callable, Dict, FrozenSet, List, Optional, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Tuple
 
 from cloudinit import util
 from cloudinit.sources.helpers import openstack
@@ -67,7 +67,7 @@ def _nics(expected: FrozenSet[str]) -> Dict[str, kernel.Nic]:
 def _config(
     known: truth.Truth,
     expected: FrozenSet[str],
-    given: Dict[str, int],
+    given: Mapping[str, int],
     configured: FrozenSet[str],
 ) -> Optional[Dict[str, Any]]:
     """The network config of a truth; None where none of its keys has a NIC."""
@@ -99,7 +99,7 @@ def climb(
     `source` is "drive" or "metadata", `document` its network_data as JSON, `fresh` True where it
     was read at this boot and not taken from cloud-init's cache.
     """
-    problems = []  # type: List[str]
+    problems: List[str] = []
     data = None
     try:
         data = network_data.parse(document)

@@ -119,7 +119,7 @@ def test_a_link_is_read_with_its_addresses(sys_tree):
             [address(2, "10.0.0.5", 24), address(2, "fd00::5", 64), address(9, "10.9.9.9", 8)],
         )
     )
-    assert (found.name, found.index, found.mac, found.mtu, found.up, found.carrier) == ("ens3", 2, A, 1450, True, True)
+    assert (found.name, found.ifindex, found.mac, found.mtu, found.up, found.carrier) == ("ens3", 2, A, 1450, True, True)
     assert [a.address for a in found.addresses] == ["10.0.0.5/24", "fd00::5/64"]
     assert found.has("10.0.0.5/24")
     assert not found.has("10.0.0.5/25")
