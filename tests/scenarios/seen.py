@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import json
+import os
 import time
+from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from tests.lab import Container, Port
@@ -54,12 +57,22 @@ def assert_nothing_to_do(guest: Container) -> None:
 
 
 def files(guest: Container) -> Dict[str, str]:
-    """Everything that a run could write outside /run: path to times, owner and content's hash."""
-    script = (
-        "find /etc /var/lib/cloudinit-osnetd /var/lib/cloud /usr/lib/systemd/network -xdev -type f "
-        "! -name '*.dhclient*' ! -path '/etc/resolvconf/run/*' -printf '%T@ %U:%G %m ' -exec sha256sum {} +"
-    )
-    return {line.split()[-1]: line for line in guest.run(script).stdout.splitlines()}
+    """Everything that a run could write outside /run: path to times, owner, mode and the content's hash."""
+    found = {}
+    for top in ("etc", "var/lib/cloudinit-osnetd", "var/lib/cloud", "usr/lib/systemd/network", "lib/systemd/network"):
+        for directory, _inside, names in os.walk(guest.root / top):
+            if "resolvconf/run" in directory:
+                continue
+            for name in names:
+                path = Path(directory, name)
+                if ".dhclient" in name or path.is_symlink():
+                    continue
+                about = path.stat()
+                digest = hashlib.sha256(path.read_bytes()).hexdigest()
+                found[f"/{path.relative_to(guest.root)}"] = (
+                    f"{about.st_mtime_ns} {about.st_uid}:{about.st_gid} {about.st_mode:o} {digest}"
+                )
+    return found
 
 
 def configuration(guest: Container, port: Port) -> str:
