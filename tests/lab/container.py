@@ -51,6 +51,7 @@ class Container:
         tree = roots.tree(suite, backend, chosen)
         self.cloud, self.server, self.suite, self.backend = cloud, server, suite, backend
         self.boot_seconds = 0.0
+        self.patience = 1.0  # how many times as long as on real hardware things may take here
         self._run = run.current()
         self.name = self._run.name("guest")
         self._dir = self._run.dir / self.name
