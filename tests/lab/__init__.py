@@ -19,4 +19,4 @@ from tests.lab.roots import LabError
 from tests.lab.server import Server
 from tests.lab.vm import VM
 
-__all__ = ["Cloud", "Container", "LabError", "Network", "Port", "Server", "Subnet", "VM", "roots"]
+__all__ = ["VM", "Cloud", "Container", "LabError", "Network", "Port", "Server", "Subnet", "roots"]

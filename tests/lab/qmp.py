@@ -99,7 +99,7 @@ class Qmp:
             self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
             try:
                 data = self._socket.recv(65536)
-            except socket.timeout as error:
+            except TimeoutError as error:
                 raise TimeoutError("QEMU did not answer in time") from error
             except OSError as error:
                 raise QmpError(f"the connection to QEMU broke: {error}") from error
