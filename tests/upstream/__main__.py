@@ -60,7 +60,7 @@ def source(version: str) -> Path:
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True)
             pool = f"{mirror.debian_mirror() or 'http://deb.debian.org/debian'}/pool/main/c/cloud-init/"
-            description = f"cloud-init_{version.split(':')[-1]}.dsc"
+            description = f"cloud-init_{version.rsplit(':', maxsplit=1)[-1]}.dsc"
             text = fetch(pool + urllib.parse.quote(description))
             (unfinished / description).write_bytes(text)
             for name in re.findall(r"^ [0-9a-f]{64} \d+ (\S+)$", text.decode(), re.MULTILINE):
