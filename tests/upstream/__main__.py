@@ -65,7 +65,13 @@ def source(version: str) -> Path:
             (unfinished / description).write_bytes(text)
             for name in re.findall(r"^ [0-9a-f]{64} \d+ (\S+)$", text.decode(), re.MULTILINE):
                 (unfinished / name).write_bytes(fetch(pool + urllib.parse.quote(name)))
-            argv = ["dpkg-source", "--no-check", "-x", description, "source"]  # sizes and digests are checked all the same
+            argv = [
+                "dpkg-source",
+                "--no-check",
+                "-x",
+                description,
+                "source",
+            ]  # sizes and digests are checked all the same
             subprocess.run(argv, cwd=unfinished, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             unfinished.rename(tree)
     return tree / "source"
@@ -98,12 +104,17 @@ def compare(suite: str) -> Tuple[bool, List[str]]:
     lost = sorted(builtin.passed - ours.passed)
     lines = [f"{suite}| {line}" for line in (ours.said if lost else "").splitlines()]
     if not builtin.passed:
-        return False, [*(f"{suite}| {line}" for line in builtin.said.splitlines()), f"{suite}: cloud-init's own tests do not run"]
+        return False, [
+            *(f"{suite}| {line}" for line in builtin.said.splitlines()),
+            f"{suite}: cloud-init's own tests do not run",
+        ]
     lines += [f"{suite}: passes with the built-in class only: {name}" for name in lost]
     used = re.findall(r"^stand-in: .*$", ours.said, re.MULTILINE)
     if not used:
         return False, [*lines, f"{suite}: no test made an object of ours"]
-    lines.append(f"{suite}: {len(builtin.passed)} pass with the built-in classes, {len(builtin.passed & ours.passed)} of them with ours")
+    lines.append(
+        f"{suite}: {len(builtin.passed)} pass with the built-in classes, {len(builtin.passed & ours.passed)} of them with ours"
+    )
     lines += [f"{suite}: {line}" for line in used]
     return not lost, lines
 
