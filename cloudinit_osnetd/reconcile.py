@@ -64,7 +64,8 @@ class _Run:
         self._do(seen)
         present = [key for want in seen.wants for key in want.keys]
         known = truth.forget_gone(self.state.truth, present)
-        self.state = self.state._replace(truth=known, metrics=seen.metrics)
+        metrics = {key: metric for key, metric in seen.metrics.items() if key in known.keys}
+        self.state = self.state._replace(truth=known, metrics=metrics)
         store.save(self.state)
         self.pending = pending_macs(self.state, nics, settings.ignore)
         self.doubted = [key for key, kt in self.state.truth.keys.items() if kt.doubted]

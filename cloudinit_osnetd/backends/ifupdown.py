@@ -9,6 +9,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from .. import files
 from ..command import CommandError, end, ran, run, start
+from ..desired import Item
 from .base import Backend, Part, Touch
 
 DIRECTORY = "/etc/network"
@@ -17,6 +18,7 @@ _STARTS = ("iface", "auto", "mapping", "source", "source-directory", "rename", "
 # What cloud-init's eni renderer writes in the place of `auto`, where a stanza has none.
 _NO_AUTO = re.compile(r"# control-\S+ (\S+)\n\Z")
 _UP_SECONDS = 30
+_ROUTE = re.compile(r"^(\s*(?:post-up|pre-down) route (?:add|del) (?:(?! dev ).)*?)( \|\| true)?$", re.MULTILINE)
 
 
 class _Block(NamedTuple):
@@ -100,6 +102,10 @@ class Ifupdown(Backend):
             for section, text in self.split(files.read(path) or "").items()
             if section != "lo"
         ]
+
+    def finish(self, text: str, item: Item) -> str:
+        """Routes that name their NIC: with two NICs on one network the kernel would take the other."""
+        return _ROUTE.sub(r"\1 dev %s\2" % item.name, text)
 
     def split(self, text: str) -> Dict[str, str]:
         sections: Dict[str, str] = {}
