@@ -73,11 +73,11 @@ def _recognise(
     parts: Sequence[plan.Staged],
     disk: Mapping[plan.Place, str],
 ) -> Sequence[plan.Staged]:
-    """Tell what cloud-init wrote before we were installed from what a person wrote.
+    """Tell what cloud-init wrote, before we were installed or while we were not, from what a person wrote.
 
-    Looked into only where a part that is in no ledger stands in the way of one of ours.
+    Looked into only where a part that is not as we left it stands in the way of one of ours.
     """
-    owned = {row.place for row in state.ledger}
+    owned = {row.place for row in state.ledger if disk.get(row.place) == row.disk}
     strange = [
         part for part in parts if part.place in disk and part.place not in owned and disk[part.place] != part.mark
     ]
