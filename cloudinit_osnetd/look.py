@@ -87,13 +87,20 @@ def _recognise(
     alone = render.marks_alone(wants, services, on.backend)
     by_drive, _metrics = _wanted(on, state, truth.by_source(state.truth, "drive"), nics)
     earlier = render.marks_alone(by_drive, truth.services_of(state.truth, "drive"), on.backend)
-    return [
-        part._replace(
-            alone=part.alone | {alone.get(part.place, part.mark)},
-            earlier=frozenset([earlier.get(part.place, part.mark)]),
-        )
-        for part in parts
-    ]
+    by_us = {part.place: part.mark for part in render.render(by_drive, on.backend).parts}
+    # The global DNS is a union over all ports: what the drive says of an entry that has not changed
+    # since may differ in that, and still serves.
+    entries = {item.key: item.entry for want in by_drive for item in want.items}
+    same = {item.key for want in wants for item in want.items if entries.get(item.key) == item.entry}
+    recognised = []
+    for part in parts:
+        now = part.alone | {alone.get(part.place, part.mark)}
+        before = frozenset([earlier.get(part.place, part.mark), by_us.get(part.place, part.mark)])
+        if part.key in same:
+            recognised.append(part._replace(alone=now | before))
+        else:
+            recognised.append(part._replace(alone=now, earlier=before))
+    return recognised
 
 
 def pending_macs(state: store.State, nics: Dict[str, kernel.Nic], ignored: FrozenSet[str]) -> List[str]:

@@ -12,8 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
-from tests.lab import Container, deb
-from tests.scenarios.seen import settled
+from tests.lab import Container, Port, deb
+from tests.scenarios.seen import lacks, settled, wait_until
 
 NAME = "cloudinit-osnetd"
 _APT = "DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dpkg::Use-Pty=0"
@@ -33,7 +33,7 @@ def remove(guest: Container, purge: bool = False) -> str:
 
 
 def _clean(said: str) -> str:
-    for word in ("rror", "arning", "Traceback", "cannot", "not found"):
+    for word in ("error:", "Error", "arning", "Traceback", "cannot", "not found"):
         lines = [line for line in said.splitlines() if word in line and "debconf" not in line]
         assert not lines, said
     return said
@@ -59,6 +59,27 @@ def identity(guest: Container) -> Dict[str, str]:
         "host keys": guest.run("cat /etc/ssh/ssh_host_*_key.pub").stdout,
         "per-instance modules": guest.run("stat -c '%n %Y' /var/lib/cloud/instance/sem/*").stdout,
     }
+
+
+def assert_network(guest: Container, *ports: Port, seconds: float = 15) -> None:
+    """Every port's addresses and routes are there, whoever configured them, and the kernel has come to rest.
+
+    Not its DNS servers: cloud-init alone puts them on `lo`, where ifupdown's guests are concerned.
+    """
+
+    def lacking() -> List[str]:
+        return [f"{port.mac}: {fault}" for port in ports for fault in lacks(guest, port) if "DNS server" not in fault]
+
+    last: List[str] = []
+
+    def there() -> bool:
+        last[:] = lacking() or guest.run("ip -6 -brief address show tentative").stdout.splitlines()
+        return not last
+
+    try:
+        wait_until(there, seconds, "the network")
+    except AssertionError:
+        raise AssertionError(f"not configured: {last}") from None
 
 
 @contextlib.contextmanager
