@@ -73,6 +73,22 @@ def adopt(path: str = OBJ_PKL) -> str:
     return "the cached datasource is now %s.%s" % (type(obj).__module__, type(obj).__name__)
 
 
+def adopt_anew(path: str = OBJ_PKL) -> str:
+    """`adopt`, where the built-in class is back; empty, and cheap, where it is not.
+
+    So it is where cloud-init itself installed the package in its network stage, and wrote the pickle
+    after that, and where the override could not be loaded at some boot.
+    """
+    try:
+        with open(path, "rb") as fh:
+            content = fh.read()
+    except OSError:
+        return ""
+    here = any((_OVERRIDE + module).encode() in content for module in _MODULES)
+    there = any((_BUILT_IN + module).encode() in content for module in _MODULES)
+    return adopt(path) if there and not here else ""
+
+
 def release(path: str = OBJ_PKL) -> List[str]:
     """Make the cached datasource the built-in one again; says what was done, and what comes of it.
 

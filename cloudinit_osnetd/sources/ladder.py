@@ -123,7 +123,7 @@ def climb(
     def from_store() -> Optional[Dict[str, Any]]:
         state = store.load(instance_id)
         known = heard or state.truth
-        if not known.keys:
+        if not known.keys or not context.load(remember=False).settings.enabled:
             return None
         if data is not None and fresh:
             known = truth.observe(known, source, data, time.time())
