@@ -31,6 +31,12 @@ def hear_metadata(state: store.State, snapshot: kernel.Snapshot, pinned: str, ma
     return Heard(state._replace(truth=known), tuple(faults), True)
 
 
+def hear_push(state: store.State, data: network_data.NetworkData) -> Heard:
+    """Take in what a host or an operator pushed: in force until another source's entry changes."""
+    known = truth.observe(state.truth, "push", data, time.time())
+    return Heard(state._replace(truth=known), tuple(_name_faults("push", data)), True)
+
+
 def hear_drive(state: store.State) -> Heard:
     """Read the config drive where it is another one than last time."""
     drive = source.find_drive()

@@ -38,11 +38,13 @@ def opened(kind: str, nic: Nic, gateway: str) -> Iterator[None]:
                 run(["ip", "-4", "route", "add"] + route)
                 yield
         elif kind == "ipv6" and not nic.up:
+            _need_ipv6(nic)
             with _undone([["ip", "link", "set", "dev", nic.name, "down"]]):
                 run(["ip", "link", "set", "dev", nic.name, "up"])
                 _wait_for_link_local(nic)
                 yield
         elif kind == "ipv6":
+            _need_ipv6(nic)
             _wait_for_link_local(nic)
             yield
         elif kind == "lease":
@@ -81,6 +83,11 @@ def _undo(commands: List[List[str]]) -> None:
         except CommandError as exc:
             LOG.info("not undone, perhaps gone already: %s", exc)
     files.remove(_NOTE)
+
+
+def _need_ipv6(nic: Nic) -> None:
+    if (files.read("/proc/sys/net/ipv6/conf/%s/disable_ipv6" % nic.name) or "1").strip() != "0":
+        raise NotOpened("metadata via %s (IPv6): it is switched off" % nic.name)
 
 
 def _wait_for_link_local(nic: Nic) -> None:

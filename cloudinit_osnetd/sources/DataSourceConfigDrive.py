@@ -67,17 +67,17 @@ def _without(document, links):
     return dict(document, links=links, networks=networks)
 
 
-def present_links(document, known_macs=None):
+def present_links(document):
     """`document` less the links that have no NIC, and what leans on them.
 
     cloud-init's conversion fails whole on one such link. A bond goes only when it has no member
     left. The document itself is returned where nothing has to go.
     """
-    macs = known_macs if known_macs is not None else system_nics()
+    macs = system_nics()
     links = document.get("links") or []
     sound = [link for link in links if isinstance(link, dict) and isinstance(link.get("id"), str)]
     physical = [link for link in sound if link.get("type") not in _KINDS]
-    if known_macs is None and any(_mac(link) not in macs for link in physical if _mac(link)):
+    if any(_mac(link) not in macs for link in physical if _mac(link)):
         util.udevadm_settle()
         macs = system_nics()
     kept = [link["id"] for link in physical if not _mac(link) or _mac(link) in macs]
@@ -92,10 +92,10 @@ def present_links(document, known_macs=None):
     return _without(document, [link for link in sound if link["id"] in kept])
 
 
-def convert(document, known_macs=None):
+def convert(document):
     """cloud-init's conversion of the links that have a NIC; one that it cannot digest costs that one alone."""
-    present = present_links(document, known_macs)
-    macs = known_macs if known_macs is not None else system_nics()
+    present = present_links(document)
+    macs = system_nics()
     try:
         return _digested(present, macs)
     except Exception as exc:  # noqa: BLE001 - cloud-init's own code; whatever it raises
@@ -168,13 +168,13 @@ class DataSourceConfigDrive(builtin.DataSourceConfigDrive):
     @property
     def network_config(self):
         document = self.network_json
+        if self._network_config == sources.UNSET:
+            # An update clears it with that; the built-in class would take it for a config.
+            self._network_config = None
         if document is None or document == sources.UNSET:
-            if self._network_config == sources.UNSET:
-                # An update clears it with that; the built-in class would take it for a config.
-                self._network_config = None
             return super().network_config
         if self.known_macs is not None:
-            return convert(document, self.known_macs)
+            return super().network_config  # whoever sets it, cloud-init's tests say, knows the NICs
         try:
             config, rung, problems = self.osnetd_climb()
             from cloudinit_osnetd.sources import ladder

@@ -17,5 +17,6 @@ from tests.lab.container import Container
 from tests.lab.ports import Network, Port, Subnet
 from tests.lab.roots import LabError
 from tests.lab.server import Server
+from tests.lab.vm import VM
 
-__all__ = ["Cloud", "Container", "LabError", "Network", "Port", "Server", "Subnet", "roots"]
+__all__ = ["VM", "Cloud", "Container", "LabError", "Network", "Port", "Server", "Subnet", "roots"]

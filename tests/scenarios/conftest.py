@@ -5,13 +5,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Callable, Iterator, List, NamedTuple
+from typing import Any, Callable, Iterator, List, NamedTuple, Union
 
 import pytest
 
 pytest.register_assert_rewrite("tests.scenarios.seen")
 
-from tests.lab import Cloud, Container, LabError, Server
+from tests.lab import VM, Cloud, Container, LabError, Server
 
 GuestFactory = Callable[..., Container]
 
@@ -27,6 +27,10 @@ class Kind(NamedTuple):
 
 
 KINDS = [Kind("trixie", "networkd"), Kind("bookworm", "ifupdown"), Kind("bullseye", "ifupdown")]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "vm: boots a virtual machine; half a minute a boot where QEMU has to emulate")
 
 
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
@@ -63,6 +67,21 @@ def guest_factory(request: pytest.FixtureRequest, cloud: Cloud, kind: Kind) -> I
         guest.destroy()
 
 
+@pytest.fixture
+def vm_factory(request: pytest.FixtureRequest, cloud: Cloud) -> Iterator[Callable[..., VM]]:
+    """Makes virtual machines: vm_factory(server, **as for VM)."""
+    guests: List[VM] = []
+    request.node.guests = guests
+
+    def make(server: Server, **options: Any) -> VM:
+        guests.append(VM(cloud, server, **options))
+        return guests[-1]
+
+    yield make
+    for guest in guests:
+        guest.destroy()
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: "pytest.CallInfo[None]") -> Iterator[None]:
     outcome = yield
@@ -71,7 +90,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: "pytest.CallInfo[None]") 
         report.sections += [(f"guest {guest.name}", _story(guest)) for guest in getattr(item, "guests", [])]
 
 
-def _story(guest: Container) -> str:
+def _story(guest: Union[Container, VM]) -> str:
     """What a reader of a failed test wants to know of the guest."""
     looks = (
         "ip -brief address; ip route; ip -6 route",

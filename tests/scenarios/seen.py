@@ -7,9 +7,11 @@ from __future__ import annotations
 import ipaddress
 import json
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
-from tests.lab import Container, Port
+from tests.lab import VM, Container, Port
+
+Guest = Union[Container, VM]
 
 
 def wait_until(true: Callable[[], Any], seconds: float, what: str) -> float:
@@ -24,28 +26,28 @@ def wait_until(true: Callable[[], Any], seconds: float, what: str) -> float:
         time.sleep(0.02)
 
 
-def ip(guest: Container, words: str) -> List[Dict[str, Any]]:
+def ip(guest: Guest, words: str) -> List[Dict[str, Any]]:
     return list(json.loads(guest.run(f"ip -json {words}").stdout or "[]"))
 
 
-def status(guest: Container) -> Dict[str, Any]:
+def status(guest: Guest) -> Dict[str, Any]:
     return dict(json.loads(guest.run("cloudinit-osnetd status --json", check=False).stdout))
 
 
-def state_of(guest: Container, port: Port) -> str:
+def state_of(guest: Guest, port: Port) -> str:
     """What status says of the port's NIC."""
     rows = [row for row in status(guest)["nics"] if row["mac"] == port.mac]
     return str(rows[0]["state"]) if rows else "unknown"
 
 
-def reconcile(guest: Container, *options: str) -> Dict[str, Any]:
+def reconcile(guest: Guest, *options: str) -> Dict[str, Any]:
     """Reconcile by hand; the record. A NIC that failed fails the test."""
     done = guest.run("cloudinit-osnetd reconcile --json " + " ".join(options), check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return dict(json.loads(done.stdout))
 
 
-def assert_nothing_to_do(guest: Container) -> None:
+def assert_nothing_to_do(guest: Guest) -> None:
     """A second run changes nothing on disk outside /run, and runs no command."""
     before = files(guest)
     record = reconcile(guest)
@@ -53,16 +55,25 @@ def assert_nothing_to_do(guest: Container) -> None:
     assert files(guest) == before
 
 
-def files(guest: Container) -> Dict[str, str]:
-    """Everything that a run could write outside /run: path to times, owner and content's hash."""
-    script = (
-        "find /etc /var/lib/cloudinit-osnetd /var/lib/cloud /usr/lib/systemd/network -xdev -type f "
-        "! -name '*.dhclient*' ! -path '/etc/resolvconf/run/*' -printf '%T@ %U:%G %m ' -exec sha256sum {} + 2> /dev/null || true"
-    )
-    return {line.split()[-1]: line for line in guest.run(script).stdout.splitlines()}
+_LIST_FILES = """
+import hashlib, os
+for top in ["/etc", "/var/lib/cloudinit-osnetd", "/var/lib/cloud", "/usr/lib/systemd/network", "/lib/systemd/network"]:
+    for directory, inside, names in os.walk(top):
+        for path in [os.path.join(directory, name) for name in names]:
+            if ".dhclient" in path or "resolvconf/run" in path or os.path.islink(path):
+                continue
+            about, content = os.stat(path), open(path, "rb").read()
+            print(about.st_mtime_ns, about.st_uid, about.st_gid, oct(about.st_mode), hashlib.sha256(content).hexdigest(), path)
+"""
 
 
-def configuration(guest: Container, port: Port) -> str:
+def files(guest: Guest) -> Dict[str, str]:
+    """Everything that a run could write outside /run: path to time, owner, mode and the content's hash."""
+    listed = guest.run(f"python3 -c '{_LIST_FILES}'").stdout
+    return {path: about for about, _, path in (line.rpartition(" ") for line in listed.splitlines())}
+
+
+def configuration(guest: Guest, port: Port) -> str:
     """The port's own configuration on disk, byte for byte."""
     name = guest.nic(port)
     if guest.backend == "networkd":
@@ -75,7 +86,7 @@ def _stanzas(text: str, name: str) -> str:
     return "\n\n".join(part for part in text.split("\n\n") if f"auto {name}\n" in part or f"iface {name} " in part)
 
 
-def configured_names(guest: Container) -> List[str]:
+def configured_names(guest: Guest) -> List[str]:
     """The NICs that have a configuration on disk."""
     if guest.backend == "networkd":
         found = guest.run("ls /etc/systemd/network").stdout.split()
@@ -94,7 +105,7 @@ def _routes(port: Port) -> List[Tuple[str, Optional[str]]]:
     return routes
 
 
-def lacks(guest: Container, port: Port) -> List[str]:
+def lacks(guest: Guest, port: Port) -> List[str]:
     """In what the guest does not follow the port: empty where the kernel and the backend show all of it."""
     name = guest.nic(port)
     if name is None:
@@ -119,7 +130,7 @@ def lacks(guest: Container, port: Port) -> List[str]:
     return wrong + _lacks_in_backend(guest, port, name)
 
 
-def _lacks_in_backend(guest: Container, port: Port, name: str) -> List[str]:
+def _lacks_in_backend(guest: Guest, port: Port, name: str) -> List[str]:
     servers = [dns for subnet, _ in port.subnets() for dns in subnet.dns]
     if guest.backend == "networkd":
         shown = json.loads(guest.run(f"networkctl --json=short status {name}", check=False).stdout or "{}")
@@ -133,11 +144,11 @@ def _lacks_in_backend(guest: Container, port: Port, name: str) -> List[str]:
     return wrong + [f"DNS server {server} not in use" for server in servers if server not in told]
 
 
-def assert_follows(guest: Container, *ports: Port, seconds: float = 15) -> float:
+def assert_follows(guest: Guest, *ports: Port, seconds: float = 15) -> float:
     """Every port is followed within so many seconds; the seconds that the last one took."""
     began = time.monotonic()
     for port in ports:
-        left = max(0.0, seconds - (time.monotonic() - began))
+        left = max(0.0, seconds * guest.patience - (time.monotonic() - began))
         last: List[str] = []
 
         def followed(port: Port = port) -> bool:
@@ -151,30 +162,31 @@ def assert_follows(guest: Container, *ports: Port, seconds: float = 15) -> float
     return time.monotonic() - began
 
 
-def assert_gone(guest: Container, name: str, seconds: float = 6) -> None:
+def assert_gone(guest: Guest, name: str, seconds: float = 6) -> None:
     """Nothing of a departed NIC is left: no configuration, no state of the backend's, no DHCP client."""
+    seconds *= guest.patience
     wait_until(lambda: name not in configured_names(guest), seconds, f"configuration of {name} removed")
     if guest.backend == "ifupdown":
         wait_until(lambda: f"{name}=" not in guest.run("ifquery --state", check=False).stdout, seconds, f"{name} out of ifstate")
         assert f"dhclient.{name}" not in guest.run("ps axww").stdout
 
 
-def log_of(guest: Container) -> str:
+def log_of(guest: Guest) -> str:
     return guest.run("journalctl -b --no-pager -o cat -u cloudinit-osnetd.service").stdout
 
 
-def starts(guest: Container) -> int:
+def starts(guest: Guest) -> int:
     """How often the service was started in this boot."""
     return log_of(guest).count("Let the server follow its OpenStack ports.")
 
 
-def settled(guest: Container, seconds: float = 10) -> None:
+def settled(guest: Guest, seconds: float = 10) -> None:
     """The service has ended and nothing is queued."""
     script = "systemctl is-active cloudinit-osnetd.service; ls /run/cloudinit-osnetd/queue"
-    wait_until(lambda: guest.run(script, check=False).stdout.strip() == "inactive", seconds, "the service ended")
+    wait_until(lambda: guest.run(script, check=False).stdout.strip() == "inactive", seconds * guest.patience, "the service ended")
 
 
-def assert_boot(guest: Container, rung: str) -> None:
+def assert_boot(guest: Guest, rung: str) -> None:
     """The boot went as it should, by the rung that it should."""
     settled(guest)
     boot = status(guest)["boot"]

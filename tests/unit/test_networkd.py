@@ -7,8 +7,9 @@ import pytest
 from cloudinit_osnetd import files
 from cloudinit_osnetd.backends import Touch
 from cloudinit_osnetd.backends.networkd import Networkd
+from cloudinit_osnetd.desired import Item
 
-from .build import A
+from .build import A, dhcp, entry, static
 from .programs import programs
 
 BACKEND = Networkd()
@@ -80,3 +81,29 @@ def test_a_reload_that_fails_is_every_touched_nics_problem(tmp_path, monkeypatch
 def test_a_kick_that_fails_is_that_nics_problem(tmp_path, monkeypatch):
     programs(tmp_path, monkeypatch, {"networkctl": '[ "$2" != ens3 ]'})
     assert sorted(BACKEND.after([touch("kick"), touch("kick", "ens4")], False)) == ["ens3"]
+
+
+# -- what cloud-init's renderer cannot say --------------------------------------------------------------------
+
+
+def finished(metric, *networks, **link_fields):
+    one = entry(*networks, **link_fields)
+    return BACKEND.finish(TEXT, Item(one.key, one, "ens3", (), metric))
+
+
+@pytest.mark.parametrize(
+    ("metric", "networks", "mtu", "added"),
+    [
+        (0, [static()], None, ""),
+        (0, [dhcp()], 1450, ""),
+        (0, [dhcp()], None, "\n[DHCPv4]\nUseMTU=yes\n"),
+        (
+            2100,
+            [static()],
+            None,
+            "\n[Link]\nRequiredForOnline=no\n\n[DHCPv4]\nRouteMetric=2100\n\n[IPv6AcceptRA]\nRouteMetric=2100\n",
+        ),
+    ],
+)
+def test_a_part_is_finished_with_sections_of_our_own(metric, networks, mtu, added):
+    assert finished(metric, *networks, mtu=mtu) == TEXT + added

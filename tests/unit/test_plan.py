@@ -153,6 +153,38 @@ def test_one_drifted_part_does_not_hold_up_the_other_nics():
     assert told(made) == ([("write", "ens4")], [("reconfigure", "ens4")], ["ens3"])
 
 
+# -- what cloud-init wrote before us ----------------------------------------------------------------------
+
+ALONE = staged()._replace(alone=frozenset(["alone"]), earlier=frozenset(["earlier"]))
+LIVE = {"ens3": UP}
+
+
+@pytest.mark.parametrize(
+    ("there", "nics", "done"),
+    [
+        ("alone", LIVE, ([("adopt", "ens3")], [], [])),
+        ("alone", None, ([("write", "ens3")], [("reconfigure", "ens3")], [])),
+        ("earlier", LIVE, ([("write", "ens3")], [("reconfigure", "ens3")], [])),
+        ("earlier", None, ([("write", "ens3")], [("reconfigure", "ens3")], [])),
+        ("a person", LIVE, ([], [], ["ens3"])),
+    ],
+)
+def test_what_cloud_init_wrote_is_told_from_what_a_person_wrote(there, nics, done):
+    assert told(make([want()], [ALONE], {ALONE.place: there}, [], nics)) == done
+
+
+def test_what_cloud_init_wrote_is_adopted_as_it_stands_and_a_second_run_does_nothing():
+    made = make([want()], [ALONE], {ALONE.place: "alone"}, [], LIVE)
+    (row,) = apply.ledger_after([], made.changes)
+    assert row == owned(disk="alone")
+    assert not plan.needs_render(want(), [row], {row.place: "alone"}, BACKEND)
+
+
+@pytest.mark.parametrize("there", ["alone", "earlier"])
+def test_what_cloud_init_would_write_is_still_an_edit_of_what_we_wrote(there):
+    assert told(make([want()], [ALONE], {owned().place: there}, [owned(disk="m0")], LIVE)) == ([], [], ["ens3"])
+
+
 # -- names ---------------------------------------------------------------------------------------------
 
 

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""reach: through which NIC the metadata service is asked, and who is listened to."""
+"""reach: by which way the metadata service is asked, and who is listened to."""
+
+from contextlib import contextmanager
 
 import pytest
 
-from cloudinit_osnetd import reach, source
-from cloudinit_osnetd.kernel import Route
+from cloudinit_osnetd import passage, reach, source, truth
+from cloudinit_osnetd.kernel import Address, Route
 from cloudinit_osnetd.network_data import Refused
 
-from .build import A, B, C, data, nic, one_nic, snapshot
+from .build import A, B, C, data, nic, one_nic, snapshot, static
 
 V4 = ["10.0.0.5/24"]
+LINK_LOCAL = "fe80::f816:3eff:fe00:1/64"
 DATA = data(one_nic())
 
 
@@ -19,46 +22,84 @@ def default(index, metric=0):
 
 
 ENS3, ENS4, ENS5 = nic("ens3", A, 2, V4), nic("ens4", B, 3, V4), nic("ens5", C, 4, V4)
+BARE = nic("ens6", C, 5, [], up=False)
+
+
+def told(ways):
+    return ["%s %s%s" % (way.nic.name, way.kind, " " + way.gateway if way.gateway else "") for way in ways]
 
 
 @pytest.mark.parametrize(
     ("nics", "routes", "answered", "order"),
     [
-        ([ENS3, ENS4], [], "", ["ens3", "ens4"]),
-        ([ENS3, ENS4], [default(3)], "", ["ens4", "ens3"]),
-        ([ENS3, ENS4], [default(2, 200), default(3, 100)], "", ["ens4", "ens3"]),
-        ([ENS3, ENS4], [default(2, 50), default(2, 200), default(3, 100)], "", ["ens3", "ens4"]),
-        ([ENS3, ENS4], [default(3)], A, ["ens3", "ens4"]),
-        ([ENS3, ENS4], [default(3)], "fa:16:3e:00:00:77", ["ens4", "ens3"]),
-        ([ENS3._replace(up=False), ENS4], [], A, ["ens4"]),
-        ([ENS3._replace(addresses=()), ENS4], [], A, ["ens4"]),
-        ([ENS3._replace(virtual=True), ENS4], [], A, ["ens4"]),
+        ([ENS3, ENS4], [default(2, 5), default(3, 5)], "", ["ens3 route", "ens4 route"]),
+        ([ENS3, ENS4], [default(2, 200), default(3, 100)], "", ["ens4 route", "ens3 route"]),
+        ([ENS3, ENS4], [default(2, 50), default(2, 200), default(3, 100)], "", ["ens3 route", "ens4 route"]),
+        ([ENS3, ENS4], [default(2, 200), default(3, 100)], A, ["ens3 route", "ens4 route"]),
+        ([ENS3, ENS4], [default(2, 200), default(3, 100)], "fa:16:3e:00:00:77", ["ens4 route", "ens3 route"]),
+        # Only what is there and has a route to 169.254.169.254.
+        ([ENS3._replace(up=False), ENS4], [default(2), default(3)], A, ["ens4 route"]),
+        ([ENS3._replace(virtual=True), ENS4], [default(2), default(3)], A, ["ens4 route"]),
+        ([ENS3, ENS4], [default(3)], A, ["ens4 route"]),
+        ([ENS3], [Route("169.254.169.254/32", "10.0.0.2", 2, 0)], "", ["ens3 route"]),
+        ([ENS3], [Route("10.0.0.0/8", "", 2, 0)], "", []),
+        # A link-local address needs no route, once duplicate address detection is over.
+        ([nic("ens3", A, 2, V4 + [LINK_LOCAL])], [default(2)], "", ["ens3 route", "ens3 ipv6"]),
+        ([nic("ens3", A, 2, [LINK_LOCAL])], [], "", ["ens3 ipv6"]),
+        ([ENS3._replace(addresses=(Address(LINK_LOCAL, True, True),))], [], "", []),
         ([nic("ens3", A, 2, ["fd00::5/64"])], [], A, []),
         ([], [], A, []),
     ],
 )
-def test_the_one_that_answered_last_goes_first_then_the_default_route(nics, routes, answered, order):
-    found = reach.candidates(snapshot(*nics, routes=routes), answered)
-    assert [one.name for one in found] == order
+def test_open_ways_go_by_the_nic_that_answered_last_then_by_the_default_route(nics, routes, answered, order):
+    opened, _closed = reach.ways(snapshot(*nics, routes=routes), answered, {})
+    assert told(opened) == order
+
+
+def test_without_a_route_the_ways_are_the_gateway_on_link_link_local_and_a_lease():
+    shot = snapshot(ENS3, BARE)
+    opened, closed = reach.ways(shot, A, {A: ["10.0.0.1"], C: ["10.9.0.1"]})
+    assert told(opened) == []
+    assert told(closed) == ["ens3 gateway 10.0.0.1", "ens3 on-link", "ens3 ipv6", "ens6 ipv6", "ens6 lease"]
+
+
+def test_the_gateways_of_an_entry_are_those_that_lead_there_the_service_s_own_first():
+    raw = one_nic(static())
+    raw["networks"][0]["routes"] = [
+        {"network": "0.0.0.0", "netmask": "0.0.0.0", "gateway": "10.0.0.1"},
+        {"network": "10.7.0.0", "netmask": "255.255.0.0", "gateway": "10.0.0.7"},
+        {"network": "169.254.169.254", "netmask": "255.255.255.255", "gateway": "10.0.0.2"},
+    ]
+    assert reach.gateways(truth.observe(truth.EMPTY, "drive", data(raw), 0.0)) == {A: ["10.0.0.2", "10.0.0.1"]}
 
 
 class World:
     """What is behind each NIC: data, or what asking it raises."""
 
     def __init__(self, monkeypatch, **behind):
-        self.behind, self.asked = behind, []
+        self.behind, self.asked, self.opened = behind, [], []
         monkeypatch.setattr(source, "fetch", self.fetch)
+        monkeypatch.setattr(passage, "opened", self.open)
 
-    def fetch(self, device, instance_id):
+    @contextmanager
+    def open(self, kind, way_nic, _gateway):
+        self.opened.append((kind, way_nic.name))
+        yield
+
+    def fetch(self, device, instance_id, ipv6=False):
         assert instance_id == "i"
-        self.asked.append(device)
-        if isinstance(self.behind[device], Exception):
-            raise self.behind[device]
-        return self.behind[device]
+        name = device + ("_6" if ipv6 else "")
+        self.asked.append(name)
+        if isinstance(self.behind[name], Exception):
+            raise self.behind[name]
+        return self.behind[name]
 
 
-def ask(answered=""):
-    return reach.ask(snapshot(ENS3, ENS4, ENS5), answered, "i")
+ROUTES = [default(2), default(3), default(4)]
+
+
+def ask(answered="", nics=(ENS3, ENS4, ENS5), routes=ROUTES, **options):
+    return reach.ask(snapshot(*nics, routes=routes), truth.EMPTY, answered, "i", **options)
 
 
 def test_only_the_first_is_asked_when_it_answers(monkeypatch):
@@ -67,27 +108,61 @@ def test_only_the_first_is_asked_when_it_answers(monkeypatch):
     assert world.asked == ["ens3"]
 
 
-@pytest.mark.parametrize("silence", [source.SourceError("timed out"), source.Foreign("of another server")])
-def test_the_next_is_asked_where_one_is_silent_or_a_stranger_answers(monkeypatch, silence):
-    world = World(monkeypatch, ens3=silence, ens4=DATA)
-    assert ask() == reach.Answer(DATA, B, (str(silence),))
+@pytest.mark.parametrize("why", [source.Silent("timed out"), source.Stranger("404"), passage.NotOpened("no lease")])
+def test_the_next_is_asked_where_one_is_silent_or_does_not_know_us(monkeypatch, why):
+    world = World(monkeypatch, ens3=why, ens4=DATA)
+    assert ask(A) == reach.Answer(DATA, B, ())
     assert world.asked == ["ens3", "ens4"]
 
 
-def test_the_right_service_with_nothing_to_say_is_not_replaced_by_a_neighbour(monkeypatch):
-    world = World(monkeypatch, ens3=Refused("network_data", "has no links"), ens4=DATA)
-    answer = ask()
-    assert (answer.data, answer.mac) == (None, A)
+def test_a_service_for_another_server_is_not_listened_to_and_always_named(monkeypatch):
+    world = World(monkeypatch, ens3=source.Foreign("of server x, we are i"), ens4=DATA)
+    assert ask(A) == reach.Answer(DATA, B, ("of server x, we are i",))
+    assert world.asked == ["ens3", "ens4"]
+
+
+def test_an_address_that_is_no_longer_the_port_s_is_followed_by_the_one_that_its_mac_makes(monkeypatch):
+    both = nic("ens3", A, 2, V4 + [LINK_LOCAL])
+    world = World(monkeypatch, ens3=source.Stranger("404"), ens3_6=DATA)
+    assert ask(A, [both, ENS4]) == reach.Answer(DATA, A, ())
+    assert world.asked == ["ens3", "ens3_6"]
+
+
+@pytest.mark.parametrize("why", [source.SourceError("HTTP status 503"), Refused("network_data", "has no links")])
+def test_the_right_service_with_nothing_to_say_is_not_replaced_by_a_neighbour(monkeypatch, why):
+    world = World(monkeypatch, ens3=why, ens4=DATA)
+    answer = ask(A)
+    assert (answer.data, answer.mac) == (None, A) and "status 503" in str(answer) or "no links" in str(answer)
     assert world.asked == ["ens3"]
 
 
+def test_a_service_that_was_never_the_right_one_is_passed_by_when_it_fails(monkeypatch):
+    world = World(monkeypatch, ens3=source.SourceError("HTTP status 503"), ens4=DATA)
+    assert ask() == reach.Answer(DATA, B, ())
+    assert world.asked == ["ens3", "ens4"]
+
+
+def test_only_the_pinned_nic_is_ever_asked(monkeypatch):
+    world = World(monkeypatch, ens3=DATA, ens4=source.Silent("timed out"), ens5=DATA)
+    answer = ask(A, pinned=B, may_open=False)
+    assert (answer.data, answer.mac, answer.problems) == (None, "", ("timed out",))
+    assert world.asked == ["ens4"]
+
+
+def test_who_may_open_nothing_asks_only_where_a_way_is_open(monkeypatch):
+    world = World(monkeypatch, ens6_6=DATA, ens6=DATA)
+    assert ask(nics=[BARE], routes=[], may_open=False).data is None
+    assert (world.asked, world.opened) == ([], [])
+    assert ask(nics=[BARE], routes=[]).data == DATA
+    assert world.opened == [("ipv6", "ens6")]
+
+
 def test_nobody_answers(monkeypatch):
-    World(monkeypatch, **{name: source.SourceError(name + " silent") for name in ("ens3", "ens4", "ens5")})
-    answer = ask(B)
-    assert (answer.data, answer.mac) == (None, "")
-    assert answer.problems == ("ens4 silent", "ens3 silent", "ens5 silent")
+    World(monkeypatch, ens3=source.Silent("ens3: no"), ens4=source.Silent("ens4: no"), ens5=source.Silent("ens5: no"))
+    assert ask(may_open=False) == reach.Answer(None, "", ("ens3: no", "ens4: no", "ens5: no"))
 
 
-def test_nobody_can_be_asked():
-    answer = reach.ask(snapshot(), "", "i")
-    assert (answer.data, answer.mac, len(answer.problems)) == (None, "", 1)
+def test_nobody_can_be_asked(monkeypatch):
+    World(monkeypatch)
+    answer = ask(nics=[], routes=[])
+    assert (answer.data, answer.mac) == (None, "") and "no NIC" in answer.problems[0]

@@ -41,7 +41,7 @@ UP = nic("ens3", A, 2, ADDRESS)
 
 
 def rows(known, *nics, ignore=(), ledger=()):
-    state = store.State("i", known, tuple(ledger), "", "")
+    state = store.empty("i", tuple(ledger))._replace(truth=known)
     return {row.key or row.mac: row for row in status._states(ground(ignore), state, snapshot(*nics))}
 
 
@@ -144,7 +144,7 @@ def tree(root):
 
 
 def test_looking_writes_nothing(here):
-    store.save(store.State("i", know(("drive", DOC, 0)), (), A, ""))
+    store.save(store.empty("i")._replace(truth=know(("drive", DOC, 0)), answered=A))
     before = tree(here)
     report = status.read()
     assert [row["state"] for row in report["nics"]] == ["ok"]

@@ -25,7 +25,14 @@ DOC = document(
 )
 ROW = Owned(A + "/phy", A, "ens3", "ifupdown", "/etc/network/interfaces", "ens3", "m1", "d1")
 ROW2 = ROW._replace(key=B + "/phy", mac=B, name="ens4", section="ens4")
-STATE = store.State(UUID, truth.observe(truth.EMPTY, "drive", data(DOC), 1000.0), (ROW, ROW2), A, "stamp", {})
+STATE = store.State(
+    UUID,
+    truth.observe(truth.EMPTY, "drive", data(DOC), 1000.0),
+    (ROW, ROW2),
+    A,
+    "stamp",
+    {A + "/phy": 0, B + "/phy": 2100},
+)
 INTENT = Intent((Touch("up", A, "ens3", "a new NIC"),), (ROW,), (ROW.place,))
 
 

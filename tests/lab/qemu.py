@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""QEMU's command line for one server of the cloud, as Nova's libvirt driver would shape it: values in, words out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.lab.accel import Accel
+
+SLOTS = 8  # NICs that fit: one PCIe root port each on q35
+FIRST_PC_SLOT = 3  # Nova's first NIC on the old "pc" machine is ens3
+COMMAND_LINE = "root=/dev/vda rw console=ttyS0 net.ifnames=1 mitigations=off nokaslr tsc=reliable no_timer_check quiet"
+QMP_SOCKET, AGENT_SOCKET, SERIAL_LOG = "qmp.sock", "agent.sock", "serial.log"
+
+
+class Nic(NamedTuple):
+    """A virtio NIC: its PCI place (kept for as long as it is plugged, like Nova keeps it), its tap device on the host, its MAC."""
+
+    slot: int
+    tap: str
+    mac: str
+
+    @property
+    def device(self) -> str:
+        return f"nic{self.slot}"
+
+    @property
+    def backend(self) -> str:
+        return f"host{self.slot}"
+
+
+class Machine(NamedTuple):
+    """Everything that QEMU is told. Sockets and the serial log are made in its working directory."""
+
+    name: str
+    uuid: str
+    kernel: Path
+    initrd: Path
+    disk: Path
+    drive: Path | None
+    nics: tuple[Nic, ...]
+    accel: Accel
+    model: str = "q35"
+    append: str = ""
+    memory_mb: int = 1024
+
+
+def command(machine: Machine) -> list[str]:
+    """The words to start QEMU with."""
+    words = ["qemu-system-x86_64", "-name", machine.name, "-nodefaults", "-no-user-config", "-display", "none"]
+    words += ["-machine", machine.model, *machine.accel.options, "-smp", "2", "-m", str(machine.memory_mb)]
+    words += ["-kernel", str(machine.kernel), "-initrd", str(machine.initrd)]
+    words += ["-append", f"{COMMAND_LINE} {machine.append}".strip()]
+    words += ["-smbios", f"type=1,manufacturer=OpenStack Foundation,product=OpenStack Nova,uuid={machine.uuid}"]
+    words += ["-uuid", machine.uuid]
+    words += ["-qmp", f"unix:{QMP_SOCKET},server=on,wait=off"]
+    words += ["-chardev", f"file,id=serial,path={SERIAL_LOG},append=on", "-serial", "chardev:serial"]
+    words += _pci_device("virtio-serial-pci", machine.model, 0)
+    words += ["-chardev", f"socket,id=agent,path={AGENT_SOCKET},server=on,wait=off"]
+    words += ["-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"]
+    words += ["-object", "rng-random,id=random,filename=/dev/urandom"]
+    words += _pci_device("virtio-rng-pci,rng=random", machine.model, 1)
+    words += ["-drive", f"if=none,id=disk,format=qcow2,cache=unsafe,file={_escaped(machine.disk)}"]
+    words += _pci_device("virtio-blk-pci,drive=disk", machine.model, 2)
+    if machine.drive is not None:
+        words += ["-drive", f"if=none,id=config,format=raw,readonly=on,media=cdrom,file={_escaped(machine.drive)}"]
+        words += _pci_device("virtio-blk-pci,drive=config", machine.model, 3)
+    if machine.model == "q35":
+        for slot in range(SLOTS):
+            words += ["-device", f"pcie-root-port,id=port{slot},chassis={slot + 1},slot={slot + 1}"]
+    for nic in machine.nics:
+        words += ["-netdev", ",".join(f"{key}={value}" for key, value in backend_arguments(nic).items())]
+        words += ["-device", ",".join(f"{key}={value}" for key, value in device_arguments(nic, machine.model).items())]
+    return words
+
+
+def backend_arguments(nic: Nic) -> dict[str, Any]:
+    """The host side of a NIC, for -netdev or netdev_add."""
+    return {"type": "tap", "id": nic.backend, "ifname": nic.tap, "script": "no", "downscript": "no"}
+
+
+def device_arguments(nic: Nic, model: str) -> dict[str, Any]:
+    """The guest side of a NIC, for -device or device_add."""
+    place = {"bus": f"port{nic.slot}"} if model == "q35" else {"bus": "pci.0", "addr": hex(FIRST_PC_SLOT + nic.slot)}
+    return {"driver": "virtio-net-pci", "id": nic.device, "netdev": nic.backend, "mac": nic.mac, "romfile": "", **place}
+
+
+def _pci_device(device: str, model: str, number: int) -> list[str]:
+    """A device out of the way of the NICs' places, so that these do not move when it comes or goes."""
+    bus = "pcie.0" if model == "q35" else "pci.0"
+    return ["-device", f"{device},bus={bus},addr={hex(0x10 + number)}"]
+
+
+def _escaped(path: Path) -> str:
+    return str(path).replace(",", ",,")
