@@ -125,17 +125,18 @@ def _warning(obj: Any) -> List[str]:
         return []
     return [
         "The config drive lists NICs that this server has no longer: %s." % ", ".join(absent),
-        "As long as cloud-init trusts its cache (a server with the DMI system UUID of the instance, or manual_cache_clean:"
-        " true) it boots as before.",
-        "Where it reads the drive anew it fails on them, and reports an error at every boot; the network comes up all the"
-        " same, as it is configured now.",
+        "As long as cloud-init trusts its cache, it boots as before: by the instance's DMI system UUID or"
+        + " manual_cache_clean: true.",
+        "Where it reads the drive anew it fails on them, and reports an error at every boot. The network comes up"
+        + " all the same, as it is configured now.",
     ]
 
 
 def _absent(document: Dict[str, Any]) -> List[str]:
     from .sources import DataSourceConfigDrive as drive
 
-    listed = [link for link in document.get("links") or [] if isinstance(link, dict)]
     nics = drive.system_nics()
-    macs = [str(link.get("ethernet_mac_address") or "").lower() for link in listed if link.get("type") not in ("bond", "vlan")]
+    listed = [link for link in document.get("links") or [] if isinstance(link, dict)]
+    physical = [link for link in listed if link.get("type") not in ("bond", "vlan")]
+    macs = [str(link.get("ethernet_mac_address") or "").lower() for link in physical]
     return sorted(mac for mac in macs if mac and mac not in nics)

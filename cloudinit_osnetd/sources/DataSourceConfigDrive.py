@@ -9,6 +9,7 @@ very file: any other file of the package may be missing, and the server still bo
 import glob
 import logging
 import os
+from typing import Any, Dict, List
 
 from cloudinit import sources, util
 from cloudinit.net import network_state
@@ -25,13 +26,13 @@ _KINDS = ("bond", "vlan")  # the others are physical
 # -- the bare filter ------------------------------------------------------------------------------
 
 
-def system_nics():
+def system_nics() -> Dict[str, str]:
     """The kernel's NICs: name by MAC. What is stacked on another device is none.
 
     cloud-init's own list fails whole on two devices with one MAC, and knows an enslaved NIC by the
     MAC of its bond.
     """
-    nics = {}
+    nics: Dict[str, str] = {}
     for path in sorted(glob.glob("/sys/class/net/*")):
         if glob.glob(path + "/lower_*"):
             continue
@@ -41,7 +42,7 @@ def system_nics():
     return nics
 
 
-def _content(path):
+def _content(path: str) -> str:
     try:
         with open(path) as fh:
             return fh.read().strip()
@@ -49,12 +50,12 @@ def _content(path):
         return ""
 
 
-def _mac(link):
+def _mac(link: Dict[str, Any]) -> str:
     mac = link.get("ethernet_mac_address")
     return mac.lower() if isinstance(mac, str) else ""
 
 
-def _without(document, links):
+def _without(document: Dict[str, Any], links: List[Dict[str, Any]]) -> Dict[str, Any]:
     """`document` with these of its links alone, and the networks that lie on them."""
     kept = [link["id"] for link in links]
     links = [
@@ -67,7 +68,7 @@ def _without(document, links):
     return dict(document, links=links, networks=networks)
 
 
-def present_links(document):
+def present_links(document: Dict[str, Any]) -> Dict[str, Any]:
     """`document` less the links that have no NIC, and what leans on them.
 
     cloud-init's conversion fails whole on one such link. A bond goes only when it has no member
@@ -92,7 +93,7 @@ def present_links(document):
     return _without(document, [link for link in sound if link["id"] in kept])
 
 
-def convert(document):
+def convert(document: Dict[str, Any]) -> Any:
     """cloud-init's conversion of the links that have a NIC; one that it cannot digest costs that one alone."""
     present = present_links(document)
     macs = system_nics()
@@ -100,7 +101,7 @@ def convert(document):
         return _digested(present, macs)
     except Exception as exc:  # noqa: BLE001 - cloud-init's own code; whatever it raises
         LOG.warning("network_data: cloud-init cannot digest it whole: %r", exc)
-    good = []
+    good: List[Dict[str, Any]] = []
     sound = [link for link in present.get("links") or [] if isinstance(link, dict) and isinstance(link.get("id"), str)]
     for link in sorted(sound, key=lambda link: (_KINDS.index(link["type"]) + 1) if link.get("type") in _KINDS else 0):
         try:
@@ -111,7 +112,7 @@ def convert(document):
     return openstack.convert_net_json(_without(present, [link for link in sound if link in good]), known_macs=macs)
 
 
-def _digested(document, macs):
+def _digested(document: Dict[str, Any], macs: Dict[str, str]) -> Any:
     config = openstack.convert_net_json(document, known_macs=macs)
     network_state.parse_net_config_data(config, skip_broken=False)
     return config
@@ -123,6 +124,8 @@ def _digested(document, macs):
 class DataSourceConfigDrive(builtin.DataSourceConfigDrive):
     """The built-in class but for `network_config`, which never names a NIC that is not here, and
     for updates at a boot or a hotplug, which read network_data anew and nothing else."""
+
+    _network_config: Any
 
     # cloud-init's hook (24.1 and later, off by default): not for each veth of a container.
     extra_hotplug_udev_rules = 'ENV{OSNETD_MANAGE}!="1", DEVPATH=="/devices/virtual/*", GOTO="cloudinit_end"\n'

@@ -38,7 +38,7 @@ def network_data(datasource: Any, events: Sequence[Any]) -> bool:
 
 def _read_anew(datasource: Any) -> Any:
     """The network_data that the built-in class finds now; None where it finds none of this instance."""
-    beside = type(datasource).__new__(type(datasource))
+    beside: Any = object.__new__(type(datasource))
     beside.__dict__.update(datasource.__dict__)
     beside.files = dict(datasource.files)
     if getattr(datasource, "perform_dhcp_setup", False) and _network_is_up():

@@ -34,7 +34,12 @@ class Nspawn:
     """One boot of a container."""
 
     def __init__(
-        self, name: str, root: Path, namespace: str, scratch: Path, environment: Mapping[str, str] = MappingProxyType({})
+        self,
+        name: str,
+        root: Path,
+        namespace: str,
+        scratch: Path,
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.name = name
         udev = _udev_directory(scratch / "udev")

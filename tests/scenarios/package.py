@@ -106,10 +106,8 @@ def _watch(guest: Container, log: Any) -> "subprocess.Popen[str]":
 
 
 def _network(guest: Container) -> List[Any]:
-    shown = []
-    for words in ("link", "addr", "route", "-6 route"):
-        shown.append(json.loads(guest.run(f"ip -json {words}").stdout or "[]"))
-    text = json.dumps(shown)
+    shown = [guest.run(f"ip -json {words}").stdout or "[]" for words in ("link", "addr", "route", "-6 route")]
+    text = json.dumps([json.loads(part) for part in shown])
     # Leases and router advertisements count down.
     return [line for line in text.replace("}", "}\n").splitlines() if "life_time" not in line]
 
@@ -140,4 +138,6 @@ def warnings_since(guest: Container, offset: int = 0) -> List[str]:
     with open(guest.root / "var/log/cloud-init.log", errors="replace") as log:
         log.seek(offset)
         lines = [line.strip() for line in log if "[WARNING]" in line or "[ERROR]" in line or "Traceback" in line]
-    return [line for line in lines if "schema.py[" not in line]  # the lab's drop-in names activators, which 22.4 does not know
+    return [
+        line for line in lines if "schema.py[" not in line
+    ]  # the lab's drop-in names activators, which 22.4 does not know

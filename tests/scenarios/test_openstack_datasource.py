@@ -81,7 +81,9 @@ def test_the_metadata_service_is_down_at_a_reboot(cloud: Cloud, guest_factory: G
     assert identity(guest) == who
 
     # With the update at each boot that a user may ask for, too.
-    (guest.root / "etc/cloud/cloud.cfg.d/97_updates.cfg").write_text("updates: {network: {when: [boot-new-instance, boot]}}\n")
+    (guest.root / "etc/cloud/cloud.cfg.d/97_updates.cfg").write_text(
+        "updates: {network: {when: [boot-new-instance, boot]}}\n"
+    )
     guest.reboot(timeout=240)
     assert package.warnings_since(guest) != []
     assert_follows(guest, first, second)

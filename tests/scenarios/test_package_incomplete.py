@@ -22,7 +22,9 @@ _OVERRIDE = ("DataSourceConfigDrive.py", "95_osnetd.cfg")
 
 
 def installed_files(guest: Container) -> List[str]:
-    listed = guest.run(f"dpkg -L {package.NAME} | while read f; do [ -d $f ] && [ ! -L $f ] || echo $f; done").stdout.split()
+    listed = guest.run(
+        f"dpkg -L {package.NAME} | while read f; do [ -d $f ] && [ ! -L $f ] || echo $f; done"
+    ).stdout.split()
     return [path for path in listed if not path.startswith(_DOCUMENTS)]
 
 

@@ -32,7 +32,9 @@ def web(cloud: Cloud) -> Server:
     """A server with three NICs, global DNS from two networks, and IPv6."""
     six = cloud.network("six", cidr="2001:db8:7::/64", gateway="2001:db8:7::1", mtu=None)
     blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.1"], mtu=1450)
-    green = cloud.network("green", cidr="10.91.4.0/22", dns=["10.91.4.2"], mtu=1400, routes=[("10.200.0.0/16", "10.91.4.9")])
+    green = cloud.network(
+        "green", cidr="10.91.4.0/22", dns=["10.91.4.2"], mtu=1400, routes=[("10.200.0.0/16", "10.91.4.9")]
+    )
     server = cloud.server("web")
     for network in (blue, green, six):
         server.create_port(network)
@@ -41,7 +43,9 @@ def web(cloud: Cloud) -> Server:
 
 def attach(cloud: Cloud, guest: Container, server: Server) -> Port:
     number = len(cloud.networks)
-    port = server.create_port(cloud.network(f"more{number}", cidr=f"10.99.{number}.0/24", dns=[f"10.99.{number}.2"], mtu=1300))
+    port = server.create_port(
+        cloud.network(f"more{number}", cidr=f"10.99.{number}.0/24", dns=[f"10.99.{number}.2"], mtu=1300)
+    )
     guest.plug(port)
     return port
 
@@ -264,7 +268,9 @@ def test_switched_off(cloud: Cloud, guest_factory: GuestFactory) -> None:
 
 
 def leftovers(guest: Container) -> List[str]:
-    found = guest.run("find / -xdev -name '*osnetd*' ! -name '*osnetd-lab*' ! -path '/var/log/*' ! -path '/root/*'").stdout
+    found = guest.run(
+        "find / -xdev -name '*osnetd*' ! -name '*osnetd-lab*' ! -path '/var/log/*' ! -path '/root/*'"
+    ).stdout
     return found.splitlines() + guest.run("ls -d /run/*osnetd*", check=False).stdout.splitlines()
 
 
