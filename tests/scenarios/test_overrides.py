@@ -109,14 +109,14 @@ def test_what_cannot_be_digested_costs_itself_alone(cloud: Cloud, guest_factory:
         {"id": "tap9", "type": "phy"},  # neither MAC nor name
         {"type": "phy", "ethernet_mac_address": macs[2]},
         {"id": "vlan9", "type": "vlan", "vlan_link": "tap0"},
-        {"id": 9, "type": "phy", "ethernet_mac_address": macs[2]},
         None,
         "tap9",
     ):
         assert converted(guest, [bad, *good], nets) == both, bad
-    one = [["physical"]] * 2
-    assert converted(guest, good, [nets[0], dict(nets[1], ip_address="10.91.4.500")]) == one
-    assert converted(guest, good, [nets[0], dict(nets[1], netmask="none")]) == one
+    for bad in ({"ip_address": "10.91.4.500"}, {"netmask": "none"}):
+        bare, ours = converted(guest, good, [nets[0], dict(nets[1], **bad)])
+        assert ours == ["physical"]
+        assert bare == ours or guest.suite == "bullseye"  # 20.4 looks at no address: ifup refuses it, for that NIC alone
 
     # A bond goes when its last member has gone, and what lies on it with it. Later than its members or before.
     away = [physical(7, ABSENT % 7), physical(8, ABSENT % 8)]
