@@ -85,7 +85,8 @@ def test_the_metadata_service_is_down_at_a_reboot(cloud: Cloud, guest_factory: G
         "updates: {network: {when: [boot-new-instance, boot]}}\n"
     )
     guest.reboot(timeout=240)
-    assert package.warnings_since(guest) != []
+    asked_in_vain = [line for line in package.warnings_since(guest) if "network_data not read anew" in line]
+    assert asked_in_vain or guest.suite == "bullseye"  # 20.4 has no such setting
     assert_follows(guest, first, second)
     assert identity(guest) == who
     cloud.metadata_up()

@@ -181,7 +181,8 @@ def test_updates_that_a_user_has_enabled(cloud: Cloud, guest_factory: GuestFacto
         if guest.backend == "networkd":
             guest.run("networkctl reload")  # cloud-init's activator only sets the link up
         assert_network(guest, *ports, hotplugged)
-        assert warnings_since(guest, log) == []
+        # Where cloud-init's own udev rule was quicker, ifup has nothing left to do and says so.
+        assert [line for line in warnings_since(guest, log) if "already configured" not in line] == []
         ports.append(hotplugged)
         # What it wrote is what we told it: our own, nobody has drifted.
         assert reconcile(guest)["drifted"] == []
