@@ -5,11 +5,11 @@
 import glob
 import os
 import re
-import subprocess
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from .. import files
-from ..command import CommandError, run
+from ..command import CommandError, end, ran, run, start
+from ..desired import Item
 from .base import Backend, Part, Touch
 
 DIRECTORY = "/etc/network"
@@ -18,6 +18,7 @@ _STARTS = ("iface", "auto", "mapping", "source", "source-directory", "rename", "
 # What cloud-init's eni renderer writes in the place of `auto`, where a stanza has none.
 _NO_AUTO = re.compile(r"# control-\S+ (\S+)\n\Z")
 _UP_SECONDS = 30
+_ROUTE = re.compile(r"^(\s*(?:post-up|pre-down) route (?:add|del) (?:(?! dev ).)*?)( \|\| true)?$", re.MULTILINE)
 
 
 class _Block(NamedTuple):
@@ -102,6 +103,10 @@ class Ifupdown(Backend):
             if section != "lo"
         ]
 
+    def finish(self, text: str, item: Item) -> str:
+        """Routes that name their NIC: with two NICs on one network the kernel would take the other."""
+        return _ROUTE.sub(r"\1 dev %s\2" % item.name, text)
+
     def split(self, text: str) -> Dict[str, str]:
         sections: Dict[str, str] = {}
         for block in _blocks(text):
@@ -154,18 +159,23 @@ class Ifupdown(Backend):
         A DHCP client that `ifup` leaves behind stays in the caller's cgroup: in our service's it
         would die with it, and the lease would run out minutes later.
         """
+        problems: Dict[str, str] = {}
         jobs = []
         for touch in touches:
             if touch.action == "down":
                 continue
             if touch.name in _up():
                 self.before([touch])
-            jobs.append((touch.name, _start_up(touch.name)))
-        problems: Dict[str, str] = {}
+            try:
+                jobs.append((touch.name, start(_ifup(touch.name))))
+            except CommandError as exc:
+                problems[touch.name] = str(exc)
         for name, job in jobs:
-            problem = _end_of(job)
-            if problem:
-                problems[name] = problem
+            try:
+                # A DHCP client that nobody answers goes on in its scope, and may still succeed.
+                end(job, _UP_SECONDS, kill=False)
+            except CommandError as exc:
+                problems[name] = str(exc)
         return problems
 
 
@@ -180,30 +190,9 @@ def _forget(name: str) -> None:
     files.replace(STATE, "".join(line + "\n" for line in kept), sync=False)
 
 
-def _start_up(name: str) -> "subprocess.Popen[str]":
-    from ..command import PATH, ran
-
-    argv = ["ifup", name]
-    if os.path.isdir("/run/systemd/system"):
-        unit = "osnetd-ifup-%s" % re.sub(r"[^A-Za-z0-9]", "-", name)
-        argv = ["systemd-run", "--quiet", "--scope", "--collect", "--unit", "%s-%d" % (unit, os.getpid())] + argv
-    ran.append(" ".join(argv))
-    return subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
-        env={"PATH": PATH, "LC_ALL": "C"},
-    )
-
-
-def _end_of(job: "subprocess.Popen[str]") -> str:
-    try:
-        _out, said = job.communicate(timeout=_UP_SECONDS)
-    except subprocess.TimeoutExpired:
-        # A DHCP client that nobody answers goes on in its scope, and may still succeed.
-        return "ifup is still at work after %d s" % _UP_SECONDS
-    if job.returncode:
-        return "ifup: exit %d: %s" % (job.returncode, " | ".join(said.strip().splitlines()[-3:]))
-    return ""
+def _ifup(name: str) -> List[str]:
+    if not os.path.isdir("/run/systemd/system"):
+        return ["ifup", name]
+    # A name of its own for each: the scope of an earlier one lives as long as its DHCP client.
+    unit = "osnetd-ifup-%s-%d-%d" % (re.sub(r"[^A-Za-z0-9]", "-", name), os.getpid(), len(ran))
+    return ["systemd-run", "--quiet", "--scope", "--collect", "--unit", unit, "ifup", name]

@@ -96,7 +96,7 @@ class Cloud:
         self.metadata.up()
 
     def override(self, pattern: str, **answer: Any) -> None:
-        """Answer requests whose path matches with another status, body (bytes) or delay (seconds), so many times."""
+        """Answer requests whose path matches in another way: see metadata.Answer for the ways."""
         self.metadata.override(Answer(pattern, **answer))
 
     def requests(self) -> List[metadata.Request]:
