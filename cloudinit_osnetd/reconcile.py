@@ -2,6 +2,7 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """The loop: look, decide, do, until nothing is left to wait for."""
 
+import logging
 import time
 from typing import Dict, FrozenSet, List, NamedTuple, Sequence, Set, Tuple
 
@@ -11,6 +12,7 @@ from .ground import Ground, ground
 from .hear import hear_drive, hear_metadata
 from .look import Look, log_plan, look_at, pending_macs
 
+LOG = logging.getLogger(__name__)
 _BACK_OFF = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 _GRACE_SECONDS = 2.0  # for a backend that is about to configure a NIC by itself
 
@@ -56,6 +58,9 @@ class _Run:
         settings = self.on.context.settings
         heard = hear_metadata(self.state, kernel.snapshot(), settings.metadata_nic)
         drive = hear_drive(heard.state)
+        for fault in heard.faults + drive.faults:
+            if fault not in self.faults:
+                LOG.warning("fault: %s", fault)
         self.state, self.faults = drive.state, heard.faults + drive.faults
         snapshot = kernel.snapshot()
         nics = snapshot.by_mac()

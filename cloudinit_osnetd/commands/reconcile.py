@@ -74,8 +74,6 @@ def _serve_queue() -> int:
             _adopt_datasource()
         for mac, problem in report["problems"].items():
             LOG.error("failed: mac=%s problem=%s", mac, problem)
-        for fault in report["faults"]:
-            LOG.warning("fault: %s", fault)
         LOG.info(
             "settled: changes=%d looks=%d pending=%s seconds=%.3f",
             len(report["changes"]), report["looks"], ",".join(report["pending"]) or "-", report["seconds"],

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import time
 from typing import Any, Callable, Dict, List, Set, Tuple, Union
@@ -190,6 +189,7 @@ def assert_gone(guest: Guest, name: str, seconds: float = 6) -> None:
     if guest.backend == "ifupdown":
         wait_until(lambda: f"{name}=" not in guest.run("ifquery --state", check=False).stdout, seconds, f"{name} out of ifstate")
         assert f"dhclient.{name}" not in guest.run("ps axww").stdout
+        assert guest.run(f"ls /run/resolvconf/interface | grep '^{name}[.]'", check=False).stdout == ""
 
 
 def log_of(guest: Guest) -> str:
