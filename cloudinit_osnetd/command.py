@@ -5,8 +5,9 @@
 import logging
 import shlex
 import subprocess
+import tempfile
 import time
-from typing import List, Sequence
+from typing import IO, List, NamedTuple, Sequence
 
 LOG = logging.getLogger(__name__)
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -19,28 +20,57 @@ class CommandError(Exception):
     """A program that failed, was not there, or took too long."""
 
 
-def run(argv: Sequence[str], timeout: float = 60.0) -> str:
-    """Run a program to its end; its standard output. Raises CommandError with what it said."""
+class Job(NamedTuple):
+    """A program that was started."""
+
+    text: str
+    process: "subprocess.Popen[bytes]"
+    out: IO[str]
+    err: IO[str]
+    began: float
+
+
+def start(argv: Sequence[str]) -> Job:
+    """Start a program. Raises CommandError where it cannot be."""
     text = " ".join(shlex.quote(word) for word in argv)
     ran.append(text)
-    began = time.monotonic()
+    # Files, not pipes: a daemon that the program leaves behind would keep a pipe open, and us waiting.
+    out, err = (tempfile.TemporaryFile("w+", errors="replace") for _ in range(2))  # noqa: SIM115 - closed by end()
     try:
-        done = subprocess.run(
-            list(argv),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            timeout=timeout,
-            universal_newlines=True,
-            env={"PATH": PATH, "LC_ALL": "C"},
-            check=False,
+        process = subprocess.Popen(
+            list(argv), stdin=subprocess.DEVNULL, stdout=out, stderr=err, env={"PATH": PATH, "LC_ALL": "C"}
         )
-    except subprocess.TimeoutExpired:
-        raise CommandError("%s: not done within %d s" % (text, timeout)) from None
     except OSError as exc:
+        out.close()
+        err.close()
         raise CommandError("%s: %s" % (text, exc.strerror)) from exc
-    LOG.info("ran: %s (%.0f ms, exit %d)", text, (time.monotonic() - began) * 1e3, done.returncode)
-    if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines()[-3:]
-        raise CommandError("%s: exit %d: %s" % (text, done.returncode, " | ".join(said)))
-    return done.stdout
+    return Job(text, process, out, err, time.monotonic())
+
+
+def end(job: Job, timeout: float = 60.0, kill: bool = True) -> str:
+    """Wait for its end; its standard output. Raises CommandError with what it said.
+
+    `kill` False leaves a program that takes longer at its work.
+    """
+    with job.out, job.err:
+        try:
+            job.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            if kill:
+                job.process.kill()
+                job.process.wait()
+            raise CommandError("%s: not done within %d s" % (job.text, timeout)) from None
+        job.out.seek(0)
+        job.err.seek(0)
+        out, err = job.out.read(), job.err.read()
+    took = (time.monotonic() - job.began) * 1e3
+    LOG.info("ran: %s (%.0f ms, exit %d)", job.text, took, job.process.returncode)
+    if job.process.returncode:
+        said = (err or out).strip().splitlines()[-3:]
+        raise CommandError("%s: exit %d: %s" % (job.text, job.process.returncode, " | ".join(said)))
+    return out
+
+
+def run(argv: Sequence[str], timeout: float = 60.0) -> str:
+    """Run a program to its end; its standard output. Raises CommandError with what it said."""
+    return end(start(argv), timeout)

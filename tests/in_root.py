@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import List
+from typing import Callable, List, Sequence
 
 from tests.lab import roots, run
 
@@ -38,11 +38,23 @@ def main(argv: List[str]) -> int:
     if len(argv) < 2 or os.geteuid() != 0:
         print("usage, as root: python -m tests.in_root SUITE COMMAND...", file=sys.stderr)
         return 2
-    suite, command = argv[0], argv[1:]
+    return call(argv[0], argv[1:]).returncode
+
+
+def call(
+    suite: str,
+    command: Sequence[str],
+    packages: Sequence[str] = (),
+    prepare: Callable[[Path], None] = lambda root: None,
+    capture: bool = False,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command inside, after `prepare` has had the root; `packages` come without what they depend on."""
     with roots.tree(suite, _BACKENDS.get(suite, "ifupdown")).mounted() as root:
-        site = _site(_python_of(root))
+        site = _site(_python_of(root), packages)
+        prepare(root)
         inside = ["unshare", "--mount", "--net", "--pid", "--fork", "sh", "-c", _INSIDE, "sh", str(root), str(TOP), str(site)]
-        return subprocess.run([*inside, *command], check=False).returncode
+        to = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if capture else {}
+        return subprocess.run([*inside, *command], check=False, text=True, **to)
 
 
 def _python_of(root: Path) -> str:
@@ -50,9 +62,9 @@ def _python_of(root: Path) -> str:
     return (root / "usr" / "bin" / "python3").readlink().name.replace("python", "")
 
 
-def _site(version: str) -> Path:
+def _site(version: str, more: Sequence[str]) -> Path:
     """A directory of pure Python packages for that version, made once."""
-    name = f"{version}-{hashlib.sha256(repr(_PACKAGES).encode()).hexdigest()[:10]}"
+    name = f"{version}-{hashlib.sha256(repr((_PACKAGES, tuple(more))).encode()).hexdigest()[:10]}"
     site = run.lab_dir() / "site" / name
     with run.locked(site.with_name(name + ".lock")):
         if not site.exists():
@@ -60,6 +72,8 @@ def _site(version: str) -> Path:
             pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", f"--target={unfinished}"]
             pure = ["--only-binary=:all:", f"--python-version={version}", "--implementation=py", "--abi=none", "--platform=any"]
             subprocess.run([*pip, *pure, *_PACKAGES], check=True)
+            if more:
+                subprocess.run([*pip, *pure, "--no-deps", *more], check=True)
             unfinished.rename(site)
     return site
 

@@ -5,11 +5,10 @@
 import glob
 import os
 import re
-import subprocess
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from .. import files
-from ..command import CommandError, run
+from ..command import CommandError, end, ran, run, start
 from .base import Backend, Part, Touch
 
 DIRECTORY = "/etc/network"
@@ -154,18 +153,23 @@ class Ifupdown(Backend):
         A DHCP client that `ifup` leaves behind stays in the caller's cgroup: in our service's it
         would die with it, and the lease would run out minutes later.
         """
+        problems: Dict[str, str] = {}
         jobs = []
         for touch in touches:
             if touch.action == "down":
                 continue
             if touch.name in _up():
                 self.before([touch])
-            jobs.append((touch.name, _start_up(touch.name)))
-        problems: Dict[str, str] = {}
+            try:
+                jobs.append((touch.name, start(_ifup(touch.name))))
+            except CommandError as exc:
+                problems[touch.name] = str(exc)
         for name, job in jobs:
-            problem = _end_of(job)
-            if problem:
-                problems[name] = problem
+            try:
+                # A DHCP client that nobody answers goes on in its scope, and may still succeed.
+                end(job, _UP_SECONDS, kill=False)
+            except CommandError as exc:
+                problems[name] = str(exc)
         return problems
 
 
@@ -180,30 +184,9 @@ def _forget(name: str) -> None:
     files.replace(STATE, "".join(line + "\n" for line in kept), sync=False)
 
 
-def _start_up(name: str) -> "subprocess.Popen[str]":
-    from ..command import PATH, ran
-
-    argv = ["ifup", name]
-    if os.path.isdir("/run/systemd/system"):
-        unit = "osnetd-ifup-%s" % re.sub(r"[^A-Za-z0-9]", "-", name)
-        argv = ["systemd-run", "--quiet", "--scope", "--collect", "--unit", "%s-%d" % (unit, os.getpid())] + argv
-    ran.append(" ".join(argv))
-    return subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
-        env={"PATH": PATH, "LC_ALL": "C"},
-    )
-
-
-def _end_of(job: "subprocess.Popen[str]") -> str:
-    try:
-        _out, said = job.communicate(timeout=_UP_SECONDS)
-    except subprocess.TimeoutExpired:
-        # A DHCP client that nobody answers goes on in its scope, and may still succeed.
-        return "ifup is still at work after %d s" % _UP_SECONDS
-    if job.returncode:
-        return "ifup: exit %d: %s" % (job.returncode, " | ".join(said.strip().splitlines()[-3:]))
-    return ""
+def _ifup(name: str) -> List[str]:
+    if not os.path.isdir("/run/systemd/system"):
+        return ["ifup", name]
+    # A name of its own for each: the scope of an earlier one lives as long as its DHCP client.
+    unit = "osnetd-ifup-%s-%d-%d" % (re.sub(r"[^A-Za-z0-9]", "-", name), os.getpid(), len(ran))
+    return ["systemd-run", "--quiet", "--scope", "--collect", "--unit", unit, "ifup", name]

@@ -14,10 +14,10 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 from tests.lab import cgroups, deb, documents, netns, nspawn, roots, run
-from tests.lab.cloud import Cloud
+from tests.lab.cloud import Cloud, Plugged
 from tests.lab.ports import Port
 from tests.lab.recipe import NIC_GROUP
 from tests.lab.roots import LabError
@@ -133,14 +133,21 @@ class Container:
 
     def plug(self, port: Port, name: Optional[str] = None) -> str:
         """Plug the NIC of a port, under a name of the kernel's; while the guest is off, it will be there at boot."""
-        outside = self._nics[port][0] if port in self._nics else self._run.name("v")
-        name = name or self._free_name()
-        if self._machine:
-            if port in self._nics:
+        return self.plug_all([port], [name] if name else [])[0]
+
+    def plug_all(self, ports: Sequence[Port], names: Sequence[str] = ()) -> List[str]:
+        """Plug the NICs of ports, within a few milliseconds; their names."""
+        new: Dict[Port, Tuple[str, str]] = {}
+        for number, port in enumerate(ports):
+            if self._machine and port in self._nics:
                 raise LabError(f"{port} is plugged already, as {self._nics[port][1]}")
-            self._connect(port, outside, name)
-        self._nics[port] = (outside, name)
-        return name
+            outside = self._nics[port][0] if port in self._nics else self._run.name("v")
+            name = names[number] if number < len(names) else self._free_name({name for _, name in new.values()})
+            new[port] = (outside, name)
+        if self._machine:
+            self._connect(new)
+        self._nics.update(new)
+        return [name for _outside, name in new.values()]
 
     def unplug(self, port: Port) -> None:
         """Pull the NIC of a port."""
@@ -234,11 +241,11 @@ class Container:
             self._disconnect(outside)
         netns.delete(self.name)
         netns.add(self.name)
-        for port, (outside, name) in self._nics.items():
-            self._connect(port, outside, name)
+        self._connect(self._nics)
 
-    def _connect(self, port: Port, outside: str, name: str) -> None:
-        self.cloud.connect(port.network, outside, name, port.mac, self.name, NIC_GROUP)
+    def _connect(self, nics: Mapping[Port, Tuple[str, str]]) -> None:
+        plugged = [Plugged(port.network.bridge, outside, name, port.mac) for port, (outside, name) in nics.items()]
+        self.cloud.connect(plugged, self.name, NIC_GROUP)
 
     def _disconnect(self, outside: str) -> None:
         try:
@@ -246,8 +253,8 @@ class Container:
         except LabError:
             pass  # not there: the guest was never on, or is gone already
 
-    def _free_name(self) -> str:
-        taken = {name for _outside, name in self._nics.values()}
+    def _free_name(self, others: Set[str]) -> str:
+        taken = others | {name for _outside, name in self._nics.values()}
         return next(name for name in (f"ens{slot}" for slot in range(3, 1000)) if name not in taken)
 
     def _evidence(self) -> str:

@@ -83,14 +83,16 @@ class Dhcp:
             mtu = f"mtu:{self._network.mtu}," if self._network.mtu else ""
             argv += ["--enable-ra", f"--ra-param={self._network.bridge},{mtu}high,30,1800"]
         known = len(self.log())
-        process = run.current().spawn(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        with open(self._dir / "errors", "wb") as errors:
+            process = run.current().spawn(argv, stdout=subprocess.DEVNULL, stderr=errors)
         # Until it says that it has started, a SIGHUP would end it.
         if (
             not wait_for(lambda: "started" in self.log()[known:] or process.poll() is not None, 10)
             or process.returncode
         ):
             process.kill()
-            raise LabError(f"dnsmasq does not start: {process.communicate()[1].decode()}")
+            process.wait()
+            raise LabError(f"dnsmasq does not start: {(self._dir / 'errors').read_text()}")
         self._process = process
 
     def _release(self, macs: Set[str]) -> None:

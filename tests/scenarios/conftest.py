@@ -26,7 +26,7 @@ class Kind(NamedTuple):
         return f"{self.suite}-{self.backend}"
 
 
-KINDS = [Kind("trixie", "networkd"), Kind("bookworm", "ifupdown")]
+KINDS = [Kind("trixie", "networkd"), Kind("bookworm", "ifupdown"), Kind("bullseye", "ifupdown")]
 
 
 def pytest_configure(config: pytest.Config) -> None:

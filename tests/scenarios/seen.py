@@ -55,13 +55,22 @@ def assert_nothing_to_do(guest: Guest) -> None:
     assert files(guest) == before
 
 
+_LIST_FILES = """
+import hashlib, os
+for top in ["/etc", "/var/lib/cloudinit-osnetd", "/var/lib/cloud", "/usr/lib/systemd/network", "/lib/systemd/network"]:
+    for directory, inside, names in os.walk(top):
+        for path in [os.path.join(directory, name) for name in names]:
+            if ".dhclient" in path or "resolvconf/run" in path or os.path.islink(path):
+                continue
+            about, content = os.stat(path), open(path, "rb").read()
+            print(about.st_mtime_ns, about.st_uid, about.st_gid, oct(about.st_mode), hashlib.sha256(content).hexdigest(), path)
+"""
+
+
 def files(guest: Guest) -> Dict[str, str]:
-    """Everything that a run could write outside /run: path to times, owner and content's hash."""
-    script = (
-        "find /etc /var/lib/cloudinit-osnetd /var/lib/cloud /usr/lib/systemd/network -xdev -type f "
-        "! -name '*.dhclient*' ! -path '/etc/resolvconf/run/*' -printf '%T@ %U:%G %m ' -exec sha256sum {} +"
-    )
-    return {line.split()[-1]: line for line in guest.run(script).stdout.splitlines()}
+    """Everything that a run could write outside /run: path to time, owner, mode and the content's hash."""
+    listed = guest.run(f"python3 -c '{_LIST_FILES}'").stdout
+    return {path: about for about, _, path in (line.rpartition(" ") for line in listed.splitlines())}
 
 
 def configuration(guest: Guest, port: Port) -> str:

@@ -295,7 +295,7 @@ def test_a_nic_that_ifupdown_believes_to_be_up_is_taken_down_first(host):
 def test_a_failure_is_named_and_costs_no_other_nic(host):
     host.state.write_text("")
     said = BACKEND.after([touch("up", "broken"), touch("up", "ens3")], True)
-    assert said == {"broken": "ifup: exit 1: no lease"}
+    assert said == {"broken": "ifup broken: exit 1: no lease"}
     assert "ens3=ens3" in host.state.read_text()
 
 
