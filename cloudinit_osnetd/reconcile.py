@@ -151,13 +151,14 @@ def run(reasons: Sequence[str], force: bool = False, patient: bool = True) -> Re
             this.refresh()
             reasons += [event.reason for event in queue.take() if event.reason not in reasons]
         queue.done()
+        commands = tuple(command.ran)  # the timer is no change of the server's network
         look_again = waiting.leave(this.pending, bool(this.doubted), settings)
     return Record(
         reasons=tuple(reasons),
         changes=tuple(this.changes),
         touches=tuple(this.touches),
         drifted=this.drifted,
-        commands=tuple(command.ran),
+        commands=commands,
         faults=this.faults,
         problems=this.problems,
         pending=tuple(this.pending),

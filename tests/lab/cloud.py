@@ -80,6 +80,10 @@ class Cloud:
         """(MAC, address) of the DHCP leases that a network gave out."""
         return self._dhcp[network.name].leases() if network.name in self._dhcp else []
 
+    def stop_dhcp(self, network: Network) -> None:
+        """Nobody answers DHCP in this network any more, until a port of it is created or changed."""
+        self._dhcp[network.name].close()
+
     def metadata_down(self, how: str = "refuse") -> None:
         """The metadata service fails: it refuses connections, or with "drop" answers nothing at all."""
         self.metadata.down(how)
