@@ -141,9 +141,9 @@ def run(reasons: Sequence[str], force: bool = False, patient: bool = True) -> Re
         while True:
             soon, others = this.step()
             left = settings.patience - (time.monotonic() - began)
-            if set(reasons) == {"timer"} or not patient or left <= 0:
-                others = 0.0
-            due = [seconds for seconds in (soon, min(others, left)) if seconds]
+            if set(reasons) == {"timer"} or not patient:
+                left = 0.0
+            due = [seconds for seconds in (soon, min(others, left)) if seconds > 0]
             if not due:
                 break
             with store.lent(lock):
