@@ -56,7 +56,7 @@ def test_hands_off_where_cloud_init_has_no_instance(server):
 
 def test_hands_off_where_cloud_init_was_switched_off_a_moment_ago(server):
     files.replace(paths.CLOUD_DISABLED, "")
-    with pytest.raises(ground.HandsOff, match="disabled by .*/cloud-init.disabled"):
+    with pytest.raises(ground.HandsOff, match=r"disabled by .*/cloud-init\.disabled"):
         ground.ground()
 
 
