@@ -35,7 +35,8 @@ class Networkd(Backend):
     def finish(self, text: str, item: Item) -> str:
         """What is said in sections of their own; a section that comes twice is one (systemd.syntax).
 
-        A secondary NIC's routes from leases and advertisements get its metric too. An MTU that Nova leaves to DHCP (null) is taken from the lease, which
+        A secondary NIC's routes from leases and advertisements get its metric too. An MTU that Nova
+        leaves to DHCP (null) is taken from the lease, which
         networkd by itself does not do.
         """
         dhcp4 = ["RouteMetric=%d" % item.metric] if item.metric else []

@@ -5,7 +5,7 @@
 import pytest
 
 from cloudinit_osnetd import files
-from cloudinit_osnetd.backends import Touch
+from cloudinit_osnetd.backends import Touch, networkd
 from cloudinit_osnetd.backends.networkd import Networkd
 from cloudinit_osnetd.desired import Item
 
