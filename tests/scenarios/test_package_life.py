@@ -91,13 +91,13 @@ def test_a_nic_that_came_before_the_package_is_configured_and_no_other_touched(
     guest = guest_factory(server, package=False)
     guest.boot()
     assert_network(guest, *server.ports)
-    before = [configuration(guest, port) for port in server.ports]
+    before = [configuration(guest, port).strip() for port in server.ports]
     early = attach(cloud, guest, server)
     package.install(guest)
     assert_follows(guest, early)
     settled(guest)
     assert {touch["mac"] for touch in status(guest)["last_run"]["touches"]} == {early.mac}
-    assert [configuration(guest, port) for port in server.ports if port is not early] == before
+    assert [configuration(guest, port).strip() for port in server.ports if port is not early] == before
     assert_nothing_to_do(guest)
 
 
