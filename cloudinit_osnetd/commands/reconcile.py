@@ -8,7 +8,7 @@ import logging
 import time
 from typing import Any, Dict
 
-from .. import files, paths, queue, store
+from .. import files, paths, pickled, queue, store
 from ..ground import HandsOff
 from ..reconcile import Record, run
 from .output import print_json
@@ -44,6 +44,16 @@ def _keep(report: Dict[str, Any]) -> None:
         store.remember(report)
 
 
+def _adopt_datasource() -> None:
+    try:
+        said = pickled.adopt_anew()
+    except pickled.PickleError as exc:
+        LOG.warning("datasource: %s", exc)
+    else:
+        if said:
+            LOG.info("datasource: %s", said)
+
+
 def _serve_queue() -> int:
     """Serve events until none is left: before systemd 246 a path unit does not look again."""
     status = 0
@@ -60,6 +70,8 @@ def _serve_queue() -> int:
             queue.done()
             continue
         _keep(report)
+        if "boot" in report["reasons"]:
+            _adopt_datasource()
         for mac, problem in report["problems"].items():
             LOG.error("failed: mac=%s problem=%s", mac, problem)
         LOG.info(

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import time
 from typing import Any, Callable, Dict, List, Set, Tuple, Union

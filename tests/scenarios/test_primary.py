@@ -8,7 +8,7 @@ from typing import List, Tuple
 
 import pytest
 
-from tests.lab import Cloud, Container, Port
+from tests.lab import Cloud, Container
 from tests.scenarios.conftest import GuestFactory
 from tests.scenarios.seen import (
     assert_boot,

@@ -59,7 +59,10 @@ def source(version: str) -> Path:
             unfinished = tree.with_name(version + ".unfinished")
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True)
-            pool = f"{mirror.debian_mirror() or 'http://deb.debian.org/debian'}/pool/main/c/cloud-init/"
+            archive = mirror.debian_mirror()
+            if archive is None:
+                raise NotThere("apt here knows no Debian mirror: name one in OSNETD_MIRROR")
+            pool = f"{archive}/pool/main/c/cloud-init/"
             description = f"cloud-init_{version.rsplit(':', maxsplit=1)[-1]}.dsc"
             text = fetch(pool + urllib.parse.quote(description))
             (unfinished / description).write_bytes(text)
