@@ -9,7 +9,7 @@ from typing import Dict, List, Optional, Sequence
 from .. import files
 from ..command import CommandError, run
 from ..desired import Item
-from ..network_data import DHCP4, takes_default
+from ..network_data import DHCP4, DHCP6, SLAAC, takes_default
 from .base import Backend, Part, Touch
 
 DIRECTORY = "/etc/systemd/network"
@@ -36,13 +36,22 @@ class Networkd(Backend):
         """What is said in sections of their own; a section that comes twice is one (systemd.syntax).
 
         A secondary NIC's routes from leases and advertisements get its metric too. An MTU that Nova
+<<<<<<< HEAD
         leaves to DHCP (null) is taken from the lease, which
         networkd by itself does not do.
+=======
+        leaves to DHCP (null) is taken from the lease, which networkd by itself does not do.
+>>>>>>> main
         """
         dhcp4 = ["RouteMetric=%d" % item.metric] if item.metric else []
         if item.entry.mtu is None and any(net.type in DHCP4 for net in item.entry.networks):
             dhcp4.append("UseMTU=yes")
+        # cloud-init says DNS beside a static address only.
+        dns = [server for net in item.entry.networks if net.type in SLAAC | DHCP6 for server in net.dns]
+        if not any(net.address for net in item.entry.networks):
+            dns += item.dns
         sections = {
+            "Network": ["DNS=%s" % server for server in dns],
             "DHCPv4": dhcp4,
             "IPv6AcceptRA": ["RouteMetric=%d" % item.metric] if item.metric else [],
         }

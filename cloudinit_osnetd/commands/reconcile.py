@@ -65,8 +65,6 @@ def _serve_queue() -> int:
         events = queue.take()
         if not events:
             return status
-        for event in events:
-            LOG.info("event: reason=%s nic=%s uptime=%.2f", event.reason, event.nic or "-", event.when)
         try:
             report = as_json(run([event.reason for event in events]))
         except HandsOff as exc:

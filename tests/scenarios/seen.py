@@ -119,7 +119,8 @@ def lacks(guest: Guest, port: Port) -> List[str]:
         return ["no NIC"]
     (link,) = ip(guest, f"addr show dev {name}")
     wrong = [] if "UP" in link["flags"] else ["not up"]
-    if port.mtu and link["mtu"] != port.mtu and not any(s.dhcp for s, _ in port.subnets()):
+    told = not any(s.dhcp or s.ipv6_mode for s, _ in port.subnets())  # else Nova leaves it to the lease
+    if told and port.mtu and link["mtu"] != port.mtu:
         wrong.append(f"MTU {link['mtu']}, not {port.mtu}")
     wrong += _wrong_addresses(port, {f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"] if a["scope"] == "global"})
     for version, any_network in ((4, "0.0.0.0/0"), (6, "::/0")):
@@ -139,22 +140,23 @@ def _wrong_addresses(port: Port, there: Set[str]) -> List[str]:
 
 def _wrong_routes(port: Port, version: int, there: Set[Tuple[str, str]]) -> List[str]:
     """What is wrong with the routes by way of a gateway."""
-    wanted, may_be = set(), set()
+    wanted: Set[Tuple[str, str]] = set()
+    may_be: Set[Tuple[str, str]] = set()
+    advertised = {route for route in there if route[0] == "::/0" and route[1].startswith("fe80:")}
     for subnet, _addresses in port.subnets():
         if subnet.network.version != version:
             continue
-        if subnet.gateway and subnet.ipv6_mode:
-            wanted.add(("::/0", "fe80::a9fe:a9fe"))  # the router advertises itself by its link-local address
-        elif subnet.gateway:
-            wanted.add(("0.0.0.0/0" if version == 4 else "::/0", subnet.gateway))
+        default = {("0.0.0.0/0" if version == 4 else "::/0", subnet.gateway)} if subnet.gateway else set()
+        if subnet.ipv6_mode:
+            # The router advertises its link-local address, Nova tells the subnet's gateway: the same router.
+            may_be |= default | advertised
+            if not default & there and not advertised:
+                return ["no default route, told or advertised"]
+        else:
+            wanted |= default
         wanted |= set(subnet.routes)
         if subnet.dhcp:
             may_be.add(("169.254.169.254", subnet.host_address))
-    if ("::/0", "fe80::a9fe:a9fe") in wanted:
-        # dnsmasq advertises by whichever link-local address of its bridge.
-        wanted = {route for route in wanted if route[1] != "fe80::a9fe:a9fe"}
-        found = {route for route in there if route[0] == "::/0" and route[1].startswith("fe80:")}
-        return ([] if found else ["no advertised route"]) + [f"no route {route}" for route in wanted - there]
     strangers = there - wanted - may_be
     return [f"no route {route}" for route in wanted - there] + [f"route of nobody {route}" for route in strangers]
 

@@ -106,7 +106,7 @@ def test_another_mac_under_the_same_name(cloud: Cloud, guest_factory: GuestFacto
     for network in (green, leased, green):
         server.delete_port(old)
         new = server.create_port(network)
-        with serving(guest, touches=[old, new], events=["removed", "added"], starts_of_service=2):
+        with serving(guest, touches=[new], leaves=[old], events=["removed", "added"], starts_of_service=2):
             guest.unplug(old)
             guest.plug(new, name)
             assert_follows(guest, new)
@@ -141,7 +141,7 @@ def test_a_nic_goes_and_comes_back(cloud: Cloud, guest_factory: GuestFactory) ->
     assert_boot(guest, rung="drive")
     for port in (static, dynamic):
         for name in (str(guest.nic(port)), "enxf0f1f2f3f4f5"):
-            with serving(guest, touches=[port], events=["removed", "added"], starts_of_service=2):
+            with serving(guest, leaves=[port], events=["removed", "added"], starts_of_service=2):
                 guest.unplug(port)
                 guest.plug(port, name)
                 assert_follows(guest, port)
