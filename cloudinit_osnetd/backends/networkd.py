@@ -36,12 +36,7 @@ class Networkd(Backend):
         """What is said in sections of their own; a section that comes twice is one (systemd.syntax).
 
         A secondary NIC's routes from leases and advertisements get its metric too. An MTU that Nova
-<<<<<<< HEAD
-        leaves to DHCP (null) is taken from the lease, which
-        networkd by itself does not do.
-=======
         leaves to DHCP (null) is taken from the lease, which networkd by itself does not do.
->>>>>>> main
         """
         dhcp4 = ["RouteMetric=%d" % item.metric] if item.metric else []
         if item.entry.mtu is None and any(net.type in DHCP4 for net in item.entry.networks):
