@@ -62,7 +62,7 @@ def identity(guest: Container) -> Dict[str, str]:
 
 
 def assert_network(guest: Container, *ports: Port, seconds: float = 15) -> None:
-    """Every port's addresses and routes are there, whoever configured them, and the kernel has come to rest.
+    """Every port's addresses and routes are there, whoever configured them.
 
     Not its DNS servers: cloud-init alone puts them on `lo`, where ifupdown's guests are concerned.
     """
@@ -73,7 +73,7 @@ def assert_network(guest: Container, *ports: Port, seconds: float = 15) -> None:
     last: List[str] = []
 
     def there() -> bool:
-        last[:] = lacking() or guest.run("ip -6 -brief address show tentative").stdout.splitlines()
+        last[:] = lacking()
         return not last
 
     try:
@@ -85,6 +85,7 @@ def assert_network(guest: Container, *ports: Port, seconds: float = 15) -> None:
 @contextlib.contextmanager
 def untouched(guest: Container) -> Iterator[None]:
     """The kernel hears of no change of a link, an address or a route during the block, and no configuration is rewritten."""
+    wait_until(lambda: "tentative" not in guest.run("ip -6 address").stdout, 15, "duplicate address detection is over")
     before, config = _network(guest), _configuration(guest)
     with tempfile.TemporaryFile("w+") as log:
         watching = _watch(guest, log)

@@ -39,6 +39,18 @@ def state_of(guest: Guest, port: Port) -> str:
     return str(rows[0]["state"]) if rows else "unknown"
 
 
+def reason_of(guest: Guest, port: Port) -> str:
+    """Why status says that."""
+    (row,) = [row for row in status(guest)["nics"] if row["mac"] == port.mac]
+    return str(row["reason"])
+
+
+def timers(guest: Guest) -> List[str]:
+    """Our timers that are set."""
+    command = "systemctl list-units --no-legend --plain --type=timer 'cloudinit-osnetd*'"
+    return [line.split()[0] for line in guest.run(command).stdout.splitlines()]
+
+
 def reconcile(guest: Guest, *options: str) -> Dict[str, Any]:
     """Reconcile by hand; the record. A NIC that failed fails the test."""
     done = guest.run("cloudinit-osnetd reconcile --json " + " ".join(options), check=False)

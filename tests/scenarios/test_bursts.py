@@ -29,7 +29,7 @@ def test_eight_nics_at_once(cloud: Cloud, guest_factory: GuestFactory) -> None:
     blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.2"], mtu=1450)
     others = [cloud.network(f"net{n}", cidr=f"10.91.{n}.0/24", dns=[f"10.91.{n}.2"], mtu=1400 + n, dhcp=n == 7) for n in range(8)]
     server = cloud.server("burst")
-    first = server.create_port(blue)
+    server.create_port(blue)
     guest = guest_factory(server)
     guest.boot()
     assert_boot(guest, rung="drive")
@@ -64,7 +64,7 @@ def test_one_of_eight_is_invalid(cloud: Cloud, guest_factory: GuestFactory, faul
     blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.2"], mtu=1450)
     others = [cloud.network(f"net{n}", cidr=f"10.91.{n}.0/24", dns=[f"10.91.{n}.2"], mtu=1400 + n) for n in range(8)]
     server = cloud.server("fault")
-    first = server.create_port(blue)
+    server.create_port(blue)
     guest = guest_factory(server)
     guest.boot()
     assert_boot(guest, rung="drive")
@@ -135,7 +135,7 @@ def test_a_nic_goes_and_comes_back(cloud: Cloud, guest_factory: GuestFactory) ->
     green = cloud.network("green", cidr="10.91.0.0/24", dns=["10.91.0.2"], mtu=1400, routes=[("10.200.0.0/16", "10.91.0.9")])
     leased = cloud.network("leased", cidr="10.92.0.0/24", dhcp=True, dns=["10.92.0.2"], mtu=1420)
     server = cloud.server("flap")
-    first, static, dynamic = server.create_port(blue), server.create_port(green), server.create_port(leased)
+    _first, static, dynamic = server.create_port(blue), server.create_port(green), server.create_port(leased)
     guest = guest_factory(server)
     guest.boot()
     assert_boot(guest, rung="drive")
@@ -157,7 +157,7 @@ def test_two_hundred_veth_pairs_start_nothing(cloud: Cloud, guest_factory: Guest
     """A container host: neither our script nor cloud-init's hook runs for devices that are nobody's ports."""
     blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.2"], mtu=1450)
     server = cloud.server("host")
-    first = server.create_port(blue)
+    server.create_port(blue)
     guest = guest_factory(server)
     guest.boot()
     assert_boot(guest, rung="drive")

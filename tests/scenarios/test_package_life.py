@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Dict, List, Sequence
 
@@ -91,13 +92,13 @@ def test_a_nic_that_came_before_the_package_is_configured_and_no_other_touched(
     guest = guest_factory(server, package=False)
     guest.boot()
     assert_network(guest, *server.ports)
-    before = [configuration(guest, port) for port in server.ports]
+    before = [configuration(guest, port).strip() for port in server.ports]
     early = attach(cloud, guest, server)
     package.install(guest)
     assert_follows(guest, early)
     settled(guest)
     assert {touch["mac"] for touch in status(guest)["last_run"]["touches"]} == {early.mac}
-    assert [configuration(guest, port) for port in server.ports if port is not early] == before
+    assert [configuration(guest, port).strip() for port in server.ports if port is not early] == before
     assert_nothing_to_do(guest)
 
 
@@ -180,19 +181,20 @@ def test_removed_where_the_drive_lists_a_nic_that_is_gone(
         assert guest.run("cat /etc/ssh/ssh_host_*_key.pub").stdout == who["host keys"]
 
 
-INSTALL = """\
-#cloud-config
-{when}:
-  - [sh, -c, "python3 -c 'import urllib.request as r; r.urlretrieve(\\"http://169.254.169.254/x.deb\\", \\"/run/cloudinit-osnetd.deb\\")'"]
-  - [apt-get, install, -y, --no-install-recommends, /run/cloudinit-osnetd.deb]
-"""
+_FETCH = "import urllib.request as r; r.urlretrieve('http://169.254.169.254/x.deb', '/run/osnetd.deb')"
+_INSTALL = f'python3 -c "{_FETCH}" && apt-get install -y --no-install-recommends /run/osnetd.deb'
+USER_DATA = {
+    "runcmd": {"runcmd": [["sh", "-c", _INSTALL]]},
+    # It comes at every boot.
+    "bootcmd": {"bootcmd": [["cloud-init-per", "once", "osnetd", "sh", "-c", _INSTALL]]},
+}
 
 
-@pytest.mark.parametrize("when", ["bootcmd", "runcmd"])
+@pytest.mark.parametrize("when", sorted(USER_DATA))
 def test_installed_by_cloud_init_at_the_first_boot(cloud: Cloud, guest_factory: GuestFactory, when: str) -> None:
     cloud.override("/x.deb", body=package.deb.under_test().read_bytes())
     server = web(cloud)
-    server.user_data = INSTALL.format(when=when)
+    server.user_data = "#cloud-config\n" + json.dumps(USER_DATA[when])
     ports = list(server.ports)
     guest = guest_factory(server, package=False)
     guest.boot()
