@@ -8,6 +8,7 @@ from cloudinit_osnetd import files
 from cloudinit_osnetd.backends import Touch
 from cloudinit_osnetd.backends.networkd import Networkd
 from cloudinit_osnetd.desired import Item
+from cloudinit_osnetd.network_data import Network
 
 from .build import A, dhcp, entry, static
 from .programs import programs
@@ -107,3 +108,18 @@ def finished(metric, *networks, **link_fields):
 )
 def test_a_part_is_finished_with_sections_of_our_own(metric, networks, mtu, added):
     assert finished(metric, *networks, mtu=mtu) == TEXT + added
+
+
+@pytest.mark.parametrize(
+    ("networks", "added"),
+    [
+        (["ipv6_slaac"], "\n[Network]\nDNS=2001:db8::53\n"),
+        (["ipv6_dhcpv6-stateless"], "\n[Network]\nDNS=2001:db8::53\n"),
+        (["ipv6_dhcpv6-stateful"], "\n[Network]\nDHCP=ipv6\nDNS=2001:db8::53\n"),
+        (["ipv4_dhcp", "ipv6_dhcpv6-stateful"], "\n[Network]\nDHCP=yes\nDNS=2001:db8::53\n"),
+    ],
+)
+def test_a_port_that_autoconfigures_ipv6_has_its_dns_and_its_client(networks, added):
+    said = tuple(Network(kind, "", (), ("2001:db8::53",) if "6" in kind else ()) for kind in networks)
+    one = entry(static(), mtu=1450)._replace(networks=said)
+    assert BACKEND.finish(TEXT, Item(one.key, one, "ens3", (), 0)) == TEXT + added
