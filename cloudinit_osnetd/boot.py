@@ -15,7 +15,7 @@ from typing import Any, Dict
 
 from . import apply, files, kernel, paths, store
 from .command import CommandError, run
-from .ground import ground
+from .ground import ground, permit
 from .hear import hear_drive
 from .look import log_plan, look_at
 
@@ -41,6 +41,7 @@ def early() -> Dict[str, Any]:
     began = time.monotonic()
     with store.locked():
         on = ground()
+        permit(on, ["boot"], new_instance=not store.load(on.instance_id).truth.keys)
         state, _unfinished = apply.settle(store.load(on.instance_id), on.backend)
         store.clear_intent()
         heard = hear_drive(state)
@@ -49,6 +50,7 @@ def early() -> Dict[str, Any]:
         log_plan(seen.plan)
         outcome = apply.commit(seen.plan, state, on.backend, seen.templates, activate=False)
         state = state._replace(ledger=outcome.ledger, metrics=seen.metrics)
+        on.backend.boot([item for want in seen.wants for item in want.items])
         store.save(state)
     return {
         "changes": len([c for c in seen.plan.changes if c.action in ("write", "remove")]),

@@ -73,11 +73,11 @@ def _recognise(
     parts: Sequence[plan.Staged],
     disk: Mapping[plan.Place, str],
 ) -> Sequence[plan.Staged]:
-    """Tell what cloud-init wrote before we were installed from what a person wrote.
+    """Tell what cloud-init wrote, before we were installed or while we were not, from what a person wrote.
 
-    Looked into only where a part that is in no ledger stands in the way of one of ours.
+    Looked into only where a part that is not as we left it stands in the way of one of ours.
     """
-    owned = {row.place for row in state.ledger}
+    owned = {row.place for row in state.ledger if disk.get(row.place) == row.disk}
     strange = [
         part for part in parts if part.place in disk and part.place not in owned and disk[part.place] != part.mark
     ]
@@ -87,13 +87,20 @@ def _recognise(
     alone = render.marks_alone(wants, services, on.backend)
     by_drive, _metrics = _wanted(on, state, truth.by_source(state.truth, "drive"), nics)
     earlier = render.marks_alone(by_drive, truth.services_of(state.truth, "drive"), on.backend)
-    return [
-        part._replace(
-            alone=part.alone | {alone.get(part.place, part.mark)},
-            earlier=frozenset([earlier.get(part.place, part.mark)]),
-        )
-        for part in parts
-    ]
+    by_us = {part.place: part.mark for part in render.render(by_drive, on.backend).parts}
+    # The global DNS is a union over all ports: what the drive says of an entry that has not changed
+    # since may differ in that, and still serves.
+    entries = {item.key: item.entry for want in by_drive for item in want.items}
+    same = {item.key for want in wants for item in want.items if entries.get(item.key) == item.entry}
+    recognised = []
+    for part in parts:
+        now = part.alone | {alone.get(part.place, part.mark)}
+        before = frozenset([earlier.get(part.place, part.mark), by_us.get(part.place, part.mark)])
+        if part.key in same:
+            recognised.append(part._replace(alone=now | before))
+        else:
+            recognised.append(part._replace(alone=now, earlier=before))
+    return recognised
 
 
 def pending_macs(state: store.State, nics: Dict[str, kernel.Nic], ignored: FrozenSet[str]) -> List[str]:

@@ -10,7 +10,7 @@ The file is never deleted: it holds the instance's identity.
 import importlib
 import os
 import pickle
-from typing import Any
+from typing import Any, Dict, List
 
 OBJ_PKL = "/var/lib/cloud/instance/obj.pkl"
 _BUILT_IN, _OVERRIDE = "cloudinit.sources.", "cloudinit_osnetd.sources."
@@ -48,10 +48,8 @@ def _dump(obj: Any, path: str) -> None:
         raise PickleError("%s cannot be written: %r" % (path, exc)) from exc
 
 
-def _reclass(path: str, here: str, there: str) -> str:
-    obj = _load(path)
-    if obj is None:
-        return "no cached datasource"
+def _become(obj: Any, here: str, there: str) -> str:
+    """Make `obj` the class of the same name in `there`; says why not where it is none of `here`."""
     module, name = type(obj).__module__, type(obj).__name__
     if module not in [here + known for known in _MODULES]:
         return "the cached datasource is %s.%s: left as it is" % (module, name)
@@ -60,15 +58,89 @@ def _reclass(path: str, here: str, there: str) -> str:
         obj.__class__ = getattr(importlib.import_module(target), name)
     except (ImportError, AttributeError) as exc:
         raise PickleError("%s.%s: %s" % (target, name, exc)) from exc
-    _dump(obj, path)
-    return "the cached datasource is now %s.%s" % (target, name)
+    return ""
 
 
 def adopt(path: str = OBJ_PKL) -> str:
     """Make the cached datasource the override's; says what was done."""
-    return _reclass(path, _BUILT_IN, _OVERRIDE)
+    obj = _load(path)
+    if obj is None:
+        return "no cached datasource"
+    left = _become(obj, _BUILT_IN, _OVERRIDE)
+    if left:
+        return left
+    _dump(obj, path)
+    return "the cached datasource is now %s.%s" % (type(obj).__module__, type(obj).__name__)
 
 
-def release(path: str = OBJ_PKL) -> str:
-    """Make the cached datasource the built-in one again; says what was done."""
-    return _reclass(path, _OVERRIDE, _BUILT_IN)
+def adopt_anew(path: str = OBJ_PKL) -> str:
+    """`adopt`, where the built-in class is back; empty, and cheap, where it is not.
+
+    So it is where cloud-init itself installed the package in its network stage, and wrote the pickle
+    after that, and where the override could not be loaded at some boot.
+    """
+    try:
+        with open(path, "rb") as fh:
+            content = fh.read()
+    except OSError:
+        return ""
+    here = any((_OVERRIDE + module).encode() in content for module in _MODULES)
+    there = any((_BUILT_IN + module).encode() in content for module in _MODULES)
+    return adopt(path) if there and not here else ""
+
+
+def release(path: str = OBJ_PKL) -> List[str]:
+    """Make the cached datasource the built-in one again; says what was done, and what comes of it.
+
+    It keeps the network config of this moment, as cloud-init does by itself at each boot: a config
+    made anew from a drive that lists a NIC which is gone would cost cloud-init the boot.
+    """
+    obj = _load(path)
+    if obj is None:
+        return ["no cached datasource"]
+    problem = ""
+    try:
+        config = obj.osnetd_climb()[0] if hasattr(obj, "osnetd_climb") else None
+    except Exception as exc:  # noqa: BLE001 - the ladder's last rung is cloud-init's own code
+        config, problem = None, repr(exc)
+    left = _become(obj, _OVERRIDE, _BUILT_IN)
+    if left:
+        return [left]
+    if isinstance(config, dict):
+        obj._network_config = config  # noqa: SLF001 - what the built-in class caches itself
+    _dump(obj, path)
+    said = ["the cached datasource is now %s.%s" % (type(obj).__module__, type(obj).__name__)]
+    if problem:
+        said.append("it keeps no network config: %s" % problem)
+    return said + _warning(obj)
+
+
+def _warning(obj: Any) -> List[str]:
+    """What cloud-init alone will make of a config drive that lists a NIC which is gone."""
+    document = getattr(obj, "network_json", None)
+    if type(obj).__name__ != "DataSourceConfigDrive" or not isinstance(document, dict):
+        return []
+    absent = _absent(document)
+    if not absent:
+        return []
+    return [
+        "The config drive lists NICs that this server has no longer: %s." % ", ".join(absent),
+        (
+            "As long as cloud-init trusts its cache, it boots as before: by the instance's DMI system UUID or"
+            " manual_cache_clean: true."
+        ),
+        (
+            "Where it reads the drive anew it fails on them, and reports an error at every boot. The network comes up"
+            " all the same, as it is configured now."
+        ),
+    ]
+
+
+def _absent(document: Dict[str, Any]) -> List[str]:
+    from .sources import DataSourceConfigDrive as drive
+
+    nics = drive.system_nics()
+    listed = [link for link in document.get("links") or [] if isinstance(link, dict)]
+    physical = [link for link in listed if link.get("type") not in ("bond", "vlan")]
+    macs = [str(link.get("ethernet_mac_address") or "").lower() for link in physical]
+    return sorted(mac for mac in macs if mac and mac not in nics)

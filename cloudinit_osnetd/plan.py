@@ -145,12 +145,12 @@ class _Planner:
                 # Installed on a running server: what is there serves, and no NIC is touched for it.
                 as_it_is = new_row._replace(disk=str(there))
                 self._change("adopt", as_it_is, None, as_it_is, "cloud-init wrote it for the same entry")
-            elif self._ours(part.place) or (row is None and there in part.alone | part.earlier):
+            elif self._ours(part.place) or there in part.alone or (row is None and there in part.earlier):
                 action = "reconfigure" if there is not None else "up"
                 reason = "a new NIC"
-                if row is not None and row.key == part.key:
+                if row is not None and row.key == part.key and self._ours(part.place):
                     reason = "its entry changed"
-                elif row is None and there is not None:
+                elif there in part.alone | part.earlier:
                     reason = "cloud-init wrote it"
                 self._change("write", new_row, part.text, new_row, reason)
                 self.touches.append(Touch(action, part.mac, part.name, reason))

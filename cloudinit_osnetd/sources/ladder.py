@@ -20,7 +20,7 @@ from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Tupl
 from cloudinit import util
 from cloudinit.sources.helpers import openstack
 
-from .. import desired, files, kernel, netconfig, network_data, paths, store, truth
+from .. import context, desired, files, hear, kernel, netconfig, network_data, paths, store, truth
 
 LOG = logging.getLogger(__name__)
 _LAST_GOOD = paths.STATE + "/last-good.json"
@@ -87,17 +87,30 @@ def _last_good(config: Dict[str, Any], instance_id: str) -> None:
         LOG.warning("last good config not kept: %s", exc)
 
 
+def ask(instance_id: str) -> Optional[truth.Truth]:
+    """The truth with what the metadata service says now, None where it does not answer.
+
+    Nothing is kept: our own run, of the same event, will ask for itself.
+    """
+    pinned = context.load(remember=False).settings.metadata_nic
+    heard = hear.hear_metadata(store.load(instance_id), kernel.snapshot(), pinned, may_open=False)
+    for fault in heard.faults:
+        LOG.warning("network_data: %s", fault)
+    return heard.state.truth if heard.answered else None
+
+
 def climb(
     source: str,
     document: Any,
     fresh: bool,
     instance_id: str,
     built_in: Callable[[], Any],
+    heard: Optional[truth.Truth] = None,
 ) -> Tuple[Any, str, List[str]]:
     """The network config, the rung that gave it, and the problems of the rungs above it.
 
     `source` is "drive" or "metadata", `document` its network_data as JSON, `fresh` True where it
-    was read at this boot and not taken from cloud-init's cache.
+    was read at this boot and not taken from cloud-init's cache; `heard` is what `ask` returned.
     """
     problems: List[str] = []
     data = None
@@ -109,8 +122,8 @@ def climb(
 
     def from_store() -> Optional[Dict[str, Any]]:
         state = store.load(instance_id)
-        known = state.truth
-        if not known.keys:
+        known = heard or state.truth
+        if not known.keys or not context.load(remember=False).settings.enabled:
             return None
         if data is not None and fresh:
             known = truth.observe(known, source, data, time.time())

@@ -88,6 +88,10 @@ class Cloud:
         """What the network's DHCP server has to say; nothing where there is none."""
         return self._dhcp[network.name].log() if network.name in self._dhcp else ""
 
+    def stop_dhcp(self, network: Network) -> None:
+        """Nobody answers DHCP in this network any more, until a port of it is created or changed."""
+        self._dhcp[network.name].close()
+
     def metadata_down(self, how: str = "refuse") -> None:
         """The metadata service fails: it refuses connections, or with "drop" answers nothing at all."""
         self.metadata.down(how)

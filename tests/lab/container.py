@@ -34,6 +34,7 @@ class Container:
     trusted_cache: cloud-init keeps its cached datasource over reboots (`manual_cache_clean`), as it does on real servers
         by their DMI uuid; without it, it reads the config drive anew at each boot, which the field knows as well.
     files: more files for the guest's disk, path to content.
+    datasource: "ConfigDrive", or "OpenStack": no drive, the guest's product name says where it runs.
     The ports that the server has now are the guest's NICs at its first boot, and what its config drive lists.
     """
 
@@ -46,11 +47,13 @@ class Container:
         package: Union[bool, Path] = True,
         trusted_cache: bool = False,
         files: Optional[Mapping[str, str]] = None,
+        datasource: str = "ConfigDrive",
     ) -> None:
         chosen = deb.under_test() if package is True else package or None
         tree = roots.tree(suite, backend, chosen)
         self.cloud, self.server, self.suite, self.backend = cloud, server, suite, backend
         self.boot_seconds = 0.0
+        self.datasource = datasource
         self.patience = 1.0  # how many times as long as on real hardware things may take here
         self._run = run.current()
         self.name = self._run.name("guest")
@@ -63,7 +66,8 @@ class Container:
         if trusted_cache:
             extra["etc/cloud/cloud.cfg.d/91_osnetd-lab-cache.cfg"] = "manual_cache_clean: true\n"
         documents.write({name: content.encode() for name, content in extra.items()}, self.root)
-        self.rebuild_drive()
+        if datasource == "ConfigDrive":
+            self.rebuild_drive()
         for port in server.ports:
             self.plug(port)
 
@@ -81,7 +85,9 @@ class Container:
             raise LabError(f"{self.name} is running already")
         self._new_namespace()
         began = time.monotonic()
-        self._machine = nspawn.Nspawn(self.name, self.root, self.name, self._dir)
+        # Where there is no DMI, ds-identify and cloud-init read the product's name from pid 1's environment.
+        product = {} if self.datasource == "ConfigDrive" else {"product_name": "OpenStack Nova"}
+        self._machine = nspawn.Nspawn(self.name, self.root, self.name, self._dir, product)
         if wait:
             self.wait_for_cloud_init(timeout)
             self.boot_seconds = time.monotonic() - began

@@ -16,7 +16,8 @@ import shutil
 import socket
 import subprocess
 from pathlib import Path
-from typing import List, Optional
+from types import MappingProxyType
+from typing import List, Mapping, Optional
 
 from tests.lab import cgroups, netns, run
 
@@ -32,12 +33,20 @@ _ENVIRONMENT = {
 class Nspawn:
     """One boot of a container."""
 
-    def __init__(self, name: str, root: Path, namespace: str, scratch: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        root: Path,
+        namespace: str,
+        scratch: Path,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.name = name
         udev = _udev_directory(scratch / "udev")
         argv = ["systemd-nspawn", "--quiet", f"--directory={root}", f"--machine={name}", "--boot"]
         argv += ["--register=no", "--keep-unit", "--kill-signal=SIGRTMIN+3", "--console=pipe"]
         argv += ["--resolv-conf=off", "--timezone=off", "--link-journal=no", f"--bind={udev}:/run/udev"]
+        argv += [f"--setenv={key}={value}" for key, value in environment.items()]
         argv += ["--capability=all", f"--drop-capability={_DROPPED}"]
         # "slave": a namespace that the host unmounts must not live on in this private copy of the mounts.
         prepare = ["unshare", "--mount", "--propagation", "slave", "sh", "-c", f'{cgroups.ENTER}shift; exec "$@"', "sh"]

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import time
 from typing import Any, Callable, Dict, List, Set, Tuple, Union
@@ -38,6 +37,18 @@ def state_of(guest: Guest, port: Port) -> str:
     """What status says of the port's NIC."""
     rows = [row for row in status(guest)["nics"] if row["mac"] == port.mac]
     return str(rows[0]["state"]) if rows else "unknown"
+
+
+def reason_of(guest: Guest, port: Port) -> str:
+    """Why status says that."""
+    (row,) = [row for row in status(guest)["nics"] if row["mac"] == port.mac]
+    return str(row["reason"])
+
+
+def timers(guest: Guest) -> List[str]:
+    """Our timers that are set."""
+    command = "systemctl list-units --no-legend --plain --type=timer 'cloudinit-osnetd*'"
+    return [line.split()[0] for line in guest.run(command).stdout.splitlines()]
 
 
 def reconcile(guest: Guest, *options: str) -> Dict[str, Any]:
@@ -108,7 +119,8 @@ def lacks(guest: Guest, port: Port) -> List[str]:
         return ["no NIC"]
     (link,) = ip(guest, f"addr show dev {name}")
     wrong = [] if "UP" in link["flags"] else ["not up"]
-    if port.mtu and link["mtu"] != port.mtu and not any(s.dhcp for s, _ in port.subnets()):
+    told = not any(s.dhcp or s.ipv6_mode for s, _ in port.subnets())  # else Nova leaves it to the lease
+    if told and port.mtu and link["mtu"] != port.mtu:
         wrong.append(f"MTU {link['mtu']}, not {port.mtu}")
     wrong += _wrong_addresses(port, {f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"] if a["scope"] == "global"})
     for version, any_network in ((4, "0.0.0.0/0"), (6, "::/0")):
@@ -128,22 +140,23 @@ def _wrong_addresses(port: Port, there: Set[str]) -> List[str]:
 
 def _wrong_routes(port: Port, version: int, there: Set[Tuple[str, str]]) -> List[str]:
     """What is wrong with the routes by way of a gateway."""
-    wanted, may_be = set(), set()
+    wanted: Set[Tuple[str, str]] = set()
+    may_be: Set[Tuple[str, str]] = set()
+    advertised = {route for route in there if route[0] == "::/0" and route[1].startswith("fe80:")}
     for subnet, _addresses in port.subnets():
         if subnet.network.version != version:
             continue
-        if subnet.gateway and subnet.ipv6_mode:
-            wanted.add(("::/0", "fe80::a9fe:a9fe"))  # the router advertises itself by its link-local address
-        elif subnet.gateway:
-            wanted.add(("0.0.0.0/0" if version == 4 else "::/0", subnet.gateway))
+        default = {("0.0.0.0/0" if version == 4 else "::/0", subnet.gateway)} if subnet.gateway else set()
+        if subnet.ipv6_mode:
+            # The router advertises its link-local address, Nova tells the subnet's gateway: the same router.
+            may_be |= default | advertised
+            if not default & there and not advertised:
+                return ["no default route, told or advertised"]
+        else:
+            wanted |= default
         wanted |= set(subnet.routes)
         if subnet.dhcp:
             may_be.add(("169.254.169.254", subnet.host_address))
-    if ("::/0", "fe80::a9fe:a9fe") in wanted:
-        # dnsmasq advertises by whichever link-local address of its bridge.
-        wanted = {route for route in wanted if route[1] != "fe80::a9fe:a9fe"}
-        found = {route for route in there if route[0] == "::/0" and route[1].startswith("fe80:")}
-        return ([] if found else ["no advertised route"]) + [f"no route {route}" for route in wanted - there]
     strangers = there - wanted - may_be
     return [f"no route {route}" for route in wanted - there] + [f"route of nobody {route}" for route in strangers]
 
@@ -190,6 +203,7 @@ def assert_gone(guest: Guest, name: str, seconds: float = 6) -> None:
     if guest.backend == "ifupdown":
         wait_until(lambda: f"{name}=" not in guest.run("ifquery --state", check=False).stdout, seconds, f"{name} out of ifstate")
         assert f"dhclient.{name}" not in guest.run("ps axww").stdout
+        assert guest.run(f"ls /run/resolvconf/interface | grep '^{name}[.]'", check=False).stdout == ""
 
 
 def log_of(guest: Guest) -> str:

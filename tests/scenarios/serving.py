@@ -37,19 +37,20 @@ class Served(NamedTuple):
 def serving(
     guest: Container,
     touches: Sequence[Port] = (),
+    leaves: Sequence[Port] = (),
     events: Sequence[str] = (),
     starts_of_service: int = 1,
     streams: Optional[Sequence[Port]] = None,
-    faults: bool = False,
     nothing_to_do: bool = True,
     settles_in: float = 15,
 ) -> Iterator[Served]:
     """What the block has done to `touches` is done by the service for these `events`; none: by the operator.
 
-    streams: the ports whose NICs must lose nothing; else the first that is not touched. faults: a second run has some
-    to name. What was served is filled in at the end.
+    leaves: ports whose NICs go, at least for a moment, and may need nothing done: another takes the place, or it comes back.
+    streams: the ports whose NICs must lose nothing; else the first that is not touched. What was served is filled in at
+    the end.
     """
-    beside = [port for port in guest.plugged if port not in touches]
+    beside = [port for port in guest.plugged if port not in touches and port not in leaves]
     if streams is None:
         streams = [port for port in beside if any(s.network.version == 4 for s, _ in port.subnets())][:1]
     before = _Picture(guest, beside)
@@ -75,7 +76,7 @@ def serving(
     by = {reason for record in served.records for reason in record["reasons"]}
     assert by <= (set(events) or {"operator"}), served.records
     touched = {touch["mac"] for record in served.records for touch in record["touches"]}
-    assert touched == {port.mac for port in touches}, served.records
+    assert touched - {port.mac for port in leaves} == {port.mac for port in touches}, served.records
     assert after.nics == before.nics
     assert after.configurations == before.configurations
     said = {c["file"] for r in served.records for c in r["changes"] if c["action"] in ("write", "remove")}

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""Any one file of the package is missing: the server boots with its network all the same (DESIGN.md, promise 8)."""
+
+from __future__ import annotations
+
+from typing import List
+
+import pytest
+
+from tests.lab import Cloud, Container
+from tests.scenarios import package
+from tests.scenarios.conftest import GuestFactory
+from tests.scenarios.package import assert_network, identity
+from tests.scenarios.seen import assert_follows, assert_gone, settled
+from tests.scenarios.test_package_life import TRUSTED, attach, web
+
+# Nobody reads these at a boot.
+_DOCUMENTS = ("/usr/share/doc/", "/usr/share/man/", "/usr/share/lintian/")
+# Where the override itself is missing there is nothing of ours that could leave out a NIC that the drive lists.
+_OVERRIDE = ("DataSourceConfigDrive.py", "95_osnetd.cfg")
+
+
+def installed_files(guest: Container) -> List[str]:
+    listed = guest.run(
+        f"dpkg -L {package.NAME} | while read f; do [ -d $f ] && [ ! -L $f ] || echo $f; done"
+    ).stdout.split()
+    return [path for path in listed if not path.startswith(_DOCUMENTS)]
+
+
+@TRUSTED
+@pytest.mark.parametrize("share", range(2))
+def test_any_one_file_is_missing(cloud: Cloud, guest_factory: GuestFactory, trusted_cache: bool, share: int) -> None:
+    server = web(cloud)
+    first, second, third = server.ports
+    guest = guest_factory(server, trusted_cache=trusted_cache)
+    guest.boot()
+    attached = attach(cloud, guest, server)
+    assert_follows(guest, first, second, third, attached)
+    settled(guest)
+    who = identity(guest)
+    paths = installed_files(guest)
+    assert len(paths) > 40, paths
+
+    # The drive lists a NIC that is gone, for all but the two files that stand for the override.
+    overrides = [path for path in paths if path.endswith(_OVERRIDE)]
+    others = [path for path in paths if path not in overrides]
+    for path in overrides[share::2]:
+        without(guest, path, trusted_cache)
+        assert_network(guest, first, second, third, attached)
+        assert identity(guest) == who
+    name = str(guest.nic(second))
+    server.delete_port(second)
+    guest.unplug(second)
+    guest.run("/usr/lib/cloudinit-osnetd/queue-event operator")
+    assert_gone(guest, name)
+    settled(guest)
+    for path in others[share::2]:
+        without(guest, path, trusted_cache)
+        assert_network(guest, first, third, attached)
+        assert identity(guest) == who, path
+
+
+def without(guest: Container, path: str, trusted_cache: bool) -> None:
+    """Reboot without a file, and put it back."""
+    guest.run(f"mv {path} {path}.away")
+    guest.reboot()
+    assert guest.cloud_init_errors() == [], path
+    assert guest.run("cloud-init status", check=False).stdout.split()[-1] == "done", path
+    guest.run(f"mv {path}.away {path}")
