@@ -280,8 +280,9 @@ def raw(path):
 def cached(tmp_path):
     """obj.pkl as cloud-init writes it, of a built-in class."""
 
-    def cache(module, name):
+    def cache(module, name, asked=False):
         obj = make(built_in(module, name), TWO, fresh=False)
+        assert not asked or obj.network_config
         path = str(tmp_path / "obj.pkl")
         assert STORE(obj, path)
         return path
@@ -331,6 +332,17 @@ def test_what_we_pickle_carries_no_name_into_another_boot(two_nics, cached, modu
     assert STORE(source, path)
     assert LOAD(path)._network_config in (None, sources.UNSET)
     assert b"ens3" not in raw(path)
+
+
+@pytest.mark.parametrize(("module", "name"), PAIRS)
+def test_the_names_that_the_built_in_class_has_cached_go_with_its_adoption(two_nics, cached, module, name):
+    path = cached(module, name, asked=True)
+    assert b"ens3" in raw(path)
+    pickled.adopt(path)
+    assert b"ens3" not in raw(path)
+    two_nics.drop("ens3")
+    two_nics.nic("ens9", A)
+    assert names(LOAD(path).network_config) == ["ens4", "ens9"]
 
 
 @pytest.mark.parametrize(("module", "name"), PAIRS)
