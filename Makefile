@@ -5,7 +5,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' cloudinit_osnetd/__in
 DEB := dist/cloudinit-osnetd_$(VERSION)_all.deb
 # All that the package is made of. git names the files, so what a build leaves behind is never among them.
 GIT := git -c safe.directory='*'
-PACKAGED := $(shell $(GIT) ls-files --cached --others --exclude-standard -- bin cloudinit_osnetd debian docs/man systemd \
+PACKAGED := $(shell $(GIT) ls-files --cached --others --exclude-standard -- bin cloudinit_osnetd debian dhcp docs/man systemd \
 	udev cloud.cfg.d clean.d setup.py Makefile README.md CHANGELOG.md LICENSE)
 
 # Where things go in the target. Packages set these; the defaults are Debian's.
@@ -77,7 +77,9 @@ install-system:
 	install -D -m 0644 udev/90-cloudinit-osnetd.rules $(DESTDIR)$(UDEVDIR)/90-cloudinit-osnetd.rules
 	install -D -m 0755 clean.d/95_osnetd $(DESTDIR)$(CLOUDDIR)/clean.d/95_osnetd
 	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(CLOUDDIR)/cloud.cfg.d
-	install -m 0644 systemd/* $(DESTDIR)$(UNITDIR)
+	install -m 0644 systemd/*.service systemd/*.path systemd/*.timer $(DESTDIR)$(UNITDIR)
+	install -D -m 0644 -t $(DESTDIR)$(UNITDIR)/cloud-init-hotplugd.service.d systemd/cloud-init-hotplugd.service.d/*
+	install -m 0755 systemd/after-run $(DESTDIR)$(LIBDIR)
 	ln -sfn $(PYLIB)/cloudinit_osnetd/sources/95_osnetd.cfg $(DESTDIR)$(CLOUDDIR)/cloud.cfg.d/95_osnetd.cfg
 
 build-man: build/man/cloudinit-osnetd.8

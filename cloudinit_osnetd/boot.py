@@ -15,7 +15,7 @@ from typing import Any, Dict
 
 from . import apply, files, kernel, paths, store
 from .command import CommandError, run
-from .ground import ground
+from .ground import ground, permit
 from .hear import hear_drive
 from .look import log_plan, look_at
 
@@ -41,6 +41,7 @@ def early() -> Dict[str, Any]:
     began = time.monotonic()
     with store.locked():
         on = ground()
+        permit(on, ["boot"], new_instance=not store.load(on.instance_id).truth.keys)
         state, _unfinished = apply.settle(store.load(on.instance_id), on.backend)
         store.clear_intent()
         heard = hear_drive(state)

@@ -25,8 +25,8 @@ class Job(NamedTuple):
 
     text: str
     process: "subprocess.Popen[bytes]"
-    out: IO[str]
-    err: IO[str]
+    out: IO[bytes]
+    err: IO[bytes]
     began: float
 
 
@@ -35,7 +35,7 @@ def start(argv: Sequence[str]) -> Job:
     text = " ".join(shlex.quote(word) for word in argv)
     ran.append(text)
     # Files, not pipes: a daemon that the program leaves behind would keep a pipe open, and us waiting.
-    out, err = (tempfile.TemporaryFile("w+", errors="replace") for _ in range(2))  # noqa: SIM115 - closed by end()
+    out, err = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115 - closed by end()
     try:
         process = subprocess.Popen(
             list(argv), stdin=subprocess.DEVNULL, stdout=out, stderr=err, env={"PATH": PATH, "LC_ALL": "C"}
@@ -62,7 +62,7 @@ def end(job: Job, timeout: float = 60.0, kill: bool = True) -> str:
             raise CommandError("%s: not done within %d s" % (job.text, timeout)) from None
         job.out.seek(0)
         job.err.seek(0)
-        out, err = job.out.read(), job.err.read()
+        out, err = (file.read().decode("utf-8", "replace") for file in (job.out, job.err))
     took = (time.monotonic() - job.began) * 1e3
     LOG.info("ran: %s (%.0f ms, exit %d)", job.text, took, job.process.returncode)
     if job.process.returncode:

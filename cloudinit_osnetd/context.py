@@ -55,6 +55,7 @@ def _fingerprint() -> str:
     package = importlib.util.find_spec("cloudinit")
     origin = os.path.dirname(package.origin) if package and package.origin else ""
     read = ["/etc/cloud/cloud.cfg", "/run/cloud-init/cloud.cfg", "/proc/cmdline", paths.CLOUD_CONFIG]
+    read.append("/proc/1/cmdline")  # what cloud-init takes for the kernel's in a container
     read += sorted(glob.glob("/etc/cloud/cloud.cfg.d/*.cfg"))
     # The packaged version stands in version.py; every upgrade changes it.
     read.append(os.path.join(origin, "version.py"))

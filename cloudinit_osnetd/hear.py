@@ -15,7 +15,12 @@ class Heard(NamedTuple):
 
 
 def _name_faults(origin: str, data: network_data.NetworkData) -> List[str]:
-    return ["%s: %s: %s" % (origin, fault.path, fault.problem) for fault in data.faults]
+    """In words; a link's number says little to whoever has to find the port, so its MAC as well."""
+    macs = [fault.key.partition("/")[0] for fault in data.faults]
+    return [
+        "%s: %s%s: %s" % (origin, fault.path, mac and " of %s" % mac, fault.problem)
+        for fault, mac in zip(data.faults, macs)
+    ]
 
 
 def hear_metadata(state: store.State, snapshot: kernel.Snapshot, pinned: str, may_open: bool = True) -> Heard:

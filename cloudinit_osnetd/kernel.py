@@ -95,10 +95,12 @@ def _dump(sock: socket.socket, kind: int, body: bytes) -> Iterator[bytes]:
     sock.send(header + body)
     while True:
         data = sock.recv(1 << 20)
-        if len(data) < 16:
-            raise OSError("netlink: an answer of %d bytes" % len(data))
+        if not data:
+            raise OSError("netlink: an empty answer")
         offset = 0
-        while offset + 16 <= len(data):
+        while offset < len(data):
+            if offset + 16 > len(data):
+                raise OSError("netlink: %d bytes are no message" % (len(data) - offset))
             length, msg_type, _flags, seq, _pid = struct.unpack_from("=IHHII", data, offset)
             if length < 16 or offset + length > len(data):
                 raise OSError("netlink: a message of %d bytes" % length)

@@ -125,10 +125,14 @@ def _warning(obj: Any) -> List[str]:
         return []
     return [
         "The config drive lists NICs that this server has no longer: %s." % ", ".join(absent),
-        "As long as cloud-init trusts its cache, it boots as before: by the instance's DMI system UUID or"
-        + " manual_cache_clean: true.",
-        "Where it reads the drive anew it fails on them, and reports an error at every boot. The network comes up"
-        + " all the same, as it is configured now.",
+        (
+            "As long as cloud-init trusts its cache, it boots as before: by the instance's DMI system UUID or"
+            " manual_cache_clean: true."
+        ),
+        (
+            "Where it reads the drive anew it fails on them, and reports an error at every boot. The network comes up"
+            " all the same, as it is configured now."
+        ),
     ]
 
 

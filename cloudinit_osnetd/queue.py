@@ -7,10 +7,13 @@ work begins: a run that dies must not be started again and again by the path uni
 directory, and an event that comes during a run must not be lost.
 """
 
+import logging
 import os
 from typing import List, NamedTuple
 
 from . import files, paths
+
+LOG = logging.getLogger(__name__)
 
 
 class Event(NamedTuple):
@@ -51,6 +54,8 @@ def take() -> List[Event]:
             os.rename(os.path.join(paths.QUEUE, name), os.path.join(paths.WORK, name))
         except FileNotFoundError:
             continue  # somebody else took it
+        event = parse(name)
+        LOG.info("event: reason=%s nic=%s uptime=%.2f", event.reason, event.nic or "-", event.when)
     return sorted(parse(name) for name in os.listdir(paths.WORK))
 
 

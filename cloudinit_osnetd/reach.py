@@ -114,8 +114,9 @@ def ask(
     problems: List[str] = []
     foreign: List[str] = []
     opened, closed = ways(snapshot, pinned or answered, gateways(truth))
-    for way in opened + (closed if may_open else []):
-        if pinned and way.nic.mac != pinned:
+    down = not may_open
+    for way in opened + closed:
+        if (pinned and way.nic.mac != pinned) or (down and way in closed):
             continue
         try:
             data = _ask(way, instance_id)
@@ -123,6 +124,9 @@ def ask(
             foreign.append(str(exc))
         except (source.Silent, source.Stranger, passage.NotOpened) as exc:
             problems.append(str(exc))
+            # The NIC that answered last is here with its route: it is the service that is silent, and
+            # to open other ways, a DHCP lease among them, would only take half a minute each time.
+            down = down or (isinstance(exc, source.Silent) and way.kind == "route" and way.nic.mac == answered)
         except (source.SourceError, Refused) as exc:
             problems.append(str(exc))
             if way.nic.mac in (answered, pinned):

@@ -2,15 +2,17 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """The loop: look, decide, do, until nothing is left to wait for."""
 
+import logging
 import time
 from typing import Dict, FrozenSet, List, NamedTuple, Sequence, Set, Tuple
 
-from . import apply, command, kernel, passage, plan, queue, store, truth
+from . import apply, command, kernel, passage, plan, queue, store, truth, waiting
 from .backends import Touch
-from .ground import Ground, ground
+from .ground import Ground, HandsOff, ground, permit
 from .hear import hear_drive, hear_metadata
 from .look import Look, log_plan, look_at, pending_macs
 
+LOG = logging.getLogger(__name__)
 _BACK_OFF = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 _GRACE_SECONDS = 2.0  # for a backend that is about to configure a NIC by itself
 
@@ -29,6 +31,7 @@ class Record(NamedTuple):
     doubted: Tuple[str, ...]  # keys
     looks: int
     seconds: float
+    look_again: float  # seconds until a timer looks again, 0 where none is left behind
 
 
 class _Run:
@@ -37,8 +40,8 @@ class _Run:
     def __init__(self, on: Ground, force: bool) -> None:
         self.on = on
         self.force = force
-        passage.close_leftovers()
-        self.state, self.unfinished = apply.settle(store.load(on.instance_id), on.backend)
+        self.unfinished: Tuple[Touch, ...] = ()
+        self.refresh()
         self.missing: Dict[str, float] = {}  # MAC -> when it was first seen missing
         self.kicked: Set[str] = set()  # MACs
         self.changes: List[plan.Change] = []
@@ -50,12 +53,24 @@ class _Run:
         self.doubted: List[str] = []
         self.looks = 0
 
-    def step(self) -> float:
-        """One look and what follows from it; the seconds until the next, 0 where none is due."""
+    def refresh(self) -> None:
+        """Take up what is on disk; another run may have been at work, or have been cut short."""
+        passage.close_leftovers()
+        self.state, unfinished = apply.settle(store.load(self.on.instance_id), self.on.backend)
+        self.unfinished += unfinished
+
+    def step(self) -> Tuple[float, float]:
+        """One look and what follows from it; the seconds until the next is due, 0 where none is.
+
+        The first for what settles by itself within seconds, the second for what others have to say.
+        """
         self.looks += 1
         settings = self.on.context.settings
         heard = hear_metadata(self.state, kernel.snapshot(), settings.metadata_nic)
         drive = hear_drive(heard.state)
+        for fault in heard.faults + drive.faults:
+            if fault not in self.faults:
+                LOG.warning("fault: %s", fault)
         self.state, self.faults = drive.state, heard.faults + drive.faults
         snapshot = kernel.snapshot()
         nics = snapshot.by_mac()
@@ -64,11 +79,12 @@ class _Run:
         self._do(seen)
         present = [key for want in seen.wants for key in want.keys]
         known = truth.forget_gone(self.state.truth, present)
-        self.state = self.state._replace(truth=known, metrics=seen.metrics)
+        metrics = {key: metric for key, metric in seen.metrics.items() if key in known.keys}
+        self.state = self.state._replace(truth=known, metrics=metrics)
         store.save(self.state)
         self.pending = pending_macs(self.state, nics, settings.ignore)
         self.doubted = [key for key, kt in self.state.truth.keys.items() if kt.doubted]
-        return self._next(ripe_in)
+        return ripe_in, self._others()
 
     def _unripe(self, macs: FrozenSet[str]) -> Tuple[FrozenSet[str], float]:
         """The MACs whose NIC vanished within the debounce, and how long that still lasts."""
@@ -107,8 +123,8 @@ class _Run:
         self.kicked |= {touch.mac for touch in kicks}
         return tuple(t for t in seen.plan.touches if t.action != "kick") + tuple(kicks)
 
-    def _next(self, ripe_in: float) -> float:
-        waits = [ripe_in] if ripe_in else []
+    def _others(self) -> float:
+        waits = []
         if self.pending:
             waits.append(_BACK_OFF[min(self.looks, len(_BACK_OFF)) - 1])
         if self.doubted:
@@ -119,35 +135,54 @@ class _Run:
 def run(reasons: Sequence[str], force: bool = False, patient: bool = True) -> Record:
     """Reconcile until settled; `patient` looks on for a pending NIC, for minutes if need be.
 
-    Raises HandsOff where there is nothing for us to do.
+    A timer's event brings one look: it goes off because the patience of a run before was at its
+    end. Raises HandsOff where there is nothing for us to do.
     """
     began = time.monotonic()
     reasons = list(reasons)
-    with store.locked():
-        on = ground()
-        this = _Run(on, force)
+    command.ran.clear()
+    with store.locked() as lock:
+        this = _Run(_ground(reasons), force)
+        settings = this.on.context.settings
         while True:
-            wait = this.step()
-            left = on.context.settings.patience - (time.monotonic() - began)
-            waits_for_others = this.pending or this.doubted
-            if not wait or left <= 0 or (waits_for_others and not patient and not this.missing):
+            soon, others = this.step()
+            left = settings.patience - (time.monotonic() - began)
+            if set(reasons) == {"timer"} or not patient:
+                left = 0.0
+            due = [seconds for seconds in (soon, min(others, left)) if seconds > 0]
+            if not due:
                 break
-            _sleep(min(wait, left))
+            with store.lent(lock):
+                _sleep(min(due))
+            this.refresh()
             reasons += [event.reason for event in queue.take() if event.reason not in reasons]
         queue.done()
+        commands = tuple(command.ran)  # the timer is no change of the server's network
+        look_again = waiting.leave(this.pending, bool(this.doubted), settings)
     return Record(
         reasons=tuple(reasons),
         changes=tuple(this.changes),
         touches=tuple(this.touches),
         drifted=this.drifted,
-        commands=tuple(command.ran),
+        commands=commands,
         faults=this.faults,
         problems=this.problems,
         pending=tuple(this.pending),
         doubted=tuple(this.doubted),
         looks=this.looks,
         seconds=time.monotonic() - began,
+        look_again=look_again,
     )
+
+
+def _ground(reasons: Sequence[str]) -> Ground:
+    try:
+        on = ground()
+        permit(on, reasons)
+        return on
+    except HandsOff:
+        waiting.over()
+        raise
 
 
 def _sleep(seconds: float) -> None:

@@ -4,9 +4,9 @@
 
 from typing import Any, Dict, List, NamedTuple, Tuple
 
-from . import files, kernel, paths, plan, render, source, store
+from . import files, kernel, paths, plan, render, source, store, waiting
 from .desired import desired
-from .ground import Ground, HandsOff, ground
+from .ground import Ground, HandsOff, ground, not_followed
 from .look import pending_macs
 
 
@@ -48,18 +48,29 @@ def _states(on: Ground, state: store.State, snapshot: kernel.Snapshot) -> List[N
             word, reason = "drifted", "its configuration was changed by somebody else"
         elif known.doubted:
             word, reason = "doubted", "it went back to what was superseded a moment ago"
-        elif not known.word.listed:
-            word, reason = "orphan", "the %s no longer lists it" % known.in_force
+        elif known.orphaned:
+            gone = [source for source, said in sorted(known.words.items()) if not said.listed]
+            word, reason = "orphan", "no longer listed (%s), its last entry stays" % ", ".join(gone)
         elif plan.unconfigured(item, nic):
             word, reason = "failed", plan.unconfigured(item, nic)
         addresses = tuple(a.address for a in nic.addresses) if nic else ()
         mtu = nic.mtu if nic else entry.mtu or 0
         rows.append(NicStatus(name, entry.mac, key, word, known.in_force, addresses, mtu, reason))
     for mac in pending_macs(state, nics, ignore):
-        nic = nics[mac]
-        addresses = tuple(a.address for a in nic.addresses)
-        rows.append(NicStatus(nic.name, mac, "", "pending", "", addresses, nic.mtu, "no source names it"))
+        again = waiting.says(mac, on.context.settings)
+        rows.append(_row(nics[mac], "pending", "no source names it" + (again and ", " + again)))
+    named = {known.entry.mac for known in state.truth.keys.values()}
+    rows += [
+        _row(nic, "ignored", "osnetd.ignore, and no source names it")
+        for mac, nic in sorted(nics.items())
+        if mac not in named and (mac in ignore or nic.name in ignore)
+    ]
     return rows
+
+
+def _row(nic: kernel.Nic, word: str, reason: str) -> NicStatus:
+    """The row of a NIC that has no entry."""
+    return NicStatus(nic.name, nic.mac, "", word, "", tuple(a.address for a in nic.addresses), nic.mtu, reason)
 
 
 def read() -> Dict[str, Any]:
@@ -79,6 +90,7 @@ def read() -> Dict[str, Any]:
     except HandsOff as exc:
         report["hands_off"] = str(exc)
         return report
+    report["hands_off"] = not_followed(on.context.updates)
     state = store.load(on.instance_id)
     report["backend"] = on.backend.name
     report["metadata_via"] = state.answered

@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import IO, Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from . import files, paths, truth
 from .backends import Touch
@@ -110,12 +110,33 @@ def instance_id() -> str:
 
 
 @contextmanager
-def locked() -> Iterator[None]:
+def locked() -> Iterator[IO[str]]:
     """One run at a time; the lock dies with its process."""
     os.makedirs(paths.RUN, mode=0o755, exist_ok=True)
-    with open(paths.LOCK, "w") as fh:
+    os.makedirs(paths.STATE, mode=0o700, exist_ok=True)
+    with open(paths.LOCK, "a+") as fh:
+        _lock(fh)
+        yield fh
+
+
+@contextmanager
+def lent(lock: IO[str]) -> Iterator[None]:
+    """Let others have the lock while this run only waits. What was loaded is stale afterwards."""
+    fcntl.flock(lock, fcntl.LOCK_UN)
+    yield
+    _lock(lock)
+
+
+def _lock(fh: IO[str]) -> None:
+    try:
+        fcntl.flock(fh, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        fh.seek(0)
+        LOG.warning("another run is at work, waiting for it: pid=%s", fh.read().strip() or "unknown")
         fcntl.flock(fh, fcntl.LOCK_EX)
-        yield
+    fh.truncate(0)
+    fh.write("%d\n" % os.getpid())
+    fh.flush()
 
 
 # -- intent ---------------------------------------------------------------------------------------

@@ -57,6 +57,12 @@ class KeyTruth(NamedTuple):
         return any(word.listed for word in self.words.values())
 
     @property
+    def orphaned(self) -> bool:
+        """True where everybody who could know has dropped it: a drive says what was, for ever."""
+        live = [word for source, word in self.words.items() if source != "drive"]
+        return not any(word.listed for word in live or self.words.values())
+
+    @property
     def doubted(self) -> bool:
         return any(word.doubted_since is not None for word in self.words.values())
 

@@ -30,7 +30,7 @@ mount --rbind /dev "$1/dev" && mkdir -p "$1/src" "$1/site" && mount --bind "$2" 
 mount -o remount,bind,ro "$1/src" && mount --bind "$3" "$1/site" || exit 99
 root=$1; shift 3
 exec chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 PYTHONPATH=/src:/site \
-    PYTHONDONTWRITEBYTECODE=1 PYTEST_ADDOPTS=-pno:cacheprovider HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis sh -c 'cd /src && exec "$@"' sh "$@"
+    PYTHONDONTWRITEBYTECODE=1 PYTEST_ADDOPTS=-pno:cacheprovider HYPOTHESIS_STORAGE_DIRECTORY=/run/hypothesis sh -c 'cd /src && exec "$@"' sh "$@"
 """
 
 

@@ -56,13 +56,8 @@ def suites() -> List[Suite]:
         Suite("scenarios", [pytest("tests/scenarios", "-n", "2")], ("deb",), "tests/scenarios", limit=2400),
         Suite("package", [pytest("tests/package")], ("deb",), "tests/package", limit=900),
         Suite("unit", [pytest("tests/unit")], (), "tests/unit"),
-        Suite(
-            "cloudinit",
-            [[python, "-m", "tests.in_root", suite, *pytest("tests/cloudinit", python="python3")] for suite in _SUITES],
-            (),
-            "tests/cloudinit",
-            limit=900,
-        ),
+        Suite("cloudinit", [[python, "-m", "tests.unit_cloudinit"]], (), "tests/unit_cloudinit", limit=1200),
+        Suite("upstream", [[python, "-m", "tests.upstream"]], (), "tests/upstream", limit=1200),
         Suite("nova", [pytest("tests/nova")], (), "tests/nova", limit=900),
         Suite(
             "lint",
@@ -77,7 +72,6 @@ def suites() -> List[Suite]:
     ]
 
 
-_SUITES = ("bookworm", "trixie")
 _LINTIAN = 'said=$(lintian --allow-root --pedantic "$1" 2>&1); echo "$said"; [ -z "$said" ]'
 
 

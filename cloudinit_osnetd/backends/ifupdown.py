@@ -9,14 +9,17 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from .. import files
 from ..command import CommandError, end, ran, run, start
+from ..desired import Item
 from .base import Backend, Part, Touch
 
 DIRECTORY = "/etc/network"
 STATE = "/run/network/ifstate"
+RESOLVCONF = "/run/resolvconf/interface"
 _STARTS = ("iface", "auto", "mapping", "source", "source-directory", "rename", "no-scripts", "no-auto-down")
 # What cloud-init's eni renderer writes in the place of `auto`, where a stanza has none.
 _NO_AUTO = re.compile(r"# control-\S+ (\S+)\n\Z")
 _UP_SECONDS = 30
+_ROUTE = re.compile(r"^(\s*(?:post-up|pre-down) route (?:add|del) (?:(?! dev ).)*?)( \|\| true)?$", re.MULTILINE)
 
 
 class _Block(NamedTuple):
@@ -101,6 +104,10 @@ class Ifupdown(Backend):
             if section != "lo"
         ]
 
+    def finish(self, text: str, item: Item) -> str:
+        """Routes that name their NIC: with two NICs on one network the kernel would take the other."""
+        return _ROUTE.sub(r"\1 dev %s\2" % item.name, text)
+
     def split(self, text: str) -> Dict[str, str]:
         sections: Dict[str, str] = {}
         for block in _blocks(text):
@@ -146,6 +153,7 @@ class Ifupdown(Backend):
                     pass  # the commands of a stanza fail on a device that is gone: that is the rule
             if touch.name in _up():
                 _forget(touch.name)
+            _forget_dns(touch.name)
 
     def after(self, touches: Sequence[Touch], files_changed: bool) -> Dict[str, str]:
         """Bring up side by side, each in a scope of its own.
@@ -182,6 +190,17 @@ def _up() -> Tuple[str, ...]:
 def _forget(name: str) -> None:
     kept = [line for line in (files.read(STATE) or "").splitlines() if line.split("=", 1)[0] != name]
     files.replace(STATE, "".join(line + "\n" for line in kept), sync=False)
+
+
+def _forget_dns(name: str) -> None:
+    """A DHCP client whose NIC is gone ends without a word to resolvconf(8): its servers would stay."""
+    for program in ("inet", "inet6", "dhclient", "ip6.dhclient"):
+        record = "%s.%s" % (name, program)
+        if os.path.exists(os.path.join(RESOLVCONF, record)):
+            try:
+                run(["resolvconf", "-d", record])
+            except CommandError:
+                pass  # run() has logged it; the NIC goes all the same
 
 
 def _ifup(name: str) -> List[str]:

@@ -9,7 +9,7 @@ from typing import Dict, List, Optional, Sequence
 from .. import files
 from ..command import CommandError, run
 from ..desired import Item
-from ..network_data import DHCP4
+from ..network_data import DHCP4, DHCP6, SLAAC
 from .base import Backend, Part, Touch
 
 DIRECTORY = "/etc/systemd/network"
@@ -41,7 +41,12 @@ class Networkd(Backend):
         dhcp4 = ["RouteMetric=%d" % item.metric] if item.metric else []
         if item.entry.mtu is None and any(net.type in DHCP4 for net in item.entry.networks):
             dhcp4.append("UseMTU=yes")
+        # cloud-init says DNS beside a static address only.
+        dns = [server for net in item.entry.networks if net.type in SLAAC | DHCP6 for server in net.dns]
+        if not any(net.address for net in item.entry.networks):
+            dns += item.dns
         sections = {
+            "Network": ["DNS=%s" % server for server in dns],
             "Link": ["RequiredForOnline=no"] if item.metric else [],
             "DHCPv4": dhcp4,
             "IPv6AcceptRA": ["RouteMetric=%d" % item.metric] if item.metric else [],

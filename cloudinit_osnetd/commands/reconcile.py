@@ -15,6 +15,9 @@ from .output import print_json
 from .report import decided, print_decided
 
 LOG = logging.getLogger(__name__)
+# Of the service alone: 1 is also what a Python says that cannot even start, and then the events are
+# still to be served (see after-run).
+EXIT_NIC_FAILED = 3
 
 
 def as_json(record: Record) -> Dict[str, Any]:
@@ -34,6 +37,7 @@ def as_json(record: Record) -> Dict[str, Any]:
         doubted=list(record.doubted),
         looks=record.looks,
         seconds=round(record.seconds, 3),
+        look_again=round(record.look_again, 1),
     )
 
 
@@ -61,8 +65,6 @@ def _serve_queue() -> int:
         events = queue.take()
         if not events:
             return status
-        for event in events:
-            LOG.info("event: reason=%s nic=%s uptime=%.2f", event.reason, event.nic or "-", event.when)
         try:
             report = as_json(run([event.reason for event in events]))
         except HandsOff as exc:
@@ -74,13 +76,12 @@ def _serve_queue() -> int:
             _adopt_datasource()
         for mac, problem in report["problems"].items():
             LOG.error("failed: mac=%s problem=%s", mac, problem)
-        for fault in report["faults"]:
-            LOG.warning("fault: %s", fault)
         LOG.info(
-            "settled: changes=%d looks=%d pending=%s seconds=%.3f",
+            "settled: changes=%d looks=%d pending=%s seconds=%.3f look_again=%.0f",
             len(report["changes"]), report["looks"], ",".join(report["pending"]) or "-", report["seconds"],
+            report["look_again"],
         )  # fmt: skip
-        status = 1 if report["problems"] else 0
+        status = EXIT_NIC_FAILED if report["problems"] else 0
 
 
 def main(args: argparse.Namespace) -> int:

@@ -18,6 +18,7 @@ def main(args: argparse.Namespace) -> int:
     print("this boot   served by the override's rung: %s" % report["boot"].get("rung"))
     if report["hands_off"]:
         print("hands off   %s" % report["hands_off"])
+    if not report["backend"]:
         return 0
     print("backend     %s" % report["backend"])
     print("metadata    %s\n" % (("via " + report["metadata_via"]) if report["metadata_via"] else "not heard yet"))

@@ -102,7 +102,9 @@ def convert(document: Dict[str, Any]) -> Any:
     except Exception as exc:  # noqa: BLE001 - cloud-init's own code; whatever it raises
         LOG.warning("network_data: cloud-init cannot digest it whole: %r", exc)
     good: List[Dict[str, Any]] = []
-    sound = [link for link in present.get("links") or [] if isinstance(link, dict) and isinstance(link.get("id"), (str, int))]
+    sound = [
+        link for link in present.get("links") or [] if isinstance(link, dict) and isinstance(link.get("id"), (str, int))
+    ]
     for link in sorted(sound, key=lambda link: (_KINDS.index(link["type"]) + 1) if link.get("type") in _KINDS else 0):
         try:
             _digested(_without(present, good + [link]), macs)

@@ -20,11 +20,17 @@ KERNEL_SPEAKS = b"Linux version"
 PROBE_SECONDS = 8.0
 
 
+# Emulated, a guest that begs for CPU time while it calibrates its TSC is wrong by any factor: its clock ran six times too
+# fast on a host with a load of 20, and systemd gave up on services that had hardly begun. HPET keeps the host's time.
+EMULATED_KERNEL = "clocksource=hpet tsc=unstable no_timer_check mitigations=off nokaslr"
+
+
 class Accel(NamedTuple):
-    """`options` for QEMU's command line; `patience` multiplies every time limit of a guest; `why` is for people."""
+    """`options` for QEMU and `kernel` for the guest's command line; `patience` multiplies every time limit of a guest."""
 
     name: str
     options: tuple[str, ...]
+    kernel: str
     patience: float
     why: str
 
@@ -38,11 +44,11 @@ def choose(kernel: Path) -> Accel:
     reason = "asked for by OSNETD_ACCEL" if wanted == "tcg" else _why_not_kvm(kernel)
     if reason is None:
         return _kvm("a guest kernel started under it")
-    return Accel("tcg", ("-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,-la57"), 6.0, reason)
+    return Accel("tcg", ("-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,-la57"), EMULATED_KERNEL, 6.0, reason)
 
 
 def _kvm(why: str) -> Accel:
-    return Accel("kvm", ("-accel", "kvm", "-cpu", "host,-arch-capabilities"), 1.0, why)
+    return Accel("kvm", ("-accel", "kvm", "-cpu", "host,-arch-capabilities"), "", 1.0, why)
 
 
 def _why_not_kvm(kernel: Path) -> str | None:

@@ -80,6 +80,18 @@ class Cloud:
         """(MAC, address) of the DHCP leases that a network gave out."""
         return self._dhcp[network.name].leases() if network.name in self._dhcp else []
 
+    def acknowledged(self, network: Network, port: Port) -> int:
+        """How often a port's DHCP client was given a lease, or had it renewed."""
+        return self.dhcp_log(network).count(f"DHCPACK({network.bridge}) {port.fixed_ips[0]} {port.mac}")
+
+    def dhcp_log(self, network: Network) -> str:
+        """What the network's DHCP server has to say; nothing where there is none."""
+        return self._dhcp[network.name].log() if network.name in self._dhcp else ""
+
+    def stop_dhcp(self, network: Network) -> None:
+        """Nobody answers DHCP in this network any more, until a port of it is created or changed."""
+        self._dhcp[network.name].close()
+
     def metadata_down(self, how: str = "refuse") -> None:
         """The metadata service fails: it refuses connections, or with "drop" answers nothing at all."""
         self.metadata.down(how)
@@ -88,7 +100,7 @@ class Cloud:
         self.metadata.up()
 
     def override(self, pattern: str, **answer: Any) -> None:
-        """Answer requests whose path matches with another status, body (bytes) or delay (seconds), so many times."""
+        """Answer requests whose path matches in another way: see metadata.Answer for the ways."""
         self.metadata.override(Answer(pattern, **answer))
 
     def requests(self) -> List[metadata.Request]:

@@ -79,7 +79,7 @@ def _make(tree: Tree, files: Mapping[str, str], folder: Path) -> None:
             raise LabError(f"{tree.layers[-1]} has no kernel: it was not made for VMs")
         shutil.copyfile(kernels[-1], made.kernel)
         version = kernels[-1].name[len("vmlinuz-") :]
-        made.initrd.write_bytes(initrd.build(root / "usr/lib/modules" / version))
+        made.initrd.write_bytes(initrd.build(root, version))
         for path in (root / "boot").iterdir():
             path.unlink()
         (root / "etc/fstab").write_text(f"LABEL={initrd.ROOT_LABEL} / ext4 defaults,noatime 0 0\n")

@@ -17,7 +17,6 @@ from typing import Iterable, Iterator, NamedTuple
 
 from tests.lab.roots import LabError
 
-BUSYBOX = Path("/bin/busybox")
 MODULES = "virtio_pci virtio_blk virtio_net virtio_console virtio_rng ext4 isofs crc32c_generic".split()
 ROOT_LABEL = "osnetd-root"
 
@@ -46,12 +45,14 @@ class Member(NamedTuple):
     data: bytes = b""
 
 
-def build(modules_dir: Path) -> bytes:
-    """The initrd for the kernel whose modules are in `modules_dir`: a root's /usr/lib/modules/VERSION."""
-    if not BUSYBOX.exists() or not _is_static(BUSYBOX):
-        raise LabError(f"{BUSYBOX} is not there or not static: install the package busybox-static")
+def build(root: Path, version: str) -> bytes:
+    """The initrd for a root's kernel of this version, with the root's own busybox-static."""
+    busybox = root / "bin/busybox"
+    if not busybox.exists():
+        raise LabError(f"{root} has no /bin/busybox: the root was made without busybox-static")
+    modules_dir = root / "lib/modules" / version
     members = [Member(name, 0o040755) for name in ("bin", "dev", "lib", "proc", "root", "sys")]
-    members.append(Member("bin/busybox", 0o100755, BUSYBOX.read_bytes()))
+    members.append(Member("bin/busybox", 0o100755, busybox.read_bytes()))
     names = []
     for path in load_order(modules_dir, MODULES):
         name = path.name.split(".ko")[0] + ".ko"
@@ -111,9 +112,3 @@ def _plain(path: Path) -> bytes:
     if path.suffix == ".zst":
         return subprocess.run(["zstd", "-dcq", str(path)], check=True, stdout=subprocess.PIPE).stdout
     return path.read_bytes()
-
-
-def _is_static(program: Path) -> bool:
-    """Whether an ELF file names no dynamic loader, as far as its first page tells."""
-    with program.open("rb") as file:
-        return b"/ld-linux" not in file.read(4096)

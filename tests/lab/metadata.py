@@ -49,6 +49,8 @@ class Answer(NamedTuple):
     body: Optional[bytes] = None  # None: the right body
     delay: float = 0.0
     times: Optional[int] = None  # how often; None: until removed
+    network: str = ""  # only to requests from this network: a rogue service on it, or a broken agent
+    missing: int = 0  # so many bytes of the promised length never come
 
 
 class Metadata:
@@ -105,16 +107,16 @@ class Metadata:
         while self._servers:
             self._servers.pop().stop()
 
-    def respond(self, network: str, source: str, path: str) -> Tuple[int, bytes]:
-        """The status and body for a path asked for by a source."""
-        answer = self._override_of(path)
+    def respond(self, network: str, source: str, path: str) -> Tuple[int, bytes, int]:
+        """The status, the body, and how much of it is missing, for a path asked for by a source."""
+        answer = self._override_of(path, network)
         if answer and answer.delay:
             time.sleep(answer.delay)
         status, body = self._right_answer(network, source, path)
         if answer:
             status, body = answer.status, body if answer.body is None else answer.body
         self.requests.append(Request(time.time(), network, source, path, status))
-        return status, body
+        return status, body, answer.missing if answer else 0
 
     def _right_answer(self, network: str, source: str, path: str) -> Tuple[int, bytes]:
         files = self._lookup(network, source)
@@ -126,11 +128,12 @@ class Metadata:
             body = documents.listing(files, path)
         return (404, b"not found\n") if body is None else (200, body)
 
-    def _override_of(self, path: str) -> Optional[Answer]:
+    def _override_of(self, path: str, network: str) -> Optional[Answer]:
         with self._mutex:
             for number in reversed(range(len(self._answers))):
                 answer = self._answers[number]
-                if answer.times != 0 and fnmatch.fnmatch(path, answer.pattern):
+                here = answer.network in ("", network)
+                if here and answer.times != 0 and fnmatch.fnmatch(path, answer.pattern):
                     if answer.times is not None:
                         self._answers[number] = answer._replace(times=answer.times - 1)
                     return answer
@@ -200,12 +203,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         source = self.client_address[0].partition("%")[0]
-        status, body = self.server.metadata.respond(self.server.network, source, self.path)
+        status, body, missing = self.server.metadata.respond(self.server.network, source, self.path)
         self.send_response(status)
         self.send_header("Content-Type", "application/json" if self.path.endswith(".json") else "text/plain")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(body[: len(body) - missing])
+        self.close_connection = self.close_connection or missing > 0
 
     def do_PUT(self) -> None:
         self.send_error(405)

@@ -11,7 +11,7 @@ from tests.lab.accel import Accel
 
 SLOTS = 8  # NICs that fit: one PCIe root port each on q35
 FIRST_PC_SLOT = 3  # Nova's first NIC on the old "pc" machine is ens3
-COMMAND_LINE = "root=/dev/vda rw console=ttyS0 net.ifnames=1 mitigations=off nokaslr tsc=reliable no_timer_check quiet"
+COMMAND_LINE = "root=/dev/vda rw console=ttyS0 net.ifnames=1 quiet"
 QMP_SOCKET, AGENT_SOCKET, SERIAL_LOG = "qmp.sock", "agent.sock", "serial.log"
 
 
@@ -52,7 +52,7 @@ def command(machine: Machine) -> list[str]:
     words = ["qemu-system-x86_64", "-name", machine.name, "-nodefaults", "-no-user-config", "-display", "none"]
     words += ["-machine", machine.model, *machine.accel.options, "-smp", "2", "-m", str(machine.memory_mb)]
     words += ["-kernel", str(machine.kernel), "-initrd", str(machine.initrd)]
-    words += ["-append", f"{COMMAND_LINE} {machine.append}".strip()]
+    words += ["-append", " ".join(filter(None, [COMMAND_LINE, machine.accel.kernel, machine.append]))]
     words += ["-smbios", f"type=1,manufacturer=OpenStack Foundation,product=OpenStack Nova,uuid={machine.uuid}"]
     words += ["-uuid", machine.uuid]
     words += ["-qmp", f"unix:{QMP_SOCKET},server=on,wait=off"]

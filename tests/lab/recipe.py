@@ -20,7 +20,7 @@ _COMMON = (
     "cloud-init openssh-server python3 jq "
     "iproute2 iputils-ping net-tools"  # net-tools: cloud-init's eni renderer writes `route add ...`
 ).split()
-_VM = "linux-image-cloud-amd64 initramfs-tools qemu-guest-agent e2fsprogs zstd".split()
+_VM = "linux-image-cloud-amd64 initramfs-tools qemu-guest-agent busybox-static e2fsprogs zstd".split()
 # A plugged veth carries this group from the moment of its birth, so a udev rule knows it from one the guest made.
 NIC_GROUP = 7878
 

@@ -84,7 +84,7 @@ class VM:
 
     # Power
 
-    def boot(self, timeout: float = 60, wait: bool = True) -> None:
+    def boot(self, timeout: float = 90, wait: bool = True) -> None:
         """Switch on; return when cloud-init has run all of its stages, or as soon as QEMU runs with wait=False."""
         if self._alive():
             raise LabError(f"{self.name} is running already")
@@ -102,7 +102,7 @@ class VM:
                 self.wait_for_cloud_init(timeout)
             self.boot_seconds = time.monotonic() - began
 
-    def wait_for_cloud_init(self, timeout: float = 60) -> None:
+    def wait_for_cloud_init(self, timeout: float = 90) -> None:
         """Wait for the last stage's result of a boot that no earlier call has seen: see cloud_init_errors()."""
         limit = timeout * self.patience
         deadline = time.monotonic() + limit

@@ -9,7 +9,7 @@ from typing import Any, Callable, Iterator, List, NamedTuple, Union
 
 import pytest
 
-pytest.register_assert_rewrite("tests.scenarios.seen")
+pytest.register_assert_rewrite("tests.scenarios.seen", "tests.scenarios.serving")
 
 from tests.lab import VM, Cloud, Container, LabError, Server
 
@@ -98,6 +98,7 @@ def _story(guest: Union[Container, VM]) -> str:
         "journalctl --no-pager -b -o short-monotonic | grep -v -e kernel: | tail -n 120",
     )
     story = [f"console:\n{guest.console()[-2000:]}"]
+    story += [f"DHCP on {network.name}:\n{guest.cloud.dhcp_log(network)[-2000:]}" for network in guest.cloud.networks]
     for look in looks:
         try:
             story.append(f"# {look}\n{guest.run(look, check=False, timeout=10).stdout}")

@@ -4,10 +4,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, Set, Tuple, Union
 
 from tests.lab import VM, Container, Port
 
@@ -40,6 +39,18 @@ def state_of(guest: Guest, port: Port) -> str:
     return str(rows[0]["state"]) if rows else "unknown"
 
 
+def reason_of(guest: Guest, port: Port) -> str:
+    """Why status says that."""
+    (row,) = [row for row in status(guest)["nics"] if row["mac"] == port.mac]
+    return str(row["reason"])
+
+
+def timers(guest: Guest) -> List[str]:
+    """Our timers that are set."""
+    command = "systemctl list-units --no-legend --plain --type=timer 'cloudinit-osnetd*'"
+    return [line.split()[0] for line in guest.run(command).stdout.splitlines()]
+
+
 def reconcile(guest: Guest, *options: str) -> Dict[str, Any]:
     """Reconcile by hand; the record. A NIC that failed fails the test."""
     done = guest.run("cloudinit-osnetd reconcile --json " + " ".join(options), check=False)
@@ -49,10 +60,15 @@ def reconcile(guest: Guest, *options: str) -> Dict[str, Any]:
 
 def assert_nothing_to_do(guest: Guest) -> None:
     """A second run changes nothing on disk outside /run, and runs no command."""
-    before = files(guest)
+    before, store = files(guest), _store(guest)
     record = reconcile(guest)
     assert (record["changes"], record["touches"], record["commands"]) == ([], [], []), record
+    assert _store(guest) == store
     assert files(guest) == before
+
+
+def _store(guest: Guest) -> Any:
+    return json.loads(guest.run("cat /var/lib/cloudinit-osnetd/store.json").stdout)
 
 
 _LIST_FILES = """
@@ -83,7 +99,8 @@ def configuration(guest: Guest, port: Port) -> str:
 
 def _stanzas(text: str, name: str) -> str:
     """The stanzas of one NIC: from its first line to the next blank line, each."""
-    return "\n\n".join(part for part in text.split("\n\n") if f"auto {name}\n" in part or f"iface {name} " in part)
+    parts = [part.rstrip("\n") for part in text.split("\n\n")]
+    return "\n\n".join(part for part in parts if f"auto {name}\n" in part or f"iface {name} " in part)
 
 
 def configured_names(guest: Guest) -> List[str]:
@@ -95,53 +112,70 @@ def configured_names(guest: Guest) -> List[str]:
     return sorted({line.split()[1] for line in text.splitlines() if line.startswith("iface ")} - {"lo"})
 
 
-def _routes(port: Port) -> List[Tuple[str, Optional[str]]]:
-    """(network, gateway) of the routes that a port brings, as `ip route` writes them."""
-    routes = []
-    for subnet, _addresses in port.subnets():
-        if subnet.gateway:
-            routes.append(("default", subnet.gateway))
-        routes += [(network, gateway) for network, gateway in subnet.routes]
-    return routes
-
-
 def lacks(guest: Guest, port: Port) -> List[str]:
-    """In what the guest does not follow the port: empty where the kernel and the backend show all of it."""
+    """In what the guest does not follow the port: empty where the kernel and the backend show just what it has."""
     name = guest.nic(port)
     if name is None:
         return ["no NIC"]
     (link,) = ip(guest, f"addr show dev {name}")
     wrong = [] if "UP" in link["flags"] else ["not up"]
-    there = {f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"]}
-    for subnet, addresses in port.subnets():
-        # Nova tells the first fixed IP of a subnet only (virt/netutils.py); by DHCP the guest gets that one too.
-        cidr = f"{addresses[0]}/{subnet.network.prefixlen}"
-        if cidr not in there:
-            wrong.append(f"no address {cidr}")
-    ours = {f"{ip}/{s.network.prefixlen}" for s, ips in port.subnets() for ip in ips}
-    strangers = [a for a in there if a not in ours and ipaddress.ip_interface(a).version == 4]
-    if strangers:
-        wrong.append(f"addresses of nobody: {strangers}")
-    if port.mtu and link["mtu"] != port.mtu and not any(s.dhcp for s, _ in port.subnets()):
+    told = not any(s.dhcp or s.ipv6_mode for s, _ in port.subnets())  # else Nova leaves it to the lease
+    if told and port.mtu and link["mtu"] != port.mtu:
         wrong.append(f"MTU {link['mtu']}, not {port.mtu}")
-    version = "-6 " if any(":" in (gateway or "") for _, gateway in _routes(port)) else ""
-    routes = {(r["dst"], r.get("gateway")) for r in ip(guest, f"{version}route show dev {name}")}
-    wrong += [f"no route {route}" for route in _routes(port) if route not in routes]
-    return wrong + _lacks_in_backend(guest, port, name)
+    wrong += _wrong_addresses(port, {f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"] if a["scope"] == "global"})
+    for version, any_network in ((4, "0.0.0.0/0"), (6, "::/0")):
+        shown = ip(guest, f"-{version} route show dev {name}")
+        there = {(r["dst"].replace("default", any_network), r.get("gateway", "")) for r in shown}
+        wrong += _wrong_routes(port, version, {route for route in there if route[1]})
+    return wrong + _wrong_in_backend(guest, port, name)
 
 
-def _lacks_in_backend(guest: Guest, port: Port, name: str) -> List[str]:
-    servers = [dns for subnet, _ in port.subnets() for dns in subnet.dns]
+def _wrong_addresses(port: Port, there: Set[str]) -> List[str]:
+    # Nova tells the first fixed IP of a subnet only (virt/netutils.py); by DHCP the guest gets that one too.
+    ours = {(ips[0], 128 if s.ipv6_mode == "dhcpv6-stateful" else s.network.prefixlen) for s, ips in port.subnets()}
+    wanted = {f"{address}/{length}" for address, length in ours}
+    # A host that is told by DHCPv6 may make itself an address of the advertised prefix as well; Neutron's say no to that.
+    return [f"no address {cidr}" for cidr in wanted - there] + [f"address of nobody {cidr}" for cidr in there - wanted]
+
+
+def _wrong_routes(port: Port, version: int, there: Set[Tuple[str, str]]) -> List[str]:
+    """What is wrong with the routes by way of a gateway."""
+    wanted: Set[Tuple[str, str]] = set()
+    may_be: Set[Tuple[str, str]] = set()
+    advertised = {route for route in there if route[0] == "::/0" and route[1].startswith("fe80:")}
+    for subnet, _addresses in port.subnets():
+        if subnet.network.version != version:
+            continue
+        default = {("0.0.0.0/0" if version == 4 else "::/0", subnet.gateway)} if subnet.gateway else set()
+        if subnet.ipv6_mode:
+            # The router advertises its link-local address, Nova tells the subnet's gateway: the same router.
+            may_be |= default | advertised
+            if not default & there and not advertised:
+                return ["no default route, told or advertised"]
+        else:
+            wanted |= default
+        wanted |= set(subnet.routes)
+        if subnet.dhcp:
+            may_be.add(("169.254.169.254", subnet.host_address))
+    strangers = there - wanted - may_be
+    return [f"no route {route}" for route in wanted - there] + [f"route of nobody {route}" for route in strangers]
+
+
+def _wrong_in_backend(guest: Guest, port: Port, name: str) -> List[str]:
+    servers = {dns for subnet, _ in port.subnets() for dns in subnet.dns}
     if guest.backend == "networkd":
         shown = json.loads(guest.run(f"networkctl --json=short status {name}", check=False).stdout or "{}")
         wrong = [] if shown.get("AdministrativeState") == "configured" else [f"networkd says {shown.get('AdministrativeState')}"]
-        told = guest.run(f"resolvectl dns {name}", check=False).stdout.split()
+        told = set(guest.run(f"resolvectl dns {name}", check=False).stdout.partition(":")[2].split())
     else:
         up = guest.run("ifquery --state", check=False).stdout.split()
         wrong = [] if f"{name}={name}" in up else [f"ifupdown has {up}"]
         # Not /etc/resolv.conf: resolv.conf(5) takes three servers, of whatever number of NICs.
-        told = guest.run(f"cat /run/resolvconf/interface/{name}.*", check=False).stdout.split()
-    return wrong + [f"DNS server {server} not in use" for server in servers if server not in told]
+        lines = guest.run(f"cat /run/resolvconf/interface/{name}.*", check=False).stdout.splitlines()
+        told = {line.split()[1] for line in lines if line.startswith("nameserver ")}
+    wrong += [f"DNS server {server} not in use" for server in servers - told]
+    # A port whose subnets name none is served by the global ones, of which the guest may have those of a moment ago.
+    return wrong + [f"DNS server {server} of nobody" for server in told - servers if servers]
 
 
 def assert_follows(guest: Guest, *ports: Port, seconds: float = 15) -> float:
@@ -169,6 +203,7 @@ def assert_gone(guest: Guest, name: str, seconds: float = 6) -> None:
     if guest.backend == "ifupdown":
         wait_until(lambda: f"{name}=" not in guest.run("ifquery --state", check=False).stdout, seconds, f"{name} out of ifstate")
         assert f"dhclient.{name}" not in guest.run("ps axww").stdout
+        assert guest.run(f"ls /run/resolvconf/interface | grep '^{name}[.]'", check=False).stdout == ""
 
 
 def log_of(guest: Guest) -> str:

@@ -37,7 +37,7 @@ def demo(environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        process_group=0,
+        start_new_session=True,
     )
     try:
         yield process

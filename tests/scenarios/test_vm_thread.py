@@ -32,7 +32,9 @@ pytestmark = pytest.mark.vm
 
 def test_a_server_on_real_devices_follows_its_ports(cloud: Cloud, vm_factory: Callable[..., VM]) -> None:
     blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.1"], mtu=1450)
-    green = cloud.network("green", cidr="10.91.4.0/22", dns=["10.91.4.2"], mtu=1400, routes=[("10.200.0.0/16", "10.91.4.9")])
+    green = cloud.network(
+        "green", cidr="10.91.4.0/22", dns=["10.91.4.2"], mtu=1400, routes=[("10.200.0.0/16", "10.91.4.9")]
+    )
     amber = cloud.network("amber", cidr="10.93.0.0/26", dns=["10.93.0.2"], mtu=1300)
     leased = cloud.network("leased", cidr="10.92.0.0/24", dhcp=True, dns=["10.92.0.2"], mtu=1420)
     server = cloud.server("web")

@@ -219,15 +219,20 @@ def test_cut_short_anywhere_each_nic_is_old_or_new_and_the_next_run_finishes(sce
     assert instant > 30
 
 
-def test_cut_short_twice_it_is_no_different(scene, monkeypatch):
+THIRD = {B: "10.0.0.33", C: "10.0.0.3"}
+
+
+@pytest.mark.parametrize("wanted", [NEW, THIRD], ids=["the same", "otherwise"])
+def test_cut_short_twice_it_is_no_different(scene, monkeypatch, wanted):
     backend, root = scene
-    before, new, first = everything(root), expected(backend, NEW), 1
+    before, first = everything(root), 1
     while dies(monkeypatch, first, lambda: run_to(backend, root, NEW)):
         halfway, second = everything(root), 1
         while dies(monkeypatch, second, lambda: run_to(backend, root, NEW)):
-            made = run_to(backend, root, NEW)
+            made = run_to(backend, root, wanted)
             assert made.drifted == (), "at instants %d and %d" % (first, second)
-            assert sections(backend, root) == new
+            assert sections(backend, root) == expected(backend, wanted)
+            assert scraps(root) == []
             restore(root, halfway)
             second += 3
         restore(root, before)
@@ -238,10 +243,10 @@ def test_cut_short_twice_it_is_no_different(scene, monkeypatch):
 def test_cut_short_and_then_wanted_otherwise_it_follows(scene, monkeypatch):
     backend, root = scene
     before, instant = everything(root), 1
-    third = {B: "10.0.0.33", C: "10.0.0.3"}
     while dies(monkeypatch, instant, lambda: run_to(backend, root, NEW)):
-        assert run_to(backend, root, third).drifted == (), "at instant %d" % instant
-        assert sections(backend, root) == expected(backend, third)
+        assert run_to(backend, root, THIRD).drifted == (), "at instant %d" % instant
+        assert sections(backend, root) == expected(backend, THIRD)
+        assert scraps(root) == []
         restore(root, before)
         instant += 1
 

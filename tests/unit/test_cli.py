@@ -27,7 +27,7 @@ DRIFT = Drift(A + "/phy", A, "ens3", "/etc/x", "edited by somebody else")
 
 
 def record(**fields):
-    return Record(("operator",), (), (), (), (), (), {}, (), (), looks=1, seconds=0.01)._replace(**fields)
+    return Record(("operator",), (), (), (), (), (), {}, (), (), looks=1, seconds=0.01, look_again=0.0)._replace(**fields)
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def test_an_empty_queue_is_no_run(root, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("outcome", "code"), [(record(), 0), (record(problems={A: "x"}), 1), (HandsOff("not here"), 0)]
+    ("outcome", "code"), [(record(), 0), (record(problems={A: "x"}), 3), (HandsOff("not here"), 0)]
 )
 def test_serving_the_queue_tells_of_failures(root, monkeypatch, outcome, code):
     put("0000000001.00.boot")

@@ -12,6 +12,7 @@ def server(guest, monkeypatch):
     """A server on which we work; what a test changes makes it another."""
     files.replace(paths.INSTANCE_ID[0], "uuid\n")
     files.replace(paths.DATASOURCE, "DataSourceConfigDrive: x\n")
+    files.replace(paths.CLOUD_RAN, "{}\n")
     answer = context.Context("eni", "", context.Settings(), {})
 
     def change(**fields):
@@ -51,3 +52,64 @@ def test_hands_off_where_cloud_init_has_no_instance(server):
     files.remove(paths.INSTANCE_ID[0])
     with pytest.raises(ground.HandsOff, match="no instance"):
         ground.ground()
+
+
+def test_hands_off_where_cloud_init_was_switched_off_a_moment_ago(server):
+    files.replace(paths.CLOUD_DISABLED, "")
+    with pytest.raises(ground.HandsOff, match=r"disabled by .*/cloud-init\.disabled"):
+        ground.ground()
+
+
+def test_hands_off_where_cloud_init_has_not_run_at_this_boot(server):
+    files.remove(paths.CLOUD_RAN)
+    with pytest.raises(ground.HandsOff, match="not run at this boot"):
+        ground.ground()
+
+
+# -- updates.network.when --------------------------------------------------------------------------------------
+
+ALL = ("operator", "push", "boot", "added", "removed", "timer")
+
+
+@pytest.mark.parametrize(
+    ("when", "followed"),
+    [
+        (None, ALL),
+        (["hotplug"], ALL),
+        (["boot-new-instance", "hotplug"], ALL),
+        (["boot"], ("operator", "push", "boot")),
+        (["boot-new-instance", "boot"], ("operator", "push", "boot")),
+        (["boot-new-instance"], ("operator", "push")),
+        ([], ("operator", "push")),
+        ("nonsense", ALL),
+    ],
+)
+def test_what_is_followed_is_what_cloud_init_is_told_to_update_the_network_at(server, when, followed):
+    server(updates={"network": {"when": when}} if when is not None else {})
+    on = ground.ground()
+
+    def done(reason):
+        try:
+            ground.permit(on, [reason])
+        except ground.HandsOff:
+            return False
+        return True
+
+    assert tuple(reason for reason in ALL if done(reason)) == followed
+    assert bool(ground.not_followed(on.context.updates)) == (followed != ALL)
+
+
+def test_one_reason_that_counts_is_enough(server):
+    server(updates={"network": {"when": ["boot"]}})
+    ground.permit(ground.ground(), ["added", "boot"])
+
+
+def test_the_first_boot_of_an_instance_is_always_followed(server):
+    server(updates={"network": {"when": []}})
+    ground.permit(ground.ground(), ["boot"], new_instance=True)
+
+
+def test_hotplug_that_was_enabled_by_command_counts(server):
+    server(updates={"network": {"when": ["boot"]}})
+    files.replace(paths.HOTPLUG_ENABLED, '{"scopes": ["network"]}')
+    ground.permit(ground.ground(), ["added"])

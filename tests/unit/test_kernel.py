@@ -254,6 +254,26 @@ def test_an_answer_cut_off_anywhere_is_an_oserror_and_never_half_a_snapshot(sys_
             continue
 
 
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["links", "addresses", "routes"])
+def test_a_message_cut_off_is_an_oserror_also_where_the_answer_goes_on(sys_tree, which):
+    done = message(DONE, (GETLINK, GETADDR, GETROUTE)[which], u32(0))
+    for end in range(1, len(WHOLE[which][0]) - len(done)):
+        cut = [list(d) for d in WHOLE]
+        cut[which] = [WHOLE[which][0][:end], done]
+        if end not in message_ends(WHOLE[which][0]):
+            with pytest.raises(OSError, match="netlink"):
+                kernel.read(Peer(datagrams=cut))
+
+
+def message_ends(raw):
+    """Where one message of an answer ends: what is cut off there is a message less, and no fault can be seen."""
+    ends, offset = set(), 0
+    while offset < len(raw):
+        offset += (struct.unpack_from("=I", raw, offset)[0] + 3) & ~3
+        ends.add(offset)
+    return ends
+
+
 @given(st.integers(0, 2), st.data())
 def test_an_answer_with_a_wrong_byte_is_read_or_an_oserror(which, data):
     raw = bytearray(WHOLE[which][0])

@@ -118,10 +118,10 @@ def faults(value_name, values, make):
 
 FAULTY = (
     faults("mtu", NOT_A_NUMBER + [67, 65536, "67", -1], lambda v: faulty_link(mtu=v))
-    + faults("type", ["a b", "x\ny", "", [], {}, True, "x" * 65], lambda v: faulty_link(type=v))
+    + faults("type", ["a b", "x\ny", "phy\n", "", [], {}, True, "x" * 65], lambda v: faulty_link(type=v))
     + faults("ip_address", NOT_AN_ADDRESS + [None], lambda v: faulty_network(address=v) if isinstance(v, str) else faulty_network(ip_address=v))
-    + faults("netmask", [None, "", "255.0.255.0", "0.0.0.255", "33", 33, -1, True, "ffff::", "24\n", "\u00b2", 24.0, [], {}], lambda v: faulty_network(netmask=v))
-    + faults("netmask", ["129", "255.255.255.0", "ffff::1", "::ffff", "ffff::%x"], lambda v: faulty_network(address="fd00::5", netmask=v))
+    + faults("netmask", [None, "", "255.0.255.0", "0.0.0.255", "33", 33, -1, True, "ffff::", "::", "24\n", "\u00b2", 24.0, [], {}], lambda v: faulty_network(netmask=v))
+    + faults("netmask", ["129", "255.255.255.0", "0.0.0.0", "ffff::1", "::ffff", "ffff::%x"], lambda v: faulty_network(address="fd00::5", netmask=v))
     + faults("gateway", [v for v in NOT_AN_ADDRESS if v], lambda v: faulty_network(gateway=v))
     + faults("dns", NOT_AN_ADDRESS + [None], lambda v: faulty_network(services=dns(v)))
     + faults("services", [{}, "x", [7], ["dns"]], lambda v: faulty_network(services=v))
@@ -228,6 +228,7 @@ def test_a_vlan_that_cannot_be_identified_is_anonymous(vlan_fields):
         (bond(bond_links="tap1"), C + "/bond"),
         (bond(bond_links=None), C + "/bond"),
         (bond(bond_mode="x\ny"), C + "/bond"),
+        (bond(bond_mode="802.3ad\n"), C + "/bond"),
         (bond(bond_mode=[1]), C + "/bond"),
         (bond(bond_miimon=True), C + "/bond"),
         (bond(**{"bond_x\ny": "1"}), C + "/bond"),

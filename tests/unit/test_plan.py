@@ -180,9 +180,16 @@ def test_what_cloud_init_wrote_is_adopted_as_it_stands_and_a_second_run_does_not
     assert not plan.needs_render(want(), [row], {row.place: "alone"}, BACKEND)
 
 
-@pytest.mark.parametrize("there", ["alone", "earlier"])
-def test_what_cloud_init_would_write_is_still_an_edit_of_what_we_wrote(there):
-    assert told(make([want()], [ALONE], {owned().place: there}, [owned(disk="m0")], LIVE)) == ([], [], ["ens3"])
+@pytest.mark.parametrize(
+    ("there", "done"),
+    [
+        ("alone", ([("write", "ens3")], [("reconfigure", "ens3")], [])),
+        ("earlier", ([], [], ["ens3"])),
+    ],
+)
+def test_what_cloud_init_wrote_over_ours_for_the_same_entry_is_taken_back_and_anything_else_is_an_edit(there, done):
+    """An update event that a user enabled has cloud-init render anew."""
+    assert told(make([want()], [ALONE], {owned().place: there}, [owned(disk="m0")], LIVE)) == done
 
 
 # -- names ---------------------------------------------------------------------------------------------

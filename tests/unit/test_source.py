@@ -180,6 +180,13 @@ def test_an_answer_that_breaks_off_says_nothing(service, said):
         source.fetch("", UUID)
 
 
+@pytest.mark.parametrize("length", [len(BODY) + 1, 2 * len(BODY)])
+def test_less_than_was_announced_is_no_answer_also_where_it_could_be_read(service, length):
+    tell(service, body=answer(BODY, length=length), whole=False)
+    with pytest.raises(source.SourceError, match="short"):
+        source.fetch("", UUID)
+
+
 @pytest.mark.parametrize("end", [1, len(BODY) // 2, len(BODY) - 1])
 def test_a_document_without_a_length_that_breaks_off_says_nothing(service, end):
     tell(service, body=b"HTTP/1.0 200 OK\r\n\r\n" + BODY[:end], whole=False)

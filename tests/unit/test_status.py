@@ -4,6 +4,7 @@
 
 import json
 import os
+import time
 
 import pytest
 
@@ -72,12 +73,30 @@ def test_pending_is_a_nic_without_an_entry(guest):
 
 
 def test_an_ignored_nic_is_not_pending(guest):
-    assert B not in rows(know(("drive", DOC, 0)), UP, nic("ens4", B, 3), ignore=["ens4"])
+    row = rows(know(("drive", DOC, 0)), UP, nic("ens4", B, 3), ignore=["ens4"])[B]
+    assert (row.name, row.state) == ("ens4", "ignored")
+
+
+def test_pending_says_when_it_is_looked_for_again(guest):
+    now = time.monotonic()
+
+    def reason(since, due):
+        files.replace(paths.WAITING, json.dumps({"since": {B: since}, "due": due}))
+        return rows(know(("drive", DOC, 0)), UP, nic("ens4", B, 3))[B].reason
+
+    assert "looked for again in 2" in reason(now - 60, now + 30)
+    assert "at events only, after 86400 s" in reason(now - 90000, 0.0)
 
 
 def test_orphan_is_no_longer_listed_and_still_here(guest):
     known = know(("metadata", DOC, 0), ("metadata", document(), 1))
     assert state_of(known, UP) == "orphan"
+
+
+def test_orphan_is_also_what_only_the_drive_still_lists(guest):
+    known = know(("drive", DOC, 0), ("metadata", DOC, 1))
+    assert state_of(known, UP) == "ok"
+    assert state_of(know(("drive", DOC, 0), ("metadata", DOC, 1), ("metadata", document(), 2)), UP) == "orphan"
 
 
 def test_doubted_went_back_to_what_was_superseded(guest):

@@ -144,7 +144,11 @@ servers = st.builds(lambda some: dns(*some), st.lists(st.sampled_from(["10.0.0.2
 
 @st.composite
 def networks_of(draw, tap):
-    kind = draw(st.sampled_from(["static", "static", "ipv4_dhcp", "ipv6_slaac", "ipv6_dhcpv6-stateful", "ipv6_dhcpv6-stateless"]))
+    kind = draw(
+        st.sampled_from(
+            ["static", "static", "ipv4_dhcp", "ipv6_slaac", "ipv6_dhcpv6-stateful", "ipv6_dhcpv6-stateless"]
+        )
+    )
     if kind != "static":
         return dict(v6(kind, link=tap)) if kind.startswith("ipv6") else dhcp(tap)
     address = draw(addresses)

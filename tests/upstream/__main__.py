@@ -14,16 +14,19 @@ import re
 import shutil
 import subprocess
 import sys
-import urllib.error
+import time
 import urllib.parse
 import urllib.request
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, FrozenSet, List, NamedTuple
 
 from tests import in_root
 from tests.lab import mirror, run
 
-SUITES = ("bullseye", "bookworm", "trixie", "sid")
+# Not bullseye: its cloud-init's tests need httpretty, which comes as no wheel. Its own classes pass bookworm's tests, 42 of
+# them that its root can run, and so do ours. Not sid by default: a root for this alone.
+SUITES = ("bookworm", "trixie")
+_NOT_RUN = 77  # as in automake
 HERE = Path(__file__).resolve().parent
 _INSIDE = """
 cd /upstream && tests=$(find tests -name test_configdrive.py -o -name test_openstack.py | grep -v /helpers/) &&
@@ -39,15 +42,23 @@ class NotThere(Exception):
 
 
 class Outcome(NamedTuple):
-    passed: frozenset
+    passed: FrozenSet[str]
     said: str
+
+
+class Verdict(NamedTuple):
+    """Of one suite: `passed` with ours, `lost` with ours, not with the built-in ones; neither where nothing was run."""
+
+    passed: int
+    lost: int
+    lines: List[str]
 
 
 def fetch(url: str) -> bytes:
     try:
         with urllib.request.urlopen(url, timeout=60) as answer:
             return answer.read()
-    except urllib.error.HTTPError as error:
+    except OSError as error:
         raise NotThere(f"{url}: {error}") from None
 
 
@@ -59,13 +70,22 @@ def source(version: str) -> Path:
             unfinished = tree.with_name(version + ".unfinished")
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True)
-            pool = f"{mirror.debian_mirror() or 'http://deb.debian.org/debian'}/pool/main/c/cloud-init/"
-            description = f"cloud-init_{version.split(':')[-1]}.dsc"
+            archive = mirror.debian_mirror()
+            if archive is None:
+                raise NotThere("apt here knows no Debian mirror: name one in OSNETD_MIRROR")
+            pool = f"{archive}/pool/main/c/cloud-init/"
+            description = f"cloud-init_{version.rsplit(':', maxsplit=1)[-1]}.dsc"
             text = fetch(pool + urllib.parse.quote(description))
             (unfinished / description).write_bytes(text)
             for name in re.findall(r"^ [0-9a-f]{64} \d+ (\S+)$", text.decode(), re.MULTILINE):
                 (unfinished / name).write_bytes(fetch(pool + urllib.parse.quote(name)))
-            argv = ["dpkg-source", "--no-check", "-x", description, "source"]  # sizes and digests are checked all the same
+            argv = [
+                "dpkg-source",
+                "--no-check",
+                "-x",
+                description,
+                "source",
+            ]  # sizes and digests are checked all the same
             subprocess.run(argv, cwd=unfinished, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             unfinished.rename(tree)
     return tree / "source"
@@ -89,32 +109,40 @@ def run_tests(suite: str, overridden: bool) -> Outcome:
     return Outcome(frozenset(name for name, word in results.items() if word == "PASSED"), done.stdout)
 
 
-def compare(suite: str) -> Tuple[bool, List[str]]:
-    """Whether the override is as good as the built-in, and what to print."""
+def compare(suite: str) -> Verdict:
+    """Whether the override is as good as the built-in classes, and what to print."""
     try:
         builtin, ours = run_tests(suite, False), run_tests(suite, True)
     except NotThere as missing:
-        return True, [f"{suite}: not run, the mirror has no such source: {missing}"]
+        return Verdict(0, 0, [f"{suite}: not run, its source cannot be had: {missing}"])
     lost = sorted(builtin.passed - ours.passed)
-    lines = [f"{suite}| {line}" for line in (ours.said if lost else "").splitlines()]
-    if not builtin.passed:
-        return False, [*(f"{suite}| {line}" for line in builtin.said.splitlines()), f"{suite}: cloud-init's own tests do not run"]
-    lines += [f"{suite}: passes with the built-in class only: {name}" for name in lost]
     used = re.findall(r"^stand-in: .*$", ours.said, re.MULTILINE)
-    if not used:
-        return False, [*lines, f"{suite}: no test made an object of ours"]
-    lines.append(f"{suite}: {len(builtin.passed)} pass with the built-in classes, {len(builtin.passed & ours.passed)} of them with ours")
+    lines = [
+        f"{suite}: {len(builtin.passed)} pass with the built-in classes, {len(builtin.passed - set(lost))} of them with ours"
+    ]
+    lines += [f"{suite}: with the built-in class only: {name}" for name in lost]
     lines += [f"{suite}: {line}" for line in used]
-    return not lost, lines
+    if not builtin.passed or not used:
+        lines += [f"{suite}: so nothing is shown"]
+    if lost or not builtin.passed or not used:
+        lines = [f"{suite}| {line}" for line in (ours if builtin.passed else builtin).said.splitlines()] + lines
+        return Verdict(len(builtin.passed) - len(lost), max(len(lost), 1), lines)
+    return Verdict(len(builtin.passed), 0, lines)
 
 
 def main(argv: List[str]) -> int:
-    good = True
+    began = time.monotonic()
+    verdicts = []
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for fine, lines in pool.map(compare, argv or SUITES):
-            good &= fine
-            print("\n".join(lines), flush=True)
-    return 0 if good else 1
+        for verdict in pool.map(compare, argv or SUITES):
+            verdicts.append(verdict)
+            print("\n".join(verdict.lines), flush=True)
+    passed, lost = sum(v.passed for v in verdicts), sum(v.lost for v in verdicts)
+    if not passed and not lost:
+        return _NOT_RUN
+    told = f"{passed} passed" + (f", {lost} failed" if lost else "")
+    print(f"{told} in {time.monotonic() - began:.2f}s")
+    return 1 if lost else 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""Boots: whatever happened before or during one, the network is the same, and nobody waits longer for it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+
+from tests.lab import Cloud, Container, Network, Port, Server
+from tests.scenarios.conftest import GuestFactory
+from tests.scenarios.seen import (
+    assert_boot,
+    assert_follows,
+    assert_gone,
+    assert_nothing_to_do,
+    configured_names,
+    ip,
+    log_of,
+    settled,
+    state_of,
+    status,
+    wait_until,
+)
+
+# How far a boot has come: the stage that cloud-init's status.json names, in order; "" before the first.
+STAGES = ["", "init-local", "init", "modules-config", "modules-final"]
+
+
+def stage_of(guest: Container) -> str:
+    shown = guest.run("cat /run/cloud-init/status.json", check=False).stdout
+    try:
+        return str(json.loads(shown)["v1"]["stage"] or "modules-final")
+    except (ValueError, KeyError):
+        return ""
+
+
+def wait_for_stage(guest: Container, stage: str) -> None:
+    wait_until(lambda: STAGES.index(stage_of(guest)) >= STAGES.index(stage), 60, f"stage {stage}")
+
+
+def two_networks(cloud: Cloud) -> List[Network]:
+    return [
+        cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.1"], mtu=1450),
+        cloud.network("green", cidr="10.91.0.0/24", dns=["10.91.0.2"], mtu=1400, routes=[("10.200.0.0/16", "10.91.0.9")]),
+    ]
+
+
+@pytest.mark.parametrize("boot", ["first", "later"])
+def test_ports_come_and_go_while_the_server_boots(cloud: Cloud, guest_factory: GuestFactory, boot: str) -> None:
+    blue, green = two_networks(cloud)
+    server = cloud.server("early")
+    first = server.create_port(blue)
+    leaving = [server.create_port(green) for _ in range(2)]
+    guest = guest_factory(server)
+    if boot == "later":
+        guest.boot()
+        settled(guest)
+        guest.reboot(wait=False)
+    else:
+        guest.boot(wait=False)
+
+    came: List[Port] = []
+    names: List[str] = []
+    for stage in STAGES:
+        wait_for_stage(guest, stage)
+        came.append(server.create_port(green))
+        guest.plug(came[-1])
+        if stage in ("init", "modules-config"):
+            port = leaving.pop()
+            names.append(str(guest.nic(port)))
+            server.delete_port(port)
+            guest.unplug(port)
+    guest.wait_for_cloud_init()
+    assert_follows(guest, first, *came, seconds=30)
+    for name in names:
+        assert_gone(guest, name)
+    settled(guest)
+    assert status(guest)["boot"]["rung"] == ("store" if boot == "later" else "drive")
+    assert_nothing_to_do(guest)
+
+    guest.reboot()
+    assert_boot(guest, rung="store")
+    assert_follows(guest, first, *came)
+    assert len(configured_names(guest)) == 1 + len(came)
+
+
+# -- reboots -----------------------------------------------------------------------------------------------------
+
+
+def network_of(guest: Container) -> Dict[str, Any]:
+    """The network as the kernel has it: by MAC the name, the MTU and the addresses; and the routes."""
+    links = [link for link in ip(guest, "addr") if link["ifname"] != "lo"]
+    routes = [
+        (route["dst"], route.get("gateway"), route["dev"], route.get("metric", 0), route.get("protocol"))
+        for route in ip(guest, "route") + ip(guest, "-6 route")
+    ]
+    return {
+        "links": {
+            link["address"]: (
+                link["ifname"],
+                link["mtu"],
+                sorted(f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"]),
+            )
+            for link in links
+        },
+        "routes": sorted(routes, key=repr),
+    }
+
+
+def seconds_to_network_online(guest: Container) -> float:
+    """From the start of user space to network-online.target, of this boot."""
+    reached = guest.run("systemctl show --value -p ActiveEnterTimestampMonotonic network-online.target").stdout
+    began = guest.run("systemctl show --value -p UserspaceTimestampMonotonic").stdout
+    assert int(reached), "network-online.target was not reached"
+    return (int(reached) - int(began)) / 1e6
+
+
+def wait_for_the_network(guest: Container) -> None:
+    """Undo what the lab masks: a networkd server's network-online.target waits for its network."""
+    if guest.backend == "networkd":
+        unit = "systemd-networkd-wait-online.service"
+        mask = guest.root / "etc/systemd/system" / unit
+        mask.unlink()
+        wants = guest.root / "etc/systemd/system/network-online.target.wants"
+        wants.mkdir(exist_ok=True)
+        os.symlink(f"/usr/lib/systemd/system/{unit}", wants / unit)
+
+
+def test_a_reboot_changes_nothing_and_takes_no_longer(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    blue, green = two_networks(cloud)
+    server = cloud.server("same")
+    first = server.create_port(blue)
+    guest = guest_factory(server)
+    wait_for_the_network(guest)
+    guest.boot()
+    assert_boot(guest, rung="drive")
+    first_boot = seconds_to_network_online(guest)
+    ports = [first]
+
+    def assert_same_after_reboot() -> None:
+        settled(guest)
+        assert_follows(guest, *ports)
+        before = network_of(guest)
+        guest.reboot()
+        assert_boot(guest, rung="store")
+        assert_follows(guest, *ports)
+        wait_until(lambda: network_of(guest) == before, 10, "the network as before")
+        taken = seconds_to_network_online(guest)
+        assert taken < first_boot + 1, f"{taken:.1f} s to network-online.target, at the first boot {first_boot:.1f} s"
+        assert_nothing_to_do(guest)
+
+    second = server.create_port(green)
+    other_way_out = server.create_port(blue)
+    for port in (second, other_way_out):
+        guest.plug(port)
+        ports.append(port)
+    assert_same_after_reboot()
+
+    ports.remove(second)
+    server.delete_port(second)
+    name = str(guest.nic(second))
+    guest.unplug(second)
+    assert_gone(guest, name)
+    assert_same_after_reboot()
+
+    ports.remove(first)
+    server.delete_port(first)
+    name = str(guest.nic(first))
+    guest.unplug(first)
+    assert_gone(guest, name)
+    assert_same_after_reboot()
+    assert [route["dev"] for route in ip(guest, "route show default")] == [guest.nic(other_way_out)]
+
+
+def test_a_secondary_nic_that_nobody_serves_delays_no_boot(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    blue, green = two_networks(cloud)
+    dead = cloud.network("dead", cidr="10.94.0.0/24", dhcp=True)
+    server = cloud.server("dead-end")
+    first, second = server.create_port(blue), server.create_port(green)
+    guest = guest_factory(server)
+    wait_for_the_network(guest)
+    guest.boot()
+    assert_boot(guest, rung="drive")
+    first_boot = seconds_to_network_online(guest)
+
+    unserved = server.create_port(dead)
+    cloud.stop_dhcp(dead)
+    name = guest.plug(unserved)
+    wait_until(lambda: name in configured_names(guest), 20, "a configuration for it")
+    guest.reboot()
+    assert_follows(guest, first, second)
+    taken = seconds_to_network_online(guest)
+    assert taken < first_boot + 1, f"{taken:.1f} s to network-online.target, at the first boot {first_boot:.1f} s"
+
+
+# -- powered off -------------------------------------------------------------------------------------------------
+
+
+def test_ports_come_go_and_swap_while_the_server_is_off(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    blue, green = two_networks(cloud)
+    server = cloud.server("off")
+    first, leaving, swapped = server.create_port(blue), server.create_port(green), server.create_port(green)
+    guest = guest_factory(server)
+    guest.boot()
+    assert_boot(guest, rung="drive")
+    assert_follows(guest, first, leaving, swapped)
+    place = str(guest.nic(swapped))
+
+    guest.poweroff()
+    for port in (leaving, swapped):
+        guest.unplug(port)
+        server.delete_port(port)
+    instead, new = server.create_port(green), server.create_port(green)
+    guest.plug(instead, name=place)
+    guest.plug(new, name="ens9")
+    guest.boot()
+    assert_boot(guest, rung="store")
+    assert_follows(guest, first, instead, new)
+    assert guest.nic(instead) == place and guest.nic(new) == "ens9"
+    assert len(configured_names(guest)) == 3
+    log = log_of(guest)
+    assert "reason=boot" in log, log
+    assert_nothing_to_do(guest)
+
+
+# -- the drive and the metadata service ----------------------------------------------------------------------------
+
+
+def identity(guest: Container) -> Dict[str, str]:
+    commands = {
+        "instance": "cat /run/cloud-init/.instance-id /var/lib/cloud/data/instance-id",
+        "host keys": "sha256sum /etc/ssh/ssh_host_*_key",
+    }
+    return {what: guest.run(command).stdout for what, command in commands.items()}
+
+
+def test_a_rebuilt_drive_with_other_content_wins_at_boot(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    blue, green = two_networks(cloud)
+    server = cloud.server("rebuilt")
+    first, second = server.create_port(blue), server.create_port(green)
+    guest = guest_factory(server)
+    guest.boot()
+    assert_boot(guest, rung="drive")
+    assert_follows(guest, first, second)
+    before = identity(guest)
+
+    guest.poweroff()
+    server.edit_port(second, fixed_ips=["10.91.0.55"], mtu=1380)
+    guest.rebuild_drive()
+    cloud.metadata_down()  # so it is the drive that said it
+    guest.boot()
+    assert_boot(guest, rung="store")
+    assert_follows(guest, first, second)
+    sources = {row["mac"]: row["source"] for row in status(guest)["nics"]}
+    assert sources[second.mac] == "drive"
+    assert identity(guest) == before
+    cloud.metadata_up()
+    assert_nothing_to_do(guest)
+
+
+@pytest.mark.parametrize("gone", ["drive", "metadata", "both"])
+def test_without_the_drive_or_the_metadata_service_a_trusted_cache_boots_as_before(
+    cloud: Cloud, guest_factory: GuestFactory, gone: str
+) -> None:
+    blue, green = two_networks(cloud)
+    server = cloud.server("bereft")
+    first, second = server.create_port(blue), server.create_port(green)
+    guest = guest_factory(server, trusted_cache=True)
+    guest.boot()
+    assert_boot(guest, rung="drive")
+    late = server.create_port(green)
+    guest.plug(late)
+    assert_follows(guest, first, second, late)
+    settled(guest)
+    before, network = identity(guest), network_of(guest)
+
+    guest.poweroff()
+    if gone in ("drive", "both"):
+        take_drive(guest)
+    if gone in ("metadata", "both"):
+        cloud.metadata_down()
+    guest.boot()
+    assert_boot(guest, rung="store")
+    assert_follows(guest, first, second, late)
+    assert identity(guest) == before
+    wait_until(lambda: network_of(guest) == network, 10, "the network as before")
+
+
+def test_without_the_drive_a_distrusted_cache_is_no_worse_than_cloud_init_alone(
+    cloud: Cloud, guest_factory: GuestFactory
+) -> None:
+    """cloud-init finds no datasource then, and without us the network of the last boot comes up."""
+    blue, green = two_networks(cloud)
+
+    def after_reboot(server: Server, package: bool) -> Dict[str, Any]:
+        ports = [server.create_port(blue), server.create_port(green)]
+        guest = guest_factory(server, package=package)
+        guest.boot()
+        if package:
+            assert_boot(guest, rung="drive")
+        assert_follows(guest, *ports)
+        guest.poweroff()
+        take_drive(guest)
+        # Without a datasource cloud-init is disabled, and writes no result.
+        guest.boot(wait=False)
+        assert_follows(guest, *ports, seconds=40)
+        shown = guest.run("cloud-init status --long", check=False).stdout
+        if package:
+            assert status(guest)["hands_off"] or [state_of(guest, port) for port in ports] == ["ok", "ok"]
+            guest.run("/usr/lib/cloudinit-osnetd/queue-event operator")
+            settled(guest)
+            assert_follows(guest, *ports)
+            assert guest.run("systemctl --failed --no-legend --plain").stdout == ""
+        return {"status": shown.splitlines()[0], "links": len(network_of(guest)["links"])}
+
+    alone = after_reboot(cloud.server("alone"), package=False)
+    assert after_reboot(cloud.server("with-us"), package=True) == alone
+
+
+def take_drive(guest: Container) -> None:
+    drive: Path = guest.root / "var/lib/cloud/seed/config_drive"
+    drive.rename(guest.root / "root/config_drive")
