@@ -58,6 +58,9 @@ class Backend:
         """The meaning of a part as text: what two equal parts have in common."""
         raise NotImplementedError
 
+    def boot(self, items: Sequence[Item]) -> None:
+        """What must be in place before the backend starts at a boot, beside the parts of `items`."""
+
     def before(self, touches: Sequence[Touch]) -> None:
         """What must happen while the old configuration is still on disk."""
 

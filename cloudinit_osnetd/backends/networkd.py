@@ -9,10 +9,11 @@ from typing import Dict, List, Optional, Sequence
 from .. import files
 from ..command import CommandError, run
 from ..desired import Item
-from ..network_data import DHCP4, DHCP6, SLAAC
+from ..network_data import DHCP4, DHCP6, SLAAC, takes_default
 from .base import Backend, Part, Touch
 
 DIRECTORY = "/etc/systemd/network"
+RUNTIME = "/run/systemd/network"
 _PREFIX, _SUFFIX = "10-cloud-init-", ".network"
 
 
@@ -34,9 +35,8 @@ class Networkd(Backend):
     def finish(self, text: str, item: Item) -> str:
         """What is said in sections of their own; a section that comes twice is one (systemd.syntax).
 
-        A secondary NIC's routes from leases and advertisements get its metric too, and a boot does
-        not wait for it. An MTU that Nova leaves to DHCP (null) is taken from the lease, which
-        networkd by itself does not do.
+        A secondary NIC's routes from leases and advertisements get its metric too. An MTU that Nova
+        leaves to DHCP (null) is taken from the lease, which networkd by itself does not do.
         """
         dhcp4 = ["RouteMetric=%d" % item.metric] if item.metric else []
         if item.entry.mtu is None and any(net.type in DHCP4 for net in item.entry.networks):
@@ -47,12 +47,24 @@ class Networkd(Backend):
             dns += item.dns
         sections = {
             "Network": ["DNS=%s" % server for server in dns],
-            "Link": ["RequiredForOnline=no"] if item.metric else [],
             "DHCPv4": dhcp4,
             "IPv6AcceptRA": ["RouteMetric=%d" % item.metric] if item.metric else [],
         }
         added = ["\n".join(["[%s]" % name] + lines) for name, lines in sections.items() if lines]
         return "\n\n".join([text.rstrip("\n")] + added) + "\n"
+
+    def boot(self, items: Sequence[Item]) -> None:
+        """Have the boot wait for the first NIC only: systemd-networkd-wait-online waits for all.
+
+        Which one is the first is a matter of this boot, so it is said under /run: the NICs' own files
+        stay as they are when the primary leaves, and a server without us waits as it always did.
+        """
+        links = [item for item in items if item.entry.kind == "phy" or item.entry.networks]
+        first = min(links, key=lambda i: (not takes_default(i.entry), not i.entry.networks, i.metric), default=None)
+        for item in links:
+            if item is not first:
+                drop_in = os.path.join(RUNTIME, _PREFIX + item.name + _SUFFIX + ".d", "cloudinit-osnetd.conf")
+                files.replace(drop_in, "[Link]\nRequiredForOnline=no\n", sync=False)
 
     def split(self, text: str) -> Dict[str, str]:
         return {"": text}

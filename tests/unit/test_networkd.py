@@ -5,7 +5,7 @@
 import pytest
 
 from cloudinit_osnetd import files
-from cloudinit_osnetd.backends import Touch
+from cloudinit_osnetd.backends import Touch, networkd
 from cloudinit_osnetd.backends.networkd import Networkd
 from cloudinit_osnetd.desired import Item
 
@@ -101,9 +101,22 @@ def finished(metric, *networks, **link_fields):
             2100,
             [static()],
             None,
-            "\n[Link]\nRequiredForOnline=no\n\n[DHCPv4]\nRouteMetric=2100\n\n[IPv6AcceptRA]\nRouteMetric=2100\n",
+            "\n[DHCPv4]\nRouteMetric=2100\n\n[IPv6AcceptRA]\nRouteMetric=2100\n",
         ),
     ],
 )
 def test_a_part_is_finished_with_sections_of_our_own(metric, networks, mtu, added):
     assert finished(metric, *networks, mtu=mtu) == TEXT + added
+
+
+def test_a_boot_waits_for_the_best_way_out_alone(guest, monkeypatch):
+    monkeypatch.setattr(networkd, "RUNTIME", str(guest / "run"))
+
+    def item(name, metric, *networks):
+        return Item(name, entry(*networks), name, (), metric)
+
+    way_out = static(routes=[{"network": "0.0.0.0", "netmask": "0.0.0.0", "gateway": "10.0.0.1"}])
+    BACKEND.boot([item("ens3", 0, static()), item("ens4", 2200, way_out), item("ens5", 2100, way_out), item("ens6", 2300)])
+    told = sorted(path.parent.name for path in (guest / "run").glob("*/*"))
+    assert told == ["10-cloud-init-%s.network.d" % name for name in ("ens3", "ens4", "ens6")]
+    BACKEND.boot([])
