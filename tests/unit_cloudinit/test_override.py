@@ -63,7 +63,7 @@ def make(cls, doc, fresh=True):
     found.metadata = {"instance-id": UUID, "uuid": UUID}
     found.network_json = doc
     if fresh:
-        found._osnetd_fresh = True
+        found.osnetd_fresh = True
     return found
 
 
@@ -236,7 +236,7 @@ def test_where_nothing_of_ours_works_the_drive_is_still_filtered(guest, monkeypa
     ],
 )
 def test_the_filter_of_the_override_file_itself(monkeypatch, links, macs, kept):
-    monkeypatch.setattr(DataSourceConfigDrive, "system_macs", lambda: set(macs))
+    monkeypatch.setattr(DataSourceConfigDrive, "system_nics", lambda: {mac: "ens%d" % i for i, mac in enumerate(macs)})
     doc = document(links, [static(link=raw["id"]) for raw in links])
     found = DataSourceConfigDrive.present_links(doc)
     assert [raw["id"] for raw in found["links"]] == kept
@@ -245,7 +245,8 @@ def test_the_filter_of_the_override_file_itself(monkeypatch, links, macs, kept):
 
 
 def test_the_macs_of_this_machine_are_told(two_nics):
-    assert {A, B} <= DataSourceConfigDrive.system_macs()
+    found = DataSourceConfigDrive.system_nics()
+    assert (found[A], found[B]) == ("ens3", "ens4")
 
 
 @pytest.mark.parametrize("renderer", ["eni", "sysconfig"])
