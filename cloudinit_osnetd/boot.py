@@ -17,7 +17,7 @@ from . import apply, files, kernel, paths, store
 from .command import CommandError, run
 from .ground import ground, permit
 from .hear import hear_drive
-from .look import log_plan, look_at
+from .look import log_plan, look_at, written_for_departed
 
 LOG = logging.getLogger(__name__)
 _SETTLE_SECONDS = 10
@@ -36,6 +36,13 @@ def _nics(state: store.State) -> Dict[str, kernel.Nic]:
     return nics
 
 
+def _names() -> Dict[str, str]:
+    """By MAC: the names under which the override gave cloud-init the NICs of this boot."""
+    noted = files.read_json(paths.BOOT)
+    names = noted.get("names") if isinstance(noted, dict) else None
+    return names if isinstance(names, dict) else {}
+
+
 def early() -> Dict[str, Any]:
     """Make the configuration on disk fit. Raises HandsOff where there is nothing for us to do."""
     began = time.monotonic()
@@ -46,7 +53,10 @@ def early() -> Dict[str, Any]:
         store.clear_intent()
         heard = hear_drive(state)
         state = heard.state
-        seen = look_at(on, state, _nics(state), None)
+        nics = _nics(state)
+        if not state.ledger:
+            state = state._replace(ledger=written_for_departed(on, state, nics, _names()))
+        seen = look_at(on, state, nics, None)
         log_plan(seen.plan)
         outcome = apply.commit(seen.plan, state, on.backend, seen.templates, activate=False)
         state = state._replace(ledger=outcome.ledger, metrics=seen.metrics)

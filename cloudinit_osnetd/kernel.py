@@ -55,6 +55,11 @@ class Nic(NamedTuple):
         return any(a.address == cidr for a in self.addresses)
 
 
+def departed(mac: str, name: str) -> Nic:
+    """A NIC that is gone, as far as it can still be told."""
+    return Nic(name, 0, mac, mac, 0, False, False, 0, False, "", ())
+
+
 class Snapshot(NamedTuple):
     """Every device, and the routes of the main table."""
 

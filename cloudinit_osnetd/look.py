@@ -103,6 +103,30 @@ def _recognise(
     return recognised
 
 
+def written_for_departed(
+    on: Ground, state: store.State, nics: Dict[str, kernel.Nic], names: Mapping[str, str]
+) -> Tuple[store.Owned, ...]:
+    """What cloud-init has written at this boot for NICs that have left since: ours, to be removed.
+
+    `names` by MAC, as they were then. Of use before the first commit only: then the ledger knows.
+    """
+    gone = {mac: kernel.departed(mac, name) for mac, name in names.items() if mac not in nics}
+    if not gone:
+        return ()
+    then = dict(gone, **{mac: nics[mac] for mac in names if mac in nics})
+    wants, _metrics = _wanted(on, state, state.truth, then)
+    wants = [want for want in wants if any(item.entry.mac in gone for item in want.items)]
+    parts = [part for part in render.render(wants, on.backend).parts if part.mac in gone]
+    disk = render.disk_parts(on.backend, [part.place for part in parts])
+    return tuple(
+        store.Owned(
+            part.key, part.mac, part.name, on.backend.name, part.path, part.section, disk[part.place], part.digest
+        )
+        for part in parts
+        if disk.get(part.place) in part.alone | {part.mark}
+    )
+
+
 def pending_macs(state: store.State, nics: Dict[str, kernel.Nic], ignored: FrozenSet[str]) -> List[str]:
     """NICs that no source has named yet."""
     known = {kt.entry.mac for kt in state.truth.keys.values() if kt.entry.kind == "phy"}

@@ -184,7 +184,7 @@ class DataSourceConfigDrive(builtin.DataSourceConfigDrive):
             config, rung, problems = self.osnetd_climb()
             from cloudinit_osnetd.sources import ladder
 
-            ladder.note_rung(rung, "drive", problems)
+            ladder.note_rung(rung, "drive", problems, config)
             return config
         except Exception as exc:  # noqa: BLE001 - half-installed, or broken: boot all the same
             LOG.warning("cloudinit-osnetd is incomplete, using the drive as it is: %r", exc)

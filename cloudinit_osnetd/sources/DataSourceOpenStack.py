@@ -72,7 +72,7 @@ class _Override:
             config, rung, problems = self.osnetd_climb()
             from cloudinit_osnetd.sources import ladder
 
-            ladder.note_rung(rung, "metadata", problems)
+            ladder.note_rung(rung, "metadata", problems, config)
             return config
         except Exception as exc:  # noqa: BLE001 - half-installed, or broken: boot all the same
             LOG.warning("cloudinit-osnetd is incomplete, using the metadata as it is: %r", exc)

@@ -26,8 +26,8 @@ LOG = logging.getLogger(__name__)
 _LAST_GOOD = paths.STATE + "/last-good.json"
 
 
-def note_rung(rung: str, source: str, problems: List[str]) -> None:
-    """Tell status, and the tests, which rung served this boot.
+def note_rung(rung: str, source: str, problems: List[str], config: Any = None) -> None:
+    """Tell status, and the tests, which rung served this boot; and the early flow, under which names.
 
     cloud-init asks in its local stage and once more in its network stage: the first answer is the
     one that it renders or takes names from, the others are listed behind it.
@@ -37,10 +37,21 @@ def note_rung(rung: str, source: str, problems: List[str]) -> None:
     rungs = noted.get("rungs", []) + [rung]
     noted.update(rung=rungs[0], rungs=rungs, source=source)
     noted.setdefault("problems", problems)
+    noted.setdefault("names", _names(config))
     try:
         files.replace(paths.BOOT, json.dumps(noted) + "\n", sync=False)
     except OSError as exc:
         LOG.warning("rung not noted: %s", exc)
+
+
+def _names(config: Any) -> Dict[str, str]:
+    """By MAC: the names of the NICs in a version 1 network config."""
+    items = config.get("config") if isinstance(config, dict) else None
+    return {
+        str(item["mac_address"]).lower(): str(item["name"])
+        for item in (items if isinstance(items, list) else [])
+        if item.get("type") == "physical" and item.get("mac_address") and item.get("name")
+    }
 
 
 def never_rename(distro: Any) -> None:

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""What each NIC's state is called, what a person has made stays, and what was pushed holds."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict
+
+from tests.lab import Cloud, Container, Port
+from tests.scenarios.conftest import GuestFactory
+from tests.scenarios.seen import (
+    assert_boot,
+    assert_follows,
+    assert_gone,
+    assert_nothing_to_do,
+    configuration,
+    ip,
+    reason_of,
+    reconcile,
+    settled,
+    state_of,
+    status,
+    wait_until,
+)
+
+
+def test_each_state_is_shown_with_its_reason(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.1"])
+    green = cloud.network("green", cidr="10.91.0.0/24")
+    server = cloud.server("states")
+    fine, ignored, delisted, absent = [server.create_port(net) for net in (blue, green, green, green)]
+    settings = {"osnetd": {"patience": 1, "back_off": 60, "ignore": [ignored.mac]}}
+    guest = guest_factory(server, files={"etc/cloud/cloud.cfg.d/92_osnetd-test.cfg": json.dumps(settings)})
+    guest.boot()
+    settled(guest)
+    name = str(guest.nic(absent))
+    guest.unplug(absent)
+    assert_gone(guest, name)
+    server.delete_port(delisted)
+    server.freeze_metadata()
+    pending = server.create_port(green)
+    guest.plug(pending)
+    wait_until(lambda: "looked for again in" in reason_of(guest, pending), 20, "pending")
+    settled(guest)
+
+    expected = {fine: "ok", ignored: "ignored", delisted: "orphan", absent: "absent", pending: "pending"}
+    assert {port: state_of(guest, port) for port in expected} == expected
+    assert "osnetd.ignore" in reason_of(guest, ignored)
+    assert "no longer listed (metadata)" in reason_of(guest, delisted)
+    assert reason_of(guest, absent) == "no NIC has this MAC"
+    # An orphan keeps what it had.
+    assert f"{delisted.fixed_ips[0]}/24" in guest.run(f"ip addr show {guest.nic(delisted)}").stdout
+    table = guest.run("cloudinit-osnetd status").stdout
+    for port, state in expected.items():
+        assert any(port.mac in line and f" {state} " in line for line in table.splitlines()), table
+
+    # Something takes the address away: status sees it, exits with 1, and reconcile mends it.
+    guest.run(f"ip addr flush dev {guest.nic(fine)}")
+    assert state_of(guest, fine) == "failed" and "the kernel lacks" in reason_of(guest, fine)
+    assert guest.run("cloudinit-osnetd status", check=False).returncode == 1
+    history = "cat /var/lib/cloudinit-osnetd/history.jsonl | wc -l"
+    lines = int(guest.run(history).stdout)
+    guest.run("cloudinit-osnetd reconcile", check=False)
+    assert_follows(guest, fine)
+    assert int(guest.run(history).stdout) == lines + 1
+    reconcile(guest)
+    assert int(guest.run(history).stdout) == lines + 1, "a run that changed nothing left history"
+
+
+# -- edited by hand ----------------------------------------------------------------------------------------------
+
+
+def edit_by_hand(guest: Container, port: Port) -> None:
+    """A second address, as a person would add it to the port's own configuration."""
+    name = guest.nic(port)
+    if guest.backend == "networkd":
+        guest.run(f"printf '\\n[Network]\\nAddress=10.99.0.9/24\\n' >> /etc/systemd/network/10-cloud-init-{name}.network")
+    else:
+        guest.run(
+            f"sed -i '/^iface {name} inet static/a \\    up ip addr add 10.99.0.9/24 dev {name}' "
+            "/etc/network/interfaces.d/50-cloud-init"
+        )
+
+
+def test_what_was_edited_by_hand_survives_an_attach_and_a_reboot_and_is_reported(
+    cloud: Cloud, guest_factory: GuestFactory
+) -> None:
+    blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.1"])
+    green = cloud.network("green", cidr="10.91.0.0/24", dns=["10.91.0.2"])
+    server = cloud.server("by-hand")
+    first, edited = server.create_port(blue), server.create_port(green)
+    guest = guest_factory(server)
+    guest.boot()
+    settled(guest)
+    edit_by_hand(guest, edited)
+    by_hand = configuration(guest, edited)
+    assert "10.99.0.9/24" in by_hand
+
+    new = server.create_port(green)
+    guest.plug(new)
+    assert_follows(guest, first, new)
+    settled(guest)
+    assert configuration(guest, edited) == by_hand
+    assert state_of(guest, edited) == "drifted"
+    assert "changed by somebody else" in reason_of(guest, edited)
+
+    # Edited in the cloud too: the person's word stands.
+    server.edit_port(edited, mtu=1333)
+    record = reconcile(guest)
+    assert [drift["mac"] for drift in record["drifted"]] == [edited.mac] and record["changes"] == []
+    assert configuration(guest, edited) == by_hand
+
+    guest.reboot()
+    settled(guest)
+    early = status(guest)["boot"]["early"]
+    assert early["drifted"] == [guest.nic(edited)] and early["changes"] == 0
+    assert configuration(guest, edited) == by_hand
+    assert_follows(guest, first, new)
+    wait_until(lambda: "10.99.0.9" in guest.run(f"ip addr show {guest.nic(edited)}").stdout, 10, "the address by hand")
+    assert state_of(guest, edited) == "drifted"
+
+    # Taken back only by force.
+    reconcile(guest, "--force")
+    assert_follows(guest, first, edited, new)
+    assert "10.99.0.9" not in configuration(guest, edited)
+    assert_nothing_to_do(guest)
+
+
+# -- pushed ------------------------------------------------------------------------------------------------------
+
+PUSH = """
+import json, sys
+from cloudinit_osnetd import hear, network_data, store
+data = network_data.parse_bytes(sys.stdin.buffer.read())
+with store.locked():
+    store.save(hear.hear_push(store.load(store.instance_id()), data).state)
+"""
+
+
+def push(guest: Container, document: Dict[str, Any]) -> None:
+    """Push a network_data as the command to come will do it."""
+    text = json.dumps(document).replace("'", "")
+    guest.run(f"printf %s '{text}' | python3 -c '{PUSH}' && /usr/lib/cloudinit-osnetd/queue-event push")
+
+
+def test_what_was_pushed_for_one_nic_holds_while_others_come_change_and_go(
+    cloud: Cloud, guest_factory: GuestFactory
+) -> None:
+    """The metadata service tells one address of two: Nova names the first fixed IP of a subnet only."""
+    blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.1"])
+    green = cloud.network("green", cidr="10.91.0.0/24", dns=["10.91.0.2"])
+    server = cloud.server("pushed")
+    first, two = server.create_port(blue), server.create_port(green)
+    guest = guest_factory(server)
+    guest.boot()
+    settled(guest)
+
+    document = server.network_data()
+    (network,) = [net for net in document["networks"] if net.get("ip_address") == two.fixed_ips[0]]
+    document["networks"].append({**network, "id": "network9", "ip_address": "10.91.0.200"})
+    push(guest, document)
+    both = {f"{two.fixed_ips[0]}/24", "10.91.0.200/24"}
+
+    def has_both() -> bool:
+        (link,) = ip(guest, f"-4 addr show dev {guest.nic(two)}")
+        return {f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"]} == both
+
+    wait_until(has_both, 15, "both addresses")
+    settled(guest)
+    sources = {row["mac"]: row["source"] for row in status(guest)["nics"]}
+    assert sources[two.mac] == "push"
+    kept = configuration(guest, two)
+
+    other = server.create_port(green)
+    guest.plug(other)
+    assert_follows(guest, first, other)
+    assert has_both()
+    server.edit_port(other, fixed_ips=["10.91.0.90"], mtu=1333)
+    reconcile(guest)
+    assert_follows(guest, other)
+    assert has_both()
+    name = str(guest.nic(other))
+    server.delete_port(other)
+    guest.unplug(other)
+    assert_gone(guest, name)
+    settled(guest)
+    assert has_both() and configuration(guest, two) == kept
+    assert_nothing_to_do(guest)
+
+    guest.reboot()
+    assert_boot(guest, rung="store")
+    wait_until(has_both, 15, "both addresses after a reboot")
+    assert configuration(guest, two) == kept
