@@ -110,21 +110,18 @@ def run_suite(suite: Suite) -> Result:
     if suite.directory and not (TOP / suite.directory).is_dir():
         return Result("absent", 0.0, f"no {suite.directory}")
     log = LOGS / f"{suite.name}.log"
-    outcome, again = _outcome(suite.commands, log, began + suite.limit), ""
+    outcome = _outcome(suite.commands, log, began + suite.limit)
     if outcome == "failed" and suite.alone:
-        first = log.read_text(errors="replace")
+        first = counts(log.read_text(errors="replace"))
         outcome = _outcome(suite.alone, log, began + suite.limit)
-        if outcome == "passed":
-            # What is counted is the first run, less what passed at last.
-            again = f"; {counts(first).get('failed', 0) + counts(first).get('error', 0)} of them only on their own"
-            log.with_suffix(".first.log").write_text(first)
-            return Result(outcome, time.monotonic() - began, _told(first) + again)
-        log.write_text(first + log.read_text(errors="replace"))
+        bad = first.get("failed", 0) + first.get("error", 0)
+        told = f"{bad} failed beside others and passed alone, " if outcome == "passed" else ""
+        return Result(outcome, time.monotonic() - began, told + _told(log.read_text(errors="replace")))
     return Result(outcome, time.monotonic() - began, _told(log.read_text(errors="replace")))
 
 
 def _outcome(commands: Sequence[Command], log: Path, until: float) -> str:
-    with log.open("w") as out:
+    with log.open("a") as out:  # main() has removed the last one
         for command in commands:
             code = _call(command, out, until - time.monotonic())
             if code is None:
@@ -239,7 +236,7 @@ def closing_line(chosen: List[Suite], results: Dict[str, Result]) -> str:
         counted = counts(log.read_text(errors="replace")) if log.exists() else {}
         bad = counted.get("failed", 0) + counted.get("error", 0)
         passed += counted.get("passed", 0) if counted else int(result.good)
-        failed += bad if result.good else max(bad, 1)
+        failed += 0 if result.good else max(bad, 1)
         skipped += counted.get("skipped", 0)
     return f"tests: {passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else "")
 
