@@ -4,8 +4,9 @@
 
 Sources lag and disagree: a config drive is built once, a metadata worker caches for 15 s, a push
 knows more than both. So the entry in force is that of the source whose entry *for that key*
-changed last, by a counter. A source's first word on a key never beats an entry in force; where
-several sources speak for the first time, RANK is the order in which they are heard.
+changed last, by a counter. A source's first word on a key never beats an entry in force, but for a
+push: somebody sent it, so what differs in it is a change. Where several sources speak for the first
+time, RANK is the order in which they are heard.
 """
 
 from typing import Any, Dict, FrozenSet, Iterable, NamedTuple, Optional, Tuple
@@ -114,6 +115,11 @@ def observe(truth: Truth, source: str, data: NetworkData, now: float) -> Truth:
         word = known.words.get(source) if known else None
         if known is None:
             keys[key] = KeyTruth(source, {source: Word(entry, 0, True, (), None)}, data.services)
+            continue
+        if word is None and source == "push" and entry != known.entry:
+            counter += 1
+            words = dict(known.words, push=Word(entry, counter, True, (), None))
+            keys[key] = KeyTruth("push", words, data.services)
             continue
         if word is None:
             keys[key] = known._replace(words=dict(known.words, **{source: Word(entry, 0, True, (), None)}))

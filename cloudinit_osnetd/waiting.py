@@ -88,9 +88,10 @@ def says(mac: str, settings: Settings) -> str:
     note, now = read(), time.monotonic()
     if mac not in note.since:
         return ""
-    if now - note.since[mac] >= settings.look_until:
-        return "looked for at events only, after %d s" % settings.look_until
-    return "looked for again in %d s" % max(0.0, note.due - now) if note.due else ""
+    if note.due:
+        return "looked for again in %d s" % max(0.0, note.due - now)
+    gone_by = now - note.since[mac] >= settings.look_until
+    return "looked for at events only, after %d s" % settings.look_until if gone_by else ""
 
 
 def _keep(note: Note) -> None:

@@ -56,7 +56,7 @@ def test_each_state_is_shown_with_its_reason(cloud: Cloud, guest_factory: GuestF
         assert any(port.mac in line and f" {state} " in line for line in table.splitlines()), table
 
     # Something takes the address away: status sees it, exits with 1, and reconcile mends it.
-    guest.run(f"ip addr flush dev {guest.nic(fine)}")
+    guest.run(f"ip -4 addr flush dev {guest.nic(fine)}")
     assert state_of(guest, fine) == "failed" and "the kernel lacks" in reason_of(guest, fine)
     assert guest.run("cloudinit-osnetd status", check=False).returncode == 1
     history = "cat /var/lib/cloudinit-osnetd/history.jsonl | wc -l"
@@ -163,8 +163,8 @@ def test_what_was_pushed_for_one_nic_holds_while_others_come_change_and_go(
     both = {f"{two.fixed_ips[0]}/24", "10.91.0.200/24"}
 
     def has_both() -> bool:
-        (link,) = ip(guest, f"-4 addr show dev {guest.nic(two)}")
-        return {f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"]} == both
+        links = ip(guest, f"-4 addr show dev {guest.nic(two)}")  # none while it has no address
+        return {f"{a['local']}/{a['prefixlen']}" for link in links for a in link.get("addr_info", [])} == both
 
     wait_until(has_both, 15, "both addresses")
     settled(guest)

@@ -34,11 +34,19 @@ def address(known, key=KEY):
 
 
 @pytest.mark.parametrize("first", truth.RANK)
-@pytest.mark.parametrize("second", truth.RANK)
+@pytest.mark.parametrize("second", ["metadata", "drive"])
 def test_a_sources_first_word_never_beats_an_entry_in_force(first, second):
     known = hear((first, ONE, 0), *([(second, TWO, 1)] if second != first else []))
     assert known.keys[KEY].in_force == first
     assert address(known) == "10.0.0.1/24"
+
+
+@pytest.mark.parametrize("first", ["metadata", "drive"])
+def test_a_first_push_is_in_force_where_it_says_something_else(first):
+    assert hear((first, ONE, 0), ("push", ONE, 1)).keys[KEY].in_force == first
+    known = hear((first, ONE, 0), ("push", TWO, 1), (first, ONE, 2))
+    assert (known.keys[KEY].in_force, address(known)) == ("push", "10.0.0.2/24")
+    assert address(observe(known, first, data(THREE), 100)) == "10.0.0.3/24"
 
 
 @pytest.mark.parametrize("other", ["push", "metadata"])
