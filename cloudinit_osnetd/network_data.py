@@ -13,29 +13,27 @@ plain word is a fault: a newline in a DNS address would be a root shell in ifupd
 import hashlib
 import ipaddress
 import json
-import re
 from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Tuple
 
+from .fields import (
+    DataError,
+    ip_address,
+    json_object,
+    mac_address,
+    needed,
+    number,
+    object_list,
+    prefix_length,
+    word,
+)
+
 MAX_BYTES = 1 << 20
-_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}((:[0-9a-f]{2}){14})?\Z")
-_WORD = re.compile(r"[A-Za-z0-9_.+-]{1,64}\Z")
-# Not str.isdigit(): that is true of "\u00b2" too, which int() does not read.
-_DIGITS = re.compile(r"[0-9]{1,10}\Z")
 
 DHCP4 = frozenset(["ipv4_dhcp"])
 DHCP6 = frozenset(["ipv6_dhcp", "ipv6_dhcpv6-stateful", "ipv6_dhcpv6-stateless"])
 SLAAC = frozenset(["ipv6_slaac"])
 STATIC = frozenset(["ipv4", "ipv6", "static", "static6"])
 DEFAULT4, DEFAULT6 = "0.0.0.0/0", "::/0"
-
-
-class DataError(ValueError):
-    """A value that cannot be used; `path` is where it stands, as in `links[2].mtu`."""
-
-    def __init__(self, path: str, problem: str) -> None:
-        super().__init__("%s: %s" % (path, problem))
-        self.path = path
-        self.problem = problem
 
 
 class Refused(DataError):
@@ -113,134 +111,61 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-# -- typed getters: the only code that touches a raw value --------------------------------------
-
-
-def _get(obj: Dict[str, Any], name: str, path: str) -> Any:
-    value = obj.get(name)
-    if value is None:
-        raise DataError("%s.%s" % (path, name), "missing")
-    return value
-
-
-def _word(value: Any, path: str) -> str:
-    if isinstance(value, bool) or not isinstance(value, (str, int)) or not _WORD.match(str(value)):
-        raise DataError(path, "not a plain word: %.60r" % (value,))
-    return str(value)
-
-
-def _number(value: Any, path: str, low: int, high: int) -> int:
-    # Neutron's VLAN ids and MTUs arrive as numbers or as strings, by release.
-    if isinstance(value, str) and _DIGITS.match(value):
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise DataError(path, "not a number from %d to %d: %.60r" % (low, high, value))
-    return value
-
-
-def _mac(value: Any, path: str) -> str:
-    if not isinstance(value, str) or not _MAC.match(value.lower()):
-        raise DataError(path, "not a MAC address: %.60r" % (value,))
-    return value.lower()
-
-
-def _address(value: Any, path: str) -> str:
-    if not isinstance(value, str):
-        raise DataError(path, "not an IP address: %.60r" % (value,))
-    try:
-        address = ipaddress.ip_address(value)
-    except ValueError:
-        raise DataError(path, "not an IP address: %.60r" % (value,)) from None
-    # Python 3.9 and later accept a zone ("fe80::1%x"), which may hold anything at all.
-    if "%" in value:
-        raise DataError(path, "an IP address with a zone: %.60r" % (value,))
-    return str(address)
-
-
-def _prefix(address: str, netmask: Any, path: str) -> int:
-    """Prefix length from an IPv4 or IPv6 netmask, or from a number."""
-    bits = ipaddress.ip_address(address).max_prefixlen
-    if isinstance(netmask, int) or (isinstance(netmask, str) and _DIGITS.match(netmask)):
-        return _number(netmask, path, 0, bits)
-    mask = ipaddress.ip_address(_address(netmask, path))
-    if mask.max_prefixlen != bits:
-        raise DataError(path, "a netmask of the other address family: %.60r" % (netmask,))
-    value = int(mask)
-    length = bin(value).count("1")
-    if value != ((1 << length) - 1) << (bits - length):
-        raise DataError(path, "not a netmask: %.60r" % (netmask,))
-    return length
-
-
-def _objects(value: Any, path: str) -> List[Any]:
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise DataError(path, "not a list")
-    return value
-
-
-def _object(value: Any, path: str) -> Dict[str, Any]:
-    if not isinstance(value, dict):
-        raise DataError(path, "not an object")
-    return value
-
-
 # -- parts of a document -------------------------------------------------------------------------
 
 
 def _parse_route(raw: Any, path: str) -> Route:
-    obj = _object(raw, path)
+    obj = json_object(raw, path)
     target = obj.get("network", obj.get("destination"))
     if isinstance(target, str) and "/" in target:
         network, _, mask = target.partition("/")
-        network = _address(network, path + ".network")
-        length = _prefix(network, mask, path + ".network")
+        network = ip_address(network, path + ".network")
+        length = prefix_length(network, mask, path + ".network")
     else:
-        network = _address(target, path + ".network")
-        length = _prefix(network, _get(obj, "netmask", path), path + ".netmask")
+        network = ip_address(target, path + ".network")
+        length = prefix_length(network, needed(obj, "netmask", path), path + ".netmask")
     gateway = obj.get("gateway")
     metric = obj.get("metric")
     return Route(
         network=str(ipaddress.ip_network("%s/%d" % (network, length), strict=False)),
-        gateway=_address(gateway, path + ".gateway") if gateway else "",
-        metric=None if metric is None else _number(metric, path + ".metric", 0, 0xFFFFFFFF),
+        gateway=ip_address(gateway, path + ".gateway") if gateway else "",
+        metric=None if metric is None else number(metric, path + ".metric", 0, 0xFFFFFFFF),
     )
 
 
 def _parse_dns(services: Any, path: str) -> Tuple[str, ...]:
     found: List[str] = []
-    for i, raw in enumerate(_objects(services, path)):
+    for i, raw in enumerate(object_list(services, path)):
         where = "%s[%d]" % (path, i)
-        obj = _object(raw, where)
+        obj = json_object(raw, where)
         if obj.get("type") == "dns":
-            address = _address(obj.get("address"), where + ".address")
+            address = ip_address(obj.get("address"), where + ".address")
             if address not in found:
                 found.append(address)
     return tuple(found)
 
 
 def _parse_network(raw: Dict[str, Any], path: str) -> Network:
-    kind = _word(_get(raw, "type", path), path + ".type")
+    kind = word(needed(raw, "type", path), path + ".type")
     if kind not in DHCP4 | DHCP6 | SLAAC | STATIC:
         raise DataError(path + ".type", "unknown network type %r" % kind)
     address = ""
     if kind in STATIC:
-        value = _get(raw, "ip_address", path)
+        value = needed(raw, "ip_address", path)
         if isinstance(value, str) and "/" in value:
             ip, _, mask = value.partition("/")
             netmask: Any = mask
         else:
-            ip, netmask = value, _get(raw, "netmask", path)
-        ip = _address(ip, path + ".ip_address")
-        address = "%s/%d" % (ip, _prefix(ip, netmask, path + ".netmask"))
+            ip, netmask = value, needed(raw, "netmask", path)
+        ip = ip_address(ip, path + ".ip_address")
+        address = "%s/%d" % (ip, prefix_length(ip, netmask, path + ".netmask"))
     routes = [
         _parse_route(route, "%s.routes[%d]" % (path, i))
-        for i, route in enumerate(_objects(raw.get("routes"), path + ".routes"))
+        for i, route in enumerate(object_list(raw.get("routes"), path + ".routes"))
     ]
     if raw.get("gateway"):
         # Not Nova's way to say it, but others' (shakenfist, hand-made drives): the default route.
-        gateway = _address(raw["gateway"], path + ".gateway")
+        gateway = ip_address(raw["gateway"], path + ".gateway")
         routes.append(Route(DEFAULT6 if ":" in gateway else DEFAULT4, gateway, None))
     return Network(
         type=kind,
@@ -265,15 +190,15 @@ class _Links:
                 self.faults.append(Fault("", exc.path, exc.problem))
 
     def _take(self, raw: Any, path: str) -> None:
-        obj = _object(raw, path)
-        link_id = _get(obj, "id", path)
+        obj = json_object(raw, path)
+        link_id = needed(obj, "id", path)
         kind = {"bond": "bond", "vlan": "vlan"}.get(str(obj.get("type")), "phy")
         if kind == "vlan":
-            vlan_id: Optional[int] = _number(_get(obj, "vlan_id", path), path + ".vlan_id", 0, 4094)
-            mac = _mac(_get(obj, "vlan_mac_address", path), path + ".vlan_mac_address")
+            vlan_id: Optional[int] = number(needed(obj, "vlan_id", path), path + ".vlan_id", 0, 4094)
+            mac = mac_address(needed(obj, "vlan_mac_address", path), path + ".vlan_mac_address")
         else:
             vlan_id = None
-            mac = _mac(_get(obj, "ethernet_mac_address", path), path + ".ethernet_mac_address")
+            mac = mac_address(needed(obj, "ethernet_mac_address", path), path + ".ethernet_mac_address")
         key = make_key(kind, mac, vlan_id)
         if key in self.keys:
             self.faults.append(Fault(key, path, "the same link as %s" % self.keys[key]))
@@ -300,7 +225,7 @@ class _Links:
 def _parse_link(links: _Links, obj: Dict[str, Any], path: str, networks: List[Network]) -> Entry:
     kind_word = obj.get("type")
     # A type that is absent or null is "bridge" to nova's consumers: physical.
-    link_type = "phy" if kind_word is None else _word(kind_word, path + ".type")
+    link_type = "phy" if kind_word is None else word(kind_word, path + ".type")
     mtu = obj.get("mtu")
     vlan_id: Optional[int] = None
     parent = ""
@@ -310,24 +235,24 @@ def _parse_link(links: _Links, obj: Dict[str, Any], path: str, networks: List[Ne
     mac = obj.get("ethernet_mac_address")
     if link_type == "vlan":
         kind = "vlan"
-        vlan_id = _number(obj["vlan_id"], path + ".vlan_id", 0, 4094)
-        parent = links.key_of(_get(obj, "vlan_link", path), path + ".vlan_link", ("phy", "bond"))
+        vlan_id = number(obj["vlan_id"], path + ".vlan_id", 0, 4094)
+        parent = links.key_of(needed(obj, "vlan_link", path), path + ".vlan_link", ("phy", "bond"))
         mac = obj["vlan_mac_address"]
     elif link_type == "bond":
         kind = "bond"
-        raw = _objects(_get(obj, "bond_links", path), path + ".bond_links")
+        raw = object_list(needed(obj, "bond_links", path), path + ".bond_links")
         members = tuple(sorted({links.key_of(m, "%s.bond_links[%d]" % (path, i), ("phy",)) for i, m in enumerate(raw)}))
         params = tuple(
-            (name, _word(value, "%s.%s" % (path, name)))
+            (name, word(value, "%s.%s" % (path, name)))
             for name, value in sorted(obj.items())
             if name.startswith("bond_") and name != "bond_links" and value is not None
-            if _word(name, path)
+            if word(name, path)
         )
     return Entry(
         kind=kind,
-        mac=_mac(mac, path),
+        mac=mac_address(mac, path),
         type=link_type,
-        mtu=None if mtu is None else _number(mtu, path + ".mtu", 68, 65535),
+        mtu=None if mtu is None else number(mtu, path + ".mtu", 68, 65535),
         vlan_id=vlan_id,
         parent=parent,
         members=members,
@@ -367,8 +292,8 @@ def _parse(document: Any) -> NetworkData:
         path = "networks[%d]" % i
         key = ""
         try:
-            obj = _object(raw, path)
-            key = links.key_of(_get(obj, "link", path), path + ".link")
+            obj = json_object(raw, path)
+            key = links.key_of(needed(obj, "link", path), path + ".link")
             networks.setdefault(key, []).append(_parse_network(obj, path))
         except DataError as exc:
             faults.append(Fault(key, exc.path, exc.problem))

@@ -89,7 +89,7 @@ def adopt_anew(path: str = OBJ_PKL) -> str:
     return adopt(path) if there and not here else ""
 
 
-def release(path: str = OBJ_PKL) -> List[str]:
+def release(path: str = OBJ_PKL) -> str:
     """Make the cached datasource the built-in one again; says what was done, and what comes of it.
 
     It keeps the network config of this moment, as cloud-init does by itself at each boot: a config
@@ -97,7 +97,7 @@ def release(path: str = OBJ_PKL) -> List[str]:
     """
     obj = _load(path)
     if obj is None:
-        return ["no cached datasource"]
+        return "no cached datasource"
     problem = ""
     try:
         config = obj.osnetd_climb()[0] if hasattr(obj, "osnetd_climb") else None
@@ -105,14 +105,14 @@ def release(path: str = OBJ_PKL) -> List[str]:
         config, problem = None, repr(exc)
     left = _become(obj, _OVERRIDE, _BUILT_IN)
     if left:
-        return [left]
+        return left
     if isinstance(config, dict):
         obj._network_config = config  # noqa: SLF001 - what the built-in class caches itself
     _dump(obj, path)
     said = ["the cached datasource is now %s.%s" % (type(obj).__module__, type(obj).__name__)]
     if problem:
         said.append("it keeps no network config: %s" % problem)
-    return said + _warning(obj)
+    return "\n".join(said + _warning(obj))
 
 
 def _warning(obj: Any) -> List[str]:

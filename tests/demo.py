@@ -26,7 +26,7 @@ BACKENDS = {"trixie": "networkd", "bookworm": "ifupdown"}
 GUESTS: dict[str, Any] = {"container": Container, "vm": VM}
 CONFIGURATION = "/etc/systemd/network /etc/network /etc/netplan /run/network/ifstate"  # where backends keep NICs
 PATIENCE = float(os.environ.get("OSNETD_DEMO_PATIENCE") or 20)  # seconds to follow, more in an emulated guest
-COLUMNS = ("", "port in the cloud", "NIC in the guest", "addresses", "MTU", "routes", "DNS", "osnetd says")
+COLUMNS = ("", "port in the cloud", "NIC in the guest", "addresses", "routes", "DNS", "osnetd says")
 
 
 class Result(NamedTuple):
@@ -64,6 +64,10 @@ class Demo:
 
     def boot(self) -> None:
         self.screen.heading(f"boot: {self.guest.suite} with {self.guest.backend}, one port, told by the config drive")
+        if self.guest.patience > 1:
+            self.screen.say(
+                "QEMU emulates this guest, without KVM: times are ten times those of a real server, or more"
+            )
         self.guest.boot()
         self.compare("boot", f"booted in {self.guest.boot_seconds:.1f} s")
 
@@ -147,14 +151,14 @@ class Demo:
     def _row(self, port: Port, nic: Nic | None, wrong: list[str], says: dict[str, str]) -> list[str]:
         want = wanted(port)
         listed = [port.mac, f"{port.network.name}{', DHCP' if want.mtu is None else ''}", *want.addresses]
-        listed.append(f"MTU {port.mtu}{' by DHCP only' if want.mtu is None else ''}")
+        listed.append(f"MTU {port.mtu}{' (by DHCP)' if want.mtu is None else ''}")
         if port in self.gone:
             listed.append("(NIC detached)")
-        seen = ["(none)", "", "", "", ""]
+        seen = ["(none)", "", "", ""]
         if nic is not None:
-            routes = [f"{destination} via {gateway}" for destination, gateway in nic.routes if gateway]
-            link = f"{nic.name}\n{nic.mac}\n{'up' if nic.up else 'DOWN'}"
-            seen = [link, "\n".join(nic.addresses), str(nic.mtu), "\n".join(routes), "\n".join(nic.dns)]
+            routes = [f"{destination}\n  via {gateway}" for destination, gateway in nic.routes if gateway]
+            link = f"{nic.mac}\n{nic.name}\n{'up' if nic.up else 'DOWN'}\nMTU {nic.mtu}"
+            seen = [link, "\n".join(nic.addresses), "\n".join(routes), "\n".join(nic.dns)]
         return [CROSS if wrong else TICK, "\n".join(listed), *seen, says.get(port.mac, "-")]
 
     def _states(self) -> dict[str, str]:

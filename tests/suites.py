@@ -31,6 +31,7 @@ class Suite(NamedTuple):
     after: Tuple[str, ...] = ()  # suites that must have passed
     directory: str = ""  # of tests; where it is not there, there is nothing to run
     limit: float = 300.0  # seconds
+    alone: Sequence[Command] = ()  # what is run, once, where the commands failed; see `scenarios`
 
 
 class Result(NamedTuple):
@@ -53,7 +54,16 @@ def suites() -> List[Suite]:
     deb = _deb()
     return [
         Suite("deb", [["make", "-s", "deb"]]),
-        Suite("scenarios", [pytest("tests/scenarios", "-n", "2")], ("deb",), "tests/scenarios", limit=2400),
+        Suite(
+            "scenarios",
+            [pytest("tests/scenarios", "-n", "4")],
+            ("deb",),
+            "tests/scenarios",
+            limit=4200,
+            # Four guests on two cores are late now and then, and no bound is loosened for that: what failed beside others
+            # is run once more on its own, and the table says of how many that is true.
+            alone=[pytest("tests/scenarios", "--last-failed", "--last-failed-no-failures", "none")],
+        ),
         Suite("package", [pytest("tests/package")], ("deb",), "tests/package", limit=900),
         Suite("unit", [pytest("tests/unit")], (), "tests/unit"),
         Suite("cloudinit", [[python, "-m", "tests.unit_cloudinit"]], (), "tests/unit_cloudinit", limit=1200),
@@ -100,17 +110,25 @@ def run_suite(suite: Suite) -> Result:
     if suite.directory and not (TOP / suite.directory).is_dir():
         return Result("absent", 0.0, f"no {suite.directory}")
     log = LOGS / f"{suite.name}.log"
-    outcome = "passed"
-    with log.open("w") as out:
-        for command in suite.commands:
-            code = _call(command, out, began + suite.limit - time.monotonic())
-            if code is None:
-                outcome = "timed out"
-            elif code != 0:
-                outcome = "failed"
-            if outcome in ("failed", "timed out"):
-                break
+    outcome = _outcome(suite.commands, log, began + suite.limit)
+    if outcome == "failed" and suite.alone:
+        first = counts(log.read_text(errors="replace"))
+        outcome = _outcome(suite.alone, log, began + suite.limit)
+        bad = first.get("failed", 0) + first.get("error", 0)
+        told = f"{bad} failed beside others and passed alone, " if outcome == "passed" else ""
+        return Result(outcome, time.monotonic() - began, told + _told(log.read_text(errors="replace")))
     return Result(outcome, time.monotonic() - began, _told(log.read_text(errors="replace")))
+
+
+def _outcome(commands: Sequence[Command], log: Path, until: float) -> str:
+    with log.open("a") as out:  # main() has removed the last one
+        for command in commands:
+            code = _call(command, out, until - time.monotonic())
+            if code is None:
+                return "timed out"
+            if code != 0:
+                return "failed"
+    return "passed"
 
 
 def _call(command: Command, out, limit: float) -> Optional[int]:
@@ -218,7 +236,7 @@ def closing_line(chosen: List[Suite], results: Dict[str, Result]) -> str:
         counted = counts(log.read_text(errors="replace")) if log.exists() else {}
         bad = counted.get("failed", 0) + counted.get("error", 0)
         passed += counted.get("passed", 0) if counted else int(result.good)
-        failed += bad if result.good else max(bad, 1)
+        failed += 0 if result.good else max(bad, 1)
         skipped += counted.get("skipped", 0)
     return f"tests: {passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else "")
 

@@ -45,8 +45,14 @@ class Networkd(Backend):
         dns = [server for net in item.entry.networks if net.type in SLAAC | DHCP6 for server in net.dns]
         if not any(net.address for net in item.entry.networks):
             dns += item.dns
+        network = ["DNS=%s" % server for server in dns]
+        types = {net.type for net in item.entry.networks}
+        if "ipv6_dhcpv6-stateful" in types:
+            # cloud-init says no; the client that the advertisement starts all the same gets its lease, but the link
+            # stays "configuring" for ever (networkd 257), and a boot that needs it waits.
+            network.insert(0, "DHCP=yes" if types & DHCP4 else "DHCP=ipv6")
         sections = {
-            "Network": ["DNS=%s" % server for server in dns],
+            "Network": network,
             "DHCPv4": dhcp4,
             "IPv6AcceptRA": ["RouteMetric=%d" % item.metric] if item.metric else [],
         }

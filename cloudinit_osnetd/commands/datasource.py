@@ -10,7 +10,7 @@ from .. import pickled
 
 def main(args: argparse.Namespace) -> int:
     try:
-        print("\n".join([pickled.adopt()] if args.to == "adopt" else pickled.release()))
+        print(pickled.adopt() if args.to == "adopt" else pickled.release())
     except pickled.PickleError as exc:
         sys.stderr.write("cloudinit-osnetd: %s\n" % exc)
         return 1

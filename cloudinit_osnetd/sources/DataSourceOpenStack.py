@@ -57,11 +57,13 @@ class _Override:
 
         ladder.never_rename(self.distro)
         fresh, heard = getattr(self, "osnetd_fresh", False), getattr(self, "osnetd_heard", None)
-        return ladder.climb("metadata", self.network_json, fresh, self.get_instance_id(), self._osnetd_bare, heard)
+        return ladder.climb("metadata", self.network_json, fresh, self.get_instance_id(), self._osnetd_built_in, heard)
 
     @property
     def network_config(self):
         document = self.network_json
+        if self._network_config != sources.UNSET:
+            return self._network_config
         if util.is_false(self.ds_cfg.get("apply_network_config", True)):
             return super().network_config
         if document is None or document == sources.UNSET:
@@ -75,6 +77,9 @@ class _Override:
         except Exception as exc:  # noqa: BLE001 - half-installed, or broken: boot all the same
             LOG.warning("cloudinit-osnetd is incomplete, using the metadata as it is: %r", exc)
             return self._osnetd_bare()
+
+    def _osnetd_built_in(self):
+        return super().network_config
 
     def _osnetd_bare(self):
         try:

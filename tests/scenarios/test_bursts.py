@@ -55,7 +55,6 @@ _BAD = {
     "mtu": (lambda link, network: link.update(mtu="large"), "mtu"),
     "dns": (lambda link, network: network.update(services=[{"type": "dns", "address": "10.9.9.9\n up touch /pwned"}]), "services"),
     "route": (lambda link, network: network.update(routes=[{"network": "10.0.0.0", "netmask": "255.0.0.0", "gateway": "there"}]), "routes"),
-    "type": (lambda link, network: link.update(type="teapot"), "type"),
 }
 
 

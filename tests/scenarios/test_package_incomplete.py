@@ -6,11 +6,9 @@ from __future__ import annotations
 
 from typing import List
 
-import pytest
-
 from tests.lab import Cloud, Container
 from tests.scenarios import package
-from tests.scenarios.conftest import GuestFactory
+from tests.scenarios.conftest import KINDS, GuestFactory, Kind
 from tests.scenarios.package import assert_network, identity
 from tests.scenarios.seen import assert_follows, assert_gone, settled
 from tests.scenarios.test_package_life import TRUSTED, attach, web
@@ -29,8 +27,9 @@ def installed_files(guest: Container) -> List[str]:
 
 
 @TRUSTED
-@pytest.mark.parametrize("share", range(2))
-def test_any_one_file_is_missing(cloud: Cloud, guest_factory: GuestFactory, trusted_cache: bool, share: int) -> None:
+def test_any_one_file_is_missing(cloud: Cloud, guest_factory: GuestFactory, kind: Kind, trusted_cache: bool) -> None:
+    """Each file on each kind of guest, and with either cache on at least one of them: a reboot each."""
+    turn = KINDS.index(kind) + trusted_cache
     server = web(cloud)
     first, second, third = server.ports
     guest = guest_factory(server, trusted_cache=trusted_cache)
@@ -45,7 +44,7 @@ def test_any_one_file_is_missing(cloud: Cloud, guest_factory: GuestFactory, trus
     # The drive lists a NIC that is gone, for all but the two files that stand for the override.
     overrides = [path for path in paths if path.endswith(_OVERRIDE)]
     others = [path for path in paths if path not in overrides]
-    for path in overrides[share::2]:
+    for path in overrides[turn % 2 :: 2]:
         without(guest, path, trusted_cache)
         assert_network(guest, first, second, third, attached)
         assert identity(guest) == who
@@ -55,7 +54,7 @@ def test_any_one_file_is_missing(cloud: Cloud, guest_factory: GuestFactory, trus
     guest.run("/usr/lib/cloudinit-osnetd/queue-event operator")
     assert_gone(guest, name)
     settled(guest)
-    for path in others[share::2]:
+    for path in others[turn % 2 :: 2]:
         without(guest, path, trusted_cache)
         assert_network(guest, first, third, attached)
         assert identity(guest) == who, path

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import time
+
 from tests.lab import Cloud
 from tests.scenarios.conftest import GuestFactory
 from tests.scenarios.seen import (
@@ -92,8 +94,7 @@ def test_the_metadata_lags_behind_the_ports_and_a_lease_outlives_the_run(cloud: 
     with serving(guest, touches=[late], events=["added"], streams=[first, dynamic], settles_in=30):
         name = guest.plug(late)
         wait_until(lambda: state_of(guest, late) == "pending", 5, "the NIC is looked for")
-        began = _now()
-        wait_until(lambda: _now() - began > 20, 25, "twenty seconds")
+        time.sleep(20)
         assert state_of(guest, late) == "pending"
         server.thaw_metadata()
         # Within one step of the back-off, which has come to fifteen seconds.
@@ -108,8 +109,7 @@ def test_the_metadata_lags_behind_the_ports_and_a_lease_outlives_the_run(cloud: 
         assert_gone(guest, name)
     assert state_of(guest, late) == "absent"
     # Whatever looks again meanwhile changes nothing.
-    began = _now()
-    wait_until(lambda: _now() - began > 30, 35, "thirty seconds")
+    time.sleep(30)
     assert_nothing_to_do(guest)
     server.thaw_metadata()
     reconcile(guest)
@@ -119,9 +119,3 @@ def test_the_metadata_lags_behind_the_ports_and_a_lease_outlives_the_run(cloud: 
     wait_until(lambda: cloud.acknowledged(leased, dynamic) > given, 75, "the lease renewed")
     assert_follows(guest, first, dynamic)
     assert_nothing_to_do(guest)
-
-
-def _now() -> float:
-    import time
-
-    return time.monotonic()

@@ -8,6 +8,7 @@ from cloudinit_osnetd import files
 from cloudinit_osnetd.backends import Touch, networkd
 from cloudinit_osnetd.backends.networkd import Networkd
 from cloudinit_osnetd.desired import Item
+from cloudinit_osnetd.network_data import Network
 
 from .build import A, dhcp, entry, static
 from .programs import programs
@@ -120,3 +121,18 @@ def test_a_boot_waits_for_the_best_way_out_alone(guest, monkeypatch):
     told = sorted(path.parent.name for path in (guest / "run").glob("*/*"))
     assert told == ["10-cloud-init-%s.network.d" % name for name in ("ens3", "ens4", "ens6")]
     BACKEND.boot([])
+
+
+@pytest.mark.parametrize(
+    ("networks", "added"),
+    [
+        (["ipv6_slaac"], "\n[Network]\nDNS=2001:db8::53\n"),
+        (["ipv6_dhcpv6-stateless"], "\n[Network]\nDNS=2001:db8::53\n"),
+        (["ipv6_dhcpv6-stateful"], "\n[Network]\nDHCP=ipv6\nDNS=2001:db8::53\n"),
+        (["ipv4_dhcp", "ipv6_dhcpv6-stateful"], "\n[Network]\nDHCP=yes\nDNS=2001:db8::53\n"),
+    ],
+)
+def test_a_port_that_autoconfigures_ipv6_has_its_dns_and_its_client(networks, added):
+    said = tuple(Network(kind, "", (), ("2001:db8::53",) if "6" in kind else ()) for kind in networks)
+    one = entry(static(), mtu=1450)._replace(networks=said)
+    assert BACKEND.finish(TEXT, Item(one.key, one, "ens3", (), 0)) == TEXT + added

@@ -300,9 +300,17 @@ def test_nothing_is_rendered_where_all_stands_as_it_was_written_for_this_very_wa
 macs, nic_names, marks = st.sampled_from([A, B]), st.sampled_from(["ens3", "ens4"]), st.sampled_from(["m1", "m2"])
 
 
+def digest_of(mac, name):
+    """As desired.Want's: another name is another digest."""
+    return "wanted of %s as %s" % (mac, name)
+
+
 @st.composite
 def situations(draw):
-    rows = {name: owned(draw(macs), name, draw(marks)) for name in draw(st.sets(nic_names))}
+    rows = {}
+    for name in sorted(draw(st.sets(nic_names))):
+        mac = draw(macs)
+        rows[name] = owned(mac, name, draw(marks), draw(st.sampled_from(["older", digest_of(mac, name)])))
     disk = {path(name): mark for name, mark in draw(st.dictionaries(nic_names, marks)).items()}
     held = draw(st.dictionaries(macs, nic_names))
     if len(set(held.values())) < len(held):
@@ -324,11 +332,14 @@ def carry_out(made, ledger, disk):
 @given(situations(), st.booleans())
 def test_a_second_run_does_nothing_and_only_what_is_ours_was_changed(situation, force):
     ledger, disk, held = situation
-    wants = [want(mac, name) for mac, name in sorted(held.items())]
+    wants = [want(mac, name, digest_of(mac, name)) for mac, name in sorted(held.items())]
 
     def needed(rows, there):
         todo = [one.items[0] for one in wants if force or plan.needs_render(one, rows, there, BACKEND)]
-        return [staged(item.entry.mac, item.name, "rendered-" + item.entry.mac) for item in todo]
+        return [
+            staged(item.entry.mac, item.name, "rendered-" + item.entry.mac, digest_of(item.entry.mac, item.name))
+            for item in todo
+        ]
 
     first = make(wants, needed(ledger, disk), disk, ledger, force=force)
     assert len({t.name for t in first.touches}) == len(first.touches)

@@ -63,7 +63,7 @@ def make(cls, doc, fresh=True):
     found.metadata = {"instance-id": UUID, "uuid": UUID}
     found.network_json = doc
     if fresh:
-        found._osnetd_fresh = True
+        found.osnetd_fresh = True
     return found
 
 
@@ -236,7 +236,7 @@ def test_where_nothing_of_ours_works_the_drive_is_still_filtered(guest, monkeypa
     ],
 )
 def test_the_filter_of_the_override_file_itself(monkeypatch, links, macs, kept):
-    monkeypatch.setattr(DataSourceConfigDrive, "system_macs", lambda: set(macs))
+    monkeypatch.setattr(DataSourceConfigDrive, "system_nics", lambda: {mac: "ens%d" % i for i, mac in enumerate(macs)})
     doc = document(links, [static(link=raw["id"]) for raw in links])
     found = DataSourceConfigDrive.present_links(doc)
     assert [raw["id"] for raw in found["links"]] == kept
@@ -245,7 +245,8 @@ def test_the_filter_of_the_override_file_itself(monkeypatch, links, macs, kept):
 
 
 def test_the_macs_of_this_machine_are_told(two_nics):
-    assert {A, B} <= DataSourceConfigDrive.system_macs()
+    found = DataSourceConfigDrive.system_nics()
+    assert (found[A], found[B]) == ("ens3", "ens4")
 
 
 @pytest.mark.parametrize("renderer", ["eni", "sysconfig"])
@@ -280,8 +281,9 @@ def raw(path):
 def cached(tmp_path):
     """obj.pkl as cloud-init writes it, of a built-in class."""
 
-    def cache(module, name):
+    def cache(module, name, asked=False):
         obj = make(built_in(module, name), TWO, fresh=False)
+        assert not asked or obj.network_config
         path = str(tmp_path / "obj.pkl")
         assert STORE(obj, path)
         return path
@@ -331,6 +333,17 @@ def test_what_we_pickle_carries_no_name_into_another_boot(two_nics, cached, modu
     assert STORE(source, path)
     assert LOAD(path)._network_config in (None, sources.UNSET)
     assert b"ens3" not in raw(path)
+
+
+@pytest.mark.parametrize(("module", "name"), PAIRS)
+def test_the_names_that_the_built_in_class_has_cached_go_with_its_adoption(two_nics, cached, module, name):
+    path = cached(module, name, asked=True)
+    assert b"ens3" in raw(path)
+    pickled.adopt(path)
+    assert b"ens3" not in raw(path)
+    two_nics.drop("ens3")
+    two_nics.nic("ens9", A)
+    assert names(LOAD(path).network_config) == ["ens4", "ens9"]
 
 
 @pytest.mark.parametrize(("module", "name"), PAIRS)
