@@ -76,6 +76,7 @@ def commit(
     if not writing and not (activate and plan.touches):
         store.clear_intent()  # one that was settled, with nothing left to do
         return Outcome(after, {}, ())
+    store.save(state)  # what the files below are rendered from
     store.write_intent(store.Intent(plan.touches, after, tuple(change.place for change in writing)))
     if activate:
         backend.before([touch for touch in plan.touches if touch.action in ("down", "reconfigure")])

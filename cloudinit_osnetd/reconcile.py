@@ -76,6 +76,8 @@ class _Run:
         nics = snapshot.by_mac()
         unripe, ripe_in = self._unripe(frozenset(nics))
         seen = look_at(self.on, self.state, nics, snapshot, unripe, self.force)
+        # With the commit at the latest: run again after a power loss, a NIC must get the metric it had.
+        self.state = self.state._replace(metrics=seen.metrics)
         self._do(seen)
         present = [key for want in seen.wants for key in want.keys]
         known = truth.forget_gone(self.state.truth, present)
