@@ -85,6 +85,8 @@ class Recipe(NamedTuple):
         if self.vm:
             # It would note every question whether a command has ended yet, and bury what a test prints of the journal.
             files["etc/systemd/system/qemu-guest-agent.service.d/osnetd-lab.conf"] = "[Service]\nLogLevelMax=notice\n"
+            # Emulated on a busy host, a guest may be sixty times as slow as a server: as with all limits here, six times.
+            files["etc/systemd/system/cloudinit-osnetd-early.service.d/osnetd-lab.conf"] = "[Service]\nTimeoutStartSec=180\n"
         else:
             # Cold-plug the network only: the container shares /sys with the host's other devices.
             files["etc/systemd/system/systemd-udev-trigger.service.d/osnetd-lab.conf"] = (
