@@ -95,8 +95,9 @@ def test_five_hundred_events_with_each_run_failing_end_idle_and_listening(
     assert_nothing_to_do(guest)
 
 
+@pytest.mark.parametrize("kill", ["systemctl kill -s KILL cloudinit-osnetd", "kill -9 $(systemctl show --value -p MainPID cloudinit-osnetd)"], ids=["all", "main"])
 def test_what_a_run_left_when_it_was_killed_is_done_without_another_event(
-    cloud: Cloud, guest_factory: GuestFactory
+    cloud: Cloud, guest_factory: GuestFactory, kill: str
 ) -> None:
     (first,) = one_port(cloud)
     (server,) = cloud.servers
@@ -106,7 +107,7 @@ def test_what_a_run_left_when_it_was_killed_is_done_without_another_event(
     cloud.metadata_down("drop")
     late = attached(guest)
     wait_until(lambda: guest.run("ls /run/cloudinit-osnetd/work", check=False).stdout, 20, "the event taken")
-    guest.run("systemctl kill -s KILL cloudinit-osnetd.service")
+    guest.run(kill)
     cloud.metadata_up()
     assert_follows(guest, first, late, seconds=20)
     settled(guest)
