@@ -4,7 +4,7 @@
 
 import logging
 import time
-from typing import Dict, FrozenSet, List, NamedTuple, Sequence, Set, Tuple
+from typing import Callable, Dict, FrozenSet, List, NamedTuple, Sequence, Set, Tuple
 
 from . import apply, command, kernel, passage, plan, queue, store, truth, waiting
 from .backends import Touch
@@ -134,11 +134,17 @@ class _Run:
         return min(waits) if waits else 0.0
 
 
-def run(reasons: Sequence[str], force: bool = False, patient: bool = True) -> Record:
+def run(
+    reasons: Sequence[str],
+    force: bool = False,
+    patient: bool = True,
+    keep: Callable[[Record], None] = lambda _record: None,
+) -> Record:
     """Reconcile until settled; `patient` looks on for a pending NIC, for minutes if need be.
 
     A timer's event brings one look: it goes off because the patience of a run before was at its
-    end. Raises HandsOff where there is nothing for us to do.
+    end. `keep` puts the record by. The events are forgotten last: a run that dies is done again,
+    with all that follows from it. Raises HandsOff where there is nothing for us to do.
     """
     began = time.monotonic()
     reasons = list(reasons)
@@ -147,6 +153,7 @@ def run(reasons: Sequence[str], force: bool = False, patient: bool = True) -> Re
         this = _Run(_ground(reasons), force)
         settings = this.on.context.settings
         while True:
+            served = queue.taken()  # whoever took them; what comes during the look is not served by it
             soon, others = this.step()
             left = settings.patience - (time.monotonic() - began)
             if set(reasons) == {"timer"} or not patient:
@@ -158,23 +165,25 @@ def run(reasons: Sequence[str], force: bool = False, patient: bool = True) -> Re
                 _sleep(min(due))
             this.refresh()
             reasons += [event.reason for event in queue.take() if event.reason not in reasons]
-        queue.done()
         commands = tuple(command.ran)  # the timer is no change of the server's network
         look_again = waiting.leave(this.pending, bool(this.doubted), settings)
-    return Record(
-        reasons=tuple(reasons),
-        changes=tuple(this.changes),
-        touches=tuple(this.touches),
-        drifted=this.drifted,
-        commands=commands,
-        faults=this.faults,
-        problems=this.problems,
-        pending=tuple(this.pending),
-        doubted=tuple(this.doubted),
-        looks=this.looks,
-        seconds=time.monotonic() - began,
-        look_again=look_again,
-    )
+        record = Record(
+            reasons=tuple(reasons),
+            changes=tuple(this.changes),
+            touches=tuple(this.touches),
+            drifted=this.drifted,
+            commands=commands,
+            faults=this.faults,
+            problems=this.problems,
+            pending=tuple(this.pending),
+            doubted=tuple(this.doubted),
+            looks=this.looks,
+            seconds=time.monotonic() - began,
+            look_again=look_again,
+        )
+        keep(record)
+        queue.done(served)
+    return record
 
 
 def _ground(reasons: Sequence[str]) -> Ground:
