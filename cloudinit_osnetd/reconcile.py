@@ -55,6 +55,7 @@ class _Run:
 
     def refresh(self) -> None:
         """Take up what is on disk; another run may have been at work, or have been cut short."""
+        store.sweep(self.on.backend)
         passage.close_leftovers()
         self.state, unfinished = apply.settle(store.load(self.on.instance_id), self.on.backend)
         self.unfinished += unfinished

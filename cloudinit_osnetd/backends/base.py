@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """What every backend answers: which parts its files have, and how a NIC is taken up and down."""
 
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..desired import Item
 
@@ -33,6 +33,7 @@ class Backend:
     """Base of the backends. A backend decides nothing: it is told which NICs to touch."""
 
     name = ""
+    directories: Tuple[str, ...] = ()  # where it has files replaced; glob patterns
 
     def staged(self, tree: str) -> List[Part]:
         """The parts of what a renderer wrote below `tree`."""

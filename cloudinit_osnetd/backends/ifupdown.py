@@ -92,6 +92,7 @@ def _section(text: str) -> str:
 
 class Ifupdown(Backend):
     name = "ifupdown"
+    directories = (DIRECTORY, DIRECTORY + "/interfaces.d", os.path.dirname(STATE))
 
     def staged(self, tree: str) -> List[Part]:
         found = glob.glob(os.path.join(tree + DIRECTORY, "interfaces")) + sorted(

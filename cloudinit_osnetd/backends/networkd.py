@@ -19,6 +19,7 @@ _PREFIX, _SUFFIX = "10-cloud-init-", ".network"
 
 class Networkd(Backend):
     name = "networkd"
+    directories = (DIRECTORY, RUNTIME + "/*.network.d")
 
     def staged(self, tree: str) -> List[Part]:
         pattern = os.path.join(tree + DIRECTORY, _PREFIX + "*" + _SUFFIX)
