@@ -51,7 +51,9 @@ def look_at(
         for item in want.items
         if item.key in failure.keys
     }
-    return Look(tuple(wants), made, dict(rendering.templates), failures, metrics)
+    # A NIC that could not be rendered is not brought up, and not waited for, on what it had.
+    touches = tuple(t for t in made.touches if t.action != "kick" or t.mac not in failures)
+    return Look(tuple(wants), made._replace(touches=touches), dict(rendering.templates), failures, metrics)
 
 
 def _wanted(
