@@ -26,7 +26,13 @@ class Kind(NamedTuple):
         return f"{self.suite}-{self.backend}"
 
 
-KINDS = [Kind("trixie", "networkd"), Kind("bookworm", "ifupdown"), Kind("bullseye", "ifupdown")]
+def _kinds(words: str) -> List[Kind]:
+    """`suite-backend,...`"""
+    return [Kind(*word.split("-")) for word in words.split(",")]
+
+
+# Any other suite and backend of the lab's recipes can be asked for: OSNETD_KINDS=sid-networkd,trixie-ifupdown.
+KINDS = _kinds(os.environ.get("OSNETD_KINDS", "trixie-networkd,bookworm-ifupdown,bullseye-ifupdown"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
