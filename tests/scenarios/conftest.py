@@ -37,9 +37,11 @@ KINDS = _kinds(os.environ.get("OSNETD_KINDS", "trixie-networkd,bookworm-ifupdown
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "vm: boots a virtual machine; half a minute a boot where QEMU has to emulate")
+    config.addinivalue_line("markers", "long: takes minutes, so it is begun first where several run side by side")
 
 
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
+    items.sort(key=lambda item: [not any(item.iter_markers(name)) for name in ("vm", "long")])
     if os.geteuid() != 0:
         for item in items:
             if "scenarios" in item.nodeid:
