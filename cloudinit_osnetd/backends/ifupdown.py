@@ -19,7 +19,11 @@ _STARTS = ("iface", "auto", "mapping", "source", "source-directory", "rename", "
 # What cloud-init's eni renderer writes in the place of `auto`, where a stanza has none.
 _NO_AUTO = re.compile(r"# control-\S+ (\S+)\n\Z")
 _UP_SECONDS = 30
-_ROUTE = re.compile(r"^(\s*(?:post-up|pre-down) route (?:add|del) (?:(?! dev ).)*?)( \|\| true)?$", re.MULTILINE)
+# route(8), or ip(8) from cloud-init 26 on; both take the NIC at the end.
+_ROUTE = re.compile(
+    r"^(\s*(?:post-up|pre-down) (?:ip (?:-family inet6 )?)?route (?:add|del) (?:(?! dev ).)*?)( \|\| true)?$",
+    re.MULTILINE,
+)
 
 
 class _Block(NamedTuple):
