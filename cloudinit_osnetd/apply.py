@@ -47,7 +47,7 @@ def _write_file(backend: Backend, path: str, template: str, changes: Sequence[Ch
     if new is None:
         files.remove(path, sync=True)
     elif new != old:
-        files.replace(path, new)
+        files.replace(path, new, mode=backend.mode)
 
 
 def _write_files(backend: Backend, changes: Sequence[Change], templates: Dict[str, str]) -> Dict[str, str]:

@@ -31,7 +31,15 @@ def look_at(
     ignored = on.context.settings.ignore
     wants, metrics = _wanted(on, state, state.truth, nics)
     disk = render.disk_parts(on.backend, apply.places(state))
-    todo = [w for w in wants if force or plan.needs_render(w, state.ledger, disk, on.backend.name)]
+    unfinished = snapshot is None and on.backend.finishes_at_boot
+    claimed = on.backend.claimed([item for want in wants for item in want.items])
+    todo = [
+        want
+        for want in wants
+        if force
+        or (not plan.spoken_for(want, claimed)
+        and plan.needs_render(want, state.ledger, disk, on.backend.name, unfinished))
+    ]
     rendering = render.render(todo, on.backend)
     disk = render.disk_parts(on.backend, apply.places(state, [p.place for p in rendering.parts]))
     made = plan.make(
@@ -43,6 +51,7 @@ def look_at(
         on.backend.name,
         force,
         keep | ignored | desired.left_alone(state.truth, nics, ignored, state.bonds),
+        claimed,
     )
     failures = {
         item.entry.mac: failure.problem

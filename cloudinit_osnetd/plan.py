@@ -75,16 +75,31 @@ class Plan(NamedTuple):
         return not self.changes and not self.touches
 
 
-def needs_render(want: Want, ledger: Sequence[Owned], disk: Mapping[Place, str], backend: str) -> bool:
-    """False where every part of the want stands on disk as it was written for this very want."""
+# In a ledger row's digest: the part is as cloud-init wrote it, and waits for a boot to be written as we would.
+AS_CLOUD_INIT_WROTE = "cloud-init:"
+
+
+def needs_render(
+    want: Want, ledger: Sequence[Owned], disk: Mapping[Place, str], backend: str, unfinished: bool = False
+) -> bool:
+    """False where every part of the want stands on disk as it was written for this very want.
+
+    With `unfinished` what cloud-init wrote, and we adopted as it was, is not good enough.
+    """
+    digests = {want.digest} | (set() if unfinished else {AS_CLOUD_INIT_WROTE + want.digest})
     for key in want.keys:
         rows = [row for row in ledger if row.key == key]
         if not rows:
             return True
         for row in rows:
-            if row.digest != want.digest or row.backend != backend or disk.get(row.place) != row.disk:
+            if row.digest not in digests or row.backend != backend or disk.get(row.place) != row.disk:
                 return True
     return False
+
+
+def spoken_for(want: Want, claimed: Mapping[str, str]) -> str:
+    """The file of somebody else's that configures a NIC of the want as well, "" where none does."""
+    return next((claimed[item.name] for item in want.items if item.name in claimed), "")
 
 
 def departed(wants: Sequence[Want], ledger: Sequence[Owned], ignored: FrozenSet[str] = frozenset()) -> List[Owned]:
@@ -143,7 +158,7 @@ class _Planner:
                     self._change("adopt", new_row, None, new_row, reason)
             elif row is None and there in part.alone and self.live:
                 # Installed on a running server: what is there serves, and no NIC is touched for it.
-                as_it_is = new_row._replace(disk=str(there))
+                as_it_is = new_row._replace(disk=str(there), digest=AS_CLOUD_INIT_WROTE + part.digest)
                 self._change("adopt", as_it_is, None, as_it_is, "cloud-init wrote it for the same entry")
             elif self._ours(part.place) or there in part.alone or (row is None and there in part.earlier):
                 action = "reconfigure" if there is not None else "up"
@@ -156,6 +171,13 @@ class _Planner:
                 self.touches.append(Touch(action, part.mac, part.name, reason))
             else:
                 self._drift(new_row, "somebody else wrote it" if row is None else "edited by somebody else")
+
+    def leave(self, want: Want, theirs: str) -> None:
+        """A want in which a file of somebody else's has a say, "" for none."""
+        if theirs and not self.force:
+            for item in want.items:
+                reason = "configured by %s as well" % theirs
+                self.drifted.append(Drift(item.key, item.entry.mac, item.name, theirs, reason))
 
     def gone(self, row: Owned, reason: str) -> None:
         """A row whose entry is not wanted at this place any more."""
@@ -189,15 +211,19 @@ def make(
     backend: str,
     force: bool = False,
     keep: FrozenSet[str] = frozenset(),
+    claimed: Optional[Mapping[str, str]] = None,
 ) -> Plan:
     """The plan.
 
     `staged` holds the parts of the wants that need rendering (one whose rendering failed stays as
     it is). `disk` has the fingerprint of each part that is there. `nics` by name, None where
     nothing will be activated. Rows of the keys, MACs and names in `keep` are not cleaned up: the operator
-    said so, or the NIC vanished a moment ago and may come back (drivers reload).
+    said so, or the NIC vanished a moment ago and may come back (drivers reload). `claimed` names the
+    NICs that somebody else's file configures as well, and that file.
     """
     planner = _Planner(ledger, disk, backend, force, live=nics is not None)
+    for want in wants:
+        planner.leave(want, spoken_for(want, claimed or {}))
     rendered_keys = {part.key for part in staged}
     planner.want(staged)
     for row in ledger:

@@ -33,6 +33,7 @@ def _states(on: Ground, state: store.State, snapshot: kernel.Snapshot) -> List[N
     disk = render.disk_parts(on.backend, [row.place for row in state.ledger])
     edited = {row.key for row in state.ledger if disk.get(row.place) != row.disk}
     edited |= {drift["key"] for drift in last.get("drifted", [])}
+    claimed = on.backend.claimed(list(items.values()))
     rows = []
     for key, known in sorted(state.truth.keys.items()):
         entry = known.entry
@@ -46,6 +47,8 @@ def _states(on: Ground, state: store.State, snapshot: kernel.Snapshot) -> List[N
             word, reason = "absent", "no NIC has this MAC"
         elif entry.mac in last.get("problems", {}):
             word, reason = "failed", last["problems"][entry.mac]
+        elif item.name in claimed:
+            word, reason = "drifted", "%s has a say in it too" % claimed[item.name]
         elif key in edited:
             word, reason = "drifted", "its configuration was changed by somebody else"
         elif known.doubted:

@@ -71,8 +71,8 @@ class Cloud:
         self._tell_dhcp(network)
         return network
 
-    def server(self, name: str, user_data: Optional[str] = None) -> Server:
-        server = Server(name, self._tell_dhcp, user_data)
+    def server(self, name: str, user_data: Optional[str] = None, uuid: Optional[str] = None) -> Server:
+        server = Server(name, self._tell_dhcp, user_data, uuid)
         self.servers.append(server)
         return server
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import Any, Callable, Dict, List, Set, Tuple, Union
 
@@ -95,6 +96,8 @@ def configuration(guest: Guest, port: Port) -> str:
     name = guest.nic(port)
     if guest.backend == "networkd":
         return guest.run(f"cat /etc/systemd/network/10-cloud-init-{name}.network", check=False).stdout
+    if guest.backend == "netplan":
+        return _definition(guest.run(f"cat {NETPLAN}").stdout, str(name))
     return _stanzas(guest.run("cat /etc/network/interfaces.d/50-cloud-init").stdout, str(name))
 
 
@@ -104,11 +107,27 @@ def _stanzas(text: str, name: str) -> str:
     return "\n\n".join(part for part in parts if f"auto {name}\n" in part or f"iface {name} " in part)
 
 
+NETPLAN = "/etc/netplan/50-cloud-init.yaml"
+
+
+def netplan_names(text: str) -> List[str]:
+    """The ids of all definitions in a netplan file, as netplan and cloud-init write it."""
+    return sorted(re.findall(r"^    (\S+):$", text, re.MULTILINE))
+
+
+def _definition(text: str, name: str) -> str:
+    """The lines of one NIC's definition: its key, and what is indented more."""
+    found = re.search(rf"^    {re.escape(name)}:\n(?:     .*\n)*", text, re.MULTILINE)
+    return found[0] if found else ""
+
+
 def configured_names(guest: Guest) -> List[str]:
     """The NICs that have a configuration on disk."""
     if guest.backend == "networkd":
         found = guest.run("ls /etc/systemd/network").stdout.split()
         return sorted(name[len("10-cloud-init-") : -len(".network")] for name in found if name.startswith("10-cloud-init-"))
+    if guest.backend == "netplan":
+        return netplan_names(guest.run(f"cat {NETPLAN}").stdout)
     text = guest.run("cat /etc/network/interfaces.d/50-cloud-init").stdout
     return sorted({line.split()[1] for line in text.splitlines() if line.startswith("iface ")} - {"lo"})
 
@@ -164,7 +183,7 @@ def _wrong_routes(port: Port, version: int, there: Set[Tuple[str, str]]) -> List
 
 def _wrong_in_backend(guest: Guest, port: Port, name: str) -> List[str]:
     servers = {dns for subnet, _ in port.subnets() for dns in subnet.dns}
-    if guest.backend == "networkd":
+    if guest.backend != "ifupdown":
         shown = json.loads(guest.run(f"networkctl --json=short status {name}", check=False).stdout or "{}")
         # Up to 252 a link stays "configuring" for as long as a router might advertise itself (12 s), whatever it has.
         good = ["configured", "configuring"] if guest.suite in ("bullseye", "bookworm") else ["configured"]
