@@ -112,12 +112,12 @@ NETPLAN = "/etc/netplan/50-cloud-init.yaml"
 
 def netplan_names(text: str) -> List[str]:
     """The ids of all definitions in a netplan file, as netplan and cloud-init write it."""
-    return sorted(re.findall(r"^    (\S+):$", text, re.MULTILINE))
+    return sorted(re.findall(r"^    (\S+):", text, re.MULTILINE))
 
 
 def _definition(text: str, name: str) -> str:
     """The lines of one NIC's definition: its key, and what is indented more."""
-    found = re.search(rf"^    {re.escape(name)}:\n(?:     .*\n)*", text, re.MULTILINE)
+    found = re.search(rf"^    {re.escape(name)}:.*\n(?:     .*\n)*", text, re.MULTILINE)
     return found[0] if found else ""
 
 
