@@ -26,8 +26,12 @@ def look_at(
     snapshot: Optional[kernel.Snapshot],
     keep: FrozenSet[str] = frozenset(),
     force: bool = False,
+    tried: FrozenSet[plan.Lacking] = frozenset(),
 ) -> Look:
-    """Compare what is desired with what is there. `snapshot` is None where nothing is activated."""
+    """Compare what is desired with what is there. `snapshot` is None where nothing is activated.
+
+    `keep` and `tried` as in plan.make.
+    """
     ignored = on.context.settings.ignore
     wants, metrics = _wanted(on, state, state.truth, nics)
     disk = render.disk_parts(on.backend, apply.places(state))
@@ -39,10 +43,11 @@ def look_at(
         _recognise(on, state, nics, wants, rendering.parts, disk),
         disk,
         state.ledger,
-        None if snapshot is None else {nic.name: nic for nic in snapshot.nics},
+        snapshot,
         on.backend.name,
         force,
         keep | ignored,
+        tried,
     )
     failures = {
         item.entry.mac: failure.problem
@@ -143,6 +148,8 @@ def log_plan(made: plan.Plan) -> None:
         )  # fmt: skip
     for touch in made.touches:
         LOG.info("nic: action=%s mac=%s nic=%s reason=%s", touch.action, touch.mac, touch.name, touch.reason)
+    for lacking in made.hopeless:
+        LOG.warning("not kicked again: mac=%s nic=%s reason=%s", lacking.mac, lacking.name, lacking.lacks)
     for drift in made.drifted:
         LOG.warning(
             "drifted, left alone: mac=%s nic=%s file=%s reason=%s",

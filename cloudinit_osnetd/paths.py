@@ -16,6 +16,7 @@ LOCK = RUN + "/lock"
 BOOT = RUN + "/boot.json"
 STATUS = RUN + "/status.json"
 WAITING = RUN + "/waiting.json"
+KICKS = RUN + "/kicks.json"
 
 QUEUE_EVENT = "/usr/lib/cloudinit-osnetd/queue-event"
 

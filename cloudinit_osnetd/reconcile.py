@@ -6,11 +6,12 @@ import logging
 import time
 from typing import Dict, FrozenSet, List, NamedTuple, Sequence, Set, Tuple
 
-from . import apply, command, kernel, passage, plan, queue, store, truth, waiting
+from . import apply, command, kernel, kicks, passage, plan, queue, store, trial, truth, waiting
 from .backends import Touch
 from .ground import Ground, HandsOff, ground, permit
 from .hear import hear_drive, hear_metadata
 from .look import Look, log_plan, look_at, pending_macs
+from .verify import verify
 
 LOG = logging.getLogger(__name__)
 _BACK_OFF = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
@@ -27,6 +28,7 @@ class Record(NamedTuple):
     commands: Tuple[str, ...]
     faults: Tuple[str, ...]
     problems: Dict[str, str]  # by MAC
+    findings: Dict[str, Tuple[str, ...]]  # by MAC: what may still come by itself
     pending: Tuple[str, ...]  # MACs
     doubted: Tuple[str, ...]  # keys
     looks: int
@@ -49,6 +51,7 @@ class _Run:
         self.drifted: Tuple[plan.Drift, ...] = ()
         self.faults: Tuple[str, ...] = ()
         self.problems: Dict[str, str] = {}
+        self.findings: Dict[str, Tuple[str, ...]] = {}
         self.pending: List[str] = []
         self.doubted: List[str] = []
         self.looks = 0
@@ -75,7 +78,7 @@ class _Run:
         snapshot = kernel.snapshot()
         nics = snapshot.by_mac()
         unripe, ripe_in = self._unripe(frozenset(nics))
-        seen = look_at(self.on, self.state, nics, snapshot, unripe, self.force)
+        seen = look_at(self.on, self.state, nics, snapshot, unripe, self.force, kicks.read())
         # With the commit at the latest: run again after a power loss, a NIC must get the metric it had.
         self.state = self.state._replace(metrics=seen.metrics)
         self._do(seen)
@@ -101,11 +104,11 @@ class _Run:
     def _do(self, seen: Look) -> None:
         made = seen.plan._replace(touches=self._touches(seen))
         log_plan(made)
-        outcome = apply.commit(made, self.state, self.on.backend, seen.templates, activate=True)
-        self.state = self.state._replace(ledger=outcome.ledger)
+        done = trial.carry_out(self.on, self.state, seen, made)
+        self.state = self.state._replace(ledger=done.ledger)
         self.problems = dict(seen.failures)
-        self.problems.update(outcome.problems)
-        self.problems.update(apply.verify(seen.wants, outcome.touched))
+        self.problems.update(done.problems)
+        self.findings = done.findings
         self.changes += made.changes
         self.touches += made.touches
         self.drifted = made.drifted
@@ -119,11 +122,12 @@ class _Run:
         names = {touch.name for touch in seen.plan.touches}
         left = [t for t in self.unfinished if t.name not in names and t.action != "down"]
         self.unfinished = ()
-        kicks = [t for t in seen.plan.touches if t.action == "kick" and t.mac not in self.kicked]
-        lacking = apply.verify(seen.wants, kicks, seconds=_GRACE_SECONDS) if kicks else {}
-        kicks = [t for t in kicks if t.mac in lacking] + [t._replace(action="kick") for t in left]
-        self.kicked |= {touch.mac for touch in kicks}
-        return tuple(t for t in seen.plan.touches if t.action != "kick") + tuple(kicks)
+        asked = [t for t in seen.plan.touches if t.action == "kick" and t.mac not in self.kicked]
+        plain = plan.plain_keys(self.state.ledger)
+        lacking = verify(seen.wants, asked, seconds=_GRACE_SECONDS, plain=plain).problems if asked else {}
+        asked = [t for t in asked if t.mac in lacking] + [t._replace(action="kick") for t in left]
+        self.kicked |= {touch.mac for touch in asked}
+        return tuple(t for t in seen.plan.touches if t.action != "kick") + tuple(asked)
 
     def _others(self) -> float:
         waits = []
@@ -169,6 +173,7 @@ def run(reasons: Sequence[str], force: bool = False, patient: bool = True) -> Re
         commands=commands,
         faults=this.faults,
         problems=this.problems,
+        findings=this.findings,
         pending=tuple(this.pending),
         doubted=tuple(this.doubted),
         looks=this.looks,

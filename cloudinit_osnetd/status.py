@@ -4,10 +4,12 @@
 
 from typing import Any, Dict, List, NamedTuple, Tuple
 
-from . import files, kernel, paths, plan, render, source, store, waiting
+from . import files, kernel, paths, render, source, store, waiting
+from .check import ALL_THERE, check
 from .desired import desired
 from .ground import Ground, HandsOff, ground, not_followed
 from .look import pending_macs
+from .verify import dns_findings
 
 
 class NicStatus(NamedTuple):
@@ -21,22 +23,28 @@ class NicStatus(NamedTuple):
     addresses: Tuple[str, ...]  # of the kernel
     mtu: int
     reason: str
+    findings: Tuple[str, ...] = ()
 
 
 def _states(on: Ground, state: store.State, snapshot: kernel.Snapshot) -> List[NicStatus]:
     nics = snapshot.by_mac()
     ignore = on.context.settings.ignore
     last = files.read_json(paths.STATUS) or {}
-    wants = {item.key: (want, item) for want in desired(state.truth, nics, ignore) for item in want.items}
+    bonds = {row.key: row.name for row in state.ledger if row.key.endswith("/bond")}
+    wanted = desired(state.truth, nics, ignore, bonds, state.metrics)
+    items = {item.key: item for want in wanted for item in want.items}
     disk = render.disk_parts(on.backend, [row.place for row in state.ledger])
     edited = {row.key for row in state.ledger if disk.get(row.place) != row.disk}
     edited |= {drift["key"] for drift in last.get("drifted", [])}
+    plain = {row.key for row in state.ledger if row.plain}
+    unused_dns = dns_findings(list(items.values()), on.backend, snapshot)
     rows = []
     for key, known in sorted(state.truth.keys.items()):
         entry = known.entry
-        item = wants[key][1] if key in wants else None
+        item = items.get(key)
         nic = snapshot.named(item.name) if item else nics.get(entry.mac)
         name = nic.name if nic else ""
+        verdict = check(item, snapshot, key in plain) if item else ALL_THERE
         word, reason = "ok", ""
         if nic is not None and (entry.mac in ignore or name in ignore):
             word, reason = "ignored", "osnetd.ignore"
@@ -51,11 +59,14 @@ def _states(on: Ground, state: store.State, snapshot: kernel.Snapshot) -> List[N
         elif known.orphaned:
             gone = [source for source, said in sorted(known.words.items()) if not said.listed]
             word, reason = "orphan", "no longer listed (%s), its last entry stays" % ", ".join(gone)
-        elif plan.unconfigured(item, nic):
-            word, reason = "failed", plan.unconfigured(item, nic)
+        elif verdict.problems:
+            word, reason = "failed", verdict.lacks
         addresses = tuple(a.address for a in nic.addresses) if nic else ()
         mtu = nic.mtu if nic else entry.mtu or 0
-        rows.append(NicStatus(name, entry.mac, key, word, known.in_force, addresses, mtu, reason))
+        findings = verdict.findings + (unused_dns.get(entry.mac, ()) if item and item.entry.networks else ())
+        if word in ("ignored", "drifted"):
+            findings = ()
+        rows.append(NicStatus(name, entry.mac, key, word, known.in_force, addresses, mtu, reason, findings))
     for mac in pending_macs(state, nics, ignore):
         again = waiting.says(mac, on.context.settings)
         rows.append(_row(nics[mac], "pending", "no source names it" + (again and ", " + again)))

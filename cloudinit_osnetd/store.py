@@ -33,6 +33,7 @@ class Owned(NamedTuple):
     section: str  # empty: the whole file
     disk: str  # fingerprint of what stands on disk
     digest: str  # what was wanted when it was written; see desired.Want
+    plain: bool = False  # as cloud-init wrote it by itself: without what Backend.finish adds
 
     @property
     def place(self) -> Tuple[str, str]:

@@ -10,10 +10,11 @@ from .. import files
 from ..command import CommandError, run
 from ..desired import Item
 from ..network_data import DHCP4, DHCP6, SLAAC, takes_default
-from .base import Backend, Part, Touch
+from .base import Backend, Dns, Part, Touch
 
 DIRECTORY = "/etc/systemd/network"
 RUNTIME = "/run/systemd/network"
+LINKS = "/run/systemd/netif/links"
 _PREFIX, _SUFFIX = "10-cloud-init-", ".network"
 
 
@@ -101,3 +102,8 @@ class Networkd(Backend):
                 except CommandError as exc:
                     problems[touch.name] = str(exc)
         return problems
+
+    def dns(self, name: str, ifindex: int) -> Optional[Dns]:
+        """As networkd notes it for systemd-resolved, in the file that sd-network(3) reads."""
+        lines = (files.read(os.path.join(LINKS, str(ifindex))) or "").splitlines()
+        return Dns(frozenset(word for line in lines if line.startswith("DNS=") for word in line[4:].split()))
