@@ -36,6 +36,20 @@ def ledger_after(ledger: Sequence[Owned], changes: Sequence[Change]) -> Tuple[Ow
     return tuple(sorted(rows.values()))
 
 
+def undoing(changes: Sequence[Change], ledger: Sequence[Owned], backend: Backend, reason: str) -> Tuple[Change, ...]:
+    """What takes these changes back, once they are made: the parts and the rows as they are now."""
+    rows = {row.place: row for row in ledger}
+    inverse = []
+    for change in changes:
+        if change.action in ("write", "remove"):
+            whole = files.read(change.path)
+            text = None if whole is None else backend.split(whole).get(change.section)
+            action = "remove" if text is None else "write"
+            row = rows.get(change.place)
+            inverse.append(change._replace(action=action, text=text, row=row, reason=reason))
+    return tuple(inverse)
+
+
 def _write_file(backend: Backend, path: str, template: str, changes: Sequence[Change]) -> None:
     sections = {change.section: change.text for change in changes}
     old = files.read(path)

@@ -43,7 +43,8 @@ def check(item: Item, snapshot: Snapshot, plain: bool = False) -> Verdict:
     if entry.networks and not nic.up:
         return Verdict(("the link is down",))
     problems = _addresses(item, nic)
-    findings = ["DAD of %s is under way" % a.address for a in nic.addresses if a.tentative and not a.duplicate]
+    new = [a for a in nic.addresses if a.tentative and not a.duplicate and not a.address.startswith("fe80:")]
+    findings = ["DAD of %s is under way" % a.address for a in new]
     by_lease = any(net.type in DHCP4 for net in entry.networks)
     if entry.mtu is not None and nic.mtu != entry.mtu and not nic.master:
         # A lease may bring another MTU, and on ifupdown nothing else sets it.

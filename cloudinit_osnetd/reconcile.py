@@ -6,11 +6,11 @@ import logging
 import time
 from typing import Dict, FrozenSet, List, NamedTuple, Sequence, Set, Tuple
 
-from . import apply, command, kernel, kicks, passage, plan, queue, store, trial, truth, waiting
+from . import apply, command, desired, kernel, kicks, passage, plan, queue, rejections, store, trial, truth, waiting
 from .backends import Touch
 from .ground import Ground, HandsOff, ground, permit
 from .hear import hear_drive, hear_metadata
-from .look import Look, log_plan, look_at, pending_macs
+from .look import Look, log_plan, look_at, pending_macs, standing
 from .verify import verify
 
 LOG = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ class _Run:
         self.force = force
         self.unfinished: Tuple[Touch, ...] = ()
         self.refresh()
+        self.known = self.state.truth  # as it was before this look heard anything
         self.missing: Dict[str, float] = {}  # MAC -> when it was first seen missing
         self.kicked: Set[str] = set()  # MACs
         self.changes: List[plan.Change] = []
@@ -69,6 +70,7 @@ class _Run:
         """
         self.looks += 1
         settings = self.on.context.settings
+        self.known = self.state.truth
         heard = hear_metadata(self.state, kernel.snapshot(), settings.metadata_nic)
         drive = hear_drive(heard.state)
         for fault in heard.faults + drive.faults:
@@ -83,9 +85,11 @@ class _Run:
         self.state = self.state._replace(metrics=seen.metrics)
         self._do(seen)
         present = [key for want in seen.wants for key in want.keys]
+        present += desired.configurable(self.state.truth, nics)  # also what is rejected
         known = truth.forget_gone(self.state.truth, present)
+        refused = rejections.concerning(known, self.state.rejections)
         metrics = {key: metric for key, metric in seen.metrics.items() if key in known.keys}
-        self.state = self.state._replace(truth=known, metrics=metrics)
+        self.state = self.state._replace(truth=known, metrics=metrics, rejections=refused)
         store.save(self.state)
         self.pending = pending_macs(self.state, nics, settings.ignore)
         self.doubted = [key for key, kt in self.state.truth.keys.items() if kt.doubted]
@@ -104,13 +108,14 @@ class _Run:
     def _do(self, seen: Look) -> None:
         made = seen.plan._replace(touches=self._touches(seen))
         log_plan(made)
-        done = trial.carry_out(self.on, self.state, seen, made)
-        self.state = self.state._replace(ledger=done.ledger)
+        then, known, nics = self.state, self.known, kernel.snapshot().by_mac()
+        done = trial.carry_out(self.on, self.state, seen, made, lambda: standing(self.on, then, known, nics))
+        self.state = done.state
         self.problems = dict(seen.failures)
         self.problems.update(done.problems)
         self.findings = done.findings
-        self.changes += made.changes
-        self.touches += made.touches
+        self.changes += done.changes
+        self.touches += done.touches
         self.drifted = made.drifted
 
     def _touches(self, seen: Look) -> Tuple[Touch, ...]:
@@ -164,7 +169,8 @@ def run(reasons: Sequence[str], force: bool = False, patient: bool = True) -> Re
             reasons += [event.reason for event in queue.take() if event.reason not in reasons]
         queue.done()
         commands = tuple(command.ran)  # the timer is no change of the server's network
-        look_again = waiting.leave(this.pending, bool(this.doubted), settings)
+        retry = rejections.next_try(this.state.truth, this.state.rejections, time.time())
+        look_again = waiting.leave(this.pending, bool(this.doubted), settings, retry)
     return Record(
         reasons=tuple(reasons),
         changes=tuple(this.changes),

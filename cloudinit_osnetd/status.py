@@ -2,9 +2,10 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """What there is to say of each NIC and entry; reads, and changes nothing."""
 
+import time
 from typing import Any, Dict, List, NamedTuple, Tuple
 
-from . import files, kernel, paths, render, source, store, waiting
+from . import files, kernel, paths, rejections, render, source, store, waiting
 from .check import ALL_THERE, check
 from .desired import desired
 from .ground import Ground, HandsOff, ground, not_followed
@@ -31,7 +32,10 @@ def _states(on: Ground, state: store.State, snapshot: kernel.Snapshot) -> List[N
     ignore = on.context.settings.ignore
     last = files.read_json(paths.STATUS) or {}
     bonds = {row.key: row.name for row in state.ledger if row.key.endswith("/bond")}
-    wanted = desired(state.truth, nics, ignore, bonds, state.metrics)
+    now = time.time()
+    rejected = rejections.holding(state.truth, state.rejections, now)
+    believed = rejections.believed(state.truth, state.rejections, now)
+    wanted = desired(believed, nics, ignore, bonds, state.metrics)
     items = {item.key: item for want in wanted for item in want.items}
     disk = render.disk_parts(on.backend, [row.place for row in state.ledger])
     edited = {row.key for row in state.ledger if disk.get(row.place) != row.disk}
@@ -48,6 +52,8 @@ def _states(on: Ground, state: store.State, snapshot: kernel.Snapshot) -> List[N
         word, reason = "ok", ""
         if nic is not None and (entry.mac in ignore or name in ignore):
             word, reason = "ignored", "osnetd.ignore"
+        elif key in rejected and nic is not None:
+            word, reason = "failed", str(rejected[key])
         elif item is None:
             word, reason = "absent", "no NIC has this MAC"
         elif entry.mac in last.get("problems", {}):

@@ -96,11 +96,16 @@ class Networkd(Backend):
             except CommandError as exc:
                 return {touch.name: str(exc) for touch in touches}
         for touch in touches:
-            if touch.action == "kick":
-                try:
-                    run(["networkctl", "reconfigure", touch.name])
-                except CommandError as exc:
-                    problems[touch.name] = str(exc)
+            # A link that has no file any more is let be by networkd, addresses and all.
+            gone = touch.action == "down" and os.path.exists("/sys/class/net/" + touch.name)
+            commands = [["networkctl", "reconfigure", touch.name]] if touch.action == "kick" else []
+            commands += [["ip", "link", "set", "dev", touch.name, "down"]] if gone else []
+            commands += [["ip", "address", "flush", "dev", touch.name]] if gone else []
+            try:
+                for command in commands:
+                    run(command)
+            except CommandError as exc:
+                problems[touch.name] = str(exc)
         return problems
 
     def dns(self, name: str, ifindex: int) -> Optional[Dns]:

@@ -21,6 +21,7 @@ def _report(on: Ground, force: bool) -> Dict[str, Any]:
     nics = snapshot.by_mac()
     seen = look_at(on, drive.state, nics, snapshot, force=force, tried=kicks.read())
     problems = {lacking.mac: lacking.lacks for lacking in seen.plan.hopeless}
+    problems.update(seen.rejected)
     problems.update(seen.failures)
     return decided(
         seen.plan.changes,

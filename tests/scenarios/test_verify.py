@@ -7,16 +7,19 @@ from __future__ import annotations
 import json
 from typing import Any, Dict
 
-from tests.lab import Cloud, Container
+from tests.lab import Cloud, Container, Network, Subnet
 from tests.scenarios.conftest import GuestFactory
 from tests.scenarios.seen import (
     assert_boot,
     assert_follows,
     assert_nothing_to_do,
+    configuration,
     reason_of,
     reconcile,
     settled,
     state_of,
+    timers,
+    wait_until,
 )
 from tests.scenarios.serving import serving
 
@@ -79,3 +82,71 @@ def test_what_the_kernel_refuses_is_tried_once_and_reported(cloud: Cloud, guest_
     record = reconcile_anyway(guest)
     assert [t["action"] for t in record["touches"]] == ["kick"]
     assert f"{second.fixed_ips[0]}/24" in guest.run(f"ip addr show {guest.nic(second)}").stdout
+
+
+# -- taken back --------------------------------------------------------------------------------------------------
+
+GOOD, BAD = "10.90.0.0/24", "10.99.0.0/24"
+
+
+def two_subnets(cloud: Cloud) -> Network:
+    """A network with two subnets, of which the second one's router does not answer."""
+    subnet = Subnet(BAD, gateway="10.99.0.1", dns=("10.99.0.2",))
+    blue = cloud.network("blue", cidr=GOOD, gateway="10.90.0.1", dns=["10.90.0.2"], mtu=1450, subnets=[subnet])
+    cloud.router_down(blue, BAD)
+    return blue
+
+
+def settings(**values: Any) -> Dict[str, str]:
+    return {"etc/cloud/cloud.cfg.d/92_osnetd-test.cfg": json.dumps({"osnetd": values})}
+
+
+def test_an_edit_that_cuts_the_primary_off_is_rolled_back_and_its_sibling_stays(
+    cloud: Cloud, guest_factory: GuestFactory
+) -> None:
+    blue = two_subnets(cloud)
+    green = cloud.network("green", cidr="10.91.0.0/24", dns=["10.91.0.2"], mtu=1400)
+    server = cloud.server("cut-off")
+    first, second = server.create_port(blue, fixed_ips=["10.90.0.5"]), server.create_port(green)
+    guest = guest_factory(server)
+    guest.boot()
+    assert_boot(guest, rung="drive")
+    assert_follows(guest, first, second)
+    kept = configuration(guest, first)
+
+    server.edit_port(first, fixed_ips=["10.99.0.5"])
+    sibling = server.create_port(green)
+    with serving(guest, touches=[first, sibling], events=["added"], streams=[second], nothing_to_do=False, fails=True) as served:
+        guest.plug(sibling)
+        assert_follows(guest, sibling, seconds=5)
+        wait_until(lambda: "rejected until" in reason_of(guest, first), 45, "rolled back")
+    (record,) = served.records
+    assert [(t["action"], t["mac"]) for t in record["touches"] if t["reason"] == "rolled back"] == [("reconfigure", first.mac)]
+    assert set(record["problems"]) == {first.mac} and "the gateway for 0.0.0.0/0" in record["problems"][first.mac]
+    assert configuration(guest, first) == kept
+    assert "inet 10.90.0.5/24" in guest.run(f"ip addr show {guest.nic(first)}").stdout
+    assert guest.run("ping -c 1 -W 2 10.90.0.1", check=False).returncode == 0
+    assert_follows(guest, second, sibling)
+    assert state_of(guest, first) == "failed" and "the gateway for 0.0.0.0/0" in reason_of(guest, first)
+
+    # Nothing is tried again before its time, and the plan says so.
+    shown = json.loads(guest.run("cloudinit-osnetd plan --json", check=False).stdout)
+    assert (shown["changes"], shown["touches"]) == ([], []) and "rejected until" in shown["problems"][first.mac]
+    record = reconcile_anyway(guest)
+    assert (record["changes"], record["touches"]) == ([], []) and "rejected until" in record["problems"][first.mac]
+    assert timers(guest) == ["cloudinit-osnetd-look.timer"]
+
+    # It holds over a reboot, and the reboot is right.
+    guest.reboot()
+    settled(guest, fails=True)
+    assert configuration(guest, first) == kept
+    assert_follows(guest, second, sibling)
+    assert "rejected until" in reason_of(guest, first)
+
+    # What the cloud says anew is taken at once.
+    server.edit_port(first, fixed_ips=["10.90.0.6"])
+    record = reconcile(guest)
+    assert {t["mac"] for t in record["touches"]} == {first.mac} and record["seconds"] < 5
+    assert_follows(guest, first, second, sibling)
+    assert_nothing_to_do(guest)
+    assert timers(guest) == []
