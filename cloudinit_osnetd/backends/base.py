@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """What every backend answers: which parts its files have, and how a NIC is taken up and down."""
 
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence
 
 from ..desired import Item
 
@@ -27,6 +27,13 @@ class Touch(NamedTuple):
     mac: str
     name: str
     reason: str
+
+
+class Dns(NamedTuple):
+    """The DNS servers that are in use for a NIC; `why` says what keeps all of them from it."""
+
+    servers: FrozenSet[str]
+    why: str = ""
 
 
 class Backend:
@@ -76,3 +83,7 @@ class Backend:
     def after(self, touches: Sequence[Touch], files_changed: bool) -> Dict[str, str]:
         """Make the backend take the new configuration; the problems, by NIC name."""
         raise NotImplementedError
+
+    def dns(self, name: str, ifindex: int) -> Optional[Dns]:
+        """The DNS servers of a NIC that were taken from its configuration, None where nobody can tell."""
+        return None

@@ -10,11 +10,12 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tu
 from .. import files
 from ..command import CommandError, end, ran, run, start
 from ..desired import Item
-from .base import Backend, Part, Touch
+from .base import Backend, Dns, Part, Touch
 
 DIRECTORY = "/etc/network"
 STATE = "/run/network/ifstate"
 RESOLVCONF = "/run/resolvconf/interface"
+_RESOLVCONF_PROGRAMS = ("/sbin/resolvconf", "/usr/sbin/resolvconf")
 _STARTS = ("iface", "auto", "mapping", "source", "source-directory", "rename", "no-scripts", "no-auto-down")
 # What cloud-init's eni renderer writes in the place of `auto`, where a stanza has none.
 _NO_AUTO = re.compile(r"# control-\S+ (\S+)\n\Z")
@@ -201,6 +202,16 @@ class Ifupdown(Backend):
             except CommandError as exc:
                 problems[name] = str(exc)
         return problems
+
+    def dns(self, name: str, ifindex: int) -> Optional[Dns]:
+        if not any(os.path.exists(program) for program in _RESOLVCONF_PROGRAMS):
+            return Dns(frozenset(), "resolvconf is not installed")
+        words = [
+            line.split()
+            for path in glob.glob(os.path.join(RESOLVCONF, glob.escape(name) + ".*"))
+            for line in (files.read(path) or "").splitlines()
+        ]
+        return Dns(frozenset(line[1] for line in words if len(line) > 1 and line[0] == "nameserver"))
 
 
 def _up() -> Tuple[str, ...]:

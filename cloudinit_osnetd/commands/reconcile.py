@@ -29,6 +29,7 @@ def as_json(record: Record) -> Dict[str, Any]:
         record.faults,
         record.problems,
         record.pending,
+        record.findings,
     )
     return dict(
         said,
@@ -85,6 +86,8 @@ def _serve_queue() -> int:
             _adopt_datasource()
         for mac, problem in report["problems"].items():
             LOG.error("failed: mac=%s problem=%s", mac, problem)
+        for mac, said in report["findings"].items():
+            LOG.info("found: mac=%s finding=%s", mac, "; ".join(said))
         LOG.info(
             "settled: changes=%d looks=%d pending=%s seconds=%.3f look_again=%.0f",
             len(report["changes"]), report["looks"], ",".join(report["pending"]) or "-", report["seconds"],

@@ -99,6 +99,19 @@ class Cloud:
         """Nobody answers DHCP in this network any more, until a port of it is created or changed."""
         self._dhcp[network.name].close()
 
+    def router_down(self, network: Network, cidr: Optional[str] = None) -> None:
+        """The gateways of a network, or of one of its subnets, answer nothing any more: no ARP, no NDP, no forwarding."""
+        for subnet in self._routed(network, cidr):
+            netns.ip(self.namespace, f"addr del {subnet.interface} dev {network.bridge}")
+
+    def router_up(self, network: Network, cidr: Optional[str] = None) -> None:
+        for subnet in self._routed(network, cidr):
+            nodad = " nodad" if subnet.network.version == 6 else ""
+            netns.ip(self.namespace, f"addr add {subnet.interface} dev {network.bridge}{nodad}")
+
+    def _routed(self, network: Network, cidr: Optional[str]) -> List[Subnet]:
+        return [subnet for subnet in network.subnets if cidr in (None, subnet.cidr)]
+
     def metadata_down(self, how: str = "refuse") -> None:
         """The metadata service fails: it refuses connections, or with "drop" answers nothing at all."""
         self.metadata.down(how)

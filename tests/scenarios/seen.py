@@ -240,10 +240,11 @@ def starts(guest: Guest) -> int:
     return log_of(guest).count("Let the server follow its OpenStack ports.")
 
 
-def settled(guest: Guest, seconds: float = 10) -> None:
-    """The service has ended and nothing is queued."""
+def settled(guest: Guest, seconds: float = 10, fails: bool = False) -> None:
+    """The service has ended and nothing is queued; `fails`: it had to say that a NIC failed."""
     script = "systemctl is-active cloudinit-osnetd.service; ls /run/cloudinit-osnetd/queue"
-    wait_until(lambda: guest.run(script, check=False).stdout.strip() == "inactive", seconds * guest.patience, "the service ended")
+    word = "failed" if fails else "inactive"
+    wait_until(lambda: guest.run(script, check=False).stdout.strip() == word, seconds * guest.patience, f"the service {word}")
 
 
 def assert_boot(guest: Guest, rung: str) -> None:
