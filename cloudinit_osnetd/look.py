@@ -76,7 +76,9 @@ def look_at(
     }
     told = {state.truth.keys[key].entry.mac: str(one) for key, one in rejected.items()}
     here = {mac: text for mac, text in told.items() if mac in nics}
-    return Look(tuple(wants), made, dict(rendering.templates), failures, metrics, here)
+    # A NIC that could not be rendered is not brought up, and not waited for, on what it had.
+    touches = tuple(t for t in made.touches if t.action != "kick" or t.mac not in failures)
+    return Look(tuple(wants), made._replace(touches=touches), dict(rendering.templates), failures, metrics, here)
 
 
 def standing(

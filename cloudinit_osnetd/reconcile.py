@@ -59,6 +59,7 @@ class _Run:
 
     def refresh(self) -> None:
         """Take up what is on disk; another run may have been at work, or have been cut short."""
+        store.sweep(self.on.backend)
         passage.close_leftovers()
         self.state, unfinished = apply.settle(store.load(self.on.instance_id), self.on.backend)
         self.unfinished += unfinished
@@ -161,13 +162,18 @@ class _Run:
 
 
 def run(
-    reasons: Sequence[str], force: bool = False, patient: bool = True, note: Callable[[Record], None] = lambda _: None
+    reasons: Sequence[str],
+    force: bool = False,
+    patient: bool = True,
+    note: Callable[[Record], None] = lambda _record: None,
+    keep: Callable[[Record], None] = lambda _record: None,
 ) -> Record:
     """Reconcile until settled; `patient` looks on for a pending NIC, for minutes if need be.
 
     A timer's event brings one look: it goes off because the patience of a run before was at its
-    end. `note` is given what there is to say so far, before each wait. Raises HandsOff where there
-    is nothing for us to do.
+    end. `note` is given what there is to say so far, before each wait; `keep` puts the whole record
+    by. The events are forgotten last: a run that dies is done again, with all that follows from it.
+    Raises HandsOff where there is nothing for us to do.
     """
     began = time.monotonic()
     reasons = list(reasons)
@@ -176,6 +182,7 @@ def run(
         this = _Run(_ground(reasons), force)
         settings = this.on.context.settings
         while True:
+            served = queue.taken()  # whoever took them; what comes during the look is not served by it
             soon, others = this.step()
             left = settings.patience - (time.monotonic() - began)
             if set(reasons) == {"timer"} or not patient:
@@ -188,12 +195,13 @@ def run(
                 _sleep(min(due))
             this.refresh()
             reasons += [event.reason for event in queue.take() if event.reason not in reasons]
-        queue.done()
         # The timer that may be left behind is no change of the network: its command is not in the record.
         record = this.record(reasons, time.monotonic() - began, 0.0)
         retry = rejections.next_try(this.state.truth, this.state.rejections, time.time())
-        look_again = waiting.leave(this.pending, bool(this.doubted), settings, retry)
-    return record._replace(look_again=look_again)
+        record = record._replace(look_again=waiting.leave(this.pending, bool(this.doubted), settings, retry))
+        keep(record)
+        queue.done(served)
+    return record
 
 
 def _ground(reasons: Sequence[str]) -> Ground:

@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """What every backend answers: which parts its files have, and how a NIC is taken up and down."""
 
-from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence
+from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..desired import Item
 
@@ -42,6 +42,7 @@ class Backend:
     name = ""
     mode = 0o644  # of a new file
     finishes_at_boot = False  # a boot rewrites what cloud-init wrote, and we adopted as it was while the server ran
+    directories: Tuple[str, ...] = ()  # where it has files replaced; glob patterns
 
     def staged(self, tree: str) -> List[Part]:
         """The parts of what a renderer wrote below `tree`."""

@@ -3,6 +3,7 @@
 """ifupdown: one interfaces(5) file for all NICs; a NIC's section is all of its stanzas."""
 
 import glob
+import logging
 import os
 import re
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
@@ -12,6 +13,7 @@ from ..command import CommandError, end, ran, run, start
 from ..desired import Item
 from .base import Backend, Dns, Part, Touch
 
+LOG = logging.getLogger(__name__)
 DIRECTORY = "/etc/network"
 STATE = "/run/network/ifstate"
 RESOLVCONF = "/run/resolvconf/interface"
@@ -108,6 +110,7 @@ def _section(text: str) -> str:
 
 class Ifupdown(Backend):
     name = "ifupdown"
+    directories = (DIRECTORY, DIRECTORY + "/interfaces.d", os.path.dirname(STATE))
 
     def staged(self, tree: str) -> List[Part]:
         found = glob.glob(os.path.join(tree + DIRECTORY, "interfaces")) + sorted(
@@ -222,7 +225,10 @@ def _up() -> Tuple[str, ...]:
 
 def _forget(name: str) -> None:
     kept = [line for line in (files.read(STATE) or "").splitlines() if line.split("=", 1)[0] != name]
-    files.replace(STATE, "".join(line + "\n" for line in kept), sync=False)
+    try:
+        files.replace(STATE, "".join(line + "\n" for line in kept), sync=False)
+    except OSError as exc:
+        LOG.error("still up for ifupdown: nic=%s error=%s", name, exc)
 
 
 def _forget_dns(name: str) -> None:

@@ -3,6 +3,7 @@
 """systemd-networkd: one .network file a NIC, and a reload that looks at changed files only."""
 
 import glob
+import logging
 import os
 from typing import Dict, List, Optional, Sequence
 
@@ -12,6 +13,7 @@ from ..desired import Item
 from ..network_data import DHCP4, DHCP6, SLAAC, takes_default
 from .base import Backend, Dns, Part, Touch
 
+LOG = logging.getLogger(__name__)
 DIRECTORY = "/etc/systemd/network"
 RUNTIME = "/run/systemd/network"
 LINKS = "/run/systemd/netif/links"
@@ -20,6 +22,7 @@ _PREFIX, _SUFFIX = "10-cloud-init-", ".network"
 
 class Networkd(Backend):
     name = "networkd"
+    directories = (DIRECTORY, RUNTIME + "/*.network.d")
 
     def staged(self, tree: str) -> List[Part]:
         pattern = os.path.join(tree + DIRECTORY, _PREFIX + "*" + _SUFFIX)
@@ -71,7 +74,10 @@ class Networkd(Backend):
         for item in links:
             if item is not first:
                 drop_in = os.path.join(RUNTIME, _PREFIX + item.name + _SUFFIX + ".d", "cloudinit-osnetd.conf")
-                files.replace(drop_in, "[Link]\nRequiredForOnline=no\n", sync=False)
+                try:
+                    files.replace(drop_in, "[Link]\nRequiredForOnline=no\n", sync=False)
+                except OSError as exc:
+                    LOG.warning("the boot will wait for it: nic=%s error=%s", item.name, exc)
 
     def split(self, text: str) -> Dict[str, str]:
         return {"": text}

@@ -9,7 +9,7 @@ from typing import Any, Callable, Iterator, List, NamedTuple, Union
 
 import pytest
 
-pytest.register_assert_rewrite("tests.scenarios.seen", "tests.scenarios.serving")
+pytest.register_assert_rewrite("tests.scenarios.seen", "tests.scenarios.serving", "tests.scenarios.killing")
 
 from tests.lab import VM, Cloud, Container, LabError, Server
 
