@@ -1,25 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""Commit, activate, verify: the only module that changes the machine.
+"""Commit and activate: the only module that changes the machine.
 
 An intent is written first. It holds the ledger rows as they will be, so that after a crash each
 part is told by what stands on disk: the new row where the file is new, the old where it is old.
 """
 
 import logging
-import time
-from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Sequence, Tuple
 
-from . import files, kernel, store
+from . import files, store
 from .backends import Backend, Touch
-from .desired import Want
-from .plan import Change, Place, Plan, unconfigured
+from .plan import Change, Place, Plan
 from .render import disk_parts
 from .store import Owned
 
 LOG = logging.getLogger(__name__)
-VERIFY_SECONDS = 30.0
-_POLL_SECONDS = 0.01
 
 
 class Outcome(NamedTuple):
@@ -40,6 +36,20 @@ def ledger_after(ledger: Sequence[Owned], changes: Sequence[Change]) -> Tuple[Ow
     return tuple(sorted(rows.values()))
 
 
+def undoing(changes: Sequence[Change], ledger: Sequence[Owned], backend: Backend, reason: str) -> Tuple[Change, ...]:
+    """What takes these changes back, once they are made: the parts and the rows as they are now."""
+    rows = {row.place: row for row in ledger}
+    inverse = []
+    for change in changes:
+        if change.action in ("write", "remove"):
+            whole = files.read(change.path)
+            text = None if whole is None else backend.split(whole).get(change.section)
+            action = "remove" if text is None else "write"
+            row = rows.get(change.place)
+            inverse.append(change._replace(action=action, text=text, row=row, reason=reason))
+    return tuple(inverse)
+
+
 def _write_file(backend: Backend, path: str, template: str, changes: Sequence[Change]) -> None:
     sections = {change.section: change.text for change in changes}
     old = files.read(path)
@@ -48,7 +58,7 @@ def _write_file(backend: Backend, path: str, template: str, changes: Sequence[Ch
         if new is None:
             files.remove(path, sync=True)
         elif new != old:
-            files.replace(path, new)
+            files.replace(path, new, mode=backend.mode)
     except OSError as exc:
         if files.read(path) != new:
             raise
@@ -145,28 +155,6 @@ def settled(state: store.State, backend: Backend) -> Tuple[store.State, Tuple[To
         elif place not in new and there is None:
             rows.pop(place, None)
     return state._replace(ledger=tuple(sorted(rows.values()))), intent.touches
-
-
-# -- verify ---------------------------------------------------------------------------------------
-
-
-def verify(
-    wants: Sequence[Want],
-    touched: Sequence[Touch],
-    snapshot: Callable[[], kernel.Snapshot] = kernel.snapshot,
-    seconds: float = VERIFY_SECONDS,
-) -> Dict[str, str]:
-    """Wait until the kernel shows what is wanted of the touched NICs; what it lacks, by MAC."""
-    names = {touch.name for touch in touched if touch.action != "down"}
-    todo = [item for want in wants for item in want.items if item.name in names]
-    deadline = time.monotonic() + seconds
-    while True:
-        now = snapshot()
-        lacking = {item.entry.mac: unconfigured(item, now.named(item.name)) for item in todo}
-        problems = {mac: "after %d s %s" % (seconds, lacks) for mac, lacks in lacking.items() if lacks}
-        if not problems or time.monotonic() > deadline:
-            return problems
-        time.sleep(_POLL_SECONDS)
 
 
 def places(state: store.State, extra: Sequence[Place] = ()) -> List[Place]:

@@ -15,6 +15,7 @@ from typing import Any, Dict, FrozenSet, NamedTuple
 
 from . import files, paths
 from .network_data import digest_of
+from .probe import parse
 
 LOG = logging.getLogger(__name__)
 
@@ -42,6 +43,8 @@ class Settings(NamedTuple):
     patience: float = 90.0  # seconds that a run looks for a pending NIC
     look_until: float = 86400.0  # seconds that a timer looks for it after that
     back_off: float = 900.0  # the longest time between two such looks, in seconds
+    must_reach: FrozenSet[str] = frozenset()  # addresses, or address:port, that a change must not cut off
+    rejected_for: float = 900.0  # seconds until what was rolled back is tried again; doubled each time
 
 
 class Context(NamedTuple):
@@ -79,8 +82,10 @@ def parse_settings(raw: Dict[str, Any]) -> Settings:
             values[name] = value.lower()
         elif name == "ignore" and isinstance(value, list) and all(isinstance(v, str) for v in value):
             values[name] = frozenset(v.lower() if ":" in v else v for v in value)
+        elif name == "must_reach" and isinstance(value, list) and all(_is_target(v) for v in value):
+            values[name] = frozenset(value)
         elif (
-            name in ("debounce", "patience", "look_until", "back_off")
+            name in ("debounce", "patience", "look_until", "back_off", "rejected_for")
             and isinstance(value, (int, float))
             and not isinstance(value, bool)
             and value >= 0
@@ -89,6 +94,13 @@ def parse_settings(raw: Dict[str, Any]) -> Settings:
         else:
             LOG.warning("configuration: osnetd.%s: unknown, or not usable: %.60r", name, value)
     return default._replace(**values)
+
+
+def _is_target(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(parse(value))
+    except ValueError:
+        return False
 
 
 def load(remember: bool = True) -> Context:

@@ -15,7 +15,7 @@ _RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE = 18, 22, 26
 _NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _IFF_UP, _IFF_RUNNING = 0x1, 0x40
-_IFA_F_TENTATIVE = 0x40
+_IFA_F_TENTATIVE, _IFA_F_DADFAILED = 0x40, 0x08
 _RT_TABLE_MAIN = 254
 
 SYS = "/sys"
@@ -27,6 +27,7 @@ class Address(NamedTuple):
     address: str  # ip/prefix
     tentative: bool
     permanent: bool  # False where a lease or an advertisement limits its life
+    duplicate: bool = False  # another host was found to have it
 
 
 class Route(NamedTuple):
@@ -198,7 +199,7 @@ def _addresses(sock: socket.socket) -> Dict[int, List[Address]]:
             elif kind == 8:  # IFA_FLAGS, wider than the header's byte
                 (flags,) = struct.unpack("=I", value)
         text = "%s/%d" % (_ip_text(family, local or address), prefix)
-        item = Address(text, bool(flags & _IFA_F_TENTATIVE), bool(flags & 0x80))
+        item = Address(text, bool(flags & _IFA_F_TENTATIVE), bool(flags & 0x80), bool(flags & _IFA_F_DADFAILED))
         found.setdefault(index, []).append(item)
     return found
 
@@ -209,6 +210,7 @@ def _routes(sock: socket.socket) -> Iterator[Route]:
         if family not in (socket.AF_INET, socket.AF_INET6) or kind != 1:  # RTN_UNICAST
             continue
         target, gateway, index, metric = b"", b"", 0, 0
+        hops: List[Tuple[int, bytes]] = []
         for attr, value in _attributes(body[12:]):
             if attr == 1:  # RTA_DST
                 target = value
@@ -218,17 +220,31 @@ def _routes(sock: socket.socket) -> Iterator[Route]:
                 (index,) = struct.unpack("=I", value)
             elif attr == 6:  # RTA_PRIORITY
                 (metric,) = struct.unpack("=I", value)
+            elif attr == 9:  # RTA_MULTIPATH: also IPv6 routes that differ in their gateways only
+                hops = list(_hops(value))
             elif attr == 15:  # RTA_TABLE
                 (table,) = struct.unpack("=I", value)
         if table != _RT_TABLE_MAIN:
             continue
         any_address = b"\0" * (4 if family == socket.AF_INET else 16)
-        yield Route(
-            network="%s/%d" % (_ip_text(family, target or any_address), length),
-            gateway=_ip_text(family, gateway) if gateway else "",
-            ifindex=index,
-            metric=metric,
-        )
+        for ifindex, hop in hops or [(index, gateway)]:
+            yield Route(
+                network="%s/%d" % (_ip_text(family, target or any_address), length),
+                gateway=_ip_text(family, hop) if hop else "",
+                ifindex=ifindex,
+                metric=metric,
+            )
+
+
+def _hops(data: bytes) -> Iterator[Tuple[int, bytes]]:
+    """(interface, gateway) of each struct rtnexthop."""
+    offset = 0
+    while offset + 8 <= len(data):
+        length, index = struct.unpack_from("=Hxxi", data, offset)
+        if length < 8:
+            return
+        yield index, dict(_attributes(data[offset + 8 : offset + length])).get(5, b"")  # RTA_GATEWAY
+        offset += (length + 3) & ~3
 
 
 def read(sock: socket.socket) -> Snapshot:

@@ -3,9 +3,10 @@
 """One look: what is desired, what is there, and the plan that lies between."""
 
 import logging
+import time
 from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from . import apply, desired, kernel, plan, render, store, truth
+from . import apply, desired, kernel, plan, rejections, render, store, truth
 from .ground import Ground
 
 LOG = logging.getLogger(__name__)
@@ -17,6 +18,7 @@ class Look(NamedTuple):
     templates: Dict[str, str]  # whole rendered files, by path
     failures: Dict[str, str]  # what could not be rendered, by MAC
     metrics: Dict[str, int]  # by key
+    rejected: Dict[str, str]  # by MAC: what is not wanted for a while, until when and why
 
 
 def look_at(
@@ -26,12 +28,28 @@ def look_at(
     snapshot: Optional[kernel.Snapshot],
     keep: FrozenSet[str] = frozenset(),
     force: bool = False,
+    tried: FrozenSet[plan.Lacking] = frozenset(),
 ) -> Look:
-    """Compare what is desired with what is there. `snapshot` is None where nothing is activated."""
+    """Compare what is desired with what is there. `snapshot` is None where nothing is activated.
+
+    `keep` and `tried` as in plan.make.
+    """
     ignored = on.context.settings.ignore
-    wants, metrics = _wanted(on, state, state.truth, nics)
+    # At early boot nothing can be verified, and nothing that was rejected is tried.
+    now = None if snapshot is None else time.time()
+    rejected = {} if force else rejections.holding(state.truth, state.rejections, now)
+    known = state.truth if force else rejections.believed(state.truth, state.rejections, now)
+    wants, metrics = _wanted(on, state, known, nics)
     disk = render.disk_parts(on.backend, apply.places(state))
-    todo = [w for w in wants if force or plan.needs_render(w, state.ledger, disk, on.backend.name)]
+    unfinished = snapshot is None and on.backend.finishes_at_boot
+    claimed = on.backend.claimed([item for want in wants for item in want.items])
+    todo = [
+        want
+        for want in wants
+        if force
+        or (not plan.spoken_for(want, claimed)
+        and plan.needs_render(want, state.ledger, disk, on.backend.name, unfinished))
+    ]
     rendering = render.render(todo, on.backend)
     disk = render.disk_parts(on.backend, apply.places(state, [p.place for p in rendering.parts]))
     made = plan.make(
@@ -39,10 +57,15 @@ def look_at(
         _recognise(on, state, nics, wants, rendering.parts, disk),
         disk,
         state.ledger,
-        None if snapshot is None else {nic.name: nic for nic in snapshot.nics},
+        snapshot,
         on.backend.name,
         force,
-        keep | ignored,
+        keep
+        | ignored
+        | desired.left_alone(state.truth, nics, ignored, state.bonds)
+        | {state.truth.keys[key].entry.mac for key, one in rejected.items() if one.old is None},
+        claimed,
+        tried,
     )
     failures = {
         item.entry.mac: failure.problem
@@ -51,20 +74,33 @@ def look_at(
         for item in want.items
         if item.key in failure.keys
     }
+    told = {state.truth.keys[key].entry.mac: str(one) for key, one in rejected.items()}
+    here = {mac: text for mac, text in told.items() if mac in nics}
     # A NIC that could not be rendered is not brought up, and not waited for, on what it had.
     touches = tuple(t for t in made.touches if t.action != "kick" or t.mac not in failures)
-    return Look(tuple(wants), made._replace(touches=touches), dict(rendering.templates), failures, metrics)
+    return Look(tuple(wants), made._replace(touches=touches), dict(rendering.templates), failures, metrics, here)
+
+
+def standing(
+    on: Ground, state: store.State, known: truth.Truth, nics: Dict[str, kernel.Nic]
+) -> Dict[str, truth.KeyTruth]:
+    """By key: what of a truth of the past the parts on disk were rendered from."""
+    then = rejections.believed(known, state.rejections, None)
+    wants, _metrics = _wanted(on, state, then, nics)
+    rows: Dict[str, List[str]] = {}
+    for row in state.ledger:
+        rows.setdefault(row.key, []).append(row.digest)
+    return {key: then.keys[key] for want in wants for key in want.keys if set(rows.get(key, ())) == {want.digest}}
 
 
 def _wanted(
     on: Ground, state: store.State, known: truth.Truth, nics: Dict[str, kernel.Nic]
 ) -> Tuple[List[desired.Want], Dict[str, int]]:
-    bonds = {row.key: row.name for row in state.ledger if row.key.endswith("/bond")}
     ignored = on.context.settings.ignore
-    keys = desired.configurable(known, nics, ignored)
+    keys = desired.configurable(known, nics, ignored, state.bonds)
     configured = frozenset(row.key for row in state.ledger)
     metrics = desired.give_metrics(known, keys, state.metrics, configured)
-    return desired.desired(known, nics, ignored, bonds, metrics), metrics
+    return desired.desired(known, nics, ignored, state.bonds, metrics), metrics
 
 
 def _recognise(
@@ -145,6 +181,8 @@ def log_plan(made: plan.Plan) -> None:
         )  # fmt: skip
     for touch in made.touches:
         LOG.info("nic: action=%s mac=%s nic=%s reason=%s", touch.action, touch.mac, touch.name, touch.reason)
+    for lacking in made.hopeless:
+        LOG.warning("not kicked again: mac=%s nic=%s reason=%s", lacking.mac, lacking.name, lacking.lacks)
     for drift in made.drifted:
         LOG.warning(
             "drifted, left alone: mac=%s nic=%s file=%s reason=%s",

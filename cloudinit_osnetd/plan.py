@@ -9,9 +9,9 @@ where it stands on disk as the ledger says we left it; else it is drifted, and l
 from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .backends import Touch
-from .desired import Item, Want
-from .kernel import Nic
-from .network_data import static_addresses
+from .check import check
+from .desired import Want
+from .kernel import Snapshot
 from .store import Owned
 
 Place = Tuple[str, str]  # path, section
@@ -65,18 +65,34 @@ class Drift(NamedTuple):
     reason: str
 
 
+class Lacking(NamedTuple):
+    """What the kernel lacks of a NIC whose part is right."""
+
+    key: str
+    mac: str
+    name: str
+    ifindex: int
+    lacks: str
+
+
 class Plan(NamedTuple):
     changes: Tuple[Change, ...]
     touches: Tuple[Touch, ...]
     drifted: Tuple[Drift, ...]
+    hopeless: Tuple[Lacking, ...] = ()  # no touch has helped these
 
     @property
     def empty(self) -> bool:
         return not self.changes and not self.touches
 
 
-def needs_render(want: Want, ledger: Sequence[Owned], disk: Mapping[Place, str], backend: str) -> bool:
-    """False where every part of the want stands on disk as it was written for this very want."""
+def needs_render(
+    want: Want, ledger: Sequence[Owned], disk: Mapping[Place, str], backend: str, unfinished: bool = False
+) -> bool:
+    """False where every part of the want stands on disk as it was written for this very want.
+
+    With `unfinished` what cloud-init wrote, and we adopted as it was, is not good enough.
+    """
     for key in want.keys:
         rows = [row for row in ledger if row.key == key]
         if not rows:
@@ -84,25 +100,20 @@ def needs_render(want: Want, ledger: Sequence[Owned], disk: Mapping[Place, str],
         for row in rows:
             if row.digest != want.digest or row.backend != backend or disk.get(row.place) != row.disk:
                 return True
+            if unfinished and row.plain:
+                return True
     return False
+
+
+def spoken_for(want: Want, claimed: Mapping[str, str]) -> str:
+    """The file of somebody else's that configures a NIC of the want as well, "" where none does."""
+    return next((claimed[item.name] for item in want.items if item.name in claimed), "")
 
 
 def departed(wants: Sequence[Want], ledger: Sequence[Owned], ignored: FrozenSet[str] = frozenset()) -> List[Owned]:
     """The ledger's rows of entries that are wanted no more: their NIC is gone."""
     wanted = {key for want in wants for key in want.keys}
-    return [row for row in ledger if row.key not in wanted and row.mac not in ignored and row.name not in ignored]
-
-
-def unconfigured(item: Item, nic: Optional[Nic]) -> str:
-    """What the kernel lacks of an entry, empty where it has it all. A lease may come and go."""
-    if nic is None:
-        return ""
-    lacking = [cidr for cidr in static_addresses(item.entry) if not nic.has(cidr)]
-    if lacking:
-        return "the kernel lacks %s" % ", ".join(lacking)
-    if item.entry.networks and not nic.up:
-        return "the link is down"
-    return ""
+    return [row for row in ledger if row.key not in wanted and not {row.key, row.mac, row.name} & ignored]
 
 
 class _Planner:
@@ -143,7 +154,7 @@ class _Planner:
                     self._change("adopt", new_row, None, new_row, reason)
             elif row is None and there in part.alone and self.live:
                 # Installed on a running server: what is there serves, and no NIC is touched for it.
-                as_it_is = new_row._replace(disk=str(there))
+                as_it_is = new_row._replace(disk=str(there), plain=True)
                 self._change("adopt", as_it_is, None, as_it_is, "cloud-init wrote it for the same entry")
             elif self._ours(part.place) or there in part.alone or (row is None and there in part.earlier):
                 action = "reconfigure" if there is not None else "up"
@@ -156,6 +167,13 @@ class _Planner:
                 self.touches.append(Touch(action, part.mac, part.name, reason))
             else:
                 self._drift(new_row, "somebody else wrote it" if row is None else "edited by somebody else")
+
+    def leave(self, want: Want, theirs: str) -> None:
+        """A want in which a file of somebody else's has a say, "" for none."""
+        if theirs and not self.force:
+            for item in want.items:
+                reason = "configured by %s as well" % theirs
+                self.drifted.append(Drift(item.key, item.entry.mac, item.name, theirs, reason))
 
     def gone(self, row: Owned, reason: str) -> None:
         """A row whose entry is not wanted at this place any more."""
@@ -170,8 +188,8 @@ class _Planner:
         else:
             self._drift(row, "edited by somebody else; " + reason)
 
-    def kick(self, item: Item, reason: str) -> None:
-        self.touches.append(Touch("kick", item.entry.mac, item.name, reason))
+    def kick(self, lacking: Lacking) -> None:
+        self.touches.append(Touch("kick", lacking.mac, lacking.name, lacking.lacks))
 
     def _change(self, action: str, row: Owned, text: Optional[str], new_row: Optional[Owned], reason: str) -> None:
         self.changes.append(Change(action, row.key, row.mac, row.name, row.path, row.section, text, new_row, reason))
@@ -185,19 +203,25 @@ def make(
     staged: Sequence[Staged],
     disk: Mapping[Place, str],
     ledger: Sequence[Owned],
-    nics: Optional[Mapping[str, Nic]],
+    snapshot: Optional[Snapshot],
     backend: str,
     force: bool = False,
     keep: FrozenSet[str] = frozenset(),
+    claimed: Optional[Mapping[str, str]] = None,
+    tried: FrozenSet[Lacking] = frozenset(),
 ) -> Plan:
     """The plan.
 
     `staged` holds the parts of the wants that need rendering (one whose rendering failed stays as
-    it is). `disk` has the fingerprint of each part that is there. `nics` by name, None where
-    nothing will be activated. Rows of the MACs and names in `keep` are not cleaned up: the operator
-    said so, or the NIC vanished a moment ago and may come back (drivers reload).
+    it is). `disk` has the fingerprint of each part that is there. `snapshot` is None where nothing
+    will be activated. Rows of the keys, MACs and names in `keep` are not cleaned up: the operator
+    said so, or the NIC vanished a moment ago and may come back (drivers reload). `claimed` names the
+    NICs that somebody else's file configures as well, and that file. What is in `tried` is not
+    kicked again.
     """
-    planner = _Planner(ledger, disk, backend, force, live=nics is not None)
+    planner = _Planner(ledger, disk, backend, force, live=snapshot is not None)
+    for want in wants:
+        planner.leave(want, spoken_for(want, claimed or {}))
     rendered_keys = {part.key for part in staged}
     planner.want(staged)
     for row in ledger:
@@ -205,14 +229,35 @@ def make(
             planner.gone(row, "it stands under another name now")
     for row in departed(wants, ledger, keep):
         planner.gone(row, "the NIC is gone")
-    if nics is not None:
+    hopeless = []
+    if snapshot is not None:
+        left_alone = {drift.key for drift in planner.drifted}
         touched = {touch.name for touch in planner.touches}
-        drifted = {drift.key for drift in planner.drifted}
-        for item in (item for want in wants for item in want.items):
-            lacks = unconfigured(item, nics.get(item.name))
-            if lacks and item.name not in touched and item.key not in drifted:
-                planner.kick(item, lacks)
-    return Plan(tuple(planner.changes), _merged(planner.touches), tuple(planner.drifted))
+        for lacking in lacks(wants, ledger, snapshot):
+            if lacking.name in touched or lacking.key in left_alone:
+                continue
+            if lacking in tried and not force:
+                hopeless.append(lacking)
+            else:
+                planner.kick(lacking)
+    return Plan(tuple(planner.changes), _merged(planner.touches), tuple(planner.drifted), tuple(hopeless))
+
+
+def plain_keys(ledger: Sequence[Owned]) -> FrozenSet[str]:
+    """The keys whose parts stand as cloud-init wrote them by itself."""
+    return frozenset(row.key for row in ledger if row.plain)
+
+
+def lacks(wants: Sequence[Want], ledger: Sequence[Owned], snapshot: Snapshot) -> List[Lacking]:
+    """What the kernel lacks of what is wanted, for each link of which it lacks anything."""
+    plain = plain_keys(ledger)
+    found = []
+    for item in (item for want in wants for item in want.items):
+        nic = snapshot.named(item.name)
+        said = check(item, snapshot, item.key in plain).lacks
+        if nic is not None and said:
+            found.append(Lacking(item.key, item.entry.mac, item.name, nic.ifindex, said))
+    return found
 
 
 def _merged(touches: Sequence[Touch]) -> Tuple[Touch, ...]:

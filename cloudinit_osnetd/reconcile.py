@@ -6,11 +6,12 @@ import logging
 import time
 from typing import Callable, Dict, FrozenSet, List, NamedTuple, Sequence, Set, Tuple
 
-from . import apply, command, kernel, passage, plan, queue, store, truth, waiting
+from . import apply, command, desired, kernel, kicks, passage, plan, queue, rejections, store, trial, truth, waiting
 from .backends import Touch
 from .ground import Ground, HandsOff, ground, permit
 from .hear import hear_drive, hear_metadata
-from .look import Look, log_plan, look_at, pending_macs
+from .look import Look, log_plan, look_at, pending_macs, standing
+from .verify import verify
 
 LOG = logging.getLogger(__name__)
 _BACK_OFF = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
@@ -27,6 +28,7 @@ class Record(NamedTuple):
     commands: Tuple[str, ...]
     faults: Tuple[str, ...]
     problems: Dict[str, str]  # by MAC
+    findings: Dict[str, Tuple[str, ...]]  # by MAC: what may still come by itself
     pending: Tuple[str, ...]  # MACs
     doubted: Tuple[str, ...]  # keys
     looks: int
@@ -42,6 +44,7 @@ class _Run:
         self.force = force
         self.unfinished: Tuple[Touch, ...] = ()
         self.refresh()
+        self.known = self.state.truth  # as it was before this look heard anything
         self.missing: Dict[str, float] = {}  # MAC -> when it was first seen missing
         self.kicked: Set[str] = set()  # MACs
         self.changes: List[plan.Change] = []
@@ -49,6 +52,7 @@ class _Run:
         self.drifted: Tuple[plan.Drift, ...] = ()
         self.faults: Tuple[str, ...] = ()
         self.problems: Dict[str, str] = {}
+        self.findings: Dict[str, Tuple[str, ...]] = {}
         self.pending: List[str] = []
         self.doubted: List[str] = []
         self.looks = 0
@@ -67,6 +71,7 @@ class _Run:
         """
         self.looks += 1
         settings = self.on.context.settings
+        self.known = self.state.truth
         heard = hear_metadata(self.state, kernel.snapshot(), settings.metadata_nic)
         drive = hear_drive(heard.state)
         for fault in heard.faults + drive.faults:
@@ -76,14 +81,16 @@ class _Run:
         snapshot = kernel.snapshot()
         nics = snapshot.by_mac()
         unripe, ripe_in = self._unripe(frozenset(nics))
-        seen = look_at(self.on, self.state, nics, snapshot, unripe, self.force)
+        seen = look_at(self.on, self.state, nics, snapshot, unripe, self.force, kicks.read())
         # With the commit at the latest: run again after a power loss, a NIC must get the metric it had.
         self.state = self.state._replace(metrics=seen.metrics)
         self._do(seen)
         present = [key for want in seen.wants for key in want.keys]
+        present += desired.configurable(self.state.truth, nics)  # also what is rejected
         known = truth.forget_gone(self.state.truth, present)
+        refused = rejections.concerning(known, self.state.rejections)
         metrics = {key: metric for key, metric in seen.metrics.items() if key in known.keys}
-        self.state = self.state._replace(truth=known, metrics=metrics)
+        self.state = self.state._replace(truth=known, metrics=metrics, rejections=refused)
         store.save(self.state)
         self.pending = pending_macs(self.state, nics, settings.ignore)
         self.doubted = [key for key, kt in self.state.truth.keys.items() if kt.doubted]
@@ -102,13 +109,14 @@ class _Run:
     def _do(self, seen: Look) -> None:
         made = seen.plan._replace(touches=self._touches(seen))
         log_plan(made)
-        outcome = apply.commit(made, self.state, self.on.backend, seen.templates, activate=True)
-        self.state = self.state._replace(ledger=outcome.ledger)
+        then, known, nics = self.state, self.known, kernel.snapshot().by_mac()
+        done = trial.carry_out(self.on, self.state, seen, made, lambda: standing(self.on, then, known, nics))
+        self.state = done.state
         self.problems = dict(seen.failures)
-        self.problems.update(outcome.problems)
-        self.problems.update(apply.verify(seen.wants, outcome.touched))
-        self.changes += made.changes
-        self.touches += made.touches
+        self.problems.update(done.problems)
+        self.findings = done.findings
+        self.changes += done.changes
+        self.touches += done.touches
         self.drifted = made.drifted
 
     def _touches(self, seen: Look) -> Tuple[Touch, ...]:
@@ -120,11 +128,29 @@ class _Run:
         names = {touch.name for touch in seen.plan.touches}
         left = [t for t in self.unfinished if t.name not in names and t.action != "down"]
         self.unfinished = ()
-        kicks = [t for t in seen.plan.touches if t.action == "kick" and t.mac not in self.kicked]
-        lacking = apply.verify(seen.wants, kicks, seconds=_GRACE_SECONDS) if kicks else {}
-        kicks = [t for t in kicks if t.mac in lacking] + [t._replace(action="kick") for t in left]
-        self.kicked |= {touch.mac for touch in kicks}
-        return tuple(t for t in seen.plan.touches if t.action != "kick") + tuple(kicks)
+        asked = [t for t in seen.plan.touches if t.action == "kick" and t.mac not in self.kicked]
+        plain = plan.plain_keys(self.state.ledger)
+        lacking = verify(seen.wants, asked, seconds=_GRACE_SECONDS, plain=plain).problems if asked else {}
+        asked = [t for t in asked if t.mac in lacking] + [t._replace(action="kick") for t in left]
+        self.kicked |= {touch.mac for touch in asked}
+        return tuple(t for t in seen.plan.touches if t.action != "kick") + tuple(asked)
+
+    def record(self, reasons: Sequence[str], seconds: float, look_again: float) -> Record:
+        return Record(
+            reasons=tuple(reasons),
+            changes=tuple(self.changes),
+            touches=tuple(self.touches),
+            drifted=self.drifted,
+            commands=tuple(command.ran),
+            faults=self.faults,
+            problems=self.problems,
+            findings=self.findings,
+            pending=tuple(self.pending),
+            doubted=tuple(self.doubted),
+            looks=self.looks,
+            seconds=seconds,
+            look_again=look_again,
+        )
 
     def _others(self) -> float:
         waits = []
@@ -139,13 +165,15 @@ def run(
     reasons: Sequence[str],
     force: bool = False,
     patient: bool = True,
+    note: Callable[[Record], None] = lambda _record: None,
     keep: Callable[[Record], None] = lambda _record: None,
 ) -> Record:
     """Reconcile until settled; `patient` looks on for a pending NIC, for minutes if need be.
 
     A timer's event brings one look: it goes off because the patience of a run before was at its
-    end. `keep` puts the record by. The events are forgotten last: a run that dies is done again,
-    with all that follows from it. Raises HandsOff where there is nothing for us to do.
+    end. `note` is given what there is to say so far, before each wait; `keep` puts the whole record
+    by. The events are forgotten last: a run that dies is done again, with all that follows from it.
+    Raises HandsOff where there is nothing for us to do.
     """
     began = time.monotonic()
     reasons = list(reasons)
@@ -162,26 +190,15 @@ def run(
             due = [seconds for seconds in (soon, min(others, left)) if seconds > 0]
             if not due:
                 break
+            note(this.record(reasons, time.monotonic() - began, min(due)))
             with store.lent(lock):
                 _sleep(min(due))
             this.refresh()
             reasons += [event.reason for event in queue.take() if event.reason not in reasons]
-        commands = tuple(command.ran)  # the timer is no change of the server's network
-        look_again = waiting.leave(this.pending, bool(this.doubted), settings)
-        record = Record(
-            reasons=tuple(reasons),
-            changes=tuple(this.changes),
-            touches=tuple(this.touches),
-            drifted=this.drifted,
-            commands=commands,
-            faults=this.faults,
-            problems=this.problems,
-            pending=tuple(this.pending),
-            doubted=tuple(this.doubted),
-            looks=this.looks,
-            seconds=time.monotonic() - began,
-            look_again=look_again,
-        )
+        # The timer that may be left behind is no change of the network: its command is not in the record.
+        record = this.record(reasons, time.monotonic() - began, 0.0)
+        retry = rejections.next_try(this.state.truth, this.state.rejections, time.time())
+        record = record._replace(look_again=waiting.leave(this.pending, bool(this.doubted), settings, retry))
         keep(record)
         queue.done(served)
     return record

@@ -14,8 +14,9 @@ import time
 from contextlib import contextmanager
 from typing import IO, Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
-from . import files, paths, truth
+from . import files, paths, rejections, truth
 from .backends import Backend, Touch
+from .rejections import Rejection
 
 LOG = logging.getLogger(__name__)
 _VERSION = 1
@@ -33,6 +34,7 @@ class Owned(NamedTuple):
     section: str  # empty: the whole file
     disk: str  # fingerprint of what stands on disk
     digest: str  # what was wanted when it was written; see desired.Want
+    plain: bool = False  # as cloud-init wrote it by itself: without what Backend.finish adds
 
     @property
     def place(self) -> Tuple[str, str]:
@@ -46,6 +48,12 @@ class State(NamedTuple):
     answered: str  # MAC of the NIC through which the metadata service answered last
     drive_stamp: str  # identity of the config drive that was read last
     metrics: Mapping[str, int] = {}  # route metric by key; see metrics.py
+    rejections: Tuple[Rejection, ...] = ()
+
+    @property
+    def bonds(self) -> Dict[str, str]:
+        """By key, the names that bonds have."""
+        return {row.key: row.name for row in self.ledger if row.key.endswith("/bond")}
 
 
 def empty(instance_id: str, ledger: Tuple[Owned, ...] = ()) -> State:
@@ -61,6 +69,7 @@ def _to_json(state: State) -> Dict[str, Any]:
         "answered": state.answered,
         "drive_stamp": state.drive_stamp,
         "metrics": dict(state.metrics),
+        "rejections": [rejections.to_json(one) for one in state.rejections],
     }
 
 
@@ -72,6 +81,7 @@ def _from_json(obj: Dict[str, Any]) -> State:
         answered=obj["answered"],
         drive_stamp=obj["drive_stamp"],
         metrics={key: int(metric) for key, metric in obj["metrics"].items()},
+        rejections=tuple(rejections.from_json(one) for one in obj.get("rejections", ())),
     )
 
 

@@ -40,13 +40,18 @@ def read() -> Note:
         return Note({}, 0.0)
 
 
-def next_look(since: Mapping[str, float], doubted: bool, settings: Settings, now: float) -> Optional[float]:
+def next_look(
+    since: Mapping[str, float], doubted: bool, settings: Settings, now: float, retry: Optional[float] = None
+) -> Optional[float]:
     """Seconds until the next look; None where there is nobody left to look for.
+
+    `retry`: seconds until an entry that was rolled back may be tried again.
 
     The pause is as long as the wait so far: it doubles from look to look, up to `back_off`, and
     nothing but the beginning has to be remembered.
     """
     waits = [DOUBT_LOOK] if doubted else []
+    waits += [retry] if retry is not None else []
     for began in since.values():
         age = now - began
         if age < settings.look_until:
@@ -55,12 +60,12 @@ def next_look(since: Mapping[str, float], doubted: bool, settings: Settings, now
     return min(waits) if waits else None
 
 
-def leave(pending: Sequence[str], doubted: bool, settings: Settings) -> float:
+def leave(pending: Sequence[str], doubted: bool, settings: Settings, retry: Optional[float] = None) -> float:
     """Have the timer go off when it should, or not be there; seconds until it does, 0 without one."""
     now = time.monotonic()
     known = read()
     since = {mac: known.since.get(mac, now) for mac in pending}
-    wait = next_look(since, doubted, settings, now)
+    wait = next_look(since, doubted, settings, now, retry)
     there = os.path.exists(_TIMER)
     due = known.due if there and known.due > now else 0.0
     if wait is None:

@@ -4,11 +4,12 @@
 
 from typing import Optional
 
-from .base import Backend, Part, Touch
+from .base import Backend, Dns, Part, Touch
 from .ifupdown import Ifupdown
+from .netplan import Netplan
 from .networkd import Networkd
 
-_BY_RENDERER = {"eni": Ifupdown(), "networkd": Networkd()}
+_BY_RENDERER = {"eni": Ifupdown(), "networkd": Networkd(), "netplan": Netplan()}
 
 
 def of_renderer(renderer: str) -> Optional[Backend]:
@@ -16,4 +17,4 @@ def of_renderer(renderer: str) -> Optional[Backend]:
     return _BY_RENDERER.get(renderer)
 
 
-__all__ = ["Backend", "Part", "Touch", "of_renderer"]
+__all__ = ["Backend", "Dns", "Part", "Touch", "of_renderer"]

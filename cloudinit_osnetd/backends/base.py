@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """What every backend answers: which parts its files have, and how a NIC is taken up and down."""
 
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..desired import Item
 
@@ -29,10 +29,19 @@ class Touch(NamedTuple):
     reason: str
 
 
+class Dns(NamedTuple):
+    """The DNS servers that are in use for a NIC; `why` says what keeps all of them from it."""
+
+    servers: FrozenSet[str]
+    why: str = ""
+
+
 class Backend:
     """Base of the backends. A backend decides nothing: it is told which NICs to touch."""
 
     name = ""
+    mode = 0o644  # of a new file
+    finishes_at_boot = False  # a boot rewrites what cloud-init wrote, and we adopted as it was while the server ran
     directories: Tuple[str, ...] = ()  # where it has files replaced; glob patterns
 
     def staged(self, tree: str) -> List[Part]:
@@ -42,6 +51,13 @@ class Backend:
     def finish(self, text: str, item: Item) -> str:
         """A rendered part with what cloud-init's renderer cannot say."""
         return text
+
+    def check(self, parts: Sequence[Part], tree: str) -> None:
+        """Raise ValueError where the backend would refuse these finished parts. `tree` is scratch."""
+
+    def claimed(self, items: Sequence[Item]) -> Dict[str, str]:
+        """By name: the NICs in whose configuration somebody else's file has a say, and that file."""
+        return {}
 
     def split(self, text: str) -> Dict[str, str]:
         """The sections of a file by NIC name; of a file that is one NIC's, the whole by ""."""
@@ -68,3 +84,7 @@ class Backend:
     def after(self, touches: Sequence[Touch], files_changed: bool) -> Dict[str, str]:
         """Make the backend take the new configuration; the problems, by NIC name."""
         raise NotImplementedError
+
+    def dns(self, name: str, ifindex: int) -> Optional[Dns]:
+        """The DNS servers of a NIC that were taken from its configuration, None where nobody can tell."""
+        return None

@@ -6,22 +6,27 @@ import glob
 import logging
 import os
 import re
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .. import files
 from ..command import CommandError, end, ran, run, start
 from ..desired import Item
-from .base import Backend, Part, Touch
+from .base import Backend, Dns, Part, Touch
 
 LOG = logging.getLogger(__name__)
 DIRECTORY = "/etc/network"
 STATE = "/run/network/ifstate"
 RESOLVCONF = "/run/resolvconf/interface"
+_RESOLVCONF_PROGRAMS = ("/sbin/resolvconf", "/usr/sbin/resolvconf")
 _STARTS = ("iface", "auto", "mapping", "source", "source-directory", "rename", "no-scripts", "no-auto-down")
 # What cloud-init's eni renderer writes in the place of `auto`, where a stanza has none.
 _NO_AUTO = re.compile(r"# control-\S+ (\S+)\n\Z")
 _UP_SECONDS = 30
-_ROUTE = re.compile(r"^(\s*(?:post-up|pre-down) route (?:add|del) (?:(?! dev ).)*?)( \|\| true)?$", re.MULTILINE)
+# route(8), or ip(8) from cloud-init 26 on; both take the NIC at the end.
+_ROUTE = re.compile(
+    r"^(\s*(?:post-up|pre-down) (?:ip (?:-family inet6 )?)?route (?:add|del) (?:(?! dev ).)*?)( \|\| true)?$",
+    re.MULTILINE,
+)
 
 
 class _Block(NamedTuple):
@@ -88,6 +93,17 @@ def _blocks(text: str) -> List[_Block]:
     return [block for block in blocks if block.text]
 
 
+def _mtu_families(text: str) -> Set[str]:
+    """The families whose stanzas set an MTU."""
+    families, family = set(), ""
+    for words in (_words(line) for line in _lines(text)):
+        if words[:1] == ["iface"] and len(words) > 2:
+            family = words[2]
+        elif words[:1] == ["mtu"]:
+            families.add(family)
+    return families
+
+
 def _section(text: str) -> str:
     return text.rstrip("\n") + "\n"
 
@@ -108,8 +124,15 @@ class Ifupdown(Backend):
         ]
 
     def finish(self, text: str, item: Item) -> str:
-        """Routes that name their NIC: with two NICs on one network the kernel would take the other."""
-        return _ROUTE.sub(r"\1 dev %s\2" % item.name, text)
+        """Routes that name their NIC: with two NICs on one network the kernel would take the other.
+
+        And the MTU of a NIC that has static IPv6 only: ifupdown gives it to the protocol, and the link keeps 1500.
+        """
+        text = _ROUTE.sub(r"\1 dev %s\2" % item.name, text)
+        mtu = item.entry.mtu
+        if mtu is not None and _mtu_families(text) == {"inet6"}:
+            text = _section(text) + "    pre-up ip link set dev %s mtu %d\n" % (item.name, mtu)
+        return text
 
     def split(self, text: str) -> Dict[str, str]:
         sections: Dict[str, str] = {}
@@ -182,6 +205,16 @@ class Ifupdown(Backend):
             except CommandError as exc:
                 problems[name] = str(exc)
         return problems
+
+    def dns(self, name: str, ifindex: int) -> Optional[Dns]:
+        if not any(os.path.exists(program) for program in _RESOLVCONF_PROGRAMS):
+            return Dns(frozenset(), "resolvconf is not installed")
+        words = [
+            line.split()
+            for path in glob.glob(os.path.join(RESOLVCONF, glob.escape(name) + ".*"))
+            for line in (files.read(path) or "").splitlines()
+        ]
+        return Dns(frozenset(line[1] for line in words if len(line) > 1 and line[0] == "nameserver"))
 
 
 def _up() -> Tuple[str, ...]:

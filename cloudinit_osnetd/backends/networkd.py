@@ -11,11 +11,12 @@ from .. import files
 from ..command import CommandError, run
 from ..desired import Item
 from ..network_data import DHCP4, DHCP6, SLAAC, takes_default
-from .base import Backend, Part, Touch
+from .base import Backend, Dns, Part, Touch
 
 LOG = logging.getLogger(__name__)
 DIRECTORY = "/etc/systemd/network"
 RUNTIME = "/run/systemd/network"
+LINKS = "/run/systemd/netif/links"
 _PREFIX, _SUFFIX = "10-cloud-init-", ".network"
 
 
@@ -101,9 +102,19 @@ class Networkd(Backend):
             except CommandError as exc:
                 return {touch.name: str(exc) for touch in touches}
         for touch in touches:
-            if touch.action == "kick":
-                try:
-                    run(["networkctl", "reconfigure", touch.name])
-                except CommandError as exc:
-                    problems[touch.name] = str(exc)
+            # A link that has no file any more is let be by networkd, addresses and all.
+            gone = touch.action == "down" and os.path.exists("/sys/class/net/" + touch.name)
+            commands = [["networkctl", "reconfigure", touch.name]] if touch.action == "kick" else []
+            commands += [["ip", "link", "set", "dev", touch.name, "down"]] if gone else []
+            commands += [["ip", "address", "flush", "dev", touch.name]] if gone else []
+            try:
+                for command in commands:
+                    run(command)
+            except CommandError as exc:
+                problems[touch.name] = str(exc)
         return problems
+
+    def dns(self, name: str, ifindex: int) -> Optional[Dns]:
+        """As networkd notes it for systemd-resolved, in the file that sd-network(3) reads."""
+        lines = (files.read(os.path.join(LINKS, str(ifindex))) or "").splitlines()
+        return Dns(frozenset(word for line in lines if line.startswith("DNS=") for word in line[4:].split()))

@@ -5,7 +5,7 @@
 import argparse
 from typing import Any, Dict
 
-from .. import apply, kernel, store
+from .. import apply, kernel, kicks, store
 from ..ground import Ground, HandsOff, ground
 from ..hear import hear_drive, hear_metadata
 from ..look import look_at, pending_macs
@@ -19,14 +19,18 @@ def _report(on: Ground, force: bool) -> Dict[str, Any]:
     heard = hear_metadata(state, snapshot, on.context.settings.metadata_nic, may_open=False)
     drive = hear_drive(heard.state)
     nics = snapshot.by_mac()
-    seen = look_at(on, drive.state, nics, snapshot, force=force)
+    seen = look_at(on, drive.state, nics, snapshot, force=force, tried=kicks.read())
+    problems = {lacking.mac: lacking.lacks for lacking in seen.plan.hopeless}
+    problems.update(seen.rejected)
+    problems.update(seen.failures)
     return decided(
         seen.plan.changes,
         seen.plan.touches + unfinished,
         seen.plan.drifted,
         heard.faults + drive.faults,
-        seen.failures,
+        problems,
         pending_macs(drive.state, nics, on.context.settings.ignore),
+        {},
     )
 
 
@@ -35,7 +39,7 @@ def main(args: argparse.Namespace) -> int:
         with store.locked():
             report = _report(ground(remember=False), args.force)
     except HandsOff as exc:
-        report = dict(decided((), (), (), (), {}, ()), hands_off=str(exc))
+        report = dict(decided((), (), (), (), {}, (), {}), hands_off=str(exc))
     if args.json:
         print_json(report)
     elif "hands_off" in report:

@@ -29,6 +29,7 @@ def as_json(record: Record) -> Dict[str, Any]:
         record.faults,
         record.problems,
         record.pending,
+        record.findings,
     )
     return dict(
         said,
@@ -41,12 +42,25 @@ def as_json(record: Record) -> Dict[str, Any]:
     )
 
 
+def _tell(report: Dict[str, Any]) -> None:
+    """For `status`."""
+    text = json.dumps(dict(report, when=round(time.time(), 3)), indent=1) + "\n"
+    files.replace(paths.STATUS, text, mode=0o644, sync=False)
+
+
+def _note(record: Record) -> None:
+    """What a run has to say so far."""
+    try:
+        _tell(as_json(record))
+    except OSError as exc:
+        LOG.error("status not written: %s", exc)
+
+
 def _keep(record: Record) -> None:
     """For status and the history. A run that has done its work does not fail for want of a few kilobytes."""
     report = as_json(record)
-    text = json.dumps(dict(report, when=round(time.time(), 3)), indent=1) + "\n"
     try:
-        files.replace(paths.STATUS, text, mode=0o644, sync=False)
+        _tell(report)
         if report["changes"] or report["touches"]:
             store.remember(report)
     except OSError as exc:
@@ -72,7 +86,7 @@ def _serve_queue() -> int:
             return status
         names = queue.taken()
         try:
-            report = as_json(run([event.reason for event in events], keep=_keep))
+            report = as_json(run([event.reason for event in events], note=_note, keep=_keep))
         except HandsOff as exc:
             LOG.info("hands off: %s", exc)
             queue.done(names)
@@ -81,6 +95,8 @@ def _serve_queue() -> int:
             _adopt_datasource()
         for mac, problem in report["problems"].items():
             LOG.error("failed: mac=%s problem=%s", mac, problem)
+        for mac, said in report["findings"].items():
+            LOG.info("found: mac=%s finding=%s", mac, "; ".join(said))
         LOG.info(
             "settled: changes=%d looks=%d pending=%s seconds=%.3f look_again=%.0f",
             len(report["changes"]), report["looks"], ",".join(report["pending"]) or "-", report["seconds"],
@@ -93,7 +109,7 @@ def main(args: argparse.Namespace) -> int:
     if args.queue:
         return _serve_queue()
     try:
-        report = as_json(run(["operator"], force=args.force, patient=args.wait, keep=_keep))
+        report = as_json(run(["operator"], force=args.force, patient=args.wait, note=_note, keep=_keep))
     except HandsOff as exc:
         if args.json:
             print_json({"hands_off": str(exc), "changes": [], "touches": [], "commands": []})

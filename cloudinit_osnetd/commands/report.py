@@ -16,6 +16,7 @@ def decided(
     faults: Sequence[str],
     problems: Mapping[str, str],
     pending: Sequence[str],
+    findings: Mapping[str, Sequence[str]],
 ) -> Dict[str, Any]:
     """`changes` and `touches` are empty where nothing is, or was, to be done."""
     return {
@@ -36,6 +37,7 @@ def decided(
         "faults": list(faults),
         "problems": dict(problems),
         "pending": list(pending),
+        "findings": {mac: list(said) for mac, said in findings.items()},
     }
 
 
@@ -50,6 +52,7 @@ def print_decided(report: Dict[str, Any]) -> None:
     lines += ["drifted, left alone: %(name)s: %(reason)s (%(path)s)" % d for d in report["drifted"]]
     lines += ["fault: " + fault for fault in report["faults"]]
     lines += ["pending: %s: no source names it yet" % mac for mac in report["pending"]]
+    lines += ["finding: %s: %s" % (mac, text) for mac, said in sorted(report["findings"].items()) for text in said]
     lines += ["FAILED: %s: %s" % item for item in sorted(report["problems"].items())]
     for line in lines:
         print(line)

@@ -22,9 +22,9 @@ def main(args: argparse.Namespace) -> int:
         return 0
     print("backend     %s" % report["backend"])
     print("metadata    %s\n" % (("via " + report["metadata_via"]) if report["metadata_via"] else "not heard yet"))
-    rows = [
-        [r["name"], r["mac"], r["state"], r["source"], ", ".join(r["addresses"]), r["mtu"], r["reason"]]
-        for r in report["nics"]
-    ]
+    rows = []
+    for r in report["nics"]:
+        why = "; ".join(([r["reason"]] if r["reason"] else []) + list(r["findings"]))
+        rows.append([r["name"], r["mac"], r["state"], r["source"], ", ".join(r["addresses"]), r["mtu"], why])
     print_table(["NIC", "MAC", "STATE", "SOURCE", "ADDRESSES", "MTU", "REASON"], rows)
     return 1 if failed else 0

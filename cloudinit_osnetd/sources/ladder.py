@@ -20,7 +20,7 @@ from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Tupl
 from cloudinit import util
 from cloudinit.sources.helpers import openstack
 
-from .. import context, desired, files, hear, kernel, netconfig, network_data, paths, store, truth
+from .. import context, desired, files, hear, kernel, netconfig, network_data, paths, rejections, store, truth
 
 LOG = logging.getLogger(__name__)
 _LAST_GOOD = paths.STATE + "/last-good.json"
@@ -138,6 +138,7 @@ def climb(
             return None
         if data is not None and fresh:
             known = truth.observe(known, source, data, time.time())
+        known = rejections.believed(known, state.rejections, None)
         # An entry without a NIC is a normal state: only what had one last time is waited for.
         return _config(
             known,

@@ -170,6 +170,12 @@ class Container:
         """The ports whose NICs are plugged, in the order in which they were."""
         return list(self._nics)
 
+    def put(self, data: bytes, path: str, mode: int = 0o644) -> None:
+        """Write a file in the guest."""
+        place = self.root / path.lstrip("/")
+        place.write_bytes(data)
+        place.chmod(mode)
+
     def nic(self, port: Port) -> Optional[str]:
         """What the guest's kernel now calls the NIC with the port's MAC."""
         for link in json.loads(netns.output(self.name, ["ip", "-json", "link"]) or "[]"):

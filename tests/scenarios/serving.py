@@ -43,10 +43,12 @@ def serving(
     streams: Optional[Sequence[Port]] = None,
     nothing_to_do: bool = True,
     settles_in: float = 15,
+    fails: bool = False,
 ) -> Iterator[Served]:
     """What the block has done to `touches` is done by the service for these `events`; none: by the operator.
 
     leaves: ports whose NICs go, at least for a moment, and may need nothing done: another takes the place, or it comes back.
+    fails: the service says by its exit status that a NIC failed.
     streams: the ports whose NICs must lose nothing; else the first that is not touched. What was served is filled in at
     the end.
     """
@@ -58,7 +60,7 @@ def serving(
     served = Served([], [])
     try:
         yield served
-        settled(guest, settles_in)
+        settled(guest, settles_in, fails)
         lost = [stream.lost() for stream in running]
     except BaseException:
         for stream in running:

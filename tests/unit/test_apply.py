@@ -8,14 +8,13 @@ import os
 import pytest
 
 from cloudinit_osnetd import apply, files, paths, plan, render, store
-from cloudinit_osnetd.backends import Touch
 from cloudinit_osnetd.backends.ifupdown import Ifupdown
 from cloudinit_osnetd.backends.networkd import Networkd
 from cloudinit_osnetd.desired import Item, Want
 from cloudinit_osnetd.plan import Staged
 from cloudinit_osnetd.store import Owned
 
-from .build import A, B, C, entry, nic, snapshot, static
+from .build import A, B, C, entry, static
 
 D = "fa:16:3e:00:00:04"
 NAMES = {A: "ens3", B: "ens4", C: "ens5", D: "ens6"}
@@ -363,29 +362,6 @@ def test_on_another_instance_only_what_still_has_its_hash_is_deleted(guest):
     apply.commit(made, state, backend, {}, False)
     assert sorted(sections(backend, root)) == ["ens4", "ens6"]
     assert [drift.name for drift in made.drifted] == ["ens4"]
-
-
-# -- verify ----------------------------------------------------------------------------------------------------
-
-
-def test_verify_waits_until_the_kernel_has_it():
-    cold = nic("ens3", A)
-    seen = iter(
-        [snapshot(cold), snapshot(cold), snapshot(cold._replace(addresses=nic(addresses=["10.0.0.1/24"]).addresses))]
-    )
-    assert apply.verify(wants_of({A: "10.0.0.1"}), [Touch("up", A, "ens3", "")], lambda: next(seen)) == {}
-
-
-def test_verify_says_what_is_lacking_in_the_end():
-    said = apply.verify(
-        wants_of({A: "10.0.0.1"}), [Touch("up", A, "ens3", "")], lambda: snapshot(nic("ens3", A)), seconds=0
-    )
-    assert said == {A: "after 0 s the kernel lacks 10.0.0.1/24"}
-
-
-@pytest.mark.parametrize("touches", [[], [Touch("down", A, "ens3", "")], [Touch("up", B, "ens4", "")]])
-def test_verify_looks_at_touched_nics_only(touches):
-    assert apply.verify(wants_of({A: "10.0.0.1"}), touches, lambda: snapshot(nic("ens3", A)), seconds=0) == {}
 
 
 def test_the_paths_of_this_test_are_not_the_machines(guest):

@@ -27,7 +27,7 @@ DRIFT = Drift(A + "/phy", A, "ens3", "/etc/x", "edited by somebody else")
 
 
 def record(**fields):
-    return Record(("operator",), (), (), (), (), (), {}, (), (), looks=1, seconds=0.01, look_again=0.0)._replace(**fields)
+    return Record(("operator",), (), (), (), (), (), {}, {}, (), (), looks=1, seconds=0.01, look_again=0.0)._replace(**fields)
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ class Runs:
         self.outcomes, self.asked = list(outcomes), []
         monkeypatch.setattr(reconcile_command, "run", self.run)
 
-    def run(self, reasons, force=False, patient=True, keep=None):
+    def run(self, reasons, force=False, patient=True, note=None, keep=None):
         self.asked.append((list(reasons), force, patient))
         outcome = self.outcomes.pop(0)
         if isinstance(outcome, Exception):
@@ -230,7 +230,7 @@ def test_status_is_1_when_a_nic_has_failed(root, monkeypatch, capsys, states, co
 @pytest.mark.parametrize(("problems", "code"), [({}, 0), ({A: "not rendered"}, 1)])
 def test_plan_is_1_when_a_nic_could_not_be_planned(root, monkeypatch, problems, code):
     monkeypatch.setattr(plan_command, "ground", lambda remember: None)
-    monkeypatch.setattr(plan_command, "_report", lambda on, force: decided((), (), (), (), problems, ()))
+    monkeypatch.setattr(plan_command, "_report", lambda on, force: decided((), (), (), (), problems, (), {}))
     assert cli.main(["plan"]) == code
 
 

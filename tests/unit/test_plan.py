@@ -12,7 +12,7 @@ from cloudinit_osnetd.desired import Item, Want
 from cloudinit_osnetd.plan import Staged
 from cloudinit_osnetd.store import Owned
 
-from .build import A, B, entry, nic, static
+from .build import A, B, entry, nic, snapshot, static
 
 BACKEND = "networkd"
 
@@ -64,7 +64,7 @@ def test_a_new_nic_is_written_and_brought_up():
 
 
 def test_what_stands_as_it_is_wanted_needs_nothing():
-    made = make([want()], [], on_disk(owned()), [owned()], {"ens3": UP})
+    made = make([want()], [], on_disk(owned()), [owned()], snapshot(UP))
     assert made.empty
     assert not made.drifted
 
@@ -124,7 +124,7 @@ def test_a_part_that_somebody_else_wrote_is_left_alone_and_named():
 
 
 def test_a_part_that_means_what_is_wanted_is_adopted_and_no_nic_touched():
-    made = make([want()], [staged()], {staged().place: "m1"}, [], {"ens3": UP})
+    made = make([want()], [staged()], {staged().place: "m1"}, [], snapshot(UP))
     assert told(made) == ([("adopt", "ens3")], [], [])
     assert made.changes[0].row == owned()
 
@@ -156,7 +156,7 @@ def test_one_drifted_part_does_not_hold_up_the_other_nics():
 # -- what cloud-init wrote before us ----------------------------------------------------------------------
 
 ALONE = staged()._replace(alone=frozenset(["alone"]), earlier=frozenset(["earlier"]))
-LIVE = {"ens3": UP}
+LIVE = snapshot(UP)
 
 
 @pytest.mark.parametrize(
@@ -176,8 +176,18 @@ def test_what_cloud_init_wrote_is_told_from_what_a_person_wrote(there, nics, don
 def test_what_cloud_init_wrote_is_adopted_as_it_stands_and_a_second_run_does_nothing():
     made = make([want()], [ALONE], {ALONE.place: "alone"}, [], LIVE)
     (row,) = apply.ledger_after([], made.changes)
-    assert row == owned(disk="alone")
+    assert row == owned(disk="alone")._replace(plain=True)
     assert not plan.needs_render(want(), [row], {row.place: "alone"}, BACKEND)
+    assert plan.needs_render(want(digest="d2"), [row], {row.place: "alone"}, BACKEND)
+
+
+def test_a_boot_may_write_anew_what_was_adopted_as_cloud_init_wrote_it():
+    row = owned(disk="alone")._replace(plain=True)
+    assert plan.needs_render(want(), [row], {row.place: "alone"}, BACKEND, unfinished=True)
+    made = make([want()], [ALONE], {row.place: "alone"}, [row], None)
+    assert told(made) == ([("write", "ens3")], [("reconfigure", "ens3")], [])
+    (row,) = apply.ledger_after([row], made.changes)
+    assert not plan.needs_render(want(), [row], {row.place: row.disk}, BACKEND, unfinished=True)
 
 
 @pytest.mark.parametrize(
@@ -251,7 +261,7 @@ def test_a_nic_that_leaves_two_files_is_taken_down_once():
     ],
 )
 def test_a_nic_whose_file_is_right_and_whose_kernel_is_not_is_kicked(there, lacks):
-    made = make([want()], [], on_disk(owned()), [owned()], {"ens3": there} if there else {})
+    made = make([want()], [], on_disk(owned()), [owned()], snapshot(there) if there else snapshot())
     assert [(t.action, t.reason) for t in made.touches] == ([("kick", lacks)] if lacks else [])
 
 
@@ -260,18 +270,11 @@ def test_nobody_is_kicked_at_early_boot():
 
 
 def test_a_nic_is_not_kicked_when_it_is_touched_anyway_or_drifted():
-    cold = {"ens3": UP._replace(addresses=())}
+    cold = snapshot(UP._replace(addresses=()))
     made = make([want(digest="d2")], [staged(mark="m2", digest="d2")], on_disk(owned()), [owned()], cold)
     assert [t.action for t in made.touches] == ["reconfigure"]
     made = make([want()], [staged()], {owned().place: "edited"}, [owned()], cold)
     assert made.touches == ()
-
-
-@pytest.mark.parametrize(("networks", "lacks"), [((), ""), ((static(),), "the link is down")])
-def test_a_link_without_networks_may_be_down(networks, lacks):
-    one = entry(*networks)
-    down = UP._replace(up=False)
-    assert plan.unconfigured(Item(one.key, one, "ens3", ()), down) == lacks
 
 
 # -- whether to render ---------------------------------------------------------------------------------

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""What the kernel shows of a NIC against what is wanted of it: pure.
+
+A problem is what a backend must have done by now. A finding is what others bring, and may still:
+a lease, an advertisement, a carrier, the end of duplicate address detection. A finding is
+reported; nothing is waited for, kicked or taken back because of it.
+"""
+
+import ipaddress
+from typing import Iterator, List, NamedTuple, Optional, Tuple
+
+from .desired import Item
+from .kernel import Nic, Snapshot
+from .kernel import Route as KernelRoute
+from .network_data import DHCP4, DHCP6, SLAAC, Network, Route, static_addresses
+
+
+class Verdict(NamedTuple):
+    problems: Tuple[str, ...] = ()
+    findings: Tuple[str, ...] = ()
+    carrier: bool = True  # without it a backend may do nothing yet, and is not to blame
+    leased: bool = True  # False while a lease or an advertisement is to come
+
+    @property
+    def lacks(self) -> str:
+        return "; ".join(self.problems)
+
+
+ALL_THERE = Verdict()
+
+
+def check(item: Item, snapshot: Snapshot, plain: bool = False) -> Verdict:
+    """The verdict on one link, which has nothing to say of a NIC that is not there.
+
+    `plain`: its part on disk is what cloud-init wrote by itself, without the metrics that we give;
+    where two NICs have the same route, the kernel then refuses the second one.
+    """
+    nic = snapshot.named(item.name)
+    if nic is None:
+        return ALL_THERE
+    entry = item.entry
+    if entry.networks and not nic.up:
+        return Verdict(("the link is down",))
+    problems = _addresses(item, nic)
+    new = [a for a in nic.addresses if a.tentative and not a.duplicate and not a.address.startswith("fe80:")]
+    findings = ["DAD of %s is under way" % a.address for a in new]
+    by_lease = any(net.type in DHCP4 for net in entry.networks)
+    if entry.mtu is not None and nic.mtu != entry.mtu and not nic.master:
+        # A lease may bring another MTU, and on ifupdown nothing else sets it.
+        (findings if by_lease else problems).append("the MTU is %d, not %d" % (nic.mtu, entry.mtu))
+    lacking = list(_lacking_routes(item, nic, snapshot.routes, plain))
+    missing = [text for text, needed in lacking if needed]
+    if missing:
+        problems.append("the kernel lacks the route %s" % ", ".join(missing))
+    findings += ["no route %s" % text for text, needed in lacking if not needed]
+    to_come = _to_come(entry.networks, nic)
+    findings += to_come
+    if entry.networks and not nic.carrier:
+        return Verdict((), tuple(["there is no carrier"] + problems + findings), False, not to_come)
+    return Verdict(tuple(problems), tuple(findings), True, not to_come)
+
+
+def _addresses(item: Item, nic: Nic) -> List[str]:
+    lacking = [cidr for cidr in static_addresses(item.entry) if not nic.has(cidr)]
+    problems = ["the kernel lacks %s" % ", ".join(lacking)] if lacking else []
+    return problems + ["another host has %s too" % a.address for a in nic.addresses if a.duplicate]
+
+
+def _to_come(networks: Tuple[Network, ...], nic: Nic) -> List[str]:
+    """What a lease or an advertisement has not brought yet."""
+    static = {net.address for net in networks}
+    brought = [a.address for a in nic.addresses if a.address not in static and not a.address.startswith("fe80:")]
+    waits = []
+    if any(net.type in DHCP4 for net in networks) and all(":" in address for address in brought):
+        waits.append("no DHCP lease yet")
+    if any(net.type in DHCP6 | SLAAC for net in networks) and all(":" not in address for address in brought):
+        waits.append("no IPv6 address by advertisement or DHCPv6 yet")
+    return waits
+
+
+def wanted_metric(item: Item, route: Route) -> Optional[int]:
+    """The metric that its route is given, None where the backend chooses."""
+    return route.metric if route.metric is not None else item.metric or None
+
+
+def _lacking_routes(item: Item, nic: Nic, routes: Tuple[KernelRoute, ...], plain: bool) -> Iterator[Tuple[str, bool]]:
+    """(route, whether that is a problem) for each one that the kernel does not have."""
+    there = {(r.network, r.gateway, r.metric) for r in routes if r.ifindex == nic.ifindex}
+    networks = {network for network, _gateway, _metric in there}
+    wanted = [(net, route) for net in item.entry.networks for route in net.routes]
+    gateways = {(route.network, _gateway(route)) for _net, route in wanted}
+    for net, route in wanted:
+        metric = None if plain else wanted_metric(item, route)
+        found = [m for n, gateway, m in there if (n, gateway) == (route.network, _gateway(route))]
+        if metric in found or (found and not metric):
+            continue
+        # One link with two subnets, each with a gateway: one of the two default routes holds.
+        instead = any((n, gateway) in gateways for n, gateway, _metric in there if n == route.network)
+        # Where the address is to come the route comes with it, or an advertised one in its place.
+        if net.address or route.network not in networks:
+            text = "%s%s%s" % (
+                route.network,
+                " via %s" % route.gateway if route.gateway else "",
+                " metric %d" % metric if metric else "",
+            )
+            yield text, bool(net.address) and not plain and (bool(found) or not instead)
+
+
+def _gateway(route: Route) -> str:
+    """As the kernel shows it: an unspecified address is no gateway."""
+    return "" if not route.gateway or ipaddress.ip_address(route.gateway).is_unspecified else route.gateway

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""Entries that were rolled back: what is believed in their stead, for how long, and why. Pure.
+
+A rejection holds for one content of one entry. It is over when the cloud says something else, and
+is suspended after a while, ever longer, for another try.
+"""
+
+import time
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+
+from .network_data import Entry, entry_from_json, entry_to_json
+from .truth import KeyTruth, Truth
+
+LONGEST_SECONDS = 86400.0
+
+
+class Rejection(NamedTuple):
+    key: str
+    digest: str  # of the entry that was rejected
+    since: float  # seconds since the epoch
+    seconds: float
+    times: int
+    reason: str
+    old: Optional[Entry]  # what stands in its stead; None: nothing, or what we cannot tell
+    services: Tuple[str, ...]  # its global DNS
+
+    def holds(self, now: Optional[float]) -> bool:
+        """`now` None: in any case. A clock that went back is no reason to wait longer."""
+        return now is None or 0 <= now - self.since < self.seconds
+
+    @property
+    def until(self) -> str:
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.since + self.seconds))
+
+    def __str__(self) -> str:
+        return "rejected until %s, because %s" % (self.until, self.reason)
+
+
+Rejections = Tuple[Rejection, ...]
+
+
+def concerning(known: Truth, rejections: Rejections) -> Rejections:
+    """Those whose entry is still what the cloud wants."""
+    return tuple(r for r in rejections if r.key in known.keys and known.keys[r.key].entry.digest == r.digest)
+
+
+def holding(known: Truth, rejections: Rejections, now: Optional[float]) -> Dict[str, Rejection]:
+    """Those in force, by key."""
+    return {r.key: r for r in concerning(known, rejections) if r.holds(now)}
+
+
+def believed(known: Truth, rejections: Rejections, now: Optional[float]) -> Truth:
+    """The truth with the old entry in the place of each one that is rejected.
+
+    `now` is None where nothing can be verified, as at early boot: no rejection is over then.
+    """
+    keys = dict(known.keys)
+    for rejection in holding(known, rejections, now).values():
+        if rejection.old is None:
+            del keys[rejection.key]
+        else:
+            keys[rejection.key] = _with_entry(keys[rejection.key], rejection.old, rejection.services)
+    return known._replace(keys=keys)
+
+
+def _with_entry(known: KeyTruth, entry: Entry, services: Tuple[str, ...]) -> KeyTruth:
+    words = dict(known.words, **{known.in_force: known.word._replace(entry=entry)})
+    return known._replace(words=words, services=services)
+
+
+def add(
+    rejections: Rejections, known: Truth, olds: Mapping[str, Optional[KeyTruth]], reason: str, first: float, now: float
+) -> Rejections:
+    """With the entries of the keys of `olds` rejected; `first`: seconds, the first time."""
+    before = {r.key: r for r in concerning(known, rejections)}
+    new: List[Rejection] = []
+    for key, old in olds.items():
+        digest = known.keys[key].entry.digest
+        if old is not None and old.entry.digest == digest:
+            continue  # of this group's links it is another that was edited
+        times = before[key].times + 1 if key in before else 1
+        seconds = min(first * 2 ** (times - 1), max(first, LONGEST_SECONDS))
+        services = old.services if old else ()
+        new.append(Rejection(key, digest, now, seconds, times, reason, old.entry if old else None, services))
+    added = {r.key for r in new}
+    return tuple(sorted([r for r in rejections if r.key not in added] + new))
+
+
+def next_try(known: Truth, rejections: Rejections, now: float) -> Optional[float]:
+    """Seconds until the first of those in force is over, None where none is."""
+    left = [r.since + r.seconds - now for r in holding(known, rejections, now).values()]
+    return min(left) if left else None
+
+
+def to_json(rejection: Rejection) -> Dict[str, Any]:
+    return dict(rejection._asdict(), old=entry_to_json(rejection.old) if rejection.old else None)
+
+
+def from_json(obj: Mapping[str, Any]) -> Rejection:
+    """The inverse of to_json; raises KeyError or TypeError on a damaged store."""
+    old = entry_from_json(obj["old"]) if obj["old"] else None
+    return Rejection(**dict(obj, old=old, services=tuple(obj["services"])))

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""check: what the kernel lacks is a problem, what others still have to bring is a finding."""
+
+import pytest
+
+from cloudinit_osnetd.check import ALL_THERE, check
+from cloudinit_osnetd.desired import Item
+from cloudinit_osnetd.kernel import Address, Route
+
+from .build import A, dhcp, entry, nic, snapshot, static
+
+ADDRESS = "10.0.0.5/24"
+DEFAULT = {"network": "0.0.0.0", "netmask": "0.0.0.0", "gateway": "10.0.0.1"}
+DEFAULT6 = {"network": "::", "netmask": "::", "gateway": "2001:db8::1"}
+
+
+def item(*networks, metric=0, **link):
+    one = entry(*networks, **link)
+    return Item(one.key, one, "ens3", (), metric)
+
+
+def default(gateway="10.0.0.1", metric=0, index=2):
+    return Route("0.0.0.0/0", gateway, index, metric)
+
+
+def verdict(wanted, *routes, plain=False, **fields):
+    fields.setdefault("addresses", [ADDRESS])
+    return check(wanted, snapshot(nic("ens3", A, 2, **fields), routes=routes), plain)
+
+
+def held(address, **fields):
+    return Address(address, fields.get("tentative", False), True, fields.get("duplicate", False))
+
+
+# -- problems -------------------------------------------------------------------------------------------------
+
+
+def test_a_nic_that_has_it_all():
+    wanted = item(static(routes=[DEFAULT]), mtu=1400)
+    assert verdict(wanted, default(), mtu=1400) == ALL_THERE
+
+
+def test_a_nic_that_is_not_there_lacks_nothing():
+    assert check(item(static()), snapshot()) == ALL_THERE
+
+
+@pytest.mark.parametrize(
+    ("wanted", "routes", "fields", "lacks"),
+    [
+        (item(static()), [], {"addresses": []}, "the kernel lacks 10.0.0.5/24"),
+        (item(static()), [], {"addresses": ["10.0.0.5/32"]}, "the kernel lacks 10.0.0.5/24"),
+        (item(static()), [], {"up": False}, "the link is down"),
+        (item(static(), mtu=1400), [], {}, "the MTU is 1500, not 1400"),
+        (item(static(routes=[DEFAULT])), [], {}, "the kernel lacks the route 0.0.0.0/0 via 10.0.0.1"),
+        (
+            item(static(routes=[DEFAULT])),
+            [default("10.0.0.9")],
+            {},
+            "the kernel lacks the route 0.0.0.0/0 via 10.0.0.1",
+        ),
+        (item(static(routes=[DEFAULT])), [default(index=3)], {}, "the kernel lacks the route 0.0.0.0/0 via 10.0.0.1"),
+        (
+            item(static(routes=[DEFAULT]), metric=2100),
+            [default()],
+            {},
+            "the kernel lacks the route 0.0.0.0/0 via 10.0.0.1 metric 2100",
+        ),
+        (
+            item(static(routes=[dict(DEFAULT, metric=7)]), metric=2100),
+            [default(metric=2100)],
+            {},
+            "the kernel lacks the route 0.0.0.0/0 via 10.0.0.1 metric 7",
+        ),
+        (
+            item(static(), mtu=1400),
+            [],
+            {"addresses": []},
+            "the kernel lacks 10.0.0.5/24; the MTU is 1500, not 1400",
+        ),
+    ],
+)
+def test_what_a_backend_must_have_done_is_a_problem(wanted, routes, fields, lacks):
+    assert verdict(wanted, *routes, **fields).lacks == lacks
+
+
+def test_an_address_that_another_host_has_is_a_problem():
+    said = verdict(item(static("2001:db8::5", "ffff:ffff:ffff:ffff::")), addresses=[]).problems
+    assert said == ("the kernel lacks 2001:db8::5/64",)
+    there = nic("ens3", A)._replace(addresses=(held("2001:db8::5/64", tentative=True, duplicate=True),))
+    said = check(item(static("2001:db8::5", "ffff:ffff:ffff:ffff::")), snapshot(there))
+    assert (said.problems, said.findings) == (("another host has 2001:db8::5/64 too",), ())
+
+
+@pytest.mark.parametrize(("metric", "there"), [(0, 0), (0, 1024), (2100, 2100)])
+def test_a_metric_is_looked_at_where_we_gave_one(metric, there):
+    assert verdict(item(static(routes=[DEFAULT]), metric=metric), default(metric=there)) == ALL_THERE
+
+
+@pytest.mark.parametrize("gateway", [None, "0.0.0.0"])
+def test_a_route_without_a_gateway(gateway):
+    wanted = item(static(routes=[dict(DEFAULT, network="10.8.0.0", netmask="255.255.0.0", gateway=gateway)]))
+    assert verdict(wanted, Route("10.8.0.0/16", "", 2, 0)) == ALL_THERE
+    assert verdict(wanted).lacks == "the kernel lacks the route 10.8.0.0/16" + (" via 0.0.0.0" if gateway else "")
+
+
+def test_a_port_without_networks_may_be_down_and_its_mtu_counts_unless_a_bond_has_it():
+    assert verdict(item(), up=False) == ALL_THERE
+    assert verdict(item(mtu=1400)).lacks == "the MTU is 1500, not 1400"
+    assert verdict(item(mtu=1400), master=7) == ALL_THERE
+
+
+# -- findings --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wanted", "addresses", "findings"),
+    [
+        (item(dhcp()), ["fe80::1/64"], ("no DHCP lease yet",)),
+        (item(dhcp(), static()), [ADDRESS], ("no DHCP lease yet",)),
+        (item(dhcp()), ["10.0.0.77/24"], ()),
+        (
+            item(dhcp(type="ipv6_slaac")),
+            ["fe80::1/64", "10.0.0.77/24"],
+            ("no IPv6 address by advertisement or DHCPv6 yet",),
+        ),
+        (item(dhcp(type="ipv6_dhcpv6-stateful")), ["2001:db8::9/128"], ()),
+    ],
+)
+def test_what_a_lease_or_an_advertisement_brings_is_a_finding(wanted, addresses, findings):
+    said = verdict(wanted, addresses=addresses)
+    assert (said.problems, said.findings, said.leased) == ((), findings, not findings)
+
+
+def test_the_mtu_of_a_leased_nic_is_a_finding():
+    said = verdict(item(dhcp(), mtu=1400), addresses=["10.0.0.77/24"])
+    assert (said.problems, said.findings) == ((), ("the MTU is 1500, not 1400",))
+
+
+def test_the_route_of_an_advertised_network_is_a_finding_where_nothing_stands_in_its_place():
+    wanted = item(dhcp(type="ipv6_slaac", routes=[DEFAULT6]))
+    there = ["2001:db8::9/64"]
+    assert verdict(wanted, addresses=there).findings == ("no route ::/0 via 2001:db8::1",)
+    assert verdict(wanted, Route("::/0", "fe80::1", 2, 1024), addresses=there) == ALL_THERE
+
+
+def test_duplicate_address_detection_under_way_is_a_finding():
+    there = nic("ens3", A)._replace(addresses=(held("2001:db8::5/64", tentative=True),))
+    said = check(item(static("2001:db8::5", "ffff:ffff:ffff:ffff::")), snapshot(there))
+    assert (said.problems, said.findings) == ((), ("DAD of 2001:db8::5/64 is under way",))
+
+
+def test_without_a_carrier_the_backend_is_not_to_blame():
+    said = verdict(item(static(routes=[DEFAULT])), addresses=[], carrier=False)
+    assert said.problems == ()
+    assert said.findings[:2] == ("there is no carrier", "the kernel lacks 10.0.0.5/24")
+    assert not said.carrier
+
+
+def test_two_subnets_with_a_gateway_each_have_one_default_route():
+    wanted = item(static(routes=[DEFAULT]), static("10.1.0.5", routes=[dict(DEFAULT, gateway="10.1.0.1")]))
+    both = [ADDRESS, "10.1.0.5/24"]
+    said = verdict(wanted, default(), addresses=both)
+    assert (said.problems, said.findings) == ((), ("no route 0.0.0.0/0 via 10.1.0.1",))
+    assert len(verdict(wanted, addresses=both).problems) == 1
+
+
+def test_what_cloud_init_wrote_by_itself_has_no_metrics_and_may_have_lost_a_route_to_another_nic():
+    wanted = item(static(routes=[DEFAULT]), metric=2100)
+    assert verdict(wanted, default(), plain=True) == ALL_THERE
+    said = verdict(wanted, default(index=3), plain=True)
+    assert (said.problems, said.findings) == ((), ("no route 0.0.0.0/0 via 10.0.0.1",))

@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""rollback: a NIC goes back only where that restores what was reachable; the others stay; cut short, it is old or new."""
+
+import pytest
+
+from cloudinit_osnetd import apply, context, files, plan, render, rollback, store, targets, truth
+from cloudinit_osnetd.desired import Item, Want
+from cloudinit_osnetd.plan import Staged
+from cloudinit_osnetd.targets import Target
+
+from .build import A, B, C, data, document, link, nic, snapshot, static
+from .test_apply import NAMES, Dead, Machine, QuietIfupdown, QuietNetworkd, everything, mark, restore
+
+KEY = {mac: mac + "/phy" for mac in NAMES}
+GATEWAY = {mac: Target(key, "0.0.0.0/0") for mac, key in KEY.items()}
+METADATA = Target("", targets.METADATA)
+OLD, NEW = {A: "10.0.0.1", B: "10.1.0.1"}, {A: "10.0.9.1", B: "10.1.9.1", C: "10.2.9.1"}
+SETTINGS = context.Settings(rejected_for=60.0)
+
+
+def heard(addresses, before=truth.EMPTY, now=0.0):
+    macs = sorted(addresses)
+    links = [link(mac, "tap" + mac) for mac in macs]
+    return truth.observe(
+        before, "metadata", data(document(links, [static(addresses[m], link="tap" + m) for m in macs])), now
+    )
+
+
+def wants_of(known):
+    found = []
+    for key, one in sorted(known.keys.items()):
+        address = one.entry.networks[0].address
+        found.append(Want((Item(key, one.entry, NAMES[one.entry.mac], ()),), "digest of " + address))
+    return found
+
+
+class Scene:
+    """A guest with OLD in place, and then NEW, of which nothing is judged yet."""
+
+    def __init__(self, backend, root):
+        self.backend, self.root = backend, root
+        self.before = heard(OLD)
+        self.known = heard(NEW, self.before, 100.0)
+        self.put(self.before)
+        self.old = self.texts()
+        self.made, self.wants = self.look(self.known)
+        self.state = store.load("i")._replace(truth=self.known)
+        self.units = rollback.units(self.wants, self.made, self.state, backend)
+
+    def look(self, known):
+        wants = wants_of(known)
+        parts = []
+        for want in wants:
+            (item,) = want.items
+            path, section = self.backend.place(self.root, item.name)
+            text = self.backend.text(item.name, item.entry.networks[0].address.split("/")[0])
+            parts.append(
+                Staged(item.key, item.entry.mac, item.name, path, section, text, mark(self.backend, text), want.digest)
+            )
+        ledger = store.load("i").ledger
+        disk = render.disk_parts(self.backend, [part.place for part in parts])
+        return plan.make(wants, parts, disk, ledger, None, self.backend.name), wants
+
+    def put(self, known):
+        made, _wants = self.look(known)
+        apply.commit(made, store.load("i")._replace(truth=known), self.backend, {}, True)
+
+    def commit(self):
+        outcome = apply.commit(self.made, self.state, self.backend, {}, True)
+        self.state = self.state._replace(ledger=outcome.ledger)
+        del self.backend.asked[:]
+
+    def texts(self):
+        found = {}
+        for mac, name in NAMES.items():
+            path, section = self.backend.place(self.root, name)
+            text = self.backend.split(files.read(path) or "").get(section) if files.read(path) else None
+            if text:
+                found[mac] = self.backend.normal(text)
+        return found
+
+    def address(self, mac):
+        return next((one for one in [*OLD.values(), *NEW.values()] if one in self.texts().get(mac, "")), None)
+
+    def judge(self, asked, carriers=None):
+        then = rollback.Before({target: ("10.0.0.254",) if target.key else () for target in asked}, carriers or {})
+        stood = {key: one for key, one in self.before.keys.items()}
+        return rollback.judge(self.backend, SETTINGS, self.state, self.units, then, lambda: stood, 0.0)
+
+
+@pytest.fixture(params=[QuietIfupdown, QuietNetworkd], ids=["ifupdown", "networkd"])
+def scene(request, guest):
+    made = Scene(request.param(), str(guest))
+    made.commit()
+    return made
+
+
+@pytest.fixture
+def world(monkeypatch):
+    """Who answers: a function of what the NICs have, by MAC, decides."""
+
+    class World:
+        answers = staticmethod(lambda has: set())
+
+    def await_all(ask, names, seconds):
+        return frozenset(ask(snapshot())) & World.answers(World.scene)
+
+    monkeypatch.setattr(targets, "await_all", await_all)
+    # A gateway is wanted of each; which one that is, is a matter of test_targets.
+    monkeypatch.setattr(targets, "wanted", lambda target, item, now: ("10.0.0.254",))
+    monkeypatch.setattr(rollback.kernel, "snapshot", lambda: snapshot(*(nic(name, mac) for mac, name in NAMES.items())))
+    monkeypatch.setattr(targets, "carrier", lambda target, now: World.carries(World.scene))
+    World.carries = staticmethod(lambda has: "")
+    return World
+
+
+def answering(world, scene, answers, carries=lambda scene: ""):
+    world.scene, world.answers, world.carries = scene, staticmethod(answers), staticmethod(carries)
+
+
+def old_answers(*macs):
+    """Each of these NICs reaches its gateway with its old address only, the others always."""
+
+    def answers(scene):
+        cut = {GATEWAY[mac] for mac in macs if scene.address(mac) == NEW[mac]}
+        return {METADATA, *GATEWAY.values()} - cut
+
+    return answers
+
+
+ASKED = [GATEWAY[A], GATEWAY[B], METADATA]
+
+
+def test_where_all_is_reachable_nothing_is_done(scene, world):
+    answering(world, scene, old_answers())
+    judged = scene.judge(ASKED)
+    assert judged == rollback.nothing_lost(scene.state)
+    assert scene.backend.asked == []
+
+
+def test_a_nic_that_lost_its_gateway_goes_back_and_the_others_stay(scene, world):
+    answering(world, scene, old_answers(A))
+    judged = scene.judge(ASKED)
+    assert [scene.address(mac) for mac in (A, B, C)] == [OLD[A], NEW[B], NEW[C]]
+    assert scene.texts()[A] == scene.old[A]
+    assert list(judged.rejected) == [A] and "the gateway for 0.0.0.0/0" in judged.rejected[A]
+    (one,) = judged.state.rejections
+    assert (one.key, one.old, one.digest) == (
+        KEY[A],
+        scene.before.keys[KEY[A]].entry,
+        scene.known.keys[KEY[A]].entry.digest,
+    )
+    # As the ledger had it: the old entry's part is ours, and a look at the old truth finds nothing to do.
+    assert store.load("i") == judged.state
+    disk = render.disk_parts(scene.backend, apply.places(judged.state))
+    assert disk == {row.place: row.disk for row in judged.state.ledger}
+    (old,) = [want for want in wants_of(scene.before) if KEY[A] in want.keys]
+    assert not plan.needs_render(old, judged.state.ledger, disk, scene.backend.name)
+    assert {name for _what, named in scene.backend.asked for name in map(str, named)} <= {
+        "ens3",
+        "('reconfigure', 'ens3')",
+    }
+
+
+def test_two_that_lost_theirs_both_go_back(scene, world):
+    answering(world, scene, old_answers(A, B))
+    judged = scene.judge(ASKED)
+    assert [scene.address(mac) for mac in (A, B, C)] == [OLD[A], OLD[B], NEW[C]]
+    assert sorted(judged.rejected) == [A, B]
+
+
+def test_where_going_back_restores_nothing_it_goes_forward_again_and_is_told(scene, world):
+    answering(world, scene, lambda scene: {METADATA, GATEWAY[B]})
+    judged = scene.judge(ASKED)
+    assert scene.address(A) == NEW[A]
+    assert (judged.rejected, judged.state.rejections) == ({}, ())
+    assert "going back did not restore it" in judged.problems[A]
+    assert [touch.reason for touch in judged.touches] == ["rolled back", "its entry changed"]
+    assert store.load("i").ledger == scene.state.ledger
+
+
+def test_where_going_back_loses_as_much_as_it_restores_the_new_stays(scene, world):
+    def answers(scene):
+        return {GATEWAY[A]} if scene.address(A) == OLD[A] else {METADATA}
+
+    answering(world, scene, answers)
+    judged = scene.judge([GATEWAY[A], METADATA])
+    assert scene.address(A) == NEW[A] and judged.rejected == {}
+
+
+def test_what_was_not_reachable_before_is_not_judged(scene, world):
+    answering(world, scene, lambda scene: set())
+    assert scene.judge([]).touches == ()
+
+
+def test_for_the_server_as_a_whole_only_the_nic_by_which_it_went_or_goes_is_tried(scene, world):
+    """B took the way to the metadata service from A, which nobody touched."""
+
+    def answers(scene):
+        return {METADATA} if scene.address(B) == OLD[B] else set()
+
+    answering(world, scene, answers, carries=lambda scene: "ens4")
+    judged = scene.judge([METADATA], {METADATA: "ens9"})
+    assert [scene.address(mac) for mac in (A, B, C)] == [NEW[A], OLD[B], NEW[C]]
+    assert list(judged.rejected) == [B] and targets.METADATA in judged.rejected[B]
+
+
+def test_a_new_nic_that_cut_the_server_off_is_taken_down_again(scene, world):
+    answering(world, scene, lambda scene: set() if scene.address(C) else {METADATA}, carries=lambda scene: "ens5")
+    judged = scene.judge([METADATA])
+    assert scene.address(C) is None and C in judged.rejected
+    assert ("after", (("down", "ens5"),)) in scene.backend.asked
+    (one,) = judged.state.rejections
+    assert (one.key, one.old) == (KEY[C], None)
+
+
+def test_a_place_that_another_nic_takes_over_is_not_taken_back(guest):
+    scene = Scene(QuietNetworkd(), str(guest))
+    row = scene.state.ledger[0]
+    moved = [change._replace(key=KEY[B]) if change.mac == A else change for change in scene.made.changes]
+    swapped = scene.made._replace(changes=tuple(scene.made.changes) + tuple(moved[:1]))
+    found = rollback.units(scene.wants, swapped, scene.state, scene.backend)
+    assert row.key not in {key for unit in found for key in unit.keys}
+
+
+# -- before -----------------------------------------------------------------------------------------------------
+
+
+def test_nobody_is_asked_where_no_part_changes(monkeypatch):
+    monkeypatch.setattr(targets, "reached", lambda *args, **fields: pytest.fail("asked"))
+    assert rollback.before((), snapshot(), SETTINGS) == rollback.Before({}, {})
+
+
+def test_only_who_answers_before_counts_after(scene, monkeypatch):
+    asked = {}
+
+    def reached(about, names, now, seconds, stubborn):
+        asked.update(about)
+        return frozenset([METADATA])
+
+    monkeypatch.setattr(targets, "reached", reached)
+    monkeypatch.setattr(targets, "carrier", lambda target, now: "ens3")
+    said = rollback.before(scene.units, snapshot(), SETTINGS._replace(must_reach=frozenset(["192.0.2.1"])))
+    assert set(asked) == {METADATA, Target("", "192.0.2.1")}
+    assert said == rollback.Before({METADATA: ()}, {METADATA: "ens3"})
+
+
+# -- cut short ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("restores", [True, False], ids=["restores", "restores nothing"])
+def test_cut_short_anywhere_each_nic_is_old_or_new_and_ours(scene, world, monkeypatch, restores):
+    answering(world, scene, old_answers(A) if restores else lambda scene: {METADATA, GATEWAY[B]})
+    before, instant = everything(scene.root), 1
+    while True:
+        with monkeypatch.context() as patched:
+            Machine(patched, instant)
+            try:
+                scene.judge(ASKED)
+                break
+            except Dead:
+                pass
+        state, _touches = apply.settle(store.load("i"), scene.backend)
+        assert scene.address(A) in (OLD[A], NEW[A]), "at instant %d" % instant
+        assert [scene.address(mac) for mac in (B, C)] == [NEW[B], NEW[C]]
+        disk = render.disk_parts(scene.backend, apply.places(state))
+        assert disk == {row.place: row.disk for row in state.ledger}, "at instant %d" % instant
+        if restores and scene.address(A) == OLD[A]:
+            assert [one.key for one in state.rejections] == [KEY[A]], "old, and nobody knows why"
+        restore(scene.root, before)
+        instant += 1
+    assert instant > 15

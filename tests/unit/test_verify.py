@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""verify: the kernel is waited for, NIC by NIC; what a touch did not help is not tried for ever."""
+
+import pytest
+
+from cloudinit_osnetd import kicks, plan, verify
+from cloudinit_osnetd.backends import Backend, Dns, Touch
+from cloudinit_osnetd.desired import Item, Want
+from cloudinit_osnetd.plan import Lacking
+
+from .build import A, B, dhcp, dns, entry, nic, snapshot, static
+
+UP = nic("ens3", A, addresses=["10.0.0.5/24"])
+TOUCHED = [Touch("up", A, "ens3", "")]
+
+
+def want(*networks, name="ens3", **link):
+    one = entry(*networks, **link)
+    return Want((Item(one.key, one, name, ()),), "d")
+
+
+def test_it_waits_until_the_kernel_has_it():
+    seen = iter([snapshot(nic("ens3", A)), snapshot(nic("ens3", A, up=False)), snapshot(UP)])
+    said = verify.verify([want(static())], TOUCHED, lambda: next(seen))
+    assert said == ({}, {}, frozenset())
+
+
+def test_it_says_what_is_lacking_in_the_end():
+    said = verify.verify([want(static())], TOUCHED, lambda: snapshot(nic("ens3", A)), seconds=0)
+    assert said.problems == {A: "after 0 s the kernel lacks 10.0.0.5/24"}
+
+
+def test_it_does_not_wait_for_a_lease():
+    said = verify.verify([want(dhcp())], TOUCHED, lambda: snapshot(nic("ens3", A)))
+    assert said == ({}, {A: ("no DHCP lease yet",)}, frozenset([A]))
+
+
+def test_it_waits_for_a_carrier_and_then_for_what_that_brings():
+    bare = nic("ens3", A, carrier=False)
+    seen = iter([snapshot(bare._replace(carrier=False, up=True)), snapshot(nic("ens3", A)), snapshot(UP)])
+    assert verify.verify([want(static())], TOUCHED, lambda: next(seen)).findings == {}
+
+
+def test_a_nic_that_gets_no_carrier_is_a_finding(monkeypatch):
+    monkeypatch.setattr(verify, "_CARRIER_SECONDS", 0.02)
+    bare = nic("ens3", A)._replace(carrier=False)
+    said = verify.verify([want(static())], TOUCHED, lambda: snapshot(bare))
+    assert (said.problems, said.findings[A][0]) == ({}, "there is no carrier")
+
+
+@pytest.mark.parametrize("touches", [[], [Touch("down", A, "ens3", "")], [Touch("up", B, "ens4", "")]])
+def test_it_looks_at_touched_nics_only(touches):
+    said = verify.verify([want(static())], touches, lambda: snapshot(nic("ens3", A)), seconds=0)
+    assert said == ({}, {}, frozenset())
+
+
+# -- DNS -------------------------------------------------------------------------------------------------------
+
+
+class Told(Backend):
+    def __init__(self, *told):
+        self.told = list(told)
+
+    def dns(self, name, ifindex):
+        return self.told[0] if len(self.told) == 1 else self.told.pop(0)
+
+
+NAMED = want(static(services=dns("10.0.0.2", "10.0.0.3")))
+IN_USE = Dns(frozenset(["10.0.0.2", "10.0.0.3", "10.9.9.9"]))
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (IN_USE, {}),
+        (None, {}),
+        (Dns(frozenset(["10.0.0.3"])), {A: ("DNS servers not in use: 10.0.0.2",)}),
+        (Dns(frozenset(), "no resolver"), {A: ("DNS servers not in use: 10.0.0.2, 10.0.0.3 (no resolver)",)}),
+    ],
+)
+def test_dns_servers_that_are_not_in_use_are_a_finding(told, said):
+    assert verify.dns_findings(NAMED.items, Told(told), snapshot(UP)) == said
+
+
+def test_a_touched_nic_has_a_moment_to_tell_its_dns_servers(monkeypatch):
+    monkeypatch.setattr(verify.kernel, "snapshot", lambda: snapshot(UP))
+    assert verify.await_dns([NAMED], TOUCHED, Told(Dns(frozenset()), Dns(frozenset()), IN_USE)) == {}
+    assert verify.await_dns([NAMED], TOUCHED, Told(Dns(frozenset(), "never"), IN_USE)) != {}
+
+
+# -- kicks -----------------------------------------------------------------------------------------------------
+
+ROUTE = {"network": "0.0.0.0", "netmask": "0.0.0.0", "gateway": "10.99.0.1"}
+LACKS = Lacking(A + "/phy", A, "ens3", 2, "the kernel lacks the route 0.0.0.0/0 via 10.99.0.1")
+
+
+def made(tried, there=UP, force=False):
+    return plan.make([want(static(routes=[ROUTE]))], [], {}, [], snapshot(there), "networkd", force, tried=tried)
+
+
+def test_what_a_kick_did_not_help_is_not_kicked_again_but_told():
+    first = made(frozenset())
+    assert ([t.action for t in first.touches], first.hopeless) == (["kick"], ())
+    second = made(frozenset([LACKS]))
+    assert (second.touches, second.hopeless) == ((), (LACKS,))
+    assert second.empty
+
+
+@pytest.mark.parametrize(
+    ("there", "force"),
+    [
+        (UP._replace(ifindex=7), False),  # another device: plugged anew
+        (UP._replace(addresses=()), False),  # it lacks more
+        (UP, True),
+    ],
+)
+def test_what_is_new_is_kicked(there, force):
+    assert [t.action for t in made(frozenset([LACKS]), there, force).touches] == ["kick"]
+
+
+def test_what_was_tried_is_kept_for_this_boot(guest):
+    assert kicks.read() == frozenset()
+    kicks.keep(frozenset([LACKS]))
+    assert kicks.read() == frozenset([LACKS])
+    kicks.keep(frozenset())
+    assert not list(guest.rglob("kicks.json"))
+
+
+def test_a_nic_without_a_carrier_is_not_kicked():
+    assert made(frozenset(), UP._replace(carrier=False)).empty
