@@ -52,9 +52,7 @@ class Scene:
         return self
 
     def __exit__(self, *_exc: Any) -> None:
-        if self.monitor:
-            self.monitor.kill()
-            self.monitor.wait()
+        self.unwatch()
         self.log.close()
 
     # The change
@@ -64,13 +62,15 @@ class Scene:
         guest, server = self.guest, self.guest.server
         self.before, self.old_address = self.parts(), self.edited.fixed_ips[0]
         server.edit_port(self.edited, fixed_ips=[f"10.91.{self.number // 200}.{self.number % 200 + 10}"])
-        gone, names = self.passing, [guest.nic(port) for port in self.swapped]
+        gone, names = self.passing, self.swapped_names()
         server.delete_port(gone)
         self.passing = server.create_port(gone.network)
         for port in (gone, *self.swapped):
             guest.unplug(port)
         new = "ens8" if self.number % 2 else "ens7"
-        guest.plug_all([*self.swapped, self.passing], [str(name) for name in reversed(names)] + [new])
+        guest.plug_all([*self.swapped, self.passing], [*reversed(names), new])
+        if not guest.is_on:
+            return
         queue = self.guest.running_root / RUN / "queue"
         wait_until(lambda: len(os.listdir(queue)) == 6, 5, "three NICs removed, three added")
 
@@ -106,7 +106,7 @@ class Scene:
     # What is left
 
     def parts(self) -> Parts:
-        root = self.guest.running_root
+        root = self.guest.running_root if self.guest.is_on else self.guest.root
         if self.guest.backend == "networkd":
             files = (root / _NETWORKD).glob("10-cloud-init-*.network")
             return Parts({path.name[len("10-cloud-init-") : -len(".network")]: path.read_text() for path in files}, "")
@@ -131,7 +131,7 @@ class Scene:
                 json.loads(path.read_text())
 
     def swapped_names(self) -> List[str]:
-        return [str(self.guest.nic(port)) for port in self.swapped]
+        return [self.guest._nics[port][1] for port in self.swapped]
 
     def assert_converged(self, struck: Optional[Operation] = None, void: Sequence[str] = ()) -> None:
         """Everything is in the new state, every part was in the old or the new one, and nothing is left behind.
@@ -194,6 +194,13 @@ class Scene:
             [*netns.enter(self.guest.name), "ip", "-oneline", "monitor", "link", "address", "route"],
             stdout=self.log, stdin=subprocess.DEVNULL,
         )  # fmt: skip
+
+    def unwatch(self) -> None:
+        """To be called before a reboot: whoever is in the guest's network namespace keeps that boot's NICs alive."""
+        if self.monitor:
+            self.monitor.kill()
+            self.monitor.wait()
+        self.monitor = None
 
     def forget(self) -> None:
         """What has happened to it until now was the test's own doing."""

@@ -111,7 +111,10 @@ def test_killed_and_its_command_lives_on(scene: Scene) -> None:
 
 def test_a_boot_killed_before_each_operation(scene: Scene) -> None:
     """The early unit's: the next boot, or the first run after this one, finishes."""
+    # A server that boots has ifupdown's state of this boot only.
+    departed = "cd /run/network 2>/dev/null && for n in $(cut -d= -f1 ifstate); do [ -e /sys/class/net/$n ] || sed -i /^$n=/d ifstate; done"
     for operation in each(scene, "before", step=STRIDE, argv=BOOT):
+        scene.guest.run(departed, check=False)
         if operation.number % 2:
             scene.guest.run(" ".join(BOOT))
         scene.next_run("boot")
@@ -144,6 +147,33 @@ def test_a_service_that_is_killed_is_started_again_and_finishes(scene: Scene) ->
         scene.assert_converged()
         guest.run("systemctl stop cloudinit-osnetd.path")
     print(f"\n{guest.suite}: the service at {len(numbers)} of {count} operations")
+
+
+def test_an_early_unit_that_is_killed_does_not_cost_the_boot(scene: Scene) -> None:
+    """The power goes, ports change, and the early unit of the next boot dies of a signal at some operation."""
+    guest = scene.guest
+    shutil.copy(STRIKE, guest.root / "root/strike.py")
+    drop_in = guest.root / "etc/systemd/system/cloudinit-osnetd-early.service.d/struck.conf"
+    drop_in.parent.mkdir()
+    step, number, results = 12, 3, ["signal"]
+    scene.unwatch()
+    while results[-1] == "signal":
+        drop_in.write_text(
+            "[Service]\nExecStart=\n"
+            f"ExecStart=/usr/bin/python3 /root/strike.py --begin={PROGRAM} --whose=own --how=unit --at={number} -- {' '.join(BOOT)}\n"
+        )
+        guest.poweroff(hard=True)
+        scene.change()
+        guest.boot()
+        settled(guest, 30)
+        assert_follows(guest, *guest.plugged)
+        results.append(guest.run("systemctl show --value -p Result cloudinit-osnetd-early.service").stdout.strip())
+        number += step
+        assert scene.leftovers() == []
+        assert_nothing_to_do(guest)
+    assert results[-1] == "success"
+    assert len(results) > 4
+    print(f"\n{guest.suite}: the early unit at {len(results) - 2} operations")
 
 
 ADOPT, RELEASE = ([["/usr/bin/python3", "-I", "-B", "-m", "cloudinit_osnetd", "datasource", to] for to in ("adopt", "release")])
