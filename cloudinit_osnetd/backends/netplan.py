@@ -16,9 +16,9 @@ from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, S
 from .. import files, paths
 from ..command import CommandError, run
 from ..desired import Item
-from ..network_data import DHCP6, SLAAC, takes_default
+from ..network_data import DHCP6, SLAAC
 from . import loaded, netplan_file
-from .base import Backend, Part, Touch
+from .base import Backend, Part, Touch, first_of
 
 LOG = logging.getLogger(__name__)
 TOP = ""  # of the machine; the tests have their own
@@ -249,8 +249,7 @@ def _put(change: _Change) -> None:
 
 def _wait_for_first(items: Sequence[Item]) -> None:
     """Have the boot wait for one NIC where the one that it used to wait for has left."""
-    links = [item for item in items if item.entry.kind == "phy" or item.entry.networks]
-    first = min(links, key=lambda i: (not takes_default(i.entry), not i.entry.networks, i.metric), default=None)
+    first = first_of(items)
     if first is not None and first.metric:
         drop_in = os.path.join(loaded.RUNTIME, _PREFIX + first.name + ".network.d", "cloudinit-osnetd.conf")
         files.replace(drop_in, "[Link]\nRequiredForOnline=yes\n", sync=False)
