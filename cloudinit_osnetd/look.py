@@ -50,7 +50,7 @@ def look_at(
         None if snapshot is None else {nic.name: nic for nic in snapshot.nics},
         on.backend.name,
         force,
-        keep | ignored,
+        keep | ignored | desired.left_alone(state.truth, nics, ignored, state.bonds),
         claimed,
     )
     failures = {
@@ -66,12 +66,11 @@ def look_at(
 def _wanted(
     on: Ground, state: store.State, known: truth.Truth, nics: Dict[str, kernel.Nic]
 ) -> Tuple[List[desired.Want], Dict[str, int]]:
-    bonds = {row.key: row.name for row in state.ledger if row.key.endswith("/bond")}
     ignored = on.context.settings.ignore
-    keys = desired.configurable(known, nics, ignored)
+    keys = desired.configurable(known, nics, ignored, state.bonds)
     configured = frozenset(row.key for row in state.ledger)
     metrics = desired.give_metrics(known, keys, state.metrics, configured)
-    return desired.desired(known, nics, ignored, bonds, metrics), metrics
+    return desired.desired(known, nics, ignored, state.bonds, metrics), metrics
 
 
 def _recognise(

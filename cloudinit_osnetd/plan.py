@@ -105,7 +105,7 @@ def spoken_for(want: Want, claimed: Mapping[str, str]) -> str:
 def departed(wants: Sequence[Want], ledger: Sequence[Owned], ignored: FrozenSet[str] = frozenset()) -> List[Owned]:
     """The ledger's rows of entries that are wanted no more: their NIC is gone."""
     wanted = {key for want in wants for key in want.keys}
-    return [row for row in ledger if row.key not in wanted and row.mac not in ignored and row.name not in ignored]
+    return [row for row in ledger if row.key not in wanted and not {row.key, row.mac, row.name} & ignored]
 
 
 def unconfigured(item: Item, nic: Optional[Nic]) -> str:
@@ -217,7 +217,7 @@ def make(
 
     `staged` holds the parts of the wants that need rendering (one whose rendering failed stays as
     it is). `disk` has the fingerprint of each part that is there. `nics` by name, None where
-    nothing will be activated. Rows of the MACs and names in `keep` are not cleaned up: the operator
+    nothing will be activated. Rows of the keys, MACs and names in `keep` are not cleaned up: the operator
     said so, or the NIC vanished a moment ago and may come back (drivers reload). `claimed` names the
     NICs that somebody else's file configures as well, and that file.
     """

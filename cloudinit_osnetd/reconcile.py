@@ -4,7 +4,7 @@
 
 import logging
 import time
-from typing import Dict, FrozenSet, List, NamedTuple, Sequence, Set, Tuple
+from typing import Callable, Dict, FrozenSet, List, NamedTuple, Sequence, Set, Tuple
 
 from . import apply, command, kernel, passage, plan, queue, store, truth, waiting
 from .backends import Touch
@@ -125,6 +125,22 @@ class _Run:
         self.kicked |= {touch.mac for touch in kicks}
         return tuple(t for t in seen.plan.touches if t.action != "kick") + tuple(kicks)
 
+    def record(self, reasons: Sequence[str], seconds: float, look_again: float) -> Record:
+        return Record(
+            reasons=tuple(reasons),
+            changes=tuple(self.changes),
+            touches=tuple(self.touches),
+            drifted=self.drifted,
+            commands=tuple(command.ran),
+            faults=self.faults,
+            problems=self.problems,
+            pending=tuple(self.pending),
+            doubted=tuple(self.doubted),
+            looks=self.looks,
+            seconds=seconds,
+            look_again=look_again,
+        )
+
     def _others(self) -> float:
         waits = []
         if self.pending:
@@ -134,11 +150,14 @@ class _Run:
         return min(waits) if waits else 0.0
 
 
-def run(reasons: Sequence[str], force: bool = False, patient: bool = True) -> Record:
+def run(
+    reasons: Sequence[str], force: bool = False, patient: bool = True, note: Callable[[Record], None] = lambda _: None
+) -> Record:
     """Reconcile until settled; `patient` looks on for a pending NIC, for minutes if need be.
 
     A timer's event brings one look: it goes off because the patience of a run before was at its
-    end. Raises HandsOff where there is nothing for us to do.
+    end. `note` is given what there is to say so far, before each wait. Raises HandsOff where there
+    is nothing for us to do.
     """
     began = time.monotonic()
     reasons = list(reasons)
@@ -154,27 +173,16 @@ def run(reasons: Sequence[str], force: bool = False, patient: bool = True) -> Re
             due = [seconds for seconds in (soon, min(others, left)) if seconds > 0]
             if not due:
                 break
+            note(this.record(reasons, time.monotonic() - began, min(due)))
             with store.lent(lock):
                 _sleep(min(due))
             this.refresh()
             reasons += [event.reason for event in queue.take() if event.reason not in reasons]
         queue.done()
-        commands = tuple(command.ran)  # the timer is no change of the server's network
+        # The timer that may be left behind is no change of the network: its command is not in the record.
+        record = this.record(reasons, time.monotonic() - began, 0.0)
         look_again = waiting.leave(this.pending, bool(this.doubted), settings)
-    return Record(
-        reasons=tuple(reasons),
-        changes=tuple(this.changes),
-        touches=tuple(this.touches),
-        drifted=this.drifted,
-        commands=commands,
-        faults=this.faults,
-        problems=this.problems,
-        pending=tuple(this.pending),
-        doubted=tuple(this.doubted),
-        looks=this.looks,
-        seconds=time.monotonic() - began,
-        look_again=look_again,
-    )
+    return record._replace(look_again=look_again)
 
 
 def _ground(reasons: Sequence[str]) -> Ground:

@@ -2,10 +2,10 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """What there is to say of each NIC and entry; reads, and changes nothing."""
 
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 from . import files, kernel, paths, plan, render, source, store, waiting
-from .desired import desired
+from .desired import desired, left_alone
 from .ground import Ground, HandsOff, ground, not_followed
 from .look import pending_macs
 
@@ -27,19 +27,21 @@ def _states(on: Ground, state: store.State, snapshot: kernel.Snapshot) -> List[N
     nics = snapshot.by_mac()
     ignore = on.context.settings.ignore
     last = files.read_json(paths.STATUS) or {}
-    wants = {item.key: (want, item) for want in desired(state.truth, nics, ignore) for item in want.items}
+    items = {item.key: item for want in desired(state.truth, nics, ignore, state.bonds) for item in want.items}
+    left = left_alone(state.truth, nics, ignore, state.bonds)
+    faults = last.get("faults", [])
     disk = render.disk_parts(on.backend, [row.place for row in state.ledger])
     edited = {row.key for row in state.ledger if disk.get(row.place) != row.disk}
     edited |= {drift["key"] for drift in last.get("drifted", [])}
-    claimed = on.backend.claimed([item for _want, item in wants.values()])
+    claimed = on.backend.claimed(list(items.values()))
     rows = []
     for key, known in sorted(state.truth.keys.items()):
         entry = known.entry
-        item = wants[key][1] if key in wants else None
+        item = items.get(key)
         nic = snapshot.named(item.name) if item else nics.get(entry.mac)
         name = nic.name if nic else ""
         word, reason = "ok", ""
-        if nic is not None and (entry.mac in ignore or name in ignore):
+        if key in left and (nic is not None or entry.kind != "phy"):
             word, reason = "ignored", "osnetd.ignore"
         elif item is None:
             word, reason = "absent", "no NIC has this MAC"
@@ -56,12 +58,14 @@ def _states(on: Ground, state: store.State, snapshot: kernel.Snapshot) -> List[N
             word, reason = "orphan", "no longer listed (%s), its last entry stays" % ", ".join(gone)
         elif plan.unconfigured(item, nic):
             word, reason = "failed", plan.unconfigured(item, nic)
+        reason = reason or _fault(faults, entry.mac)
         addresses = tuple(a.address for a in nic.addresses) if nic else ()
         mtu = nic.mtu if nic else entry.mtu or 0
         rows.append(NicStatus(name, entry.mac, key, word, known.in_force, addresses, mtu, reason))
     for mac in pending_macs(state, nics, ignore):
         again = waiting.says(mac, on.context.settings)
-        rows.append(_row(nics[mac], "pending", "no source names it" + (again and ", " + again)))
+        why = _fault(faults, mac) or "no source names it"
+        rows.append(_row(nics[mac], "pending", why + (again and ", " + again)))
     named = {known.entry.mac for known in state.truth.keys.values()}
     rows += [
         _row(nic, "ignored", "osnetd.ignore, and no source names it")
@@ -69,6 +73,11 @@ def _states(on: Ground, state: store.State, snapshot: kernel.Snapshot) -> List[N
         if mac not in named and (mac in ignore or nic.name in ignore)
     ]
     return rows
+
+
+def _fault(faults: Sequence[str], mac: str) -> str:
+    """What the last run found wrong in what a source says of this MAC, empty where nothing is."""
+    return "; ".join(fault for fault in faults if mac in fault)
 
 
 def _row(nic: kernel.Nic, word: str, reason: str) -> NicStatus:

@@ -47,6 +47,11 @@ class State(NamedTuple):
     drive_stamp: str  # identity of the config drive that was read last
     metrics: Mapping[str, int] = {}  # route metric by key; see metrics.py
 
+    @property
+    def bonds(self) -> Dict[str, str]:
+        """By key, the names that bonds have."""
+        return {row.key: row.name for row in self.ledger if row.key.endswith("/bond")}
+
 
 def empty(instance_id: str, ledger: Tuple[Owned, ...] = ()) -> State:
     return State(instance_id, truth.EMPTY, ledger, "", "")

@@ -5,7 +5,7 @@
 import glob
 import os
 import re
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .. import files
 from ..command import CommandError, end, ran, run, start
@@ -19,7 +19,11 @@ _STARTS = ("iface", "auto", "mapping", "source", "source-directory", "rename", "
 # What cloud-init's eni renderer writes in the place of `auto`, where a stanza has none.
 _NO_AUTO = re.compile(r"# control-\S+ (\S+)\n\Z")
 _UP_SECONDS = 30
-_ROUTE = re.compile(r"^(\s*(?:post-up|pre-down) route (?:add|del) (?:(?! dev ).)*?)( \|\| true)?$", re.MULTILINE)
+# route(8), or ip(8) from cloud-init 26 on; both take the NIC at the end.
+_ROUTE = re.compile(
+    r"^(\s*(?:post-up|pre-down) (?:ip (?:-family inet6 )?)?route (?:add|del) (?:(?! dev ).)*?)( \|\| true)?$",
+    re.MULTILINE,
+)
 
 
 class _Block(NamedTuple):
@@ -86,6 +90,17 @@ def _blocks(text: str) -> List[_Block]:
     return [block for block in blocks if block.text]
 
 
+def _mtu_families(text: str) -> Set[str]:
+    """The families whose stanzas set an MTU."""
+    families, family = set(), ""
+    for words in (_words(line) for line in _lines(text)):
+        if words[:1] == ["iface"] and len(words) > 2:
+            family = words[2]
+        elif words[:1] == ["mtu"]:
+            families.add(family)
+    return families
+
+
 def _section(text: str) -> str:
     return text.rstrip("\n") + "\n"
 
@@ -105,8 +120,15 @@ class Ifupdown(Backend):
         ]
 
     def finish(self, text: str, item: Item) -> str:
-        """Routes that name their NIC: with two NICs on one network the kernel would take the other."""
-        return _ROUTE.sub(r"\1 dev %s\2" % item.name, text)
+        """Routes that name their NIC: with two NICs on one network the kernel would take the other.
+
+        And the MTU of a NIC that has static IPv6 only: ifupdown gives it to the protocol, and the link keeps 1500.
+        """
+        text = _ROUTE.sub(r"\1 dev %s\2" % item.name, text)
+        mtu = item.entry.mtu
+        if mtu is not None and _mtu_families(text) == {"inet6"}:
+            text = _section(text) + "    pre-up ip link set dev %s mtu %d\n" % (item.name, mtu)
+        return text
 
     def split(self, text: str) -> Dict[str, str]:
         sections: Dict[str, str] = {}

@@ -41,9 +41,18 @@ def as_json(record: Record) -> Dict[str, Any]:
     )
 
 
-def _keep(report: Dict[str, Any]) -> None:
+def _tell(report: Dict[str, Any]) -> None:
+    """For `status`."""
     text = json.dumps(dict(report, when=round(time.time(), 3)), indent=1) + "\n"
     files.replace(paths.STATUS, text, mode=0o644, sync=False)
+
+
+def _tell_so_far(record: Record) -> None:
+    _tell(as_json(record))
+
+
+def _keep(report: Dict[str, Any]) -> None:
+    _tell(report)
     if report["changes"] or report["touches"]:
         store.remember(report)
 
@@ -66,7 +75,7 @@ def _serve_queue() -> int:
         if not events:
             return status
         try:
-            report = as_json(run([event.reason for event in events]))
+            report = as_json(run([event.reason for event in events], note=_tell_so_far))
         except HandsOff as exc:
             LOG.info("hands off: %s", exc)
             queue.done()
@@ -88,7 +97,7 @@ def main(args: argparse.Namespace) -> int:
     if args.queue:
         return _serve_queue()
     try:
-        report = as_json(run(["operator"], force=args.force, patient=args.wait))
+        report = as_json(run(["operator"], force=args.force, patient=args.wait, note=_tell_so_far))
     except HandsOff as exc:
         if args.json:
             print_json({"hands_off": str(exc), "changes": [], "touches": [], "commands": []})

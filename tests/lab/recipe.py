@@ -53,6 +53,7 @@ class Recipe(NamedTuple):
             names += ["ifupdown"]
             names += ["isc-dhcp-client"] if suite <= SUITES.index("trixie") else ["dhcpcd-base"]
             names += ["resolvconf"] if suite <= SUITES.index("bookworm") else []
+            names += ["ifenslave"] if self.vm else []  # bonds: a container's kernel is the host's, which may have none
         elif suite >= SUITES.index("bookworm"):  # before that it was a part of the systemd package
             names += ["systemd-resolved"]
         names += ["netplan.io"] if self.backend == "netplan" else []

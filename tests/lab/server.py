@@ -28,6 +28,8 @@ class Server:
         self.ports: List[Port] = []
         self._on_change = on_change
         self._frozen: Optional[Dict[str, Any]] = None
+        # What a bare-metal node's driver makes of Nova's words: bonds, VLANs (nova/virt/ironic/driver.py).
+        self.compose: Callable[[Dict[str, Any]], Dict[str, Any]] = lambda document: document
 
     def create_port(
         self, network: Network, mac: Optional[str] = None, fixed_ips: Optional[Sequence[str]] = None
@@ -69,7 +71,7 @@ class Server:
 
     def network_data(self) -> Dict[str, Any]:
         """What Nova would serialise now."""
-        return nova.network_data([port.vif() for port in self.ports])
+        return self.compose(nova.network_data([port.vif() for port in self.ports]))
 
     def told(self) -> Dict[str, Any]:
         """What the metadata service says: network_data(), unless it is frozen."""

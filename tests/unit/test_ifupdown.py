@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from cloudinit_osnetd import command, files
 from cloudinit_osnetd.backends import Touch, ifupdown
 from cloudinit_osnetd.backends.ifupdown import Ifupdown
+from cloudinit_osnetd.desired import Item
 
-from .build import A
+from .build import A, entry, static
 from .programs import programs
 
 BACKEND = Ifupdown()
@@ -303,3 +304,39 @@ def test_the_commands_are_on_the_record(host):
     host.state.write_text("ens3=ens3\n")
     BACKEND.after([touch("kick", "ens3")], False)
     assert command.ran == ["ifdown --force ens3", "ifup ens3"]
+
+
+# -- what cloud-init does not say -------------------------------------------------------------------------
+
+SIX = "auto ens3\niface ens3 inet6 static\n    address fd00::5/64\n    mtu 1400\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "mtu", "added"),
+    [
+        (SIX, 1400, "    pre-up ip link set dev ens3 mtu 1400\n"),
+        (SIX.replace("    mtu 1400\n", ""), None, ""),
+        (SIX + "\niface ens3 inet static\n    address 10.0.0.5/24\n    mtu 1400\n", 1400, ""),
+    ],
+    ids=["IPv6 alone", "none", "both"],
+)
+def test_static_ipv6_alone_gives_its_mtu_to_the_link(text, mtu, added):
+    one = entry(static(), mtu=mtu)
+    assert BACKEND.finish(text, Item(one.key, one, "ens3", (), 0)) == text + added
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        "route add default gw 10.0.0.1",
+        "route add -A inet6 default gw fd00::1 metric 2100",
+        "ip route add 10.2.0.0/16 via 10.0.0.9 metric 2100",
+        "ip -family inet6 route add default via fd00::1",
+    ],
+)
+def test_a_route_names_its_nic_whichever_tool_sets_it(route):
+    one = entry(static())
+    text = "auto ens3\niface ens3 inet static\n    address 10.0.0.5/24\n    %s %s || true\n    %s %s || true\n"
+    down = route.replace("add", "del", 1)
+    said = BACKEND.finish(text % ("post-up", route, "pre-down", down), Item(one.key, one, "ens3", (), 0))
+    assert said == text % ("post-up", route + " dev ens3", "pre-down", down + " dev ens3")
