@@ -3,9 +3,10 @@
 """ifupdown: one interfaces(5) file for all NICs; a NIC's section is all of its stanzas."""
 
 import glob
+import ipaddress
 import os
 import re
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Match, NamedTuple, Optional, Sequence, Tuple
 
 from .. import files
 from ..command import CommandError, end, ran, run, start
@@ -20,7 +21,14 @@ _STARTS = ("iface", "auto", "mapping", "source", "source-directory", "rename", "
 # What cloud-init's eni renderer writes in the place of `auto`, where a stanza has none.
 _NO_AUTO = re.compile(r"# control-\S+ (\S+)\n\Z")
 _UP_SECONDS = 30
-_ROUTE = re.compile(r"^(\s*(?:post-up|pre-down) route (?:add|del) (?:(?! dev ).)*?)( \|\| true)?$", re.MULTILINE)
+# What cloud-init's eni renderer writes for a route (cloudinit/net/eni.py: _render_route): a network with its
+# prefix or, up to 19.x, with its netmask; from 22.1 on -host for a single address.
+_ROUTE = re.compile(
+    r"^(?P<when>\s*(?:post-up|pre-down)) route (?P<verb>add|del)(?P<six> -A inet6)?"
+    r"(?: -net| -host)? (?P<network>\S+)(?: netmask (?P<mask>\S+))?"
+    r" gw (?P<gateway>\S+)(?: metric (?P<metric>\d+))?(?P<or_true> \|\| true)?$",
+    re.MULTILINE,
+)
 
 
 class _Block(NamedTuple):
@@ -106,8 +114,11 @@ class Ifupdown(Backend):
         ]
 
     def finish(self, text: str, item: Item) -> str:
-        """Routes that name their NIC: with two NICs on one network the kernel would take the other."""
-        return _ROUTE.sub(r"\1 dev %s\2" % item.name, text)
+        """Routes by ip(8), which is there where route(8) of net-tools is not, and nobody would hear of it.
+
+        They name their NIC: with two NICs on one network the kernel would take the other.
+        """
+        return _ROUTE.sub(lambda match: _ip_route(match, item.name), text)
 
     def split(self, text: str) -> Dict[str, str]:
         sections: Dict[str, str] = {}
@@ -190,6 +201,16 @@ class Ifupdown(Backend):
             for line in (files.read(path) or "").splitlines()
         ]
         return Dns(frozenset(line[1] for line in words if len(line) > 1 and line[0] == "nameserver"))
+
+
+def _ip_route(match: Match[str], name: str) -> str:
+    network = match.group("network")
+    if match.group("mask"):
+        network = str(ipaddress.ip_network("%s/%s" % (network, match.group("mask")), strict=False))
+    words = [match.group("when"), "ip -6 route" if match.group("six") else "ip route", match.group("verb"), network]
+    words += ["via", match.group("gateway"), "dev", name]
+    words += ["metric", match.group("metric")] if match.group("metric") else []
+    return " ".join(words) + (match.group("or_true") or "")
 
 
 def _up() -> Tuple[str, ...]:

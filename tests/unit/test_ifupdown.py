@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from cloudinit_osnetd import command, files
 from cloudinit_osnetd.backends import Touch, ifupdown
 from cloudinit_osnetd.backends.ifupdown import Ifupdown
+from cloudinit_osnetd.desired import Item
 
-from .build import A
+from .build import A, entry
 from .programs import programs
 
 BACKEND = Ifupdown()
@@ -303,3 +304,59 @@ def test_the_commands_are_on_the_record(host):
     host.state.write_text("ens3=ens3\n")
     BACKEND.after([touch("kick", "ens3")], False)
     assert command.ran == ["ifdown --force ens3", "ifup ens3"]
+
+
+# -- routes ----------------------------------------------------------------------------------------------------
+
+ITEM = Item("k", entry(), "ens4", ())
+
+
+@pytest.mark.parametrize(
+    ("route", "by_ip"),
+    [
+        ("post-up route add default gw 10.0.0.1 || true", "post-up ip route add default via 10.0.0.1 dev ens4 || true"),
+        (
+            "pre-down route del default gw 10.0.0.1 metric 2100 || true",
+            "pre-down ip route del default via 10.0.0.1 dev ens4 metric 2100 || true",
+        ),
+        (
+            "post-up route add -A inet6 default gw 2001:db8::1 || true",
+            "post-up ip -6 route add default via 2001:db8::1 dev ens4 || true",
+        ),
+        (
+            "post-up route add -net 10.8.0.0/16 gw 10.0.0.9 metric 7 || true",
+            "post-up ip route add 10.8.0.0/16 via 10.0.0.9 dev ens4 metric 7 || true",
+        ),
+        (
+            "post-up route add -net 10.8.0.0 netmask 255.255.0.0 gw 10.0.0.9",
+            "post-up ip route add 10.8.0.0/16 via 10.0.0.9 dev ens4",
+        ),
+        (
+            "post-up route add -host 169.254.169.254/32 gw 10.0.0.2 || true",
+            "post-up ip route add 169.254.169.254/32 via 10.0.0.2 dev ens4 || true",
+        ),
+        (
+            "pre-down route del -A inet6 2001:db8:8::/48 gw 2001:db8::9 || true",
+            "pre-down ip -6 route del 2001:db8:8::/48 via 2001:db8::9 dev ens4 || true",
+        ),
+        ("post-up ip route add default via 10.0.0.1", "post-up ip route add default via 10.0.0.1"),
+        ("post-up route add something else", "post-up route add something else"),
+    ],
+)
+def test_routes_go_by_ip_and_name_their_nic(route, by_ip):
+    text = "auto ens4\niface ens4 inet static\n    address 10.0.0.5/24\n    %s\n    mtu 1400\n"
+    assert BACKEND.finish(text % route, ITEM) == text % by_ip
+
+
+# -- DNS -------------------------------------------------------------------------------------------------------
+
+
+def test_dns_servers_in_use_are_those_that_resolvconf_knows_of_the_nic(tmp_path, monkeypatch):
+    monkeypatch.setattr(ifupdown, "RESOLVCONF", str(tmp_path))
+    monkeypatch.setattr(ifupdown, "_RESOLVCONF_PROGRAMS", ("/bin/sh",))
+    (tmp_path / "ens4.inet").write_text("domain x\nnameserver 10.0.0.2\n")
+    (tmp_path / "ens4.inet6").write_text("nameserver 2001:db8::2\nnameserver\n")
+    (tmp_path / "ens41.inet").write_text("nameserver 10.9.9.9\n")
+    assert BACKEND.dns("ens4", 2) == (frozenset(["10.0.0.2", "2001:db8::2"]), "")
+    monkeypatch.setattr(ifupdown, "_RESOLVCONF_PROGRAMS", ("/no/such/program",))
+    assert BACKEND.dns("ens4", 2) == (frozenset(), "resolvconf is not installed")
