@@ -54,7 +54,7 @@ unit: ## the unit tests that need nothing but Python
 scenarios: ## the tests on real guests (root)
 	@scripts/bootstrap build lab tests
 	@$(MAKE) --no-print-directory $(DEB)
-	@OSNETD_DEB=$(CURDIR)/$(DEB) $(VENV) -m pytest -q --no-header -n 4 tests/scenarios
+	@OSNETD_DEB=$(CURDIR)/$(DEB) $(VENV) -m pytest -q --no-header -n 4 --maxschedchunk=1 tests/scenarios
 
 lintian: ## what Debian's checker says of the package
 	@scripts/bootstrap build tests

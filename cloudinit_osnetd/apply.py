@@ -54,10 +54,15 @@ def _write_file(backend: Backend, path: str, template: str, changes: Sequence[Ch
     sections = {change.section: change.text for change in changes}
     old = files.read(path)
     new = backend.join(old, template, sections)
-    if new is None:
-        files.remove(path, sync=True)
-    elif new != old:
-        files.replace(path, new)
+    try:
+        if new is None:
+            files.remove(path, sync=True)
+        elif new != old:
+            files.replace(path, new, mode=backend.mode)
+    except OSError as exc:
+        if files.read(path) != new:
+            raise
+        LOG.warning("in place, but a power loss may undo it: file=%s error=%s", path, exc)
 
 
 def _write_files(backend: Backend, changes: Sequence[Change], templates: Dict[str, str]) -> Dict[str, str]:
@@ -94,16 +99,24 @@ def commit(
     if failed:
         done = [change for change in plan.changes if change.path not in failed]
         after = ledger_after(state.ledger, done)
-    store.save(state._replace(ledger=after))
+    try:
+        store.save(state._replace(ledger=after))
+        noted = True
+    except OSError as exc:
+        # The NICs may be down by now. What stands on disk tells the next run what the ledger should say.
+        LOG.error("ledger not written, the intent stays: %s", exc)
+        noted = False
     problems = {change.mac: failed[change.path] for change in writing if change.path in failed}
+    touched = tuple(touch for touch in plan.touches if touch.mac not in problems)  # the others have what they had
     if activate:
         # A NIC whose file could not be written comes back with its old configuration.
         said = backend.after(plan.touches, files_changed=bool(writing))
         for touch in plan.touches:
             if touch.name in said:
                 problems.setdefault(touch.mac, said[touch.name])
-    store.clear_intent()
-    return Outcome(after, problems, plan.touches if activate else ())
+    if noted:
+        store.clear_intent()
+    return Outcome(after, problems, touched if activate else ())
 
 
 def settle(state: store.State, backend: Backend) -> Tuple[store.State, Tuple[Touch, ...]]:

@@ -48,6 +48,7 @@ def early() -> Dict[str, Any]:
     began = time.monotonic()
     with store.locked():
         on = ground()
+        store.sweep(on.backend)
         permit(on, ["boot"], new_instance=not store.load(on.instance_id).truth.keys)
         state, _unfinished = apply.settle(store.load(on.instance_id), on.backend)
         store.clear_intent()

@@ -81,6 +81,10 @@ def main(argv: Optional[List[str]] = None) -> int:
     command = importlib.import_module("cloudinit_osnetd.commands." + args.command)
     try:
         return int(command.main(args))
+    except OSError as exc:
+        # A full disk, one that is read-only: the machine's fault, and it says which file.
+        LOG.error("%s broke off: %s", args.command, exc, exc_info=args.verbose)
+        return EXIT_INTERNAL
     except Exception:
         LOG.exception("%s broke off", args.command)
         return EXIT_INTERNAL

@@ -3,11 +3,14 @@
 """Running a program, with its name, its end and its time in the log and in the record."""
 
 import logging
+import os
 import shlex
 import subprocess
 import tempfile
 import time
 from typing import IO, List, NamedTuple, Sequence
+
+from . import paths
 
 LOG = logging.getLogger(__name__)
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -30,12 +33,24 @@ class Job(NamedTuple):
     began: float
 
 
+def _scratch() -> IO[bytes]:
+    """A file without a name. Where /run is full its words are lost, not the program.
+
+    Not in /tmp: to find out which directory serves, Python would make a file there that has a name.
+    """
+    try:
+        os.makedirs(paths.RUN, exist_ok=True)
+        return tempfile.TemporaryFile(dir=paths.RUN)
+    except OSError:
+        return open(os.devnull, "w+b")
+
+
 def start(argv: Sequence[str]) -> Job:
     """Start a program. Raises CommandError where it cannot be."""
     text = " ".join(shlex.quote(word) for word in argv)
     ran.append(text)
     # Files, not pipes: a daemon that the program leaves behind would keep a pipe open, and us waiting.
-    out, err = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115 - closed by end()
+    out, err = _scratch(), _scratch()
     try:
         process = subprocess.Popen(
             list(argv), stdin=subprocess.DEVNULL, stdout=out, stderr=err, env={"PATH": PATH, "LC_ALL": "C"}

@@ -14,7 +14,7 @@ import os
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
-from . import paths
+from . import files, paths
 
 # Up to 23.3 importing cloudinit.log takes the root logger's handlers away and opens it for DEBUG.
 _root, _cloudinit = logging.getLogger(), logging.getLogger("cloudinit")
@@ -98,6 +98,8 @@ def _renderer() -> Tuple[str, Any, Any]:
     config = copy.deepcopy((distro.renderer_configs or {}).get(name) or {})
     # Nothing may be renamed, and nothing may run: the tree is not the machine.
     config.update({"netrules_path": None, "postcmds": False})
+    # Else netplan's renderer runs `netplan info`, to learn whether a subnet may have an MTU: a network_data's has none.
+    config.setdefault("features", ["none"])
     return name, renderer, config
 
 
@@ -137,9 +139,21 @@ def lease(name: str) -> Iterator[None]:
 
 def render(config: Dict[str, Any], tree: str) -> None:
     """Let the distribution's renderer write `config` (version 1) below `tree`."""
-    _name, renderer_class, renderer_config = _renderer()
+    name, renderer_class, renderer_config = _renderer()
     renderer = renderer_class(config=renderer_config)
     state = parse_net_config_data(config, skip_broken=False)
     if state is None:
         raise ValueError("cloud-init makes nothing of this network config")
-    renderer.render_network_state(state, target=tree)
+    if name == "netplan":
+        _write_netplan(renderer, state, tree)
+    else:
+        renderer.render_network_state(state, target=tree)
+
+
+def _write_netplan(renderer: Any, state: Any, tree: str) -> None:
+    """What netplan's renderer makes of `state`, without its writer.
+
+    That one writes the real /etc through netplan's own library (24.2 to 25.2), whatever `target` says.
+    """
+    text = renderer._render_content(state)  # noqa: SLF001 - there is no other way to it
+    files.replace(os.path.join(tree, renderer.netplan_path.lstrip("/")), text, sync=False)

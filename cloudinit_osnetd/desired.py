@@ -66,12 +66,42 @@ def _trim(entry: Entry, keys: FrozenSet[str]) -> Entry:
     return entry._replace(members=tuple(m for m in entry.members if m in keys))
 
 
-def configurable(truth: Truth, nics: Dict[str, Nic], ignored: FrozenSet[str] = frozenset()) -> FrozenSet[str]:
-    """The keys that have a NIC (`nics` by MAC) that is not `ignored` (by MAC or name)."""
-    return with_nic(
-        truth,
-        frozenset(mac for mac, nic in nics.items() if mac not in ignored and nic.name not in ignored),
-    )
+def left_alone(
+    truth: Truth, nics: Dict[str, Nic], ignored: FrozenSet[str], bonds: Optional[Dict[str, str]] = None
+) -> FrozenSet[str]:
+    """The keys that the operator leaves to others: by MAC, by name, or because they lean on such a one.
+
+    With a bond go its members: whoever sets up the one takes the others.
+    """
+    if not ignored:
+        return frozenset()
+    names = _names(truth, nics, with_nic(truth, frozenset(nics)), bonds or {})
+    left = {key for key, known in truth.keys.items() if known.entry.mac in ignored or names.get(key) in ignored}
+    for key in [key for key in left if truth.keys[key].entry.kind == "bond"]:
+        left |= set(truth.keys[key].entry.members)
+    return frozenset(left | {key for key, known in truth.keys.items() if known.entry.parent in left})
+
+
+def configurable(
+    truth: Truth,
+    nics: Dict[str, Nic],
+    ignored: FrozenSet[str] = frozenset(),
+    bonds: Optional[Dict[str, str]] = None,
+) -> FrozenSet[str]:
+    """The keys that have a NIC (`nics` by MAC) and are not left alone."""
+    macs = frozenset(mac for mac, nic in nics.items() if mac not in ignored and nic.name not in ignored)
+    return with_nic(truth, macs) - left_alone(truth, nics, ignored, bonds)
+
+
+def _names(truth: Truth, nics: Dict[str, Nic], keys: FrozenSet[str], bonds: Dict[str, str]) -> Dict[str, str]:
+    """By key: the kernel's name of a NIC, a bond's own, a VLAN's after its parent's."""
+    entries = {key: truth.keys[key].entry for key in keys}
+    names = _bond_names([key for key, entry in entries.items() if entry.kind == "bond"], bonds)
+    names.update({key: nics[entry.mac].name for key, entry in entries.items() if entry.kind == "phy"})
+    for key, entry in entries.items():
+        if entry.kind == "vlan" and entry.parent in names:
+            names[key] = "%s.%d" % (names[entry.parent], entry.vlan_id or 0)
+    return names
 
 
 def give_metrics(
@@ -96,21 +126,14 @@ def desired(
     `nics` by MAC; `ignored` holds MACs and names; `bonds` the names that bonds have, `given` the
     metrics that links have, both by key.
     """
-    keys = configurable(truth, nics, ignored)
-    bond_names = _bond_names([k for k in keys if truth.keys[k].entry.kind == "bond"], bonds or {})
+    keys = configurable(truth, nics, ignored, bonds)
+    names = _names(truth, nics, keys, bonds or {})
     wants = []
     for group in _groups(keys, truth):
         items: List[Item] = []
-        names: Dict[str, str] = {}
         for key in group:
             known = truth.keys[key]
             entry = _trim(known.entry, keys)
-            if entry.kind == "phy":
-                names[key] = nics[entry.mac].name
-            elif entry.kind == "bond":
-                names[key] = bond_names[key]
-            else:
-                names[key] = "%s.%d" % (names[entry.parent], entry.vlan_id or 0)
             dns = known.services if needs_services(entry) else ()
             metric = (given or {}).get(key, metrics.PRIMARY)
             items.append(Item(key, entry, names[key], dns, metric))

@@ -2,11 +2,14 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """Files that are whole or not there: atomic replacement, and reading what may be absent."""
 
+import glob
 import hashlib
 import json
+import logging
 import os
 from typing import Any, Optional
 
+LOG = logging.getLogger(__name__)
 # A name that no backend reads: networkd wants *.network, ifupdown's `source` globs skip dot files.
 TEMPORARY = ".osnetd-"
 _SELINUX = "security.selinux"
@@ -69,6 +72,16 @@ def remove(path: str, sync: bool = False) -> bool:
     if sync:
         _sync_directory(os.path.dirname(path))
     return True
+
+
+def sweep(pattern: str) -> None:
+    """Remove the temporary files in a directory, or in all those that match a glob pattern."""
+    for left in glob.glob(os.path.join(pattern, TEMPORARY + "*")):
+        LOG.info("half-written by a run that died, removed: file=%s", left)
+        try:
+            remove(left)
+        except OSError as exc:
+            LOG.warning("not removed: file=%s error=%s", left, exc.strerror)
 
 
 def read(path: str) -> Optional[str]:

@@ -41,7 +41,15 @@ def look_at(
     known = state.truth if force else rejections.believed(state.truth, state.rejections, now)
     wants, metrics = _wanted(on, state, known, nics)
     disk = render.disk_parts(on.backend, apply.places(state))
-    todo = [w for w in wants if force or plan.needs_render(w, state.ledger, disk, on.backend.name)]
+    unfinished = snapshot is None and on.backend.finishes_at_boot
+    claimed = on.backend.claimed([item for want in wants for item in want.items])
+    todo = [
+        want
+        for want in wants
+        if force
+        or (not plan.spoken_for(want, claimed)
+        and plan.needs_render(want, state.ledger, disk, on.backend.name, unfinished))
+    ]
     rendering = render.render(todo, on.backend)
     disk = render.disk_parts(on.backend, apply.places(state, [p.place for p in rendering.parts]))
     made = plan.make(
@@ -52,7 +60,11 @@ def look_at(
         snapshot,
         on.backend.name,
         force,
-        keep | ignored | {state.truth.keys[key].entry.mac for key, one in rejected.items() if one.old is None},
+        keep
+        | ignored
+        | desired.left_alone(state.truth, nics, ignored, state.bonds)
+        | {state.truth.keys[key].entry.mac for key, one in rejected.items() if one.old is None},
+        claimed,
         tried,
     )
     failures = {
@@ -64,7 +76,9 @@ def look_at(
     }
     told = {state.truth.keys[key].entry.mac: str(one) for key, one in rejected.items()}
     here = {mac: text for mac, text in told.items() if mac in nics}
-    return Look(tuple(wants), made, dict(rendering.templates), failures, metrics, here)
+    # A NIC that could not be rendered is not brought up, and not waited for, on what it had.
+    touches = tuple(t for t in made.touches if t.action != "kick" or t.mac not in failures)
+    return Look(tuple(wants), made._replace(touches=touches), dict(rendering.templates), failures, metrics, here)
 
 
 def standing(
@@ -82,12 +96,11 @@ def standing(
 def _wanted(
     on: Ground, state: store.State, known: truth.Truth, nics: Dict[str, kernel.Nic]
 ) -> Tuple[List[desired.Want], Dict[str, int]]:
-    bonds = {row.key: row.name for row in state.ledger if row.key.endswith("/bond")}
     ignored = on.context.settings.ignore
-    keys = desired.configurable(known, nics, ignored)
+    keys = desired.configurable(known, nics, ignored, state.bonds)
     configured = frozenset(row.key for row in state.ledger)
     metrics = desired.give_metrics(known, keys, state.metrics, configured)
-    return desired.desired(known, nics, ignored, bonds, metrics), metrics
+    return desired.desired(known, nics, ignored, state.bonds, metrics), metrics
 
 
 def _recognise(

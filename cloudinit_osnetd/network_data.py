@@ -97,6 +97,11 @@ class NetworkData(NamedTuple):
     faulted: FrozenSet[str]
 
     @property
+    def homeless(self) -> bool:
+        """True where a network names no link of this document: it may be any link's."""
+        return any(not fault.key for fault in self.faults if fault.path.startswith("networks"))
+
+    @property
     def anonymous_faults(self) -> bool:
         """True where a link could not be identified: then no key can be called missing."""
         return any(not fault.key for fault in self.faults if fault.path.startswith("links"))

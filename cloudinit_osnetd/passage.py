@@ -69,7 +69,10 @@ def close_leftovers() -> None:
 
 @contextmanager
 def _undone(commands: List[List[str]]) -> Iterator[None]:
-    files.replace(_NOTE, json.dumps(commands) + "\n", mode=0o600, sync=False)
+    try:
+        files.replace(_NOTE, json.dumps(commands) + "\n", mode=0o600, sync=False)
+    except OSError as exc:
+        raise NotOpened("a way to the metadata service cannot be noted, so none is opened: %s" % exc) from exc
     try:
         yield
     finally:

@@ -16,6 +16,8 @@ LOCK = RUN + "/lock"
 BOOT = RUN + "/boot.json"
 STATUS = RUN + "/status.json"
 WAITING = RUN + "/waiting.json"
+LOADED = RUN + "/loaded"  # see backends/loaded.py
+GENERATED = RUN + "/netplan"
 KICKS = RUN + "/kicks.json"
 
 QUEUE_EVENT = "/usr/lib/cloudinit-osnetd/queue-event"

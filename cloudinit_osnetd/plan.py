@@ -86,8 +86,13 @@ class Plan(NamedTuple):
         return not self.changes and not self.touches
 
 
-def needs_render(want: Want, ledger: Sequence[Owned], disk: Mapping[Place, str], backend: str) -> bool:
-    """False where every part of the want stands on disk as it was written for this very want."""
+def needs_render(
+    want: Want, ledger: Sequence[Owned], disk: Mapping[Place, str], backend: str, unfinished: bool = False
+) -> bool:
+    """False where every part of the want stands on disk as it was written for this very want.
+
+    With `unfinished` what cloud-init wrote, and we adopted as it was, is not good enough.
+    """
     for key in want.keys:
         rows = [row for row in ledger if row.key == key]
         if not rows:
@@ -95,13 +100,20 @@ def needs_render(want: Want, ledger: Sequence[Owned], disk: Mapping[Place, str],
         for row in rows:
             if row.digest != want.digest or row.backend != backend or disk.get(row.place) != row.disk:
                 return True
+            if unfinished and row.plain:
+                return True
     return False
+
+
+def spoken_for(want: Want, claimed: Mapping[str, str]) -> str:
+    """The file of somebody else's that configures a NIC of the want as well, "" where none does."""
+    return next((claimed[item.name] for item in want.items if item.name in claimed), "")
 
 
 def departed(wants: Sequence[Want], ledger: Sequence[Owned], ignored: FrozenSet[str] = frozenset()) -> List[Owned]:
     """The ledger's rows of entries that are wanted no more: their NIC is gone."""
     wanted = {key for want in wants for key in want.keys}
-    return [row for row in ledger if row.key not in wanted and row.mac not in ignored and row.name not in ignored]
+    return [row for row in ledger if row.key not in wanted and not {row.key, row.mac, row.name} & ignored]
 
 
 class _Planner:
@@ -156,6 +168,13 @@ class _Planner:
             else:
                 self._drift(new_row, "somebody else wrote it" if row is None else "edited by somebody else")
 
+    def leave(self, want: Want, theirs: str) -> None:
+        """A want in which a file of somebody else's has a say, "" for none."""
+        if theirs and not self.force:
+            for item in want.items:
+                reason = "configured by %s as well" % theirs
+                self.drifted.append(Drift(item.key, item.entry.mac, item.name, theirs, reason))
+
     def gone(self, row: Owned, reason: str) -> None:
         """A row whose entry is not wanted at this place any more."""
         if row.place in self.taken:
@@ -188,17 +207,21 @@ def make(
     backend: str,
     force: bool = False,
     keep: FrozenSet[str] = frozenset(),
+    claimed: Optional[Mapping[str, str]] = None,
     tried: FrozenSet[Lacking] = frozenset(),
 ) -> Plan:
     """The plan.
 
     `staged` holds the parts of the wants that need rendering (one whose rendering failed stays as
     it is). `disk` has the fingerprint of each part that is there. `snapshot` is None where nothing
-    will be activated. Rows of the MACs and names in `keep` are not cleaned up: the operator said so,
-    or the NIC vanished a moment ago and may come back (drivers reload). What is in `tried` is not
+    will be activated. Rows of the keys, MACs and names in `keep` are not cleaned up: the operator
+    said so, or the NIC vanished a moment ago and may come back (drivers reload). `claimed` names the
+    NICs that somebody else's file configures as well, and that file. What is in `tried` is not
     kicked again.
     """
     planner = _Planner(ledger, disk, backend, force, live=snapshot is not None)
+    for want in wants:
+        planner.leave(want, spoken_for(want, claimed or {}))
     rendered_keys = {part.key for part in staged}
     planner.want(staged)
     for row in ledger:

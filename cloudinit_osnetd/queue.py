@@ -9,7 +9,7 @@ directory, and an event that comes during a run must not be lost.
 
 import logging
 import os
-from typing import List, NamedTuple
+from typing import Iterable, List, NamedTuple
 
 from . import files, paths
 
@@ -59,7 +59,12 @@ def take() -> List[Event]:
     return sorted(parse(name) for name in os.listdir(paths.WORK))
 
 
-def done() -> None:
-    """Forget the events that were taken: a look has come after them."""
-    for name in os.listdir(paths.WORK) if os.path.isdir(paths.WORK) else []:
+def taken() -> List[str]:
+    """The names of the events that were taken and are not done."""
+    return os.listdir(paths.WORK) if os.path.isdir(paths.WORK) else []
+
+
+def done(names: Iterable[str]) -> None:
+    """Forget events that were taken: a look has come after them, and all that it led to is over."""
+    for name in names:
         files.remove(os.path.join(paths.WORK, name))

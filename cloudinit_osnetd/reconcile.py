@@ -4,7 +4,7 @@
 
 import logging
 import time
-from typing import Dict, FrozenSet, List, NamedTuple, Sequence, Set, Tuple
+from typing import Callable, Dict, FrozenSet, List, NamedTuple, Sequence, Set, Tuple
 
 from . import apply, command, desired, kernel, kicks, passage, plan, queue, rejections, store, trial, truth, waiting
 from .backends import Touch
@@ -59,6 +59,7 @@ class _Run:
 
     def refresh(self) -> None:
         """Take up what is on disk; another run may have been at work, or have been cut short."""
+        store.sweep(self.on.backend)
         passage.close_leftovers()
         self.state, unfinished = apply.settle(store.load(self.on.instance_id), self.on.backend)
         self.unfinished += unfinished
@@ -134,6 +135,23 @@ class _Run:
         self.kicked |= {touch.mac for touch in asked}
         return tuple(t for t in seen.plan.touches if t.action != "kick") + tuple(asked)
 
+    def record(self, reasons: Sequence[str], seconds: float, look_again: float) -> Record:
+        return Record(
+            reasons=tuple(reasons),
+            changes=tuple(self.changes),
+            touches=tuple(self.touches),
+            drifted=self.drifted,
+            commands=tuple(command.ran),
+            faults=self.faults,
+            problems=self.problems,
+            findings=self.findings,
+            pending=tuple(self.pending),
+            doubted=tuple(self.doubted),
+            looks=self.looks,
+            seconds=seconds,
+            look_again=look_again,
+        )
+
     def _others(self) -> float:
         waits = []
         if self.pending:
@@ -143,11 +161,19 @@ class _Run:
         return min(waits) if waits else 0.0
 
 
-def run(reasons: Sequence[str], force: bool = False, patient: bool = True) -> Record:
+def run(
+    reasons: Sequence[str],
+    force: bool = False,
+    patient: bool = True,
+    note: Callable[[Record], None] = lambda _record: None,
+    keep: Callable[[Record], None] = lambda _record: None,
+) -> Record:
     """Reconcile until settled; `patient` looks on for a pending NIC, for minutes if need be.
 
     A timer's event brings one look: it goes off because the patience of a run before was at its
-    end. Raises HandsOff where there is nothing for us to do.
+    end. `note` is given what there is to say so far, before each wait; `keep` puts the whole record
+    by. The events are forgotten last: a run that dies is done again, with all that follows from it.
+    Raises HandsOff where there is nothing for us to do.
     """
     began = time.monotonic()
     reasons = list(reasons)
@@ -156,6 +182,7 @@ def run(reasons: Sequence[str], force: bool = False, patient: bool = True) -> Re
         this = _Run(_ground(reasons), force)
         settings = this.on.context.settings
         while True:
+            served = queue.taken()  # whoever took them; what comes during the look is not served by it
             soon, others = this.step()
             left = settings.patience - (time.monotonic() - began)
             if set(reasons) == {"timer"} or not patient:
@@ -163,29 +190,18 @@ def run(reasons: Sequence[str], force: bool = False, patient: bool = True) -> Re
             due = [seconds for seconds in (soon, min(others, left)) if seconds > 0]
             if not due:
                 break
+            note(this.record(reasons, time.monotonic() - began, min(due)))
             with store.lent(lock):
                 _sleep(min(due))
             this.refresh()
             reasons += [event.reason for event in queue.take() if event.reason not in reasons]
-        queue.done()
-        commands = tuple(command.ran)  # the timer is no change of the server's network
+        # The timer that may be left behind is no change of the network: its command is not in the record.
+        record = this.record(reasons, time.monotonic() - began, 0.0)
         retry = rejections.next_try(this.state.truth, this.state.rejections, time.time())
-        look_again = waiting.leave(this.pending, bool(this.doubted), settings, retry)
-    return Record(
-        reasons=tuple(reasons),
-        changes=tuple(this.changes),
-        touches=tuple(this.touches),
-        drifted=this.drifted,
-        commands=commands,
-        faults=this.faults,
-        problems=this.problems,
-        findings=this.findings,
-        pending=tuple(this.pending),
-        doubted=tuple(this.doubted),
-        looks=this.looks,
-        seconds=time.monotonic() - began,
-        look_again=look_again,
-    )
+        record = record._replace(look_again=waiting.leave(this.pending, bool(this.doubted), settings, retry))
+        keep(record)
+        queue.done(served)
+    return record
 
 
 def _ground(reasons: Sequence[str]) -> Ground:

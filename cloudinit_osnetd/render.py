@@ -11,7 +11,7 @@ import shutil
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 from . import files, netconfig, paths
-from .backends import Backend
+from .backends import Backend, Part
 from .desired import Want
 from .plan import Staged
 
@@ -60,6 +60,7 @@ def _render_one(want: Want, backend: Backend, tree: str) -> List[Staged]:
     if {part.name for part in parts} != set(by_name):
         missing = sorted(set(by_name) - {part.name for part in parts})
         raise ValueError("the renderer left out %s" % ", ".join(missing))
+    backend.check([Part(part.path, part.section, part.name, part.text) for part in parts], tree)
     return parts
 
 

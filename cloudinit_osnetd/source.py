@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import tempfile
+import threading
 from typing import Any, NamedTuple, Optional, Tuple
 
 from . import files, network_data, paths
@@ -22,6 +23,7 @@ METADATA4 = "169.254.169.254"
 METADATA6 = "fe80::a9fe:a9fe"  # Neutron since Victoria, on each network of an IPv6 capable agent
 _CONNECT_SECONDS = 2.0
 _READ_SECONDS = 10.0  # a cold Nova cell takes seconds for its first answer
+_TOTAL_SECONDS = 20.0  # for both documents, of a service that says its words one by one
 _LABELS = ("/dev/disk/by-label/config-2", "/dev/disk/by-label/CONFIG-2")
 
 
@@ -79,6 +81,14 @@ class _BoundConnection(http.client.HTTPConnection):
             raise
         self.sock = sock
 
+    def hang_up(self) -> None:
+        """End whatever is being read; by another thread than the reader's."""
+        LOG.warning("metadata via %s: not told in %d s, hung up", self._device, _TOTAL_SECONDS)
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)
+        except (OSError, AttributeError):
+            pass  # closed by the other side, or by us a moment ago
+
 
 def _get(connection: http.client.HTTPConnection, name: str) -> bytes:
     connection.request("GET", "/openstack/latest/" + name, headers={"Accept": "application/json"})
@@ -101,11 +111,14 @@ def fetch(device: str, instance_id: str, ipv6: bool = False) -> network_data.Net
     """
     where = "metadata via %s%s" % (device, " (IPv6)" if ipv6 else "")
     connection = _BoundConnection(device, ipv6)
+    too_long = threading.Timer(_TOTAL_SECONDS, connection.hang_up)
+    too_long.daemon = True
     try:
         try:
             connection.connect()
         except OSError as exc:
             raise Silent(exc.strerror or str(exc)) from exc
+        too_long.start()
         _check_uuid(_get(connection, "meta_data.json"), instance_id, where)
         body = _get(connection, "network_data.json")
     except Foreign:
@@ -117,6 +130,7 @@ def fetch(device: str, instance_id: str, ipv6: bool = False) -> network_data.Net
     except (OSError, http.client.HTTPException) as exc:
         raise SourceError("%s: %s" % (where, str(exc) or type(exc).__name__)) from exc
     finally:
+        too_long.cancel()
         connection.close()
     return network_data.parse_bytes(body)
 

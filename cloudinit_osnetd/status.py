@@ -3,11 +3,11 @@
 """What there is to say of each NIC and entry; reads, and changes nothing."""
 
 import time
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from . import files, kernel, paths, rejections, render, source, store, waiting
+from . import files, kernel, paths, rejections, render, source, store, truth, waiting
 from .check import ALL_THERE, check
-from .desired import desired
+from .desired import desired, left_alone
 from .ground import Ground, HandsOff, ground, not_followed
 from .look import pending_macs
 from .verify import dns_findings
@@ -27,67 +27,96 @@ class NicStatus(NamedTuple):
     findings: Tuple[str, ...] = ()
 
 
-def _states(on: Ground, state: store.State, snapshot: kernel.Snapshot) -> List[NicStatus]:
-    nics = snapshot.by_mac()
-    ignore = on.context.settings.ignore
-    last = files.read_json(paths.STATUS) or {}
-    bonds = {row.key: row.name for row in state.ledger if row.key.endswith("/bond")}
-    now = time.time()
-    rejected = rejections.holding(state.truth, state.rejections, now)
-    believed = rejections.believed(state.truth, state.rejections, now)
-    wanted = desired(believed, nics, ignore, bonds, state.metrics)
-    items = {item.key: item for want in wanted for item in want.items}
-    disk = render.disk_parts(on.backend, [row.place for row in state.ledger])
-    edited = {row.key for row in state.ledger if disk.get(row.place) != row.disk}
-    edited |= {drift["key"] for drift in last.get("drifted", [])}
-    plain = {row.key for row in state.ledger if row.plain}
-    unused_dns = dns_findings(list(items.values()), on.backend, snapshot)
-    rows = []
-    for key, known in sorted(state.truth.keys.items()):
+class _View:
+    """Everything that a status is told from, gathered once."""
+
+    def __init__(self, on: Ground, state: store.State, snapshot: kernel.Snapshot) -> None:
+        now = time.time()
+        self.settings = on.context.settings
+        self.state, self.snapshot, self.nics = state, snapshot, snapshot.by_mac()
+        self.last = files.read_json(paths.STATUS) or {}
+        self.rejected = rejections.holding(state.truth, state.rejections, now)
+        believed = rejections.believed(state.truth, state.rejections, now)
+        wanted = desired(believed, self.nics, self.settings.ignore, state.bonds, state.metrics)
+        self.items = {item.key: item for want in wanted for item in want.items}
+        self.left = left_alone(state.truth, self.nics, self.settings.ignore, state.bonds)
+        disk = render.disk_parts(on.backend, [row.place for row in state.ledger])
+        self.edited = {row.key for row in state.ledger if disk.get(row.place) != row.disk}
+        self.edited |= {drift["key"] for drift in self.last.get("drifted", [])}
+        self.claimed = on.backend.claimed(list(self.items.values()))
+        self.plain = {row.key for row in state.ledger if row.plain}
+        self.unused_dns = dns_findings(list(self.items.values()), on.backend, snapshot)
+
+    def of_entry(self, key: str) -> NicStatus:
+        known, item = self.state.truth.keys[key], self.items.get(key)
         entry = known.entry
-        item = items.get(key)
-        nic = snapshot.named(item.name) if item else nics.get(entry.mac)
-        name = nic.name if nic else ""
-        verdict = check(item, snapshot, key in plain) if item else ALL_THERE
-        word, reason = "ok", ""
-        if nic is not None and (entry.mac in ignore or name in ignore):
-            word, reason = "ignored", "osnetd.ignore"
-        elif key in rejected and nic is not None:
-            word, reason = "failed", str(rejected[key])
-        elif item is None:
-            word, reason = "absent", "no NIC has this MAC"
-        elif entry.mac in last.get("problems", {}):
-            word, reason = "failed", last["problems"][entry.mac]
-        elif key in edited:
-            word, reason = "drifted", "its configuration was changed by somebody else"
-        elif known.doubted:
-            word, reason = "doubted", "it went back to what was superseded a moment ago"
-        elif known.orphaned:
+        nic = self.snapshot.named(item.name) if item else self.nics.get(entry.mac)
+        verdict = check(item, self.snapshot, key in self.plain) if item else ALL_THERE
+        word, reason = self._word(key, known, nic, verdict.lacks)
+        findings = verdict.findings + (self.unused_dns.get(entry.mac, ()) if item and entry.networks else ())
+        return NicStatus(
+            name=nic.name if nic else "",
+            mac=entry.mac,
+            key=key,
+            state=word,
+            source=known.in_force,
+            addresses=_addresses(nic) if nic else (),
+            mtu=nic.mtu if nic else entry.mtu or 0,
+            reason=reason or self._fault(entry.mac),
+            findings=() if word in ("ignored", "drifted") else findings,
+        )
+
+    def _word(self, key: str, known: truth.KeyTruth, nic: Optional[kernel.Nic], lacks: str) -> Tuple[str, str]:
+        """The state, and its reason where it is not "ok"."""
+        item, mac = self.items.get(key), known.entry.mac
+        if key in self.left and (nic is not None or known.entry.kind != "phy"):
+            return "ignored", "osnetd.ignore"
+        if key in self.rejected and nic is not None:
+            return "failed", str(self.rejected[key])
+        if item is None:
+            return "absent", "no NIC has this MAC"
+        if mac in self.last.get("problems", {}):
+            return "failed", str(self.last["problems"][mac])
+        if item.name in self.claimed:
+            return "drifted", "%s has a say in it too" % self.claimed[item.name]
+        if key in self.edited:
+            return "drifted", "its configuration was changed by somebody else"
+        if known.doubted:
+            return "doubted", "it went back to what was superseded a moment ago"
+        if known.orphaned:
             gone = [source for source, said in sorted(known.words.items()) if not said.listed]
-            word, reason = "orphan", "no longer listed (%s), its last entry stays" % ", ".join(gone)
-        elif verdict.problems:
-            word, reason = "failed", verdict.lacks
-        addresses = tuple(a.address for a in nic.addresses) if nic else ()
-        mtu = nic.mtu if nic else entry.mtu or 0
-        findings = verdict.findings + (unused_dns.get(entry.mac, ()) if item and item.entry.networks else ())
-        if word in ("ignored", "drifted"):
-            findings = ()
-        rows.append(NicStatus(name, entry.mac, key, word, known.in_force, addresses, mtu, reason, findings))
-    for mac in pending_macs(state, nics, ignore):
-        again = waiting.says(mac, on.context.settings)
-        rows.append(_row(nics[mac], "pending", "no source names it" + (again and ", " + again)))
-    named = {known.entry.mac for known in state.truth.keys.values()}
-    rows += [
-        _row(nic, "ignored", "osnetd.ignore, and no source names it")
-        for mac, nic in sorted(nics.items())
-        if mac not in named and (mac in ignore or nic.name in ignore)
-    ]
-    return rows
+            return "orphan", "no longer listed (%s), its last entry stays" % ", ".join(gone)
+        return ("failed", lacks) if lacks else ("ok", "")
+
+    def without_entry(self) -> Iterator[NicStatus]:
+        """The NICs that no source names."""
+        ignore = self.settings.ignore
+        for mac in pending_macs(self.state, self.nics, ignore):
+            again = waiting.says(mac, self.settings)
+            why = self._fault(mac) or "no source names it"
+            yield _row(self.nics[mac], "pending", why + (again and ", " + again))
+        named = {known.entry.mac for known in self.state.truth.keys.values()}
+        for mac, nic in sorted(self.nics.items()):
+            if mac not in named and (mac in ignore or nic.name in ignore):
+                yield _row(nic, "ignored", "osnetd.ignore, and no source names it")
+
+    def _fault(self, mac: str) -> str:
+        """What the last run found wrong in what a source says of this MAC, empty where nothing is."""
+        return "; ".join(fault for fault in self.last.get("faults", []) if mac in fault)
+
+
+def _states(on: Ground, state: store.State, snapshot: kernel.Snapshot) -> List[NicStatus]:
+    view = _View(on, state, snapshot)
+    return [view.of_entry(key) for key in sorted(state.truth.keys)] + list(view.without_entry())
+
+
+def _addresses(nic: kernel.Nic) -> Tuple[str, ...]:
+    return tuple(address.address for address in nic.addresses)
 
 
 def _row(nic: kernel.Nic, word: str, reason: str) -> NicStatus:
     """The row of a NIC that has no entry."""
-    return NicStatus(nic.name, nic.mac, "", word, "", tuple(a.address for a in nic.addresses), nic.mtu, reason)
+    return NicStatus(nic.name, nic.mac, "", word, "", _addresses(nic), nic.mtu, reason)
 
 
 def read() -> Dict[str, Any]:

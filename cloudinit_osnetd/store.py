@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import IO, Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from . import files, paths, rejections, truth
-from .backends import Touch
+from .backends import Backend, Touch
 from .rejections import Rejection
 
 LOG = logging.getLogger(__name__)
@@ -49,6 +49,11 @@ class State(NamedTuple):
     drive_stamp: str  # identity of the config drive that was read last
     metrics: Mapping[str, int] = {}  # route metric by key; see metrics.py
     rejections: Tuple[Rejection, ...] = ()
+
+    @property
+    def bonds(self) -> Dict[str, str]:
+        """By key, the names that bonds have."""
+        return {row.key: row.name for row in self.ledger if row.key.endswith("/bond")}
 
 
 def empty(instance_id: str, ledger: Tuple[Owned, ...] = ()) -> State:
@@ -139,9 +144,17 @@ def _lock(fh: IO[str]) -> None:
         fh.seek(0)
         LOG.warning("another run is at work, waiting for it: pid=%s", fh.read().strip() or "unknown")
         fcntl.flock(fh, fcntl.LOCK_EX)
-    fh.truncate(0)
-    fh.write("%d\n" % os.getpid())
-    fh.flush()
+    try:
+        os.ftruncate(fh.fileno(), 0)
+        os.write(fh.fileno(), b"%d\n" % os.getpid())  # not by `fh`, which would try again when it is closed
+    except OSError as exc:
+        LOG.warning("not noted who holds the lock: %s", exc)
+
+
+def sweep(backend: Backend) -> None:
+    """Remove the half-written files of a run that died. The lock is held: nobody else is at writing one."""
+    for directory in (paths.STATE, paths.RUN) + backend.directories:
+        files.sweep(directory)
 
 
 # -- intent ---------------------------------------------------------------------------------------

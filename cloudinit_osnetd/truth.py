@@ -113,6 +113,8 @@ def observe(truth: Truth, source: str, data: NetworkData, now: float) -> Truth:
     for key, entry in data.entries.items():
         known = keys.get(key)
         word = known.words.get(source) if known else None
+        if data.homeless and len(entry.networks) < (len(word.entry.networks) if word else 1):
+            continue  # what it seems to have lost, or to lack, may be the network that names no link
         if known is None:
             keys[key] = KeyTruth(source, {source: Word(entry, 0, True, (), None)}, data.services)
             continue

@@ -100,10 +100,13 @@ def says(mac: str, settings: Settings) -> str:
 
 
 def _keep(note: Note) -> None:
-    if note.since or note.due:
-        files.replace(paths.WAITING, json.dumps(note._asdict()) + "\n", sync=False)
-    else:
-        files.remove(paths.WAITING)
+    try:
+        if note.since or note.due:
+            files.replace(paths.WAITING, json.dumps(note._asdict()) + "\n", sync=False)
+        else:
+            files.remove(paths.WAITING)
+    except OSError as exc:
+        LOG.warning("not noted for how long is waited: %s", exc)
 
 
 def _start(seconds: float) -> bool:

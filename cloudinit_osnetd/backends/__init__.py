@@ -6,9 +6,10 @@ from typing import Optional
 
 from .base import Backend, Dns, Part, Touch
 from .ifupdown import Ifupdown
+from .netplan import Netplan
 from .networkd import Networkd
 
-_BY_RENDERER = {"eni": Ifupdown(), "networkd": Networkd()}
+_BY_RENDERER = {"eni": Ifupdown(), "networkd": Networkd(), "netplan": Netplan()}
 
 
 def of_renderer(renderer: str) -> Optional[Backend]:

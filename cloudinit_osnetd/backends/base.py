@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """What every backend answers: which parts its files have, and how a NIC is taken up and down."""
 
-from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence
+from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..desired import Item
 
@@ -40,6 +40,9 @@ class Backend:
     """Base of the backends. A backend decides nothing: it is told which NICs to touch."""
 
     name = ""
+    mode = 0o644  # of a new file
+    finishes_at_boot = False  # a boot rewrites what cloud-init wrote, and we adopted as it was while the server ran
+    directories: Tuple[str, ...] = ()  # where it has files replaced; glob patterns
 
     def staged(self, tree: str) -> List[Part]:
         """The parts of what a renderer wrote below `tree`."""
@@ -48,6 +51,13 @@ class Backend:
     def finish(self, text: str, item: Item) -> str:
         """A rendered part with what cloud-init's renderer cannot say."""
         return text
+
+    def check(self, parts: Sequence[Part], tree: str) -> None:
+        """Raise ValueError where the backend would refuse these finished parts. `tree` is scratch."""
+
+    def claimed(self, items: Sequence[Item]) -> Dict[str, str]:
+        """By name: the NICs in whose configuration somebody else's file has a say, and that file."""
+        return {}
 
     def split(self, text: str) -> Dict[str, str]:
         """The sections of a file by NIC name; of a file that is one NIC's, the whole by ""."""

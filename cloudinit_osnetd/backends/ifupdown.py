@@ -4,15 +4,17 @@
 
 import glob
 import ipaddress
+import logging
 import os
 import re
-from typing import Dict, Iterator, List, Match, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Match, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .. import files
 from ..command import CommandError, end, ran, run, start
 from ..desired import Item
 from .base import Backend, Dns, Part, Touch
 
+LOG = logging.getLogger(__name__)
 DIRECTORY = "/etc/network"
 STATE = "/run/network/ifstate"
 RESOLVCONF = "/run/resolvconf/interface"
@@ -21,12 +23,17 @@ _STARTS = ("iface", "auto", "mapping", "source", "source-directory", "rename", "
 # What cloud-init's eni renderer writes in the place of `auto`, where a stanza has none.
 _NO_AUTO = re.compile(r"# control-\S+ (\S+)\n\Z")
 _UP_SECONDS = 30
-# What cloud-init's eni renderer writes for a route (cloudinit/net/eni.py: _render_route): a network with its
-# prefix or, up to 19.x, with its netmask; from 22.1 on -host for a single address.
-_ROUTE = re.compile(
+# What cloud-init's eni renderer writes for a route up to 25 (cloudinit/net/eni.py: _render_route): a network with its
+# prefix or, up to 19, with its netmask; from 22.1 on -host for a single address.
+_OLD_ROUTE = re.compile(
     r"^(?P<when>\s*(?:post-up|pre-down)) route (?P<verb>add|del)(?P<six> -A inet6)?"
     r"(?: -net| -host)? (?P<network>\S+)(?: netmask (?P<mask>\S+))?"
     r" gw (?P<gateway>\S+)(?: metric (?P<metric>\d+))?(?P<or_true> \|\| true)?$",
+    re.MULTILINE,
+)
+# From 26 on, as which we write those too.
+_ROUTE = re.compile(
+    r"^(\s*(?:post-up|pre-down) (?:ip (?:-family inet6 )?)?route (?:add|del) (?:(?! dev ).)*?)( \|\| true)?$",
     re.MULTILINE,
 )
 
@@ -95,12 +102,24 @@ def _blocks(text: str) -> List[_Block]:
     return [block for block in blocks if block.text]
 
 
+def _mtu_families(text: str) -> Set[str]:
+    """The families whose stanzas set an MTU."""
+    families, family = set(), ""
+    for words in (_words(line) for line in _lines(text)):
+        if words[:1] == ["iface"] and len(words) > 2:
+            family = words[2]
+        elif words[:1] == ["mtu"]:
+            families.add(family)
+    return families
+
+
 def _section(text: str) -> str:
     return text.rstrip("\n") + "\n"
 
 
 class Ifupdown(Backend):
     name = "ifupdown"
+    directories = (DIRECTORY, DIRECTORY + "/interfaces.d", os.path.dirname(STATE))
 
     def staged(self, tree: str) -> List[Part]:
         found = glob.glob(os.path.join(tree + DIRECTORY, "interfaces")) + sorted(
@@ -116,9 +135,14 @@ class Ifupdown(Backend):
     def finish(self, text: str, item: Item) -> str:
         """Routes by ip(8), which is there where route(8) of net-tools is not, and nobody would hear of it.
 
-        They name their NIC: with two NICs on one network the kernel would take the other.
+        They name their NIC: with two NICs on one network the kernel would take the other. And the MTU
+        of a NIC that has static IPv6 only: ifupdown gives it to the protocol, and the link keeps 1500.
         """
-        return _ROUTE.sub(lambda match: _ip_route(match, item.name), text)
+        text = _ROUTE.sub(r"\1 dev %s\2" % item.name, _OLD_ROUTE.sub(_by_ip, text))
+        mtu = item.entry.mtu
+        if mtu is not None and _mtu_families(text) == {"inet6"}:
+            text = _section(text) + "    pre-up ip link set dev %s mtu %d\n" % (item.name, mtu)
+        return text
 
     def split(self, text: str) -> Dict[str, str]:
         sections: Dict[str, str] = {}
@@ -203,14 +227,14 @@ class Ifupdown(Backend):
         return Dns(frozenset(line[1] for line in words if len(line) > 1 and line[0] == "nameserver"))
 
 
-def _ip_route(match: Match[str], name: str) -> str:
-    network = match.group("network")
-    if match.group("mask"):
-        network = str(ipaddress.ip_network("%s/%s" % (network, match.group("mask")), strict=False))
-    words = [match.group("when"), "ip -6 route" if match.group("six") else "ip route", match.group("verb"), network]
-    words += ["via", match.group("gateway"), "dev", name]
-    words += ["metric", match.group("metric")] if match.group("metric") else []
-    return " ".join(words) + (match.group("or_true") or "")
+def _by_ip(route: Match[str]) -> str:
+    network = route.group("network")
+    if route.group("mask"):
+        network = str(ipaddress.ip_network("%s/%s" % (network, route.group("mask")), strict=False))
+    words = [route.group("when"), "ip -family inet6 route" if route.group("six") else "ip route", route.group("verb")]
+    words += [network, "via", route.group("gateway")]
+    words += ["metric", route.group("metric")] if route.group("metric") else []
+    return " ".join(words) + (route.group("or_true") or "")
 
 
 def _up() -> Tuple[str, ...]:
@@ -221,7 +245,10 @@ def _up() -> Tuple[str, ...]:
 
 def _forget(name: str) -> None:
     kept = [line for line in (files.read(STATE) or "").splitlines() if line.split("=", 1)[0] != name]
-    files.replace(STATE, "".join(line + "\n" for line in kept), sync=False)
+    try:
+        files.replace(STATE, "".join(line + "\n" for line in kept), sync=False)
+    except OSError as exc:
+        LOG.error("still up for ifupdown: nic=%s error=%s", name, exc)
 
 
 def _forget_dns(name: str) -> None:

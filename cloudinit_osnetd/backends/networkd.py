@@ -3,6 +3,7 @@
 """systemd-networkd: one .network file a NIC, and a reload that looks at changed files only."""
 
 import glob
+import logging
 import os
 from typing import Dict, List, Optional, Sequence
 
@@ -10,16 +11,18 @@ from .. import files
 from ..command import CommandError, run
 from ..desired import Item
 from ..network_data import DHCP4, DHCP6, SLAAC, takes_default
+from . import links
 from .base import Backend, Dns, Part, Touch
 
+LOG = logging.getLogger(__name__)
 DIRECTORY = "/etc/systemd/network"
 RUNTIME = "/run/systemd/network"
-LINKS = "/run/systemd/netif/links"
 _PREFIX, _SUFFIX = "10-cloud-init-", ".network"
 
 
 class Networkd(Backend):
     name = "networkd"
+    directories = (DIRECTORY, RUNTIME + "/*.network.d")
 
     def staged(self, tree: str) -> List[Part]:
         pattern = os.path.join(tree + DIRECTORY, _PREFIX + "*" + _SUFFIX)
@@ -66,12 +69,15 @@ class Networkd(Backend):
         Which one is the first is a matter of this boot, so it is said under /run: the NICs' own files
         stay as they are when the primary leaves, and a server without us waits as it always did.
         """
-        links = [item for item in items if item.entry.kind == "phy" or item.entry.networks]
-        first = min(links, key=lambda i: (not takes_default(i.entry), not i.entry.networks, i.metric), default=None)
-        for item in links:
+        waited = [item for item in items if item.entry.kind == "phy" or item.entry.networks]
+        first = min(waited, key=lambda i: (not takes_default(i.entry), not i.entry.networks, i.metric), default=None)
+        for item in waited:
             if item is not first:
                 drop_in = os.path.join(RUNTIME, _PREFIX + item.name + _SUFFIX + ".d", "cloudinit-osnetd.conf")
-                files.replace(drop_in, "[Link]\nRequiredForOnline=no\n", sync=False)
+                try:
+                    files.replace(drop_in, "[Link]\nRequiredForOnline=no\n", sync=False)
+                except OSError as exc:
+                    LOG.warning("the boot will wait for it: nic=%s error=%s", item.name, exc)
 
     def split(self, text: str) -> Dict[str, str]:
         return {"": text}
@@ -88,27 +94,13 @@ class Networkd(Backend):
 
         A NIC whose file is as it was, but which the kernel shows unconfigured, has to be named.
         """
-        problems: Dict[str, str] = {}
         # A kick may follow a commit that was cut short between its files and its reload.
         if files_changed or any(touch.action == "kick" for touch in touches):
             try:
                 run(["networkctl", "reload"])
             except CommandError as exc:
                 return {touch.name: str(exc) for touch in touches}
-        for touch in touches:
-            # A link that has no file any more is let be by networkd, addresses and all.
-            gone = touch.action == "down" and os.path.exists("/sys/class/net/" + touch.name)
-            commands = [["networkctl", "reconfigure", touch.name]] if touch.action == "kick" else []
-            commands += [["ip", "link", "set", "dev", touch.name, "down"]] if gone else []
-            commands += [["ip", "address", "flush", "dev", touch.name]] if gone else []
-            try:
-                for command in commands:
-                    run(command)
-            except CommandError as exc:
-                problems[touch.name] = str(exc)
-        return problems
+        return links.after_reload(touches)
 
     def dns(self, name: str, ifindex: int) -> Optional[Dns]:
-        """As networkd notes it for systemd-resolved, in the file that sd-network(3) reads."""
-        lines = (files.read(os.path.join(LINKS, str(ifindex))) or "").splitlines()
-        return Dns(frozenset(word for line in lines if line.startswith("DNS=") for word in line[4:].split()))
+        return links.dns(ifindex)

@@ -20,6 +20,9 @@ def main(_args: argparse.Namespace) -> int:
     except Exception as exc:  # noqa: BLE001 - the network starts on what is on disk
         LOG.exception("early boot: left as it is")
         report = {"error": repr(exc)}
-    boot.note(report)
+    try:
+        boot.note(report)
+    except OSError as exc:
+        LOG.warning("not noted for status: %s", exc)
     LOG.info("early boot: %s", " ".join("%s=%s" % item for item in sorted(report.items())))
     return 1 if report.get("error") else 0

@@ -42,11 +42,29 @@ def as_json(record: Record) -> Dict[str, Any]:
     )
 
 
-def _keep(report: Dict[str, Any]) -> None:
+def _tell(report: Dict[str, Any]) -> None:
+    """For `status`."""
     text = json.dumps(dict(report, when=round(time.time(), 3)), indent=1) + "\n"
     files.replace(paths.STATUS, text, mode=0o644, sync=False)
-    if report["changes"] or report["touches"]:
-        store.remember(report)
+
+
+def _note(record: Record) -> None:
+    """What a run has to say so far."""
+    try:
+        _tell(as_json(record))
+    except OSError as exc:
+        LOG.error("status not written: %s", exc)
+
+
+def _keep(record: Record) -> None:
+    """For status and the history. A run that has done its work does not fail for want of a few kilobytes."""
+    report = as_json(record)
+    try:
+        _tell(report)
+        if report["changes"] or report["touches"]:
+            store.remember(report)
+    except OSError as exc:
+        LOG.error("record not kept: %s", exc)
 
 
 def _adopt_datasource() -> None:
@@ -66,13 +84,13 @@ def _serve_queue() -> int:
         events = queue.take()
         if not events:
             return status
+        names = queue.taken()
         try:
-            report = as_json(run([event.reason for event in events]))
+            report = as_json(run([event.reason for event in events], note=_note, keep=_keep))
         except HandsOff as exc:
             LOG.info("hands off: %s", exc)
-            queue.done()
+            queue.done(names)
             continue
-        _keep(report)
         if "boot" in report["reasons"]:
             _adopt_datasource()
         for mac, problem in report["problems"].items():
@@ -91,14 +109,13 @@ def main(args: argparse.Namespace) -> int:
     if args.queue:
         return _serve_queue()
     try:
-        report = as_json(run(["operator"], force=args.force, patient=args.wait))
+        report = as_json(run(["operator"], force=args.force, patient=args.wait, note=_note, keep=_keep))
     except HandsOff as exc:
         if args.json:
             print_json({"hands_off": str(exc), "changes": [], "touches": [], "commands": []})
         else:
             print("hands off: %s" % exc)
         return 0
-    _keep(report)
     if args.json:
         print_json(report)
     else:

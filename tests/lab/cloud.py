@@ -9,7 +9,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from tests.lab import dhcp, documents, metadata, netns, run
 from tests.lab.metadata import Answer, Metadata
-from tests.lab.ports import Network, Port, Routes, Subnet, link_local
+from tests.lab.ports import Network, Port, Routes, Subnet, link_local, random_mac
 from tests.lab.server import Server
 
 
@@ -71,8 +71,8 @@ class Cloud:
         self._tell_dhcp(network)
         return network
 
-    def server(self, name: str, user_data: Optional[str] = None) -> Server:
-        server = Server(name, self._tell_dhcp, user_data)
+    def server(self, name: str, user_data: Optional[str] = None, uuid: Optional[str] = None) -> Server:
+        server = Server(name, self._tell_dhcp, user_data, uuid)
         self.servers.append(server)
         return server
 
@@ -87,6 +87,13 @@ class Cloud:
     def dhcp_log(self, network: Network) -> str:
         """What the network's DHCP server has to say; nothing where there is none."""
         return self._dhcp[network.name].log() if network.name in self._dhcp else ""
+
+    def edit_subnet(self, network: Network, **fields: Any) -> None:
+        """Change what the cloud has of a network's first subnet, for all of its ports: fields of Subnet."""
+        network.subnets[0] = network.subnets[0]._replace(**fields)
+        if network.name in self._dhcp:
+            self._dhcp[network.name].close()  # what it serves is told at its start
+        self._tell_dhcp(network)
 
     def stop_dhcp(self, network: Network) -> None:
         """Nobody answers DHCP in this network any more, until a port of it is created or changed."""
@@ -140,7 +147,8 @@ class Cloud:
     def _raise_bridge(self, network: Network) -> None:
         bridge = network.bridge
         commands = [
-            f"link add {bridge} type bridge stp_state 0 forward_delay 0",
+            # An address of its own: else it is the lowest of its ports', and a router's does not change when a port leaves.
+            f"link add {bridge} address {random_mac()} type bridge stp_state 0 forward_delay 0",
             f"link set {bridge} up",
             f"addr add {metadata.IPV4}/32 dev {bridge}",
             # A guest without an address may come from a link-local one; the bridges share the route's metric.

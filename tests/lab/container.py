@@ -172,6 +172,12 @@ class Container:
         """The ports whose NICs are plugged, in the order in which they were."""
         return list(self._nics)
 
+    def put(self, data: bytes, path: str, mode: int = 0o644) -> None:
+        """Write a file in the guest."""
+        place = self.root / path.lstrip("/")
+        place.write_bytes(data)
+        place.chmod(mode)
+
     def nic(self, port: Port) -> Optional[str]:
         """What the guest's kernel now calls the NIC with the port's MAC."""
         for link in json.loads(netns.output(self.name, ["ip", "-json", "link"]) or "[]"):
@@ -188,7 +194,7 @@ class Container:
 
     def run(self, command: str, check: bool = True, timeout: float = 60) -> "subprocess.CompletedProcess[str]":
         """Run a shell command in the guest."""
-        argv = nspawn.enter(self._leader(), ["/bin/bash", "-c", command])
+        argv = self.entering(["/bin/bash", "-c", command])
         process = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
@@ -209,7 +215,16 @@ class Container:
 
     def shell_argv(self) -> List[str]:
         """The command that opens an interactive shell in the guest."""
-        return nspawn.enter(self._leader(), ["/bin/bash", "-l"])
+        return self.entering(["/bin/bash", "-l"])
+
+    def entering(self, argv: List[str]) -> List[str]:
+        """The command that runs `argv` in the guest, for who has to start it by himself."""
+        return nspawn.enter(self._leader(), argv)
+
+    @property
+    def running_root(self) -> Path:
+        """The running guest's files as it sees them itself, /run included."""
+        return Path(f"/proc/{self._leader()}/root")
 
     def console(self) -> str:
         """Everything the guest printed on its console, at all of its boots."""

@@ -95,7 +95,8 @@ def enter(leader: int, argv: List[str]) -> List[str]:
     """The command that runs `argv` inside the guest: all of its namespaces, a clean environment."""
     environment = ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8"]
     environment.append(f"TERM={os.environ.get('TERM', 'dumb')}")
-    return ["nsenter", f"--target={leader}", "-m", "-u", "-i", "-n", "-p", "-C", "--", *environment, *argv]
+    # --root: where the lab itself runs in a chroot, the root of the guest's mount namespace is still the machine's own.
+    return ["nsenter", f"--target={leader}", "--root", "-m", "-u", "-i", "-n", "-p", "-C", "--", *environment, *argv]
 
 
 def _udev_directory(path: Path) -> Path:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import functools
+import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +15,11 @@ SLOTS = 8  # NICs that fit: one PCIe root port each on q35
 FIRST_PC_SLOT = 3  # Nova's first NIC on the old "pc" machine is ens3
 COMMAND_LINE = "root=/dev/vda rw console=ttyS0 net.ifnames=1 quiet"
 QMP_SOCKET, AGENT_SOCKET, SERIAL_LOG = "qmp.sock", "agent.sock", "serial.log"
+
+
+@functools.lru_cache(maxsize=None)
+def version() -> str:
+    return subprocess.run(["qemu-system-x86_64", "--version"], stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
 class Nic(NamedTuple):
@@ -47,8 +54,8 @@ class Machine(NamedTuple):
     memory_mb: int = 1024
 
 
-def command(machine: Machine) -> list[str]:
-    """The words to start QEMU with."""
+def command(machine: Machine, snapshot: str = "") -> list[str]:
+    """The words to start QEMU with, from a snapshot on its disk if one is named."""
     words = ["qemu-system-x86_64", "-name", machine.name, "-nodefaults", "-no-user-config", "-display", "none"]
     words += ["-machine", machine.model, *machine.accel.options, "-smp", "2", "-m", str(machine.memory_mb)]
     words += ["-kernel", str(machine.kernel), "-initrd", str(machine.initrd)]
@@ -73,7 +80,7 @@ def command(machine: Machine) -> list[str]:
     for nic in machine.nics:
         words += ["-netdev", ",".join(f"{key}={value}" for key, value in backend_arguments(nic).items())]
         words += ["-device", ",".join(f"{key}={value}" for key, value in device_arguments(nic, machine.model).items())]
-    return words
+    return words + (["-loadvm", snapshot] if snapshot else [])
 
 
 def backend_arguments(nic: Nic) -> dict[str, Any]:

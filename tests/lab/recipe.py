@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Dict, NamedTuple, Tuple
 
 SUITES = ("bullseye", "bookworm", "trixie", "forky", "sid")  # oldest first
-BACKENDS = ("ifupdown", "networkd")
+BACKENDS = ("ifupdown", "networkd", "netplan")  # netplan on networkd: in VMs only, a veth has no permanent MAC
 
 _COMMON = (
     "systemd-sysv udev dbus kmod procps netbase "
@@ -35,7 +35,7 @@ MASKED_IN_CONTAINERS = (
     "systemd-hwdb-update.service systemd-journal-catalog-update.service ldconfig.service getty@tty1.service console-getty.service systemd-logind.service"
 ).split()
 
-_RENDERER = {"ifupdown": "eni", "networkd": "networkd"}
+_RENDERER = {"ifupdown": "eni", "networkd": "networkd", "netplan": "netplan"}
 
 
 class Recipe(NamedTuple):
@@ -54,8 +54,10 @@ class Recipe(NamedTuple):
             names += ["ifupdown"]
             names += ["isc-dhcp-client"] if suite <= SUITES.index("trixie") else ["dhcpcd-base"]
             names += ["resolvconf"] if suite <= SUITES.index("bookworm") else []
+            names += ["ifenslave"] if self.vm else []  # bonds: a container's kernel is the host's, which may have none
         elif suite >= SUITES.index("bookworm"):  # before that it was a part of the systemd package
             names += ["systemd-resolved"]
+        names += ["netplan.io"] if self.backend == "netplan" else []
         return tuple(name for name in names + (_VM if self.vm else []) if name not in self.without)
 
     @property
@@ -100,7 +102,7 @@ class Recipe(NamedTuple):
         units = MASKED + ([] if self.vm else MASKED_IN_CONTAINERS)
         links = {f"etc/systemd/system/{unit}": "/dev/null" for unit in units}
         wants = "etc/systemd/system/multi-user.target.wants"
-        if self.backend == "networkd":
+        if self.backend != "ifupdown":
             for unit in ("systemd-networkd.service", "systemd-resolved.service"):
                 links[f"{wants}/{unit}"] = f"/lib/systemd/system/{unit}"
             links["etc/systemd/system/networking.service"] = "/dev/null"

@@ -15,13 +15,21 @@ from tests.lab.ports import Network, Port, Routes
 class Server:
     """Made by Cloud.server(). A port is told by the metadata service from the moment it is created."""
 
-    def __init__(self, name: str, on_change: Callable[[Network], None], user_data: Optional[str] = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        on_change: Callable[[Network], None],
+        user_data: Optional[str] = None,
+        its_uuid: Optional[str] = None,
+    ) -> None:
         self.name = name
-        self.uuid = str(uuid.uuid4())
+        self.uuid = its_uuid or str(uuid.uuid4())
         self.user_data = user_data
         self.ports: List[Port] = []
         self._on_change = on_change
         self._frozen: Optional[Dict[str, Any]] = None
+        # What a bare-metal node's driver makes of Nova's words: bonds, VLANs (nova/virt/ironic/driver.py).
+        self.compose: Callable[[Dict[str, Any]], Dict[str, Any]] = lambda document: document
 
     def create_port(
         self, network: Network, mac: Optional[str] = None, fixed_ips: Optional[Sequence[str]] = None
@@ -63,7 +71,7 @@ class Server:
 
     def network_data(self) -> Dict[str, Any]:
         """What Nova would serialise now."""
-        return nova.network_data([port.vif() for port in self.ports])
+        return self.compose(nova.network_data([port.vif() for port in self.ports]))
 
     def told(self) -> Dict[str, Any]:
         """What the metadata service says: network_data(), unless it is frozen."""
@@ -75,6 +83,20 @@ class Server:
 
     def thaw_metadata(self) -> None:
         self._frozen = None
+
+    def state(self) -> Any:
+        """All that the cloud has of its ports now, for restore()."""
+        return [(port, copy.deepcopy({**vars(port), "network": None})) for port in self.ports], self._frozen
+
+    def restore(self, state: Any) -> None:
+        """Have the ports again that there were, as they were."""
+        networks = {port.network for port in self.ports}
+        ports, self._frozen = state
+        for port, values in ports:
+            vars(port).update({**values, "network": port.network})
+        self.ports[:] = [port for port, _values in ports]
+        for network in networks | {port.network for port in self.ports}:
+            self._on_change(network)
 
     def files(self) -> documents.Files:
         """What the metadata service serves to this server."""

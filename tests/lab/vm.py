@@ -24,6 +24,7 @@ from tests.lab.progress import step
 from tests.lab.qmp import Qmp, QmpError
 from tests.lab.roots import LabError
 from tests.lab.server import Server
+from tests.lab.snapshots import Snapshots
 
 TAIL_LINES = 40
 # What the console shows of a guest that will never finish its boot.
@@ -32,7 +33,7 @@ DEADLY = ("Kernel panic", "initrd: no disk", "You are in emergency mode")
 CLOUD_INIT_STATE = "cat /proc/sys/kernel/random/boot_id; ls /run/cloud-init/result.json /run/cloud-init/disabled 2>/dev/null | head -n1"
 
 
-class VM:
+class VM(Snapshots):
     """A guest of a server of the cloud.
 
     package: install the package under test (True), a given .deb (a path), or nothing (False).
@@ -84,23 +85,24 @@ class VM:
 
     # Power
 
-    def boot(self, timeout: float = 90, wait: bool = True) -> None:
-        """Switch on; return when cloud-init has run all of its stages, or as soon as QEMU runs with wait=False."""
+    def boot(self, timeout: float = 90, wait: bool = True, saved: bool = False) -> None:
+        """Switch on; return when cloud-init has run all of its stages, or as soon as QEMU runs with wait=False.
+
+        saved: take instead a guest of this identity as it was after an earlier first boot, or keep this one for later.
+        """
         if self._alive():
             raise LabError(f"{self.name} is running already")
-        self._begin_console()
+        folder = self._image.disk.parent
+        if saved and self._start_saved(folder):
+            return
         began = time.monotonic()
-        words = ["setpriv", "--pdeathsig", "KILL", *netns.enter(self.cloud.namespace), *qemu.command(self._machine())]
-        with (self._dir / "qemu.log").open("wb") as log:
-            self._process = self._run.spawn(words, cwd=self._dir, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            self._qmp = Qmp(self._dir / qemu.QMP_SOCKET, alive=self._alive)
-        except QmpError as error:
-            raise self._trouble("QEMU did not start") from error
+        self._start()
         if wait:
             with step(f"booting {self.name} with {self.accel.name} ({self.accel.why})"):
                 self.wait_for_cloud_init(timeout)
             self.boot_seconds = time.monotonic() - began
+        if saved:
+            self._save(folder)
 
     def wait_for_cloud_init(self, timeout: float = 90) -> None:
         """Wait for the last stage's result of a boot that no earlier call has seen: see cloud_init_errors()."""
@@ -168,8 +170,7 @@ class VM:
         if slot is None:
             raise LabError(f"{self.name} has {qemu.SLOTS} NICs already, no PCI slot is left")
         nic = qemu.Nic(slot, port.devname, port.mac)
-        bridge = port.network.bridge
-        netns.ip(self.cloud.namespace, f"tuntap add {nic.tap} mode tap", f"link set {nic.tap} master {bridge} up")
+        self._add_tap(port, nic)
         self._nics[port] = nic
         if self._qmp is None:
             return ""
@@ -246,6 +247,21 @@ class VM:
     def _alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    def _start(self, snapshot: str = "") -> None:
+        self._begin_console()
+        machine = qemu.command(self._machine(), snapshot)
+        words = ["setpriv", "--pdeathsig", "KILL", *netns.enter(self.cloud.namespace), *machine]
+        with (self._dir / "qemu.log").open("wb") as log:
+            self._process = self._run.spawn(words, cwd=self._dir, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            self._qmp = Qmp(self._dir / qemu.QMP_SOCKET, alive=self._alive, timeout=30 * self.patience)
+        except QmpError as error:
+            raise self._trouble("QEMU did not start") from error
+
+    def _hardware(self) -> tuple[str, ...]:
+        """What a snapshot can be loaded into, beside the NICs."""
+        return (self.model, self.append, qemu.version(), *self.accel.options, self.accel.kernel)
+
     def _machine(self) -> qemu.Machine:
         here = self._dir.resolve()
         return qemu.Machine(
@@ -277,6 +293,10 @@ class VM:
                     return name
             time.sleep(0.1)
         raise self._trouble(f"no NIC with the MAC {port.mac} appeared in {limit:.0f} s")
+
+    def _add_tap(self, port: Port, nic: qemu.Nic) -> None:
+        bridge = port.network.bridge
+        netns.ip(self.cloud.namespace, f"tuntap add {nic.tap} mode tap", f"link set {nic.tap} master {bridge} up")
 
     def _remove_tap(self, nic: qemu.Nic) -> None:
         with contextlib.suppress(LabError):  # gone already, with the cloud's namespace

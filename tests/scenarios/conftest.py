@@ -9,7 +9,7 @@ from typing import Any, Callable, Iterator, List, NamedTuple, Union
 
 import pytest
 
-pytest.register_assert_rewrite("tests.scenarios.seen", "tests.scenarios.serving")
+pytest.register_assert_rewrite("tests.scenarios.seen", "tests.scenarios.serving", "tests.scenarios.killing")
 
 from tests.lab import VM, Cloud, Container, LabError, Server
 
@@ -26,14 +26,22 @@ class Kind(NamedTuple):
         return f"{self.suite}-{self.backend}"
 
 
-KINDS = [Kind("trixie", "networkd"), Kind("bookworm", "ifupdown"), Kind("bullseye", "ifupdown")]
+def _kinds(words: str) -> List[Kind]:
+    """`suite-backend,...`"""
+    return [Kind(*word.split("-")) for word in words.split(",")]
+
+
+# Any other suite and backend of the lab's recipes can be asked for: OSNETD_KINDS=sid-networkd,trixie-ifupdown.
+KINDS = _kinds(os.environ.get("OSNETD_KINDS", "trixie-networkd,bookworm-ifupdown,bullseye-ifupdown"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "vm: boots a virtual machine; half a minute a boot where QEMU has to emulate")
+    config.addinivalue_line("markers", "long: takes minutes, so it is begun first where several run side by side")
 
 
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
+    items.sort(key=lambda item: [not any(item.iter_markers(name)) for name in ("vm", "long")])
     if os.geteuid() != 0:
         for item in items:
             if "scenarios" in item.nodeid:

@@ -6,25 +6,24 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator, List, Union
 
-from tests.lab import Container, Port, deb
+from tests.lab import VM, Container, Port, deb
 from tests.scenarios.seen import lacks, settled, wait_until
 
 NAME = "cloudinit-osnetd"
 _APT = "DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dpkg::Use-Pty=0"
 
 
-def install(guest: Container, package: Path | None = None) -> str:
+def install(guest: Union[Container, VM], package: Path | None = None) -> str:
     """Install the package under test, or another .deb, as an administrator would; what apt said."""
     source = package or deb.under_test()
-    shutil.copy(source, guest.root / "root" / source.name)
+    guest.put(source.read_bytes(), f"/root/{source.name}")
     done = guest.run(f"{_APT} install --no-install-recommends /root/{source.name} 2>&1", timeout=120)
-    (guest.root / "root" / source.name).unlink()
+    guest.run(f"rm /root/{source.name}")
     return _clean(done.stdout)
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import Any, Callable, Dict, List, Set, Tuple, Union
 
@@ -76,7 +77,8 @@ import hashlib, os
 for top in ["/etc", "/var/lib/cloudinit-osnetd", "/var/lib/cloud", "/usr/lib/systemd/network", "/lib/systemd/network"]:
     for directory, inside, names in os.walk(top):
         for path in [os.path.join(directory, name) for name in names]:
-            if ".dhclient" in path or "resolvconf/run" in path or os.path.islink(path):
+            # A DHCP client is nobody of ours: where no resolvconf stands between, it writes resolv.conf itself.
+            if ".dhclient" in path or "resolvconf/run" in path or path == "/etc/resolv.conf" or os.path.islink(path):
                 continue
             about, content = os.stat(path), open(path, "rb").read()
             print(about.st_mtime_ns, about.st_uid, about.st_gid, oct(about.st_mode), hashlib.sha256(content).hexdigest(), path)
@@ -94,6 +96,8 @@ def configuration(guest: Guest, port: Port) -> str:
     name = guest.nic(port)
     if guest.backend == "networkd":
         return guest.run(f"cat /etc/systemd/network/10-cloud-init-{name}.network", check=False).stdout
+    if guest.backend == "netplan":
+        return _definition(guest.run(f"cat {NETPLAN}").stdout, str(name))
     return _stanzas(guest.run("cat /etc/network/interfaces.d/50-cloud-init").stdout, str(name))
 
 
@@ -103,11 +107,27 @@ def _stanzas(text: str, name: str) -> str:
     return "\n\n".join(part for part in parts if f"auto {name}\n" in part or f"iface {name} " in part)
 
 
+NETPLAN = "/etc/netplan/50-cloud-init.yaml"
+
+
+def netplan_names(text: str) -> List[str]:
+    """The ids of all definitions in a netplan file, as netplan and cloud-init write it."""
+    return sorted(re.findall(r"^    (\S+):", text, re.MULTILINE))
+
+
+def _definition(text: str, name: str) -> str:
+    """The lines of one NIC's definition: its key, and what is indented more."""
+    found = re.search(rf"^    {re.escape(name)}:.*\n(?:     .*\n)*", text, re.MULTILINE)
+    return found[0] if found else ""
+
+
 def configured_names(guest: Guest) -> List[str]:
     """The NICs that have a configuration on disk."""
     if guest.backend == "networkd":
         found = guest.run("ls /etc/systemd/network").stdout.split()
         return sorted(name[len("10-cloud-init-") : -len(".network")] for name in found if name.startswith("10-cloud-init-"))
+    if guest.backend == "netplan":
+        return netplan_names(guest.run(f"cat {NETPLAN}").stdout)
     text = guest.run("cat /etc/network/interfaces.d/50-cloud-init").stdout
     return sorted({line.split()[1] for line in text.splitlines() if line.startswith("iface ")} - {"lo"})
 
@@ -163,13 +183,18 @@ def _wrong_routes(port: Port, version: int, there: Set[Tuple[str, str]]) -> List
 
 def _wrong_in_backend(guest: Guest, port: Port, name: str) -> List[str]:
     servers = {dns for subnet, _ in port.subnets() for dns in subnet.dns}
-    if guest.backend == "networkd":
+    if guest.backend != "ifupdown":
         shown = json.loads(guest.run(f"networkctl --json=short status {name}", check=False).stdout or "{}")
-        wrong = [] if shown.get("AdministrativeState") == "configured" else [f"networkd says {shown.get('AdministrativeState')}"]
+        # Up to 252 a link stays "configuring" for as long as a router might advertise itself (12 s), whatever it has.
+        good = ["configured", "configuring"] if guest.suite in ("bullseye", "bookworm") else ["configured"]
+        said = shown.get("AdministrativeState")
+        wrong = [] if said in good else [f"networkd says {said}"]
         told = set(guest.run(f"resolvectl dns {name}", check=False).stdout.partition(":")[2].split())
     else:
         up = guest.run("ifquery --state", check=False).stdout.split()
         wrong = [] if f"{name}={name}" in up else [f"ifupdown has {up}"]
+        if guest.run("command -v resolvconf", check=False).returncode:
+            return wrong  # nobody takes DNS servers from ifupdown here (Debian 13 and later come without it)
         # Not /etc/resolv.conf: resolv.conf(5) takes three servers, of whatever number of NICs.
         lines = guest.run(f"cat /run/resolvconf/interface/{name}.*", check=False).stdout.splitlines()
         told = {line.split()[1] for line in lines if line.startswith("nameserver ")}

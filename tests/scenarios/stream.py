@@ -1,20 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""A stream of numbered datagrams from a guest, a thousand a second, that shows every one that is lost."""
+"""A stream of numbered datagrams from a guest, a thousand a second, that shows every one that is lost.
+
+A hundred a second from a virtual machine, which may be emulated.
+"""
 
 from __future__ import annotations
 
 import socket
 import struct
 import threading
-from typing import Set
+from typing import Set, Union
 
-from tests.lab import Container, Port, netns
+from tests.lab import VM, Container, Port, netns
 
 # A number is used up whether or not its datagram could be sent: a NIC without its address or route is a loss as well.
 _SENDER = """
 import signal, socket, struct, sys, time
 address, nic, target, port, count = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5]
+rate = int(sys.argv[6])
 out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 out.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, nic.encode())
 out.bind((address, 0))
@@ -22,13 +26,13 @@ on = [True]
 signal.signal(signal.SIGTERM, lambda *_: on.clear())
 began, number = time.monotonic(), 0
 while on:
-    while number < (time.monotonic() - began) * 1000:
+    while number < (time.monotonic() - began) * rate:
         try:
             out.sendto(struct.pack("!Q", number), (target, port))
         except OSError as error:
             print(number, error, flush=True)
         number += 1
-    time.sleep(0.001)
+    time.sleep(1 / rate)
 with open(count, "w") as file:
     file.write(str(number))
 """
@@ -38,7 +42,7 @@ _count = 0
 class Stream:
     """Runs from its making to `lost()`: out of the guest's NIC of a port, to the cloud's end of its network."""
 
-    def __init__(self, guest: Container, port: Port) -> None:
+    def __init__(self, guest: Union[Container, VM], port: Port) -> None:
         global _count
         _count += 1
         self._guest = guest
@@ -48,9 +52,10 @@ class Stream:
         self._socket = netns.within(guest.cloud.namespace, lambda: _listening(subnet.host_address))
         self._thread = threading.Thread(target=self._receive, daemon=True)
         self._thread.start()
-        (guest.root / "root/stream.py").write_text(_SENDER)
+        rate = "100" if isinstance(guest, VM) else "1000"
+        guest.put(_SENDER.encode(), "/root/stream.py")
         target = self._socket.getsockname()
-        words = [addresses[0], str(guest.nic(port)), target[0], str(target[1]), f"/run/{self._unit}"]
+        words = [addresses[0], str(guest.nic(port)), target[0], str(target[1]), f"/run/{self._unit}", rate]
         guest.run(f"systemd-run --quiet --collect --unit={self._unit} python3 /root/stream.py {' '.join(words)}")
 
     def lost(self) -> str:

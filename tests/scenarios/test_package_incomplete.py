@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import List
 
+import pytest
+
 from tests.lab import Cloud, Container
 from tests.scenarios import package
 from tests.scenarios.conftest import KINDS, GuestFactory, Kind
@@ -26,6 +28,7 @@ def installed_files(guest: Container) -> List[str]:
     return [path for path in listed if not path.startswith(_DOCUMENTS)]
 
 
+@pytest.mark.long
 @TRUSTED
 def test_any_one_file_is_missing(cloud: Cloud, guest_factory: GuestFactory, kind: Kind, trusted_cache: bool) -> None:
     """Each file on each kind of guest, and with either cache on at least one of them: a reboot each."""

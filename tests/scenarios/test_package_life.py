@@ -102,6 +102,7 @@ def test_a_nic_that_came_before_the_package_is_configured_and_no_other_touched(
     assert_nothing_to_do(guest)
 
 
+@pytest.mark.long
 @TRUSTED
 def test_upgraded_removed_and_reinstalled(
     cloud: Cloud, guest_factory: GuestFactory, trusted_cache: bool, tmp_path: Path

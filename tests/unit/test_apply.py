@@ -367,3 +367,44 @@ def test_on_another_instance_only_what_still_has_its_hash_is_deleted(guest):
 def test_the_paths_of_this_test_are_not_the_machines(guest):
     assert paths.STORE.startswith(str(guest))
     assert isinstance(apply.ledger_after([Owned(*"kmnbpsdD")], []), tuple)
+
+
+# -- a disk that fails ---------------------------------------------------------------------------------------
+
+
+def failing(monkeypatch, name, when):
+    """Have the operating system's call fail where `when` says so of its argument."""
+    real = getattr(os, name)
+
+    def call(*args, **fields):
+        if when(args[0] if isinstance(args[0], str) else os.readlink("/proc/self/fd/%d" % args[0])):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(*args, **fields)
+
+    monkeypatch.setattr(os, name, call)
+
+
+def test_a_file_that_is_in_place_is_written_also_where_its_directory_cannot_be_synced(scene, monkeypatch):
+    backend, root = scene
+    state = store.load("i")
+    with monkeypatch.context() as patched:
+        failing(patched, "fsync", lambda path: os.path.isdir(path) and "/etc/" in path)
+        outcome = apply.commit(look(backend, root, state, NEW), state, backend, {}, True)
+    assert outcome.problems == {}
+    assert run_to(backend, root, THIRD).drifted == ()
+    assert sections(backend, root) == expected(backend, THIRD)
+
+
+def test_nics_are_brought_up_also_where_the_ledger_cannot_be_written_and_the_next_run_finds_it_out(scene, monkeypatch):
+    backend, root = scene
+    state = store.load("i")
+    with monkeypatch.context() as patched:
+        planned = look(backend, root, state, NEW)
+        del backend.asked[:]
+        failing(patched, "rename", lambda path: path.endswith("store.json") and sections(backend, root) != expected(backend, OLD))
+        apply.commit(planned, state, backend, {}, True)
+    assert [what for what, _touches in backend.asked] == ["before", "after"]
+    assert store.read_intent() is not None
+    assert run_to(backend, root, THIRD).drifted == ()
+    assert sections(backend, root) == expected(backend, THIRD)
+    assert store.read_intent() is None

@@ -48,12 +48,13 @@ class Runs:
         self.outcomes, self.asked = list(outcomes), []
         monkeypatch.setattr(reconcile_command, "run", self.run)
 
-    def run(self, reasons, force=False, patient=True):
+    def run(self, reasons, force=False, patient=True, note=None, keep=None):
         self.asked.append((list(reasons), force, patient))
         outcome = self.outcomes.pop(0)
         if isinstance(outcome, Exception):
             raise outcome
-        queue.done()
+        keep(outcome)
+        queue.done(queue.taken())
         return outcome
 
 

@@ -4,7 +4,7 @@
 
 import pytest
 
-from cloudinit_osnetd.desired import desired
+from cloudinit_osnetd.desired import desired, left_alone
 from cloudinit_osnetd.truth import EMPTY, observe
 
 from .build import A, B, C, bond, data, dns, document, link, nic, nics, static, vlan
@@ -36,6 +36,30 @@ def test_an_entry_without_a_nic_and_a_nic_without_an_entry_are_not_wanted():
 @pytest.mark.parametrize("ignore", [A, "ens3"])
 def test_what_is_ignored_by_mac_or_by_name_is_not_wanted(ignore):
     assert names(desired(know(TWO), BOTH, frozenset([ignore]))) == [["ens4"]]
+
+
+BONDED = document(
+    [link(), link(B, "tap2"), bond(members=["tap1", "tap2"]), vlan(C, parent="bond1")], [static("10.2.0.5", link="vlan1")]
+)
+
+
+@pytest.mark.parametrize(
+    ("ignore", "left"),
+    [
+        ("bond7.100", [["ens3", "ens4", "bond7"]]),  # nothing leans on a VLAN
+        ("bond7", []),  # with its members: whoever sets it up takes them
+        ("ens3", [["ens4", "bond7", "bond7.100"]]),
+    ],
+)
+def test_a_bond_and_a_vlan_are_ignored_by_their_own_names(ignore, left):
+    bonds = {C + "/bond": "bond7"}
+    assert names(desired(know(BONDED), BOTH, frozenset([ignore]), bonds)) == left
+
+
+def test_what_leans_on_an_ignored_bond_is_left_alone_with_it():
+    known = know(BONDED)
+    assert left_alone(known, BOTH, frozenset(["bond0"])) == frozenset(known.keys)
+    assert left_alone(known, BOTH, frozenset()) == frozenset()
 
 
 def test_an_orphan_is_still_wanted():

@@ -121,3 +121,13 @@ def test_removing_says_whether_it_was_there(tmp_path):
     (tmp_path / "f").write_text("x")
     assert files.remove(str(tmp_path / "f"))
     assert not files.remove(str(tmp_path / "f"))
+
+
+def test_what_a_run_that_died_left_half_written_is_swept_and_nothing_else(guest):
+    directory = str(guest) + "/etc/network"
+    for path in (directory + "/interfaces", directory + "/." + "hidden"):
+        files.replace(path, "kept")
+    open(files.temporary_of(directory + "/interfaces"), "w").close()
+    files.sweep(directory)
+    files.sweep(directory + "/*.nowhere")
+    assert sorted(os.listdir(directory)) == [".hidden", "interfaces"]

@@ -11,7 +11,7 @@ from cloudinit_osnetd.backends import Touch, ifupdown
 from cloudinit_osnetd.backends.ifupdown import Ifupdown
 from cloudinit_osnetd.desired import Item
 
-from .build import A, entry
+from .build import A, entry, static
 from .programs import programs
 
 BACKEND = Ifupdown()
@@ -317,15 +317,15 @@ ITEM = Item("k", entry(), "ens4", ())
         ("post-up route add default gw 10.0.0.1 || true", "post-up ip route add default via 10.0.0.1 dev ens4 || true"),
         (
             "pre-down route del default gw 10.0.0.1 metric 2100 || true",
-            "pre-down ip route del default via 10.0.0.1 dev ens4 metric 2100 || true",
+            "pre-down ip route del default via 10.0.0.1 metric 2100 dev ens4 || true",
         ),
         (
             "post-up route add -A inet6 default gw 2001:db8::1 || true",
-            "post-up ip -6 route add default via 2001:db8::1 dev ens4 || true",
+            "post-up ip -family inet6 route add default via 2001:db8::1 dev ens4 || true",
         ),
         (
             "post-up route add -net 10.8.0.0/16 gw 10.0.0.9 metric 7 || true",
-            "post-up ip route add 10.8.0.0/16 via 10.0.0.9 dev ens4 metric 7 || true",
+            "post-up ip route add 10.8.0.0/16 via 10.0.0.9 metric 7 dev ens4 || true",
         ),
         (
             "post-up route add -net 10.8.0.0 netmask 255.255.0.0 gw 10.0.0.9",
@@ -337,10 +337,14 @@ ITEM = Item("k", entry(), "ens4", ())
         ),
         (
             "pre-down route del -A inet6 2001:db8:8::/48 gw 2001:db8::9 || true",
-            "pre-down ip -6 route del 2001:db8:8::/48 via 2001:db8::9 dev ens4 || true",
+            "pre-down ip -family inet6 route del 2001:db8:8::/48 via 2001:db8::9 dev ens4 || true",
         ),
-        ("post-up ip route add default via 10.0.0.1", "post-up ip route add default via 10.0.0.1"),
-        ("post-up route add something else", "post-up route add something else"),
+        (
+            "post-up ip -family inet6 route add default via fd00::1 metric 9 || true",
+            "post-up ip -family inet6 route add default via fd00::1 metric 9 dev ens4 || true",
+        ),
+        ("pre-down ip route del default via 10.0.0.1 dev ens4", "pre-down ip route del default via 10.0.0.1 dev ens4"),
+        ("post-up route add something else", "post-up route add something else dev ens4"),
     ],
 )
 def test_routes_go_by_ip_and_name_their_nic(route, by_ip):
@@ -360,3 +364,22 @@ def test_dns_servers_in_use_are_those_that_resolvconf_knows_of_the_nic(tmp_path,
     assert BACKEND.dns("ens4", 2) == (frozenset(["10.0.0.2", "2001:db8::2"]), "")
     monkeypatch.setattr(ifupdown, "_RESOLVCONF_PROGRAMS", ("/no/such/program",))
     assert BACKEND.dns("ens4", 2) == (frozenset(), "resolvconf is not installed")
+
+
+# -- what cloud-init does not say -------------------------------------------------------------------------
+
+SIX = "auto ens3\niface ens3 inet6 static\n    address fd00::5/64\n    mtu 1400\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "mtu", "added"),
+    [
+        (SIX, 1400, "    pre-up ip link set dev ens3 mtu 1400\n"),
+        (SIX.replace("    mtu 1400\n", ""), None, ""),
+        (SIX + "\niface ens3 inet static\n    address 10.0.0.5/24\n    mtu 1400\n", 1400, ""),
+    ],
+    ids=["IPv6 alone", "none", "both"],
+)
+def test_static_ipv6_alone_gives_its_mtu_to_the_link(text, mtu, added):
+    one = entry(static(), mtu=mtu)
+    assert BACKEND.finish(text, Item(one.key, one, "ens3", (), 0)) == text + added

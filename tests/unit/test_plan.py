@@ -178,6 +178,16 @@ def test_what_cloud_init_wrote_is_adopted_as_it_stands_and_a_second_run_does_not
     (row,) = apply.ledger_after([], made.changes)
     assert row == owned(disk="alone")._replace(plain=True)
     assert not plan.needs_render(want(), [row], {row.place: "alone"}, BACKEND)
+    assert plan.needs_render(want(digest="d2"), [row], {row.place: "alone"}, BACKEND)
+
+
+def test_a_boot_may_write_anew_what_was_adopted_as_cloud_init_wrote_it():
+    row = owned(disk="alone")._replace(plain=True)
+    assert plan.needs_render(want(), [row], {row.place: "alone"}, BACKEND, unfinished=True)
+    made = make([want()], [ALONE], {row.place: "alone"}, [row], None)
+    assert told(made) == ([("write", "ens3")], [("reconfigure", "ens3")], [])
+    (row,) = apply.ledger_after([row], made.changes)
+    assert not plan.needs_render(want(), [row], {row.place: row.disk}, BACKEND, unfinished=True)
 
 
 def test_what_cloud_init_wrote_is_not_kicked_for_a_route_that_it_did_not_get_into_the_kernel():

@@ -59,7 +59,7 @@ def test_what_a_run_has_looked_after_is_forgotten_and_what_came_since_is_not(gue
     put("0000000003.00.boot")
     queue.take()
     put("0000000020.00.added.ens4")
-    queue.done()
+    queue.done(queue.taken())
     assert queue.waiting()
     assert [event.reason for event in queue.take()] == ["added"]
 
@@ -71,7 +71,17 @@ def test_a_file_that_is_still_being_made_is_not_taken(guest):
     assert os.listdir(paths.QUEUE) == [".0000000003.00.boot"]
 
 
+def test_what_was_taken_during_a_look_is_not_forgotten_with_what_it_served(guest):
+    put("0000000003.00.boot")
+    queue.take()
+    served = queue.taken()
+    put("0000000020.00.added.ens4")
+    queue.take()
+    queue.done(served)
+    assert [event.reason for event in queue.take()] == ["added"]
+
+
 def test_no_queue_is_an_empty_queue(guest):
-    queue.done()
+    queue.done(queue.taken())
     assert not queue.waiting()
     assert queue.take() == []

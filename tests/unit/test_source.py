@@ -2,9 +2,11 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """source: what a metadata service and a config drive may answer, and what is made of it."""
 
+import contextlib
 import json
 import socket
 import threading
+import time
 
 import pytest
 
@@ -34,6 +36,7 @@ class Service:
         self.answers = {}
         self.requests = []
         self.connections = 0
+        self.pause = 0.0  # seconds, after each byte
         self.thread = threading.Thread(target=self._serve, daemon=True)
         self.thread.start()
 
@@ -67,9 +70,18 @@ class Service:
             path = head.split()[1].decode()
             self.requests.append(path)
             said, whole = self.answers[path.rsplit("/", 1)[1]]
-            connection.sendall(said)
+            self._say(connection, said)
             if not whole:
                 return
+
+    def _say(self, connection, said):
+        if not self.pause:
+            connection.sendall(said)
+            return
+        with contextlib.suppress(OSError):  # hung up on
+            for byte in said:
+                connection.sendall(bytes([byte]))
+                time.sleep(self.pause)
 
     def close(self):
         self.listener.close()
@@ -105,6 +117,16 @@ def test_both_documents_come_over_one_connection(service):
     assert list(source.fetch("", UUID).entries) == [A + "/phy"]
     assert service.requests == ["/openstack/latest/meta_data.json", "/openstack/latest/network_data.json"]
     assert service.connections == 1
+
+
+def test_a_service_that_says_its_words_one_by_one_is_hung_up_on(monkeypatch, service):
+    monkeypatch.setattr(source, "_TOTAL_SECONDS", 0.6)
+    service.pause = 0.05
+    tell(service)
+    began = time.monotonic()
+    with pytest.raises(source.SourceError):
+        source.fetch("", UUID)
+    assert time.monotonic() - began < 3  # at this pace it would take some thirty seconds
 
 
 @pytest.mark.parametrize("uuid", [UUID.upper(), UUID])

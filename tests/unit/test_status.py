@@ -162,6 +162,17 @@ def tree(root):
     return sorted(os.path.join(d, name) for d, _dirs, names in os.walk(str(root)) for name in names)
 
 
+def test_what_the_last_run_found_wrong_with_a_link_is_told_of_its_nic(guest):
+    said = "metadata: links[1].mtu of %s: not a number"
+    files.replace(paths.STATUS, json.dumps({"faults": [said % B, "metadata: services[0]: no address"]}))
+    seen = rows(know(("metadata", DOC, 0)), UP, nic("ens4", B, 3))
+    assert (seen[B].state, seen[B].reason) == ("pending", said % B)
+    assert seen[A + "/phy"].reason == ""
+    files.replace(paths.STATUS, json.dumps({"faults": [said % A]}))
+    row = rows(know(("metadata", DOC, 0)), UP)[A + "/phy"]
+    assert (row.state, row.reason) == ("ok", said % A)
+
+
 def test_looking_writes_nothing(here):
     store.save(store.empty("i")._replace(truth=know(("drive", DOC, 0)), answered=A))
     before = tree(here)

@@ -162,6 +162,7 @@ def arp(operation, sender="10.0.0.1", protocol=0x0800):
         (probe._Echo4, b"\x45" + b"\0" * 19 + struct.pack("!BBHH", 8, 0, 0, probe._ident()), ""),
         (probe._Echo6, b"\x81\0\0\0" + struct.pack("!HH", probe._ident(), 1), "the sender"),
     ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "",  # the packets hold the pid
 )
 def test_what_counts_as_an_answer(asker, packet, address):
     assert asker([Question("neighbour", "10.0.0.1")])._answers(packet, "the sender") == address

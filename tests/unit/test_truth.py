@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cloudinit_osnetd import truth
 from cloudinit_osnetd.truth import DOUBT_LOOK, DOUBT_WITHIN, EMPTY, observe
 
-from .build import A, B, C, bond, data, dhcp, dns, document, link, one_nic, static, vlan
+from .build import A, B, C, bond, data, dhcp, dns, document, entry, link, one_nic, static, vlan
 
 KEY = A + "/phy"
 ONE, TWO, THREE, FOUR = (one_nic(static("10.0.0.%d" % n)) for n in (1, 2, 3, 4))
@@ -106,6 +106,26 @@ def test_one_source_that_lists_it_is_enough():
 def test_a_key_that_a_source_gets_wrong_is_neither_edited_nor_missing():
     wrong = one_nic(static(netmask="x"))
     assert hear(("metadata", ONE, 0), ("metadata", wrong, 1)).keys == hear(("metadata", ONE, 0)).keys
+
+
+@pytest.mark.parametrize("lost", [[], [static()]], ids=["all", "one"])
+def test_while_a_network_names_no_link_nobody_has_lost_one(lost):
+    two = [static(), static("fd00::5", netmask="ffff:ffff:ffff:ffff::")]
+    known = observe(EMPTY, "metadata", data(one_nic(*two)), 0.0)
+    said = data(one_nic(*lost, static("10.7.0.5", link="no such link")))
+    assert [fault.path for fault in said.faults] == ["networks[%d].link" % len(lost)]
+    assert observe(known, "metadata", said, 60.0).keys == known.keys
+
+
+def test_while_a_network_names_no_link_a_nic_without_any_is_not_heard_for_the_first_time():
+    said = document([link(), link(B, "tap2")], [static(), static("10.7.0.5", link="no such link")])
+    assert list(observe(EMPTY, "metadata", data(said), 0.0).keys) == [A + "/phy"]
+
+
+def test_while_a_network_names_no_link_the_edit_of_another_is_taken():
+    known = observe(EMPTY, "metadata", data(one_nic(static())), 0.0)
+    said = one_nic(static("10.0.0.6"), static("10.7.0.5", link="no such link"))
+    assert observe(known, "metadata", data(said), 60.0).keys[A + "/phy"].entry == entry(static("10.0.0.6"))
 
 
 def test_while_a_link_cannot_be_told_nothing_is_missing():

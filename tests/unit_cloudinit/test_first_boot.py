@@ -146,14 +146,14 @@ def test_what_cloud_init_writes_at_first_boot_is_adopted(three_nics, case, rende
         ("three nics", "networkd", "ens5", ["Address=10.3.0.5/24", "MTUBytes=9000", "DNS=10.3.0.2"]),
         ("global dns", "eni", "ens4", ["dns-nameservers 10.9.9.9 10.9.9.8"]),
         ("dual stack", "eni", "ens3", ["iface ens3 inet static", "iface ens3 inet6 static", "address fd00::5/64"]),
-        ("vlan", "eni", "ens3.100", ["vlan_id 100", "vlan-raw-device ens3", "address 10.7.0.5/24"]),
+        ("vlan", "eni", "ens3.100", ["vlan-id 100", "vlan-raw-device ens3", "address 10.7.0.5/24"]),
         ("bond", "eni", "bond0", ["bond-mode 802.3ad", "address 10.0.0.5/24"]),
         ("bond", "eni", "ens4", ["bond-master bond0"]),
     ],
 )
 def test_a_nics_part_says_what_its_port_has(three_nics, case, renderer, name, lines):
     (text,) = [part.text for part in check_adopted(three_nics, CASES[case], renderer) if part.name == name]
-    said = [line.strip().replace("bond_", "bond-") for line in text.splitlines()]  # the same to ifupdown
+    said = [line.strip().replace("bond_", "bond-").replace("vlan_", "vlan-") for line in text.splitlines()]  # the same to ifupdown
     assert [line for line in lines if line not in said] == [], text
 
 

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""netplan on systemd-networkd: one YAML file for all NICs, of which a generator makes networkd's files below /run.
+
+`netplan generate` writes each of those anew and `netplan apply` reconfigures every link. So the generator writes into a
+directory of ours, and what our change made different there is put in place, and nothing else.
+"""
+
+import fnmatch
+import glob
+import logging
+import os
+import shutil
+from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Set
+
+from .. import files, paths
+from ..command import CommandError, run
+from ..desired import Item
+from ..network_data import DHCP6, SLAAC, takes_default
+from . import links, loaded, netplan_file
+from .base import Backend, Dns, Part, Touch
+
+LOG = logging.getLogger(__name__)
+TOP = ""  # of the machine; the tests have their own
+FILE = "/etc/netplan/50-cloud-init.yaml"
+# The later ones' files hide those of the same name in the earlier ones (netplan-generate(8)).
+DIRECTORIES = ("/lib/netplan", "/etc/netplan", "/run/netplan")
+# Since 1.2 the generator is content with units, and another program writes the rest.
+_GENERATORS = (
+    "/usr/libexec/netplan/configure",
+    "/usr/libexec/netplan/generate",
+    "/usr/lib/netplan/generate",
+    "/lib/netplan/generate",
+)
+_OLD, _NEW = paths.GENERATED + "/old", paths.GENERATED + "/new"
+# What of the generator's output is put in place: networkd's and udevd's. systemd reads units at a daemon-reload only.
+_PLACES = ("/run/systemd/network", "/run/udev/rules.d")
+_PREFIX = "10-netplan-"
+_WAITING = "/run/systemd/system/systemd-networkd-wait-online.service.d/10-netplan.conf"
+
+
+class Netplan(Backend):
+    name = "netplan"
+    mode = 0o600  # netplan warns of a file that others may read
+    finishes_at_boot = True
+
+    def staged(self, tree: str) -> List[Part]:
+        text = files.read(tree + FILE)
+        parts = netplan_file.split(text) if text is not None else {}
+        return [Part(FILE, name, name, part) for name, part in parts.items()]
+
+    def finish(self, text: str, item: Item) -> str:
+        """What cloud-init's renderer does not say, less what it should not.
+
+        `set-name` renames a NIC at the next boot. Without it, and with an MTU, netplan makes a .link file that takes
+        the place of udev's naming policy for the MAC; with the name matched as well that file never applies.
+        """
+        group, name, body = netplan_file.only(text)
+        if item.entry.kind == "phy":
+            body.pop("set-name", None)
+            body["match"] = {"macaddress": item.entry.mac, "name": item.name}
+        if item.metric:
+            # netplan wants them alike where both are there; networkd gives it to advertised routes too.
+            for family in ("dhcp4", "dhcp6"):
+                if body.get(family):
+                    body[family + "-overrides"] = {"route-metric": item.metric}
+            # The boot waits for the first NIC alone.
+            body["optional"] = True
+        # cloud-init says DNS beside a static address only.
+        dns = [server for net in item.entry.networks if net.type in SLAAC | DHCP6 for server in net.dns]
+        if not any(net.address for net in item.entry.networks):
+            dns += item.dns
+        if dns:
+            known = body.setdefault("nameservers", {}).setdefault("addresses", [])
+            known += [server for server in dns if server not in known]
+        return netplan_file.part(group, name, body)
+
+    def check(self, parts: Sequence[Part], tree: str) -> None:
+        """Have netplan read the finished parts: a file that it refuses is a boot without any network."""
+        text = netplan_file.join(None, {part.name: part.text for part in parts})
+        root = os.path.join(tree, "check")
+        files.replace(root + FILE, text, mode=self.mode, sync=False)
+        try:
+            _run_generator(root)
+        except CommandError as exc:
+            raise ValueError("netplan refuses it: %s" % exc) from exc
+
+    def claimed(self, items: Sequence[Item]) -> Dict[str, str]:
+        """By name: the NICs that another netplan file configures as well, or instead, and that file."""
+        found: Dict[str, str] = {}
+        for path in _configuration():
+            if path == FILE:
+                continue
+            try:
+                theirs = netplan_file.definitions(netplan_file.load(files.read(TOP + path) or ""))
+            except netplan_file.NotNetplan as exc:
+                LOG.warning("unreadable: file=%s error=%s", path, exc)
+                continue
+            for item in items:
+                if any(_speaks_of(item, name, group, body) for name, (group, body) in theirs.items()):
+                    found[item.name] = path
+        return found
+
+    def split(self, text: str) -> Dict[str, str]:
+        try:
+            return netplan_file.split(text)
+        except netplan_file.NotNetplan as exc:
+            LOG.error("unreadable: file=%s error=%s", FILE, exc)
+            return {}
+
+    def join(self, old: Optional[str], template: Optional[str], changes: Dict[str, Optional[str]]) -> Optional[str]:
+        return netplan_file.join(old, changes)
+
+    def normal(self, text: str) -> str:
+        return netplan_file.meaning(text)
+
+    def boot(self, items: Sequence[Item]) -> None:
+        """Put in place what does not fit: systemd ran the generator before the early flow."""
+        try:
+            _generate(_NEW)
+            new, now = _output(_NEW), _output(TOP)
+            changed = _differing(new, now)
+            for path in sorted(changed):
+                _put(_Change(path, new.get(path)))
+            if changed and _waits_for_others():
+                # The unit that waits for the network names the NICs; systemd has read it already.
+                run(["systemctl", "daemon-reload"])
+        except (CommandError, OSError) as exc:
+            LOG.error("netplan does not generate: %s", exc)
+        shutil.rmtree(paths.GENERATED, ignore_errors=True)
+        _wait_for_first(items)
+        loaded.note()
+
+    def before(self, touches: Sequence[Touch]) -> None:
+        """Keep what the generator makes of the old file, to know afterwards what our change changes."""
+        try:
+            _generate(_OLD)
+        except CommandError as exc:
+            LOG.warning("netplan does not take its configuration as it is: %s", exc)
+            shutil.rmtree(_OLD, ignore_errors=True)
+
+    def after(self, touches: Sequence[Touch], files_changed: bool) -> Dict[str, str]:
+        """Put in place what our change made different, and reload once."""
+        try:
+            _generate(_NEW)
+            changed = _to_change({touch.name for touch in touches})
+            names = frozenset(os.path.basename(change.path) for change in changed)
+            with loaded.held(names):
+                for change in changed:
+                    _put(change)
+                if changed or any(touch.action == "kick" for touch in touches):
+                    run(["networkctl", "reload"])
+        except (CommandError, OSError) as exc:
+            return {touch.name: str(exc) for touch in touches}
+        finally:
+            shutil.rmtree(paths.GENERATED, ignore_errors=True)
+        return links.after_reload(touches)
+
+    def dns(self, name: str, ifindex: int) -> Optional[Dns]:
+        return links.dns(ifindex)
+
+
+# -- the generator --------------------------------------------------------------------------------------------------
+
+
+class _Change(NamedTuple):
+    """A file below /run, and the one that replaces it (None: it goes)."""
+
+    path: str
+    new: Optional[str]
+
+
+def _configuration() -> List[str]:
+    """netplan's files, in the order in which it reads them."""
+    found: Dict[str, str] = {}
+    for directory in DIRECTORIES:
+        found.update({os.path.basename(path): path[len(TOP) :] for path in glob.glob(TOP + directory + "/*.yaml")})
+    return [found[name] for name in sorted(found)]
+
+
+def _generate(root: str) -> None:
+    """Have the generator write below `root` what it makes of the configuration as it is."""
+    shutil.rmtree(root, ignore_errors=True)
+    for path in _configuration():
+        files.replace(root + path, files.read(TOP + path) or "", mode=0o600, sync=False)
+    _run_generator(root)
+
+
+def _run_generator(root: str) -> None:
+    # The program that netplan's own command line runs: Python and two more commands less.
+    there = [path for path in _GENERATORS if os.path.exists(path)]
+    run((there[:1] or ["netplan", "generate"]) + ["--root-dir", root])
+
+
+def _output(root: str) -> Dict[str, str]:
+    """The generator's files below `root`, by where they belong."""
+    return {
+        path[len(root) :]: path
+        for place in _PLACES
+        for path in glob.glob(root + place + "/*netplan*")
+        if os.path.isfile(path)
+    }
+
+
+def _differing(new: Dict[str, str], old: Dict[str, str]) -> FrozenSet[str]:
+    paths_ = set(new) | set(old)
+    return frozenset(path for path in paths_ if _content(new.get(path)) != _content(old.get(path)))
+
+
+def _content(path: Optional[str]) -> Optional[bytes]:
+    return loaded.content(path) if path is not None else None
+
+
+def _to_change(names: Set[str]) -> List[_Change]:
+    """What our change made different, and what is not there of the NICs touched.
+
+    What else differs was changed by others and is not for us to put in force.
+    """
+    new, now = _output(_NEW), _output(TOP)
+    differing = _differing(new, now)
+    ours = _differing(new, _output(_OLD)) if os.path.isdir(_OLD) else frozenset()
+    changed = {path for path in differing if path in ours or _nic_of(path) in names}
+    return [_Change(path, new.get(path)) for path in sorted(changed)]
+
+
+def _waits_for_others() -> bool:
+    """False where the generator has the boot wait for the same NICs as before; up to 1.1 it can be asked."""
+    return os.path.exists(_GENERATORS[0]) or loaded.content(_NEW + _WAITING) != loaded.content(TOP + _WAITING)
+
+
+def _nic_of(path: str) -> str:
+    name = os.path.splitext(os.path.basename(path))[0]
+    return name[len(_PREFIX) :] if name.startswith(_PREFIX) else ""
+
+
+def _put(change: _Change) -> None:
+    path = TOP + change.path
+    if change.new is None:
+        files.remove(path)
+        shutil.rmtree(path + ".d", ignore_errors=True)
+    else:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.rename(change.new, path)  # with the owner and mode that the generator gave it
+
+
+def _wait_for_first(items: Sequence[Item]) -> None:
+    """Have the boot wait for one NIC where the one that it used to wait for has left."""
+    links = [item for item in items if item.entry.kind == "phy" or item.entry.networks]
+    first = min(links, key=lambda i: (not takes_default(i.entry), not i.entry.networks, i.metric), default=None)
+    if first is not None and first.metric:
+        drop_in = os.path.join(loaded.RUNTIME, _PREFIX + first.name + ".network.d", "cloudinit-osnetd.conf")
+        files.replace(drop_in, "[Link]\nRequiredForOnline=yes\n", sync=False)
+
+
+# -- other people's files -----------------------------------------------------------------------------------------
+
+
+def _speaks_of(item: Item, name: str, group: str, body: Any) -> bool:
+    """True where a definition of another file has a say in the NIC.
+
+    One of the same id is merged with ours. Of two that match a NIC networkd takes the one whose file comes first.
+    """
+    if name == item.name:
+        return True
+    match = body.get("match") if group == "ethernets" and isinstance(body, dict) else None
+    if not isinstance(match, dict) or item.entry.kind != "phy" or name > item.name:
+        return False
+    mac, pattern = match.get("macaddress"), match.get("name")
+    if mac is not None and str(mac).lower() != item.entry.mac:
+        return False
+    return pattern is None or fnmatch.fnmatchcase(item.name, str(pattern))

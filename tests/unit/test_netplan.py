@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""netplan: what our renderer says of a NIC, whose files have a say in it, and what is put in force and what is not."""
+
+import os
+import stat
+
+import pytest
+import yaml
+
+from cloudinit_osnetd import files
+from cloudinit_osnetd.backends import Part, Touch, loaded, netplan, netplan_file
+from cloudinit_osnetd.backends.netplan import Netplan
+from cloudinit_osnetd.desired import Item
+
+from .build import A, B, dhcp, entry, static
+from .programs import programs
+
+BACKEND = Netplan()
+# A stand-in for netplan's generator: a .network file for each definition, and one file for all, both made anew.
+GENERATOR = """\
+[ "$1" = --root-dir ] || exit 7
+python3 - "$2" <<'END'
+import glob, os, sys, yaml
+root = sys.argv[1]
+for place in ("/run/systemd/network", "/run/udev/rules.d"):
+    os.makedirs(root + place, exist_ok=True)
+found = {}
+for path in sorted(glob.glob(root + "/*/netplan/*.yaml")):
+    said = yaml.safe_load(open(path))
+    if "bad" in str(said):
+        sys.exit(path + ": netplan does not like it")
+    for group in ("ethernets", "vlans"):
+        found.update(said["network"].get(group) or {})
+for name, body in found.items():
+    links = [other for other, said in found.items() if said.get("link") == name]
+    with open("%s/run/systemd/network/10-netplan-%s.network" % (root, name), "w") as file:
+        file.write("%s %s\\n" % (sorted(body.items()), links))
+with open(root + "/run/udev/rules.d/90-netplan.rules", "w") as file:
+    file.write("%s\\n" % sorted(found))
+END
+"""
+
+
+def item(*networks, name="ens3", mac=A, metric=0, dns=(), **fields):
+    return Item(mac + "/phy", entry(*networks, mac=mac, **fields), name, dns, metric)
+
+
+def finished(item, **body):
+    return netplan_file.only(BACKEND.finish(netplan_file.part("ethernets", item.name, body), item))[2]
+
+
+# -- what is said of a NIC ------------------------------------------------------------------------------------------
+
+
+def test_nothing_renames_and_a_nic_is_known_by_its_mac_and_its_name():
+    cloud_init = {"match": {"macaddress": A}, "set-name": "ens3", "addresses": ["10.0.0.5/24"]}
+    assert finished(item(static()), **cloud_init) == {
+        "match": {"macaddress": A, "name": "ens3"},
+        "addresses": ["10.0.0.5/24"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("networks", "body", "added"),
+    [
+        ([dhcp()], {"dhcp4": True}, {"dhcp4-overrides": {"route-metric": 2100}}),
+        (
+            [dhcp(), {"type": "ipv6_slaac", "link": "tap1", "id": "n"}],
+            {"dhcp4": True, "dhcp6": True},
+            {"dhcp4-overrides": {"route-metric": 2100}, "dhcp6-overrides": {"route-metric": 2100}},
+        ),
+        ([static()], {"addresses": ["10.0.0.5/24"]}, {}),
+    ],
+)
+def test_a_secondary_has_its_metric_and_no_boot_waits_for_it(networks, body, added):
+    match = {"match": {"macaddress": A, "name": "ens3"}}
+    assert finished(item(*networks), **body) == dict(body, **match)
+    assert finished(item(*networks, metric=2100), **body) == dict(body, **match, **added, optional=True)
+
+
+def test_dns_that_the_renderer_leaves_out_is_added():
+    slaac = {"type": "ipv6_slaac", "link": "tap1", "id": "n", "services": [{"type": "dns", "address": "fd00::53"}]}
+    assert finished(item(slaac), dhcp6=True)["nameservers"] == {"addresses": ["fd00::53"]}
+    assert finished(item(dhcp(), dns=("10.0.0.2",)), dhcp4=True)["nameservers"] == {"addresses": ["10.0.0.2"]}
+    mixed = finished(item(static(), slaac), nameservers={"addresses": ["10.0.0.1"]})
+    assert mixed["nameservers"] == {"addresses": ["10.0.0.1", "fd00::53"]}
+
+
+def test_what_cloud_init_rendered_is_taken_apart(tmp_path):
+    files.replace(str(tmp_path) + netplan.FILE, "network: {version: 2, ethernets: {ens3: {dhcp4: true}}}\n")
+    assert BACKEND.staged(str(tmp_path)) == [Part(netplan.FILE, "ens3", "ens3", "ethernets:\n  ens3:\n    dhcp4: true\n")]
+
+
+def test_a_file_that_cannot_be_read_has_no_parts_and_is_not_written_over():
+    assert BACKEND.split("network: [") == {}
+    with pytest.raises(OSError, match="not a netplan file"):
+        BACKEND.join("network: [", None, {"ens3": "ethernets: {ens3: {}}"})
+
+
+# -- other people's files -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def machine(guest, monkeypatch):
+    """netplan's directories below tmp_path, its generator, networkctl."""
+    monkeypatch.setattr(netplan, "TOP", str(guest))
+    for name in ("_OLD", "_NEW"):
+        monkeypatch.setattr(netplan, name, str(guest) + getattr(netplan, name))
+    monkeypatch.setattr(loaded, "RUNTIME", str(guest) + loaded.RUNTIME)
+    return guest
+
+
+@pytest.mark.parametrize(
+    ("theirs", "claimed"),
+    [
+        ("ethernets: {ens3: {mtu: 1400}}", True),
+        ("bonds: {ens3: {}}", True),
+        ("ethernets: {ens4: {mtu: 1400}}", False),
+        ("ethernets: {a: {match: {macaddress: 'FA:16:3E:00:00:01'}}}", True),
+        ("ethernets: {a: {match: {macaddress: 'fa:16:3e:00:00:02'}}}", False),
+        ("ethernets: {all-en: {match: {name: 'en*'}, dhcp4: true}}", True),
+        ("ethernets: {all-eth: {match: {name: 'eth*'}, dhcp4: true}}", False),
+        ("ethernets: {all: {match: {name: 'en*', macaddress: 'fa:16:3e:00:00:02'}}}", False),
+        ("ethernets: {zz-all: {match: {name: 'en*'}, dhcp4: true}}", False),
+        ("renderer: networkd", False),
+    ],
+)
+def test_a_nic_in_which_another_file_has_a_say_is_left_to_it(machine, theirs, claimed):
+    path = "/etc/netplan/60-admin.yaml"
+    files.replace(str(machine) + path, "network: {version: 2, %s}\n" % theirs)
+    files.replace(str(machine) + netplan.FILE, "network: {version: 2, ethernets: {ens3: {}}}\n")
+    assert BACKEND.claimed([item(static())]) == ({"ens3": path} if claimed else {})
+
+
+def test_a_file_below_run_hides_the_one_of_its_name_below_etc(machine):
+    files.replace(str(machine / "etc/netplan/60-x.yaml"), "network: {version: 2, ethernets: {ens3: {}}}\n")
+    files.replace(str(machine / "run/netplan/60-x.yaml"), "network: {version: 2}\n")
+    assert BACKEND.claimed([item(static())]) == {}
+
+
+def test_an_unreadable_file_of_somebody_else_claims_nothing(machine):
+    files.replace(str(machine / "etc/netplan/60-x.yaml"), "network: [\n")
+    assert BACKEND.claimed([item(static())]) == {}
+
+
+# -- what is put in force -------------------------------------------------------------------------------------------
+
+
+class Netplanned:
+    """A machine with two NICs in force."""
+
+    def __init__(self, machine, monkeypatch, **scripts):
+        self.top = machine
+        bin_ = programs(machine, monkeypatch, dict({"generate": GENERATOR, "networkctl": "", "systemctl": ""}, **scripts))
+        monkeypatch.setattr(netplan, "_GENERATORS", ("/nowhere", str(machine / "bin/generate")))
+        self.programs = bin_
+        self.write("network: {version: 2, ethernets: {ens3: {mtu: 1500}, ens4: {mtu: 1500}}}\n")
+        BACKEND.boot([])
+        self.log = bin_.log
+        self.log.unlink()
+
+    def write(self, text, name="50-cloud-init.yaml"):
+        files.replace(str(self.top / "etc/netplan" / name), text)
+
+    def change(self, touches, text):
+        """A commit: what happens before it, the file, what happens after."""
+        BACKEND.before(touches)
+        self.write(text)
+        return BACKEND.after(touches, files_changed=True)
+
+    def ran(self):
+        """Without the generator, which has its own tests."""
+        return [line for line in self.programs.ran() if not line.startswith("generate")]
+
+    def in_force(self):
+        """Content and identity of each of networkd's files."""
+        found = {}
+        for path in sorted((self.top / "run/systemd/network").glob("*.network")):
+            name = path.name[len("10-netplan-") : -len(".network")]
+            found[name] = (os.stat(str(path)).st_ino, loaded.content(str(path)).decode())
+        return found
+
+
+@pytest.fixture
+def two(machine, monkeypatch):
+    return Netplanned(machine, monkeypatch)
+
+
+def test_a_boot_puts_in_place_what_differs_and_reloads_nothing_of_the_network(two):
+    assert sorted(two.in_force()) == ["ens3", "ens4"]
+    before = two.in_force()
+    BACKEND.boot([])
+    assert two.in_force() == before
+    two.write("network: {version: 2, ethernets: {ens3: {mtu: 1500}}}\n")
+    BACKEND.boot([])
+    assert two.in_force() == {"ens3": before["ens3"]}
+    assert two.ran() == []
+    assert not os.path.exists(str(two.top / "run/cloudinit-osnetd/netplan"))
+
+
+def test_a_boot_waits_for_another_nic_where_the_first_has_left(two):
+    BACKEND.boot([item(static(), metric=2200, name="ens4"), item(dhcp(), metric=2100)])
+    drop_in = two.top / "run/systemd/network/10-netplan-ens3.network.d/cloudinit-osnetd.conf"
+    assert drop_in.read_text() == "[Link]\nRequiredForOnline=yes\n"
+
+
+def test_only_the_nic_that_changed_is_put_in_force(two):
+    before = two.in_force()
+    assert two.change(
+        [Touch("up", B, "ens5", "")],
+        "network: {version: 2, ethernets: {ens3: {mtu: 1500}, ens4: {mtu: 1500}, ens5: {mtu: 1400}}}\n",
+    ) == {}  # fmt: skip
+    after = two.in_force()
+    assert "1400" in after.pop("ens5")[1]
+    assert after == before
+    assert two.ran() == ["networkctl reload"]
+    assert (two.top / "run/udev/rules.d/90-netplan.rules").read_text() == "['ens3', 'ens4', 'ens5']\n"
+
+
+def test_a_nic_that_departs_leaves_nothing(two):
+    before = two.in_force()
+    files.replace(str(two.top / "run/systemd/network/10-netplan-ens4.network.d/cloudinit-osnetd.conf"), "")
+    two.change([Touch("down", B, "ens4", "")], "network: {version: 2, ethernets: {ens3: {mtu: 1500}}}\n")
+    assert two.in_force() == {"ens3": before["ens3"]}
+    assert os.listdir(str(two.top / "run/systemd/network")) == ["10-netplan-ens3.network"]
+    assert two.ran() == ["networkctl reload"]
+
+
+def test_a_parent_is_put_in_force_with_its_vlan(two):
+    before = two.in_force()
+    touch = [Touch("up", A, "ens3.5", "")]
+    both = "ethernets: {ens3: {mtu: 1500}, ens4: {mtu: 1500}}"
+    two.change(touch, "network: {version: 2, %s, vlans: {ens3.5: {link: ens3}}}\n" % both)
+    after = two.in_force()
+    assert "ens3.5" in after["ens3"][1]
+    assert after["ens4"] == before["ens4"]
+    two.change([Touch("down", A, "ens3.5", "")], "network: {version: 2, %s}\n" % both)
+    assert "ens3.5" not in two.in_force()
+    assert two.in_force()["ens3"][1] == before["ens3"][1]
+
+
+def test_an_edit_that_nobody_put_in_force_is_not_put_in_force_with_ours(two):
+    before = two.in_force()
+    two.write("network: {version: 2, ethernets: {ens4: {mtu: 1280}}}\n", name="60-admin.yaml")
+    two.change([Touch("reconfigure", A, "ens3", "")], "network: {version: 2, ethernets: {ens3: {mtu: 1400}}}\n")
+    after = two.in_force()
+    assert "1400" in after["ens3"][1]
+    assert after["ens4"] == before["ens4"]
+
+
+def test_a_daemon_reload_in_between_costs_no_other_nic_anything(two):
+    for path in (two.top / "run/systemd/network").iterdir():
+        os.utime(str(path), (2_000_000_000, os.stat(str(path)).st_mtime))  # networkd has read it
+    before = two.in_force()
+    for path in (two.top / "run/systemd/network").iterdir():
+        text = path.read_text()
+        path.unlink()
+        path.write_text(text)
+    assert two.in_force() != before
+    two.change([Touch("reconfigure", A, "ens3", "")], "network: {version: 2, ethernets: {ens3: {mtu: 1400}, ens4: {mtu: 1500}}}\n")
+    assert two.in_force()["ens4"] == before["ens4"]
+
+
+def test_a_commit_that_was_cut_short_is_put_in_force_by_the_kick(two):
+    touches = [Touch("up", B, "ens5", "")]
+    BACKEND.before(touches)
+    two.write("network: {version: 2, ethernets: {ens3: {mtu: 1500}, ens4: {mtu: 1500}, ens5: {mtu: 1400}}}\n")
+    # Power comes back, or another process: nothing else is known.
+    assert BACKEND.after([touches[0]._replace(action="kick")], files_changed=False) == {}
+    assert "ens5" in two.in_force()
+    assert two.ran() == ["networkctl reload", "networkctl reconfigure ens5"]
+
+
+def test_a_kick_alone_names_its_nic(two):
+    before = two.in_force()
+    assert BACKEND.after([Touch("kick", A, "ens3", "")], files_changed=False) == {}
+    assert two.in_force() == before
+    assert two.ran() == ["networkctl reload", "networkctl reconfigure ens3"]
+
+
+def test_what_netplan_says_of_a_failure_is_told_of_each_nic(two):
+    before = two.in_force()
+    problems = two.change([Touch("reconfigure", A, "ens3", "")], "network: {version: 2, ethernets: {bad: {}}}\n")
+    assert "netplan does not like it" in problems["ens3"]
+    assert two.in_force() == before
+
+
+def test_a_configuration_that_is_broken_already_keeps_no_nic_from_leaving(two):
+    two.write("network: {version: 2, ethernets: {bad: {}}}\n", name="60-admin.yaml")
+    assert "ens4" in two.change([Touch("down", B, "ens4", "")], "network: {version: 2}\n")
+    (two.top / "etc/netplan/60-admin.yaml").unlink()
+
+
+def test_a_reload_that_fails_is_told_of_each_nic(machine, monkeypatch):
+    two = Netplanned(machine, monkeypatch, networkctl="echo no bus >&2; exit 1")
+    problems = two.change([Touch("reconfigure", A, "ens3", "")], "network: {version: 2, ethernets: {ens3: {mtu: 1400}}}\n")
+    assert problems == {"ens3": "networkctl reload: exit 1: no bus"}
+
+
+def test_a_part_that_netplan_refuses_is_never_written(two):
+    good = Part(netplan.FILE, "ens3", "ens3", "ethernets: {ens3: {}}")
+    BACKEND.check([good], str(two.top / "tree"))
+    with pytest.raises(ValueError, match=r"netplan refuses it: .*does not like it"):
+        BACKEND.check([good._replace(name="bad", text="ethernets: {bad: {}}")], str(two.top / "tree"))
+
+
+def test_a_new_file_is_roots_alone(guest):
+    files.replace(str(guest) + "/x", "", mode=BACKEND.mode)
+    assert stat.S_IMODE(os.stat(str(guest) + "/x").st_mode) == 0o600
+    assert yaml.safe_load(BACKEND.join(None, None, {"ens3": "ethernets: {ens3: {}}"})) == {
+        "network": {"version": 2, "ethernets": {"ens3": {}}}
+    }
