@@ -17,9 +17,8 @@ from .. import files, paths
 from ..command import CommandError, run
 from ..desired import Item
 from ..network_data import DHCP6, SLAAC
-from . import loaded, netplan_file
+from . import links, loaded, netplan_file
 from .base import Backend, Dns, Part, Touch, first_of
-from .networkd import dns_of_link
 
 LOG = logging.getLogger(__name__)
 TOP = ""  # of the machine; the tests have their own
@@ -156,17 +155,10 @@ class Netplan(Backend):
             return {touch.name: str(exc) for touch in touches}
         finally:
             shutil.rmtree(paths.GENERATED, ignore_errors=True)
-        problems: Dict[str, str] = {}
-        for touch in touches:
-            if touch.action == "kick":
-                try:
-                    run(["networkctl", "reconfigure", touch.name])
-                except CommandError as exc:
-                    problems[touch.name] = str(exc)
-        return problems
+        return links.after_reload(touches)
 
     def dns(self, name: str, ifindex: int) -> Optional[Dns]:
-        return dns_of_link(ifindex)
+        return links.dns(ifindex)
 
 
 # -- the generator --------------------------------------------------------------------------------------------------

@@ -11,12 +11,12 @@ from .. import files
 from ..command import CommandError, run
 from ..desired import Item
 from ..network_data import DHCP4, DHCP6, SLAAC
+from . import links
 from .base import Backend, Dns, Part, Touch, first_of
 
 LOG = logging.getLogger(__name__)
 DIRECTORY = "/etc/systemd/network"
 RUNTIME = "/run/systemd/network"
-LINKS = "/run/systemd/netif/links"
 _PREFIX, _SUFFIX = "10-cloud-init-", ".network"
 
 
@@ -93,31 +93,13 @@ class Networkd(Backend):
 
         A NIC whose file is as it was, but which the kernel shows unconfigured, has to be named.
         """
-        problems: Dict[str, str] = {}
         # A kick may follow a commit that was cut short between its files and its reload.
         if files_changed or any(touch.action == "kick" for touch in touches):
             try:
                 run(["networkctl", "reload"])
             except CommandError as exc:
                 return {touch.name: str(exc) for touch in touches}
-        for touch in touches:
-            # A link that has no file any more is let be by networkd, addresses and all.
-            gone = touch.action == "down" and os.path.exists("/sys/class/net/" + touch.name)
-            commands = [["networkctl", "reconfigure", touch.name]] if touch.action == "kick" else []
-            commands += [["ip", "link", "set", "dev", touch.name, "down"]] if gone else []
-            commands += [["ip", "address", "flush", "dev", touch.name]] if gone else []
-            try:
-                for command in commands:
-                    run(command)
-            except CommandError as exc:
-                problems[touch.name] = str(exc)
-        return problems
+        return links.after_reload(touches)
 
     def dns(self, name: str, ifindex: int) -> Optional[Dns]:
-        return dns_of_link(ifindex)
-
-
-def dns_of_link(ifindex: int) -> Dns:
-    """As networkd notes it for systemd-resolved, in the file that sd-network(3) reads."""
-    lines = (files.read(os.path.join(LINKS, str(ifindex))) or "").splitlines()
-    return Dns(frozenset(word for line in lines if line.startswith("DNS=") for word in line[4:].split()))
+        return links.dns(ifindex)

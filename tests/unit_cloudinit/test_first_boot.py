@@ -107,7 +107,8 @@ def check_adopted(guest, doc, renderer):
     assert set(disk) - {(path, "lo") for path, _section in disk} == {part.place for part in parts}
     for part in parts:
         assert disk[part.place] in part.alone, "%s is not what was rendered for it:\n%s" % (part.name, part.text)
-    here = {nic.name: nic._replace(up=True) for nic in kernel.snapshot().nics}
+    now = kernel.snapshot()
+    here = now._replace(nics=tuple(nic._replace(up=True) for nic in now.nics))
     made = plan.make(wants, parts, disk, (), here, backend.name)
     assert {change.action for change in made.changes} == {"adopt"}
     assert made.drifted == ()
