@@ -10,8 +10,8 @@ from typing import Dict, List, Optional, Sequence
 from .. import files
 from ..command import CommandError, run
 from ..desired import Item
-from ..network_data import DHCP4, DHCP6, SLAAC, takes_default
-from .base import Backend, Dns, Part, Touch
+from ..network_data import DHCP4, DHCP6, SLAAC
+from .base import Backend, Dns, Part, Touch, first_of
 
 LOG = logging.getLogger(__name__)
 DIRECTORY = "/etc/systemd/network"
@@ -69,10 +69,9 @@ class Networkd(Backend):
         Which one is the first is a matter of this boot, so it is said under /run: the NICs' own files
         stay as they are when the primary leaves, and a server without us waits as it always did.
         """
-        links = [item for item in items if item.entry.kind == "phy" or item.entry.networks]
-        first = min(links, key=lambda i: (not takes_default(i.entry), not i.entry.networks, i.metric), default=None)
-        for item in links:
-            if item is not first:
+        first = first_of(items)
+        for item in items:
+            if item is not first and (item.entry.kind == "phy" or item.entry.networks):
                 drop_in = os.path.join(RUNTIME, _PREFIX + item.name + _SUFFIX + ".d", "cloudinit-osnetd.conf")
                 try:
                     files.replace(drop_in, "[Link]\nRequiredForOnline=no\n", sync=False)
@@ -115,6 +114,10 @@ class Networkd(Backend):
         return problems
 
     def dns(self, name: str, ifindex: int) -> Optional[Dns]:
-        """As networkd notes it for systemd-resolved, in the file that sd-network(3) reads."""
-        lines = (files.read(os.path.join(LINKS, str(ifindex))) or "").splitlines()
-        return Dns(frozenset(word for line in lines if line.startswith("DNS=") for word in line[4:].split()))
+        return dns_of_link(ifindex)
+
+
+def dns_of_link(ifindex: int) -> Dns:
+    """As networkd notes it for systemd-resolved, in the file that sd-network(3) reads."""
+    lines = (files.read(os.path.join(LINKS, str(ifindex))) or "").splitlines()
+    return Dns(frozenset(word for line in lines if line.startswith("DNS=") for word in line[4:].split()))
