@@ -12,7 +12,7 @@ from cloudinit import stages
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudinit_osnetd import backends, desired, kernel, network_data, plan, render, store, truth
+from cloudinit_osnetd import backends, context, desired, kernel, network_data, plan, render, store, truth
 from cloudinit_osnetd.sources import ladder
 from tests.unit.build import A, B, C, bond, dhcp, dns, document, link, static, vlan
 
@@ -93,7 +93,7 @@ def look(doc, renderer):
     nics = kernel.snapshot().by_mac(early=True)
     metrics = desired.give_metrics(known, desired.configurable(known, nics), {}, frozenset())
     wants = desired.desired(known, nics, given=metrics)
-    rendering = render.render(wants, backend)
+    rendering = render.render(wants, backend, context.load().renders_with)
     assert rendering.failures == ()
     disk = render.disk_parts(backend, [part.place for part in rendering.parts])
     return backend, wants, rendering.parts, disk
