@@ -19,6 +19,8 @@ from tests.scenarios.seen import (
     assert_gone,
     assert_nothing_to_do,
     configuration,
+    configured_names,
+    ip,
     lacks,
     log_of,
     reason_of,
@@ -266,6 +268,37 @@ def test_an_operators_list_counts(cloud: Cloud, guest_factory: GuestFactory) -> 
     # By force it is tried once more.
     record = reconcile_anyway(guest, "--force")
     assert [t["reason"] for t in record["touches"] if t["mac"] == second.mac][-1] == "rolled back"
+
+
+def test_a_new_nic_that_takes_the_way_from_another_is_taken_down_again(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """Its host route hides a host of the first NIC's network, which nobody has touched."""
+    blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.2"], mtu=1450)
+    green = cloud.network("green", cidr="10.91.0.0/24", mtu=1400, routes=[("10.90.0.1/32", "10.91.0.9")])
+    server = cloud.server("hidden")
+    first = server.create_port(blue)
+    guest = guest_factory(server, files=settings(must_reach=["10.90.0.1"]))
+    guest.boot()
+    assert_boot(guest, rung="drive")
+
+    port = server.create_port(green)
+    with serving(guest, touches=[port], events=["added"], streams=[], nothing_to_do=False, settles_in=60, fails=True) as served:
+        name = guest.plug(port)
+        wait_until(lambda: "rejected until" in reason_of(guest, port), 50, "taken down")
+    (record,) = served.records
+    assert [(t["action"], t["mac"]) for t in record["touches"]] == [("up", port.mac), ("down", port.mac)]
+    assert "not reachable: 10.90.0.1" in reason_of(guest, port) and name not in configured_names(guest)
+    (link,) = ip(guest, f"addr show dev {name}")
+    assert "UP" not in link["flags"] and link["addr_info"] == []
+    assert guest.run("ping -c 1 -W 2 10.90.0.1").returncode == 0
+    guest.reboot()
+    settled(guest, fails=True)
+    assert name not in configured_names(guest)
+    assert_follows(guest, first)
+    # Mended in the cloud.
+    server.edit_port(port, routes=[])
+    reconcile(guest)
+    assert_follows(guest, first, port)
+    assert_nothing_to_do(guest)
 
 
 def test_dhcp_without_a_server_is_a_finding(cloud: Cloud, guest_factory: GuestFactory) -> None:
