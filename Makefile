@@ -22,7 +22,7 @@ VENV := .venv/bin/python
 SUITES := $(VENV) -m tests.suites
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test deb install install-system build-man bootstrap lint unit scenarios lintian tox clean
+.PHONY: help demo test deb install install-system build-man bootstrap lint unit scenarios deep lintian tox clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,10 +51,15 @@ unit: ## the unit tests that need nothing but Python
 	@scripts/bootstrap tests
 	@$(SUITES) unit
 
-scenarios: ## the tests on real guests (root)
+scenarios: ## the tests on real guests that `make test` runs (root)
 	@scripts/bootstrap build lab tests
 	@$(MAKE) --no-print-directory $(DEB)
-	@OSNETD_DEB=$(CURDIR)/$(DEB) $(VENV) -m pytest -q --no-header -n 4 --maxschedchunk=1 tests/scenarios
+	@OSNETD_DEB=$(CURDIR)/$(DEB) $(VENV) -m pytest -q --no-header -n 4 --maxschedchunk=1 -m "not deep" tests/scenarios
+
+deep: ## those that boot virtual machines many times: minutes with KVM, an hour or two without (root)
+	@scripts/bootstrap build lab tests
+	@$(MAKE) --no-print-directory $(DEB)
+	@OSNETD_DEB=$(CURDIR)/$(DEB) $(VENV) -m pytest -v --no-header -m deep tests/scenarios
 
 lintian: ## what Debian's checker says of the package
 	@scripts/bootstrap build tests

@@ -43,9 +43,12 @@ def _logging(verbose: bool) -> None:
     else:
         handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
         level = logging.WARNING
-    logging.basicConfig(level=logging.DEBUG if verbose else level, handlers=[handler])
+    # Not the root logger: up to 23.3 importing cloud-init takes its handlers away, and that may happen beside a run.
+    ours, cloud_inits = logging.getLogger(__package__), logging.getLogger("cloudinit")
+    ours.handlers[:] = cloud_inits.handlers[:] = [handler]
+    ours.setLevel(logging.DEBUG if verbose else level)
     # cloud-init tells its debugging tale to whoever listens.
-    logging.getLogger("cloudinit").setLevel(logging.WARNING)
+    cloud_inits.setLevel(logging.WARNING)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -6,7 +6,22 @@ import logging
 import time
 from typing import Callable, Dict, FrozenSet, List, NamedTuple, Sequence, Set, Tuple
 
-from . import apply, command, desired, kernel, kicks, passage, plan, queue, rejections, store, trial, truth, waiting
+from . import (
+    apply,
+    command,
+    desired,
+    kernel,
+    kicks,
+    late,
+    passage,
+    plan,
+    queue,
+    rejections,
+    store,
+    trial,
+    truth,
+    waiting,
+)
 from .backends import Touch
 from .ground import Ground, HandsOff, ground, permit
 from .hear import hear_drive, hear_metadata
@@ -72,7 +87,10 @@ class _Run:
         self.looks += 1
         settings = self.on.context.settings
         self.known = self.state.truth
-        heard = hear_metadata(self.state, kernel.snapshot(), settings.metadata_nic)
+        before = kernel.snapshot()
+        if self.looks == 1 and self._new_nics(before):
+            late.import_compat()  # while the metadata service is asked
+        heard = hear_metadata(self.state, before, settings.metadata_nic)
         drive = hear_drive(heard.state)
         for fault in heard.faults + drive.faults:
             if fault not in self.faults:
@@ -95,6 +113,11 @@ class _Run:
         self.pending = pending_macs(self.state, nics, settings.ignore)
         self.doubted = [key for key, kt in self.state.truth.keys.items() if kt.doubted]
         return ripe_in, self._others()
+
+    def _new_nics(self, snapshot: kernel.Snapshot) -> bool:
+        """True where a NIC has come that nobody has waited for: something will be rendered."""
+        known = {row.mac for row in self.state.ledger} | set(waiting.read().since) | self.on.context.settings.ignore
+        return any(mac not in known and nic.name not in known for mac, nic in snapshot.by_mac().items())
 
     def _unripe(self, macs: FrozenSet[str]) -> Tuple[FrozenSet[str], float]:
         """The MACs whose NIC vanished within the debounce, and how long that still lasts."""

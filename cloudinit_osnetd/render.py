@@ -12,6 +12,7 @@ from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 from . import files, netconfig, paths
 from .backends import Backend, Part
+from .context import Renderer
 from .desired import Want
 from .plan import Staged
 
@@ -31,11 +32,11 @@ class Rendering(NamedTuple):
     failures: Tuple[Failure, ...]
 
 
-def _render_one(want: Want, backend: Backend, tree: str) -> List[Staged]:
-    from . import compat  # 65 to 100 ms: only where something is to be rendered
+def _render_one(want: Want, backend: Backend, using: Renderer, tree: str) -> List[Staged]:
+    from . import compat  # 40 to 60 ms: only where something is to be rendered
 
     os.makedirs(tree)
-    compat.render(netconfig.whole([want], compat.convert), tree)
+    compat.render(netconfig.whole([want], compat.convert), tree, using)
     by_name = {item.name: item for item in want.items}
     parts = []
     for part in backend.staged(tree):
@@ -64,7 +65,7 @@ def _render_one(want: Want, backend: Backend, tree: str) -> List[Staged]:
     return parts
 
 
-def render(wants: Sequence[Want], backend: Backend) -> Rendering:
+def render(wants: Sequence[Want], backend: Backend, using: Renderer) -> Rendering:
     """The staged parts of `wants`; a failure for each one that cloud-init does not digest."""
     parts: List[Staged] = []
     templates: Dict[str, str] = {}
@@ -75,7 +76,7 @@ def render(wants: Sequence[Want], backend: Backend) -> Rendering:
     for number, want in enumerate(wants):
         tree = os.path.join(paths.STAGING, str(number))
         try:
-            staged = _render_one(want, backend, tree)
+            staged = _render_one(want, backend, using, tree)
         except Exception as exc:  # noqa: BLE001 - cloud-init's own code; whatever it raises
             names = ", ".join(item.name for item in want.items)
             LOG.error("not rendered: nic=%s mac=%s error=%r", names, want.items[0].entry.mac, exc)
@@ -87,7 +88,9 @@ def render(wants: Sequence[Want], backend: Backend) -> Rendering:
     return Rendering(tuple(parts), tuple(templates.items()), tuple(failures))
 
 
-def marks_alone(wants: Sequence[Want], services: Sequence[str], backend: Backend) -> Dict[Tuple[str, str], str]:
+def marks_alone(
+    wants: Sequence[Want], services: Sequence[str], backend: Backend, using: Renderer
+) -> Dict[Tuple[str, str], str]:
     """The marks of what cloud-init without us writes for `wants`; empty where it fails on them."""
     from . import compat
 
@@ -95,7 +98,7 @@ def marks_alone(wants: Sequence[Want], services: Sequence[str], backend: Backend
     shutil.rmtree(tree, ignore_errors=True)
     os.makedirs(tree)
     try:
-        compat.render(netconfig.as_cloud_init_alone(wants, services, compat.convert), tree)
+        compat.render(netconfig.as_cloud_init_alone(wants, services, compat.convert), tree, using)
     except Exception as exc:  # noqa: BLE001 - cloud-init's own code; whatever it raises
         LOG.warning("cloud-init alone does not render these entries: %r", exc)
         return {}

@@ -56,13 +56,13 @@ def suites() -> List[Suite]:
         Suite("deb", [["make", "-s", "deb"]]),
         Suite(
             "scenarios",
-            [pytest("tests/scenarios", "-n", "4", "--maxschedchunk=1")],
+            [pytest("tests/scenarios", "-n", "4", "--maxschedchunk=1", "-m", "not deep")],
             ("deb",),
             "tests/scenarios",
             limit=4200,
             # Four guests on two cores are late now and then, and no bound is loosened for that: what failed beside others
             # is run once more on its own, and the table says of how many that is true.
-            alone=[pytest("tests/scenarios", "--last-failed", "--last-failed-no-failures", "none")],
+            alone=[pytest("tests/scenarios", "-m", "not deep", "--last-failed", "--last-failed-no-failures", "none")],
         ),
         Suite("package", [pytest("tests/package")], ("deb",), "tests/package", limit=900),
         Suite("unit", [pytest("tests/unit")], (), "tests/unit", limit=900),

@@ -37,6 +37,7 @@ KINDS = _kinds(os.environ.get("OSNETD_KINDS", "trixie-networkd,bookworm-ifupdown
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "vm: boots a virtual machine; half a minute a boot where QEMU has to emulate")
+    config.addinivalue_line("markers", "deep: many boots of virtual machines; `make deep` runs these, `make test` does not")
     config.addinivalue_line("markers", "long: takes minutes, so it is begun first where several run side by side")
 
 
