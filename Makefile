@@ -22,7 +22,7 @@ VENV := .venv/bin/python
 SUITES := $(VENV) -m tests.suites
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test deb install install-system build-man bootstrap lint unit scenarios deep lintian tox clean
+.PHONY: help demo test deb install install-system build-man bootstrap lint unit scenarios sudden-death deep lintian tox clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,11 @@ scenarios: ## the tests on real guests that `make test` runs (root)
 	@scripts/bootstrap build lab tests
 	@$(MAKE) --no-print-directory $(DEB)
 	@OSNETD_DEB=$(CURDIR)/$(DEB) $(VENV) -m pytest -q --no-header -n 4 --maxschedchunk=1 -m "not deep" tests/scenarios
+
+sudden-death: ## kill runs and fail disks at every operation that there is: an hour (root)
+	@scripts/bootstrap build lab tests
+	@$(MAKE) --no-print-directory $(DEB)
+	@OSNETD_DEB=$(CURDIR)/$(DEB) OSNETD_STRIDE=1 $(VENV) -m pytest -q -s --no-header tests/scenarios/test_sudden_death.py
 
 deep: ## those that boot virtual machines many times: minutes with KVM, an hour or two without (root)
 	@scripts/bootstrap build lab tests
