@@ -25,7 +25,7 @@ from . import (
 from .backends import Touch
 from .ground import Ground, HandsOff, ground, permit
 from .hear import hear_drive, hear_metadata
-from .look import Look, log_plan, look_at, pending_macs, standing
+from .look import Look, log_plan, look_at, new_macs, pending_macs, standing
 from .verify import verify
 
 LOG = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class _Run:
         settings = self.on.context.settings
         self.known = self.state.truth
         before = kernel.snapshot()
-        if self.looks == 1 and self._new_nics(before):
+        if self.looks == 1 and new_macs(self.state, before.by_mac(), settings.ignore, waiting.read().since):
             late.import_compat()  # while the metadata service is asked
         heard = hear_metadata(self.state, before, settings.metadata_nic)
         drive = hear_drive(heard.state)
@@ -113,11 +113,6 @@ class _Run:
         self.pending = pending_macs(self.state, nics, settings.ignore)
         self.doubted = [key for key, kt in self.state.truth.keys.items() if kt.doubted]
         return ripe_in, self._others()
-
-    def _new_nics(self, snapshot: kernel.Snapshot) -> bool:
-        """True where a NIC has come that nobody has waited for: something will be rendered."""
-        known = {row.mac for row in self.state.ledger} | set(waiting.read().since) | self.on.context.settings.ignore
-        return any(mac not in known and nic.name not in known for mac, nic in snapshot.by_mac().items())
 
     def _unripe(self, macs: FrozenSet[str]) -> Tuple[FrozenSet[str], float]:
         """The MACs whose NIC vanished within the debounce, and how long that still lasts."""
