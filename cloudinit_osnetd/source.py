@@ -5,14 +5,15 @@
 The metadata service's layout: https://docs.openstack.org/nova/latest/user/metadata.html
 """
 
+import http.client
 import json
 import logging
 import os
 import socket
-import time
+import threading
 from typing import Any, NamedTuple, Optional, Tuple
 
-from . import files, http1, network_data, paths
+from . import files, network_data, paths
 from .command import CommandError, run
 
 LOG = logging.getLogger(__name__)
@@ -42,8 +43,6 @@ class Foreign(SourceError):
 
 
 def _check_uuid(meta: bytes, instance_id: str, where: str) -> None:
-    if len(meta) > network_data.MAX_BYTES:
-        raise SourceError("meta_data.json is larger than %d bytes" % network_data.MAX_BYTES)
     try:
         document = json.loads(meta.decode("utf-8"))
         uuid = document.get("uuid") if isinstance(document, dict) else None
@@ -56,32 +55,51 @@ def _check_uuid(meta: bytes, instance_id: str, where: str) -> None:
 # -- metadata service -----------------------------------------------------------------------------
 
 
-def _connected(device: str, ipv6: bool) -> socket.socket:
-    """A connection that leaves through one NIC, whatever the routes of the others say. Raises Silent."""
-    sock = socket.socket(socket.AF_INET6 if ipv6 else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        if ipv6:
-            address: Tuple[Any, ...] = (METADATA6, 80, 0, socket.if_nametoindex(device))
-        else:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
-            address = (METADATA4, 80)
-        sock.settimeout(_CONNECT_SECONDS)
-        sock.connect(address)
-    except OSError as exc:
-        sock.close()
-        raise Silent(exc.strerror or str(exc)) from exc
-    return sock
+class _BoundConnection(http.client.HTTPConnection):
+    """A connection that leaves through one NIC, whatever the routes of the others say."""
+
+    def __init__(self, device: str, ipv6: bool) -> None:
+        super().__init__(METADATA4, 80, timeout=_CONNECT_SECONDS)
+        self._device = device
+        self._family = socket.AF_INET6 if ipv6 else socket.AF_INET
+
+    def connect(self) -> None:
+        sock = socket.socket(self._family, socket.SOCK_STREAM)
+        try:
+            if self._family == socket.AF_INET6:
+                index = socket.if_nametoindex(self._device)
+                address: Tuple[Any, ...] = (METADATA6, 80, 0, index)
+            else:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self._device.encode())
+                address = (METADATA4, 80)
+            sock.settimeout(_CONNECT_SECONDS)
+            sock.connect(address)
+            sock.settimeout(_READ_SECONDS)
+        except BaseException:
+            sock.close()
+            raise
+        self.sock = sock
+
+    def hang_up(self) -> None:
+        """End whatever is being read; by another thread than the reader's."""
+        LOG.warning("metadata via %s: not told in %d s, hung up", self._device, _TOTAL_SECONDS)
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)
+        except (OSError, AttributeError):
+            pass  # closed by the other side, or by us a moment ago
 
 
-def _get(conversation: http1.Conversation, name: str) -> bytes:
-    answer = conversation.get("/openstack/latest/" + name, network_data.MAX_BYTES + 1)
+def _get(connection: http.client.HTTPConnection, name: str) -> bytes:
+    connection.request("GET", "/openstack/latest/" + name, headers={"Accept": "application/json"})
+    answer = connection.getresponse()
+    body = answer.read(network_data.MAX_BYTES + 1)
     if answer.status == 404:
         raise Stranger("%s: HTTP status 404" % name)
     if answer.status != 200:
         raise SourceError("%s: HTTP status %d" % (name, answer.status))
-    if answer.missing:
-        raise SourceError("%s: %d bytes short" % (name, answer.missing))
-    return answer.body
+    if len(body) <= network_data.MAX_BYTES and answer.length:
+        raise SourceError("%s: %d bytes short" % (name, answer.length))
+    return body
 
 
 def fetch(device: str, instance_id: str, ipv6: bool = False) -> network_data.NetworkData:
@@ -91,21 +109,28 @@ def fetch(device: str, instance_id: str, ipv6: bool = False) -> network_data.Net
     network_data.Refused.
     """
     where = "metadata via %s%s" % (device, " (IPv6)" if ipv6 else "")
-    deadline = time.monotonic() + _TOTAL_SECONDS
-    conversation = http1.Conversation(lambda: _connected(device, ipv6), METADATA4, deadline, _READ_SECONDS)
+    connection = _BoundConnection(device, ipv6)
+    too_long = threading.Timer(_TOTAL_SECONDS, connection.hang_up)
+    too_long.daemon = True
     try:
-        _check_uuid(_get(conversation, "meta_data.json"), instance_id, where)
-        body = _get(conversation, "network_data.json")
+        try:
+            connection.connect()
+        except OSError as exc:
+            raise Silent(exc.strerror or str(exc)) from exc
+        too_long.start()
+        _check_uuid(_get(connection, "meta_data.json"), instance_id, where)
+        body = _get(connection, "network_data.json")
     except Foreign:
         raise
     except SourceError as exc:
         raise type(exc)("%s: %s" % (where, exc)) from exc
     except socket.timeout as exc:
         raise Silent("%s: connected, and not a word in %d s" % (where, _READ_SECONDS)) from exc
-    except (OSError, http1.HttpError) as exc:
+    except (OSError, http.client.HTTPException) as exc:
         raise SourceError("%s: %s" % (where, str(exc) or type(exc).__name__)) from exc
     finally:
-        conversation.close()
+        too_long.cancel()
+        connection.close()
     return network_data.parse_bytes(body)
 
 
