@@ -86,6 +86,7 @@ class _Run:
         """
         self.looks += 1
         settings = self.on.context.settings
+        left = self._judge_left()
         self.known = self.state.truth
         before = kernel.snapshot()
         if self.looks == 1 and new_macs(self.state, before.by_mac(), settings.ignore, waiting.read().since):
@@ -103,6 +104,8 @@ class _Run:
         # With the commit at the latest: run again after a power loss, a NIC must get the metric it had.
         self.state = self.state._replace(metrics=seen.metrics)
         self._do(seen)
+        for mac, problem in left.items():
+            self.problems.setdefault(mac, problem)
         present = [key for want in seen.wants for key in want.keys]
         present += desired.configurable(self.state.truth, nics)  # also what is rejected
         known = truth.forget_gone(self.state.truth, present)
@@ -113,6 +116,20 @@ class _Run:
         self.pending = pending_macs(self.state, nics, settings.ignore)
         self.doubted = [key for key, kt in self.state.truth.keys.items() if kt.doubted]
         return ripe_in, self._others()
+
+    def _judge_left(self) -> Dict[str, str]:
+        """Judge what a run that died has left on trial; the problems, by MAC.
+
+        Before anything is asked or heard: the way to whom we would ask may be what it took.
+        """
+        if not self.state.on_trial:
+            return {}
+        judged, self.unfinished = trial.take_up(self.on, self.state, self.unfinished)
+        self.state = judged.state
+        store.save(self.state)
+        self.changes += judged.changes
+        self.touches += judged.touches
+        return dict(judged.problems, **judged.rejected)
 
     def _unripe(self, macs: FrozenSet[str]) -> Tuple[FrozenSet[str], float]:
         """The MACs whose NIC vanished within the debounce, and how long that still lasts."""

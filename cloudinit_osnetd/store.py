@@ -49,6 +49,7 @@ class State(NamedTuple):
     drive_stamp: str  # identity of the config drive that was read last
     metrics: Mapping[str, int] = {}  # route metric by key; see metrics.py
     rejections: Tuple[Rejection, ...] = ()
+    on_trial: str = ""  # judgement.py's note, as it writes it: what is committed and not judged yet
 
     @property
     def bonds(self) -> Dict[str, str]:
@@ -70,6 +71,7 @@ def _to_json(state: State) -> Dict[str, Any]:
         "drive_stamp": state.drive_stamp,
         "metrics": dict(state.metrics),
         "rejections": [rejections.to_json(one) for one in state.rejections],
+        "on_trial": state.on_trial,
     }
 
 
@@ -82,6 +84,7 @@ def _from_json(obj: Dict[str, Any]) -> State:
         drive_stamp=obj["drive_stamp"],
         metrics={key: int(metric) for key, metric in obj["metrics"].items()},
         rejections=tuple(rejections.from_json(one) for one in obj.get("rejections", ())),
+        on_trial=str(obj.get("on_trial", "")),
     )
 
 
