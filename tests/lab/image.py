@@ -37,18 +37,18 @@ class Image(NamedTuple):
     initrd: Path
 
 
-def build(tree: Tree, files: Mapping[str, str]) -> Image:
+def build(tree: Tree, files: Mapping[str, str], journal: bool = False) -> Image:
     """The image of a root and some more files, made now unless it is there, not pruned before this process ends.
 
-    The names of a tree's layers stand for their contents.
+    The names of a tree's layers stand for their contents. journal: as a server's root has it, which outlives a power cut.
     """
-    inputs = repr(([layer.name for layer in tree.layers], sorted(files.items()), _CODE))
+    inputs = repr(([layer.name for layer in tree.layers], sorted(files.items()), journal, _CODE))
     digest = hashlib.sha256(inputs.encode()).hexdigest()[:12]
     folder = run.lab_dir() / "images" / f"{tree.layers[-1].name}-{digest}"
     with run.locked(_beside(folder, "making")):
         if not folder.exists():
             with step(f"making a disk image of {tree.layers[0].name}"):
-                _make(tree, files, folder)
+                _make(tree, files, folder, journal)
         os.utime(folder)
         if folder not in _in_use:
             users = _beside(folder, "users").open("a")
@@ -58,16 +58,16 @@ def build(tree: Tree, files: Mapping[str, str]) -> Image:
     return _at(folder)
 
 
-def overlay(image: Image, disk: Path) -> None:
-    """A guest's own disk: empty, with the image behind it."""
-    _run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(image.disk.resolve()), str(disk))
+def overlay(behind: Path, disk: Path) -> None:
+    """A guest's own disk: empty, with a raw image behind it."""
+    _run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(behind.resolve()), str(disk))
 
 
 def _at(folder: Path) -> Image:
     return Image(folder / "disk.raw", folder / "vmlinuz", folder / "initrd")
 
 
-def _make(tree: Tree, files: Mapping[str, str], folder: Path) -> None:
+def _make(tree: Tree, files: Mapping[str, str], folder: Path, journal: bool) -> None:
     """Builds beside the final place and renames, so that a folder that exists is whole."""
     unfinished = _beside(folder, "unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -84,7 +84,7 @@ def _make(tree: Tree, files: Mapping[str, str], folder: Path) -> None:
             path.unlink()
         (root / "etc/fstab").write_text(f"LABEL={initrd.ROOT_LABEL} / ext4 defaults,noatime 0 0\n")
         documents.write({name: content.encode() for name, content in files.items()}, root)
-        options = ["-t", "ext4", "-O", "^has_journal", "-L", initrd.ROOT_LABEL]
+        options = ["-t", "ext4", "-O", "has_journal" if journal else "^has_journal", "-L", initrd.ROOT_LABEL]
         _run("mke2fs", "-q", *options, "-d", str(root), str(made.disk), SIZE)
     unfinished.rename(folder)
 

@@ -52,6 +52,7 @@ class Machine(NamedTuple):
     model: str = "q35"
     append: str = ""
     memory_mb: int = 1024
+    writes: Path | None = None  # where QEMU notes what the guest writes to its disk, and when it has it flushed
 
 
 def command(machine: Machine, snapshot: str = "") -> list[str]:
@@ -69,7 +70,12 @@ def command(machine: Machine, snapshot: str = "") -> list[str]:
     words += ["-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"]
     words += ["-object", "rng-random,id=random,filename=/dev/urandom"]
     words += _pci_device("virtio-rng-pci,rng=random", machine.model, 1)
-    words += ["-drive", f"if=none,id=disk,format=qcow2,cache=unsafe,file={_escaped(machine.disk)}"]
+    if machine.writes is None:
+        words += ["-drive", f"if=none,id=disk,format=qcow2,cache=unsafe,file={_escaped(machine.disk)}"]
+    else:  # block/blklogwrites.c; the format is that of dm-log-writes
+        disk, log = _escaped(machine.disk), _escaped(machine.writes)
+        layers = f"driver=blklogwrites,file.driver=qcow2,file.file.driver=file,file.file.filename={disk}"
+        words += ["-drive", f"if=none,id=disk,{layers},log.driver=file,log.filename={log},cache=writeback"]
     words += _pci_device("virtio-blk-pci,drive=disk", machine.model, 2)
     if machine.drive is not None:
         words += ["-drive", f"if=none,id=config,format=raw,readonly=on,media=cdrom,file={_escaped(machine.drive)}"]

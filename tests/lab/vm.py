@@ -40,6 +40,7 @@ class VM(Snapshots):
     files: more files for the guest's disk, path to content.
     model: QEMU's machine, "q35" (NICs in PCIe root ports) or "pc" (NICs in slots of the one PCI bus).
     append: more words for the kernel's command line.
+    noted: each write to its disk is noted, in `writes`, and the disk has a journal: see tests/scenarios/power.py.
     The ports that the server has now are the guest's NICs at its first boot, and what its config drive lists. All time
     limits are those of KVM; an emulated guest gets `patience` times as long.
     """
@@ -54,9 +55,10 @@ class VM(Snapshots):
         files: Mapping[str, str] | None = None,
         model: str = "q35",
         append: str = "",
+        noted: bool = False,
     ) -> None:
         chosen = deb.under_test() if package is True else package or None
-        self._image = image.build(roots.tree(suite, backend, chosen, vm=True), files or {})
+        self._image = image.build(roots.tree(suite, backend, chosen, vm=True), files or {}, journal=noted)
         self.accel = accel.choose(self._image.kernel)
         self.cloud, self.server, self.suite, self.backend = cloud, server, suite, backend
         self.model, self.append = model, append
@@ -67,7 +69,10 @@ class VM(Snapshots):
         self._dir = self._run.dir / self.name
         self._dir.mkdir()
         self._forget = self._run.at_exit(self.destroy)
-        image.overlay(self._image, self._dir / "disk.qcow2")
+        image.overlay(self._image.disk, self._dir / "disk.qcow2")
+        self.writes = self._dir.resolve() / "writes.log" if noted else None
+        if self.writes:
+            self.writes.touch()
         self._nics: dict[Port, qemu.Nic] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._qmp: Qmp | None = None
@@ -241,6 +246,17 @@ class VM(Snapshots):
 
     # Inner workings
 
+    @property
+    def first_disk(self) -> Path:
+        """What the guest's disk was before its first boot, raw."""
+        return self._image.disk
+
+    def change_disk(self, disk: Path) -> None:
+        """The next boot is from this raw image, which itself stays as it is; its writes are not noted."""
+        (self._dir / "disk.qcow2").unlink()
+        image.overlay(disk, self._dir / "disk.qcow2")
+        self.writes = None
+
     def _agent(self) -> Agent:
         return Agent(self._dir / qemu.AGENT_SOCKET, timeout=5 * self.patience)
 
@@ -275,6 +291,7 @@ class VM(Snapshots):
             accel=self.accel,
             model=self.model,
             append=self.append,
+            writes=self.writes,
         )
 
     def _begin_console(self) -> None:

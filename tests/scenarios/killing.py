@@ -37,6 +37,22 @@ class Parts(NamedTuple):
     rest: str
 
 
+def parts_of(root: Path, backend: str) -> Parts:
+    """What stands below `root`."""
+    if backend == "networkd":
+        files = (root / _NETWORKD).glob("10-cloud-init-*.network")
+        return Parts({path.name[len("10-cloud-init-") : -len(".network")]: path.read_text() for path in files}, "")
+    of: Dict[str, str] = {}
+    rest = []
+    for paragraph in re.split(r"\n\n+", (root / _INTERFACES).read_text().rstrip("\n")):
+        found = re.search(r"^(?:auto|iface) (\S+)", paragraph, re.MULTILINE)
+        if found and found[1] != "lo":
+            of[found[1]] = of.get(found[1], "") + paragraph + "\n"
+        else:
+            rest.append(paragraph)
+    return Parts(of, "\n\n".join(rest))
+
+
 class Scene:
     def __init__(self, cloud: Cloud, guest: Container, ports: List[Port]) -> None:
         self.cloud, self.guest = cloud, guest
@@ -106,19 +122,7 @@ class Scene:
     # What is left
 
     def parts(self) -> Parts:
-        root = self.guest.running_root if self.guest.is_on else self.guest.root
-        if self.guest.backend == "networkd":
-            files = (root / _NETWORKD).glob("10-cloud-init-*.network")
-            return Parts({path.name[len("10-cloud-init-") : -len(".network")]: path.read_text() for path in files}, "")
-        of: Dict[str, str] = {}
-        rest = []
-        for paragraph in re.split(r"\n\n+", (root / _INTERFACES).read_text().rstrip("\n")):
-            found = re.search(r"^(?:auto|iface) (\S+)", paragraph, re.MULTILINE)
-            if found and found[1] != "lo":
-                of[found[1]] = of.get(found[1], "") + paragraph + "\n"
-            else:
-                rest.append(paragraph)
-        return Parts(of, "\n\n".join(rest))
+        return parts_of(self.guest.running_root if self.guest.is_on else self.guest.root, self.guest.backend)
 
     def assert_whole(self) -> None:
         """Right after its death: what it did not have to do is as it was, and what it has noted can be read."""
