@@ -96,8 +96,10 @@ class Bench:
         """A scene once more, with a stream through the untouched NIC and an eye on the memory."""
         stream = Stream(self.guest, self.contender.first)
         time.sleep(0.3)
+        self.meter.beside = True
         with Peak(self.meter) as peak:
             scene()
+        self.meter.beside = False
         sent, missing = stream.end()
         return Watched(peak.mib, len(missing), sent)
 
@@ -126,7 +128,7 @@ class Bench:
         for port in ports:
             self.server.delete_port(port)
             self.guest.unplug(port)
-        self.meter.settle(LIMIT)
+        self.meter.settle(self.contender.patience)
         self.contender.recover()
         self.meter.settle(2)
 
