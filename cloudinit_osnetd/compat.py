@@ -3,25 +3,33 @@
 """cloud-init, whatever its version: the only module outside sources/ that imports it.
 
 Differences are found by probing for attributes, never by a version number: distributions patch
-both. Importing this module costs 65 to 100 ms, so it is imported only where something has to be
-rendered or cloud-init's merged configuration has to be read anew.
+both. Importing this module costs 40 to 60 ms, so it is imported only where something has to be
+rendered or cloud-init's merged configuration has to be read anew; the latter costs as much again.
 """
 
 import copy
+import importlib
 import inspect
 import logging
 import os
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
-from . import files, paths
+from . import files, late, paths
+from .context import Renderer
 
 # Up to 23.3 importing cloudinit.log takes the root logger's handlers away and opens it for DEBUG.
 _root, _cloudinit = logging.getLogger(), logging.getLogger("cloudinit")
 _before = list(_root.handlers), _root.level, _cloudinit.level
 
-from cloudinit import net, stages, util  # noqa: E402
-from cloudinit.net import cmdline, renderers  # noqa: E402
+try:
+    with late.without_requests():
+        importlib.import_module("cloudinit.sources.helpers.openstack")
+except Exception:  # noqa: BLE001 - a cloud-init that does more than name it gets it
+    logging.getLogger(__name__).info("cloud-init needs requests to be imported")
+
+from cloudinit import net, util  # noqa: E402
+from cloudinit.net import renderers  # noqa: E402
 from cloudinit.net.network_state import parse_net_config_data  # noqa: E402
 from cloudinit.sources.helpers import openstack  # noqa: E402
 
@@ -34,6 +42,7 @@ class Cloud(NamedTuple):
     """What cloud-init's configuration says, as plain data."""
 
     renderer: str
+    renderer_config: Dict[str, Any]
     disabled_by: str  # empty, or what takes the network out of cloud-init's hands
     settings: Dict[str, Any]  # the merged `osnetd:` key
     updates: Dict[str, Any]  # the merged `updates:` key
@@ -44,6 +53,8 @@ _init: List[Any] = []
 
 def _stages_init() -> Any:
     if not _init:
+        from cloudinit import stages  # with all of its configuration modules
+
         init = stages.Init(ds_deps=[])
         init.read_cfg()
         _init.append(init)
@@ -52,6 +63,8 @@ def _stages_init() -> Any:
 
 def _network_decided_before(cfg: Dict[str, Any]) -> str:
     """What outranks the datasource's network, in cloud-init's order; empty where nothing does."""
+    from cloudinit.net import cmdline
+
     earlier = [
         ("the kernel command line", cmdline.read_kernel_cmdline_config()),
         ("the initramfs", _initramfs_config()),
@@ -70,6 +83,8 @@ def _network_decided_before(cfg: Dict[str, Any]) -> str:
 
 
 def _initramfs_config() -> Any:
+    from cloudinit.net import cmdline
+
     read = getattr(cmdline, "read_initramfs_config", None)  # 19.1
     return read() if read else None
 
@@ -81,26 +96,28 @@ def cloud() -> Cloud:
     if os.path.exists(paths.CLOUD_CONFIG):
         cfg = util.mergemanydict([util.read_conf(paths.CLOUD_CONFIG) or {}, cfg])
     settings, updates = cfg.get("osnetd"), cfg.get("updates")
+    renderer, renderer_config = _renderer()
     return Cloud(
-        renderer=_renderer()[0],
+        renderer=renderer,
+        renderer_config=renderer_config,
         disabled_by=_network_decided_before(cfg),
         settings=settings if isinstance(settings, dict) else {},
         updates=updates if isinstance(updates, dict) else {},
     )
 
 
-def _renderer() -> Tuple[str, Any, Any]:
-    """Name, class and configuration of the renderer that cloud-init would take here."""
+def _renderer() -> Tuple[str, Dict[str, Any]]:
+    """Name and configuration of the renderer that cloud-init would take here."""
     distro = _stages_init().distro
     system = getattr(distro, "_cfg", None) or {}
     priority = util.get_cfg_by_path(system, ("network", "renderers"), None)
-    name, renderer = renderers.select(priority=priority)
+    name, _class = renderers.select(priority=priority)
     config = copy.deepcopy((distro.renderer_configs or {}).get(name) or {})
     # Nothing may be renamed, and nothing may run: the tree is not the machine.
     config.update({"netrules_path": None, "postcmds": False})
     # Else netplan's renderer runs `netplan info`, to learn whether a subnet may have an MTU: a network_data's has none.
     config.setdefault("features", ["none"])
-    return name, renderer, config
+    return name, config
 
 
 def convert(network_json: Dict[str, Any], known_macs: Dict[str, str]) -> Dict[str, Any]:
@@ -137,14 +154,13 @@ def lease(name: str) -> Iterator[None]:
         dhcp.__exit__(None, None, None)
 
 
-def render(config: Dict[str, Any], tree: str) -> None:
-    """Let the distribution's renderer write `config` (version 1) below `tree`."""
-    name, renderer_class, renderer_config = _renderer()
-    renderer = renderer_class(config=renderer_config)
+def render(config: Dict[str, Any], tree: str, using: Renderer) -> None:
+    """Let a renderer write `config` (version 1) below `tree`."""
+    renderer = renderers.NAME_TO_RENDERER[using.name].Renderer(config=copy.deepcopy(dict(using.config)))
     state = parse_net_config_data(config, skip_broken=False)
     if state is None:
         raise ValueError("cloud-init makes nothing of this network config")
-    if name == "netplan":
+    if using.name == "netplan":
         _write_netplan(renderer, state, tree)
     else:
         renderer.render_network_state(state, target=tree)

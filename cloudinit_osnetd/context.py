@@ -11,7 +11,7 @@ import importlib.util
 import json
 import logging
 import os
-from typing import Any, Dict, FrozenSet, NamedTuple
+from typing import Any, Dict, FrozenSet, Mapping, NamedTuple
 
 from . import files, paths
 from .network_data import digest_of
@@ -47,11 +47,23 @@ class Settings(NamedTuple):
     rejected_for: float = 900.0  # seconds until what was rolled back is tried again; doubled each time
 
 
+class Renderer(NamedTuple):
+    """One of cloud-init's renderers, and what the distro class configures it with."""
+
+    name: str
+    config: Mapping[str, Any]
+
+
 class Context(NamedTuple):
     renderer: str
     disabled_by: str
     settings: Settings
     updates: Dict[str, Any]
+    renderer_config: Mapping[str, Any] = {}
+
+    @property
+    def renders_with(self) -> Renderer:
+        return Renderer(self.renderer, self.renderer_config)
 
 
 def _fingerprint() -> str:
@@ -110,7 +122,7 @@ def load(remember: bool = True) -> Context:
     """
     mark = _fingerprint()
     kept = files.read_json(paths.CONTEXT)
-    if not (isinstance(kept, dict) and kept.get("fingerprint") == mark):
+    if not (isinstance(kept, dict) and kept.get("fingerprint") == mark and "renderer_config" in kept):
         from . import compat
 
         kept = dict(compat.cloud()._asdict(), fingerprint=mark)
@@ -121,6 +133,7 @@ def load(remember: bool = True) -> Context:
         disabled_by=kept["disabled_by"],
         settings=parse_settings(kept["settings"]),
         updates=kept["updates"],
+        renderer_config=kept["renderer_config"],
     )
 
 

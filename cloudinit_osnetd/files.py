@@ -20,7 +20,7 @@ def temporary_of(path: str) -> str:
     return os.path.join(head, TEMPORARY + tail)
 
 
-def _sync_directory(path: str) -> None:
+def sync_directory(path: str) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
@@ -60,7 +60,7 @@ def replace(path: str, text: str, mode: int = 0o644, sync: bool = True) -> None:
         remove(temporary)
         raise
     if sync:
-        _sync_directory(os.path.dirname(path))
+        sync_directory(os.path.dirname(path))
 
 
 def remove(path: str, sync: bool = False) -> bool:
@@ -70,7 +70,7 @@ def remove(path: str, sync: bool = False) -> bool:
     except FileNotFoundError:
         return False
     if sync:
-        _sync_directory(os.path.dirname(path))
+        sync_directory(os.path.dirname(path))
     return True
 
 

@@ -4,7 +4,7 @@
 
 import logging
 import time
-from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Container, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from . import apply, desired, kernel, plan, rejections, render, store, truth
 from .ground import Ground
@@ -50,7 +50,7 @@ def look_at(
         or (not plan.spoken_for(want, claimed)
         and plan.needs_render(want, state.ledger, disk, on.backend.name, unfinished))
     ]
-    rendering = render.render(todo, on.backend)
+    rendering = render.render(todo, on.backend, on.context.renders_with)
     disk = render.disk_parts(on.backend, apply.places(state, [p.place for p in rendering.parts]))
     made = plan.make(
         wants,
@@ -122,10 +122,11 @@ def _recognise(
     if all(disk[part.place] in part.alone for part in strange):
         return parts
     services = next((truth.services_of(state.truth, s) for s in truth.RANK if s in state.truth.services), ())
-    alone = render.marks_alone(wants, services, on.backend)
+    alone = render.marks_alone(wants, services, on.backend, on.context.renders_with)
     by_drive, _metrics = _wanted(on, state, truth.by_source(state.truth, "drive"), nics)
-    earlier = render.marks_alone(by_drive, truth.services_of(state.truth, "drive"), on.backend)
-    by_us = {part.place: part.mark for part in render.render(by_drive, on.backend).parts}
+    by_drives = truth.services_of(state.truth, "drive")
+    earlier = render.marks_alone(by_drive, by_drives, on.backend, on.context.renders_with)
+    by_us = {part.place: part.mark for part in render.render(by_drive, on.backend, on.context.renders_with).parts}
     # The global DNS is a union over all ports: what the drive says of an entry that has not changed
     # since may differ in that, and still serves.
     entries = {item.key: item.entry for want in by_drive for item in want.items}
@@ -154,7 +155,8 @@ def written_for_departed(
     then = dict(gone, **{mac: nics[mac] for mac in names if mac in nics})
     wants, _metrics = _wanted(on, state, state.truth, then)
     wants = [want for want in wants if any(item.entry.mac in gone for item in want.items)]
-    parts = [part for part in render.render(wants, on.backend).parts if part.mac in gone]
+    rendering = render.render(wants, on.backend, on.context.renders_with)
+    parts = [part for part in rendering.parts if part.mac in gone]
     disk = render.disk_parts(on.backend, [part.place for part in parts])
     return tuple(
         store.Owned(
@@ -170,6 +172,21 @@ def pending_macs(state: store.State, nics: Dict[str, kernel.Nic], ignored: Froze
     known = {kt.entry.mac for kt in state.truth.keys.values() if kt.entry.kind == "phy"}
     return [
         mac for mac, nic in sorted(nics.items()) if mac not in known and mac not in ignored and nic.name not in ignored
+    ]
+
+
+def new_macs(
+    state: store.State, nics: Dict[str, kernel.Nic], ignored: FrozenSet[str], waited_for: Container[str]
+) -> List[str]:
+    """NICs that have come since the last run: something will be rendered for them, as soon as a source names them.
+
+    Not those that earlier runs have looked for in vain: they may never be named.
+    """
+    ours = {row.mac for row in state.ledger}
+    return [
+        mac
+        for mac, nic in sorted(nics.items())
+        if mac not in ours and mac not in waited_for and mac not in ignored and nic.name not in ignored
     ]
 
 

@@ -12,6 +12,8 @@ import os
 import pickle
 from typing import Any, Dict, List
 
+from . import files
+
 OBJ_PKL = "/var/lib/cloud/instance/obj.pkl"
 _BUILT_IN, _OVERRIDE = "cloudinit.sources.", "cloudinit_osnetd.sources."
 _MODULES = ("DataSourceConfigDrive", "DataSourceOpenStack")
@@ -33,7 +35,7 @@ def _load(path: str) -> Any:
 
 def _dump(obj: Any, path: str) -> None:
     """Replace the pickle whole: cloud-init's own writing in place may be seen half done."""
-    temporary = "%s.osnetd-%d" % (path, os.getpid())
+    temporary = files.temporary_of(path)
     try:
         data = pickle.dumps(obj)
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o400)
@@ -42,6 +44,7 @@ def _dump(obj: Any, path: str) -> None:
             fh.flush()
             os.fsync(fh.fileno())
         os.rename(temporary, path)
+        files.sync_directory(os.path.dirname(path))
     except Exception as exc:  # noqa: BLE001 - see _load
         if os.path.exists(temporary):
             os.unlink(temporary)
@@ -63,6 +66,7 @@ def _become(obj: Any, here: str, there: str) -> str:
 
 def adopt(path: str = OBJ_PKL) -> str:
     """Make the cached datasource the override's; says what was done."""
+    files.remove(files.temporary_of(path))
     obj = _load(path)
     if obj is None:
         return "no cached datasource"
@@ -95,6 +99,7 @@ def release(path: str = OBJ_PKL) -> str:
     It keeps the network config of this moment, as cloud-init does by itself at each boot: a config
     made anew from a drive that lists a NIC which is gone would cost cloud-init the boot.
     """
+    files.remove(files.temporary_of(path))
     obj = _load(path)
     if obj is None:
         return "no cached datasource"

@@ -233,7 +233,9 @@ def make(
     if snapshot is not None:
         left_alone = {drift.key for drift in planner.drifted}
         touched = {touch.name for touch in planner.touches}
-        for lacking in lacks(wants, ledger, snapshot):
+        # What is adopted only now counts as it stands: nothing was to be touched for that.
+        adopted = [change.row for change in planner.changes if change.row is not None]
+        for lacking in lacks(wants, [*ledger, *adopted], snapshot):
             if lacking.name in touched or lacking.key in left_alone:
                 continue
             if lacking in tried and not force:

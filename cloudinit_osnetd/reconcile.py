@@ -6,11 +6,26 @@ import logging
 import time
 from typing import Callable, Dict, FrozenSet, List, NamedTuple, Sequence, Set, Tuple
 
-from . import apply, command, desired, kernel, kicks, passage, plan, queue, rejections, store, trial, truth, waiting
+from . import (
+    apply,
+    command,
+    desired,
+    kernel,
+    kicks,
+    late,
+    passage,
+    plan,
+    queue,
+    rejections,
+    store,
+    trial,
+    truth,
+    waiting,
+)
 from .backends import Touch
 from .ground import Ground, HandsOff, ground, permit
 from .hear import hear_drive, hear_metadata
-from .look import Look, log_plan, look_at, pending_macs, standing
+from .look import Look, log_plan, look_at, new_macs, pending_macs, standing
 from .verify import verify
 
 LOG = logging.getLogger(__name__)
@@ -72,7 +87,10 @@ class _Run:
         self.looks += 1
         settings = self.on.context.settings
         self.known = self.state.truth
-        heard = hear_metadata(self.state, kernel.snapshot(), settings.metadata_nic)
+        before = kernel.snapshot()
+        if self.looks == 1 and new_macs(self.state, before.by_mac(), settings.ignore, waiting.read().since):
+            late.import_compat()  # while the metadata service is asked
+        heard = hear_metadata(self.state, before, settings.metadata_nic)
         drive = hear_drive(heard.state)
         for fault in heard.faults + drive.faults:
             if fault not in self.faults:

@@ -105,7 +105,7 @@ def load(instance_id: str) -> State:
 
 def save(state: State) -> None:
     """Write the state where it differs from what is there."""
-    text = json.dumps(_to_json(state), indent=1, sort_keys=True) + "\n"
+    text = json.dumps(_to_json(state), sort_keys=True) + "\n"
     if files.read(paths.STORE) != text:
         files.replace(paths.STORE, text, mode=0o600)
 

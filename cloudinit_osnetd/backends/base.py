@@ -5,6 +5,7 @@
 from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..desired import Item
+from ..network_data import takes_default
 
 
 class Part(NamedTuple):
@@ -34,6 +35,12 @@ class Dns(NamedTuple):
 
     servers: FrozenSet[str]
     why: str = ""
+
+
+def first_of(items: Sequence[Item]) -> Optional[Item]:
+    """The NIC that a boot waits for: the best way out."""
+    links = [item for item in items if item.entry.kind == "phy" or item.entry.networks]
+    return min(links, key=lambda i: (not takes_default(i.entry), not i.entry.networks, i.metric), default=None)
 
 
 class Backend:

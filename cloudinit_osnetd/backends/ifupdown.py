@@ -3,10 +3,11 @@
 """ifupdown: one interfaces(5) file for all NICs; a NIC's section is all of its stanzas."""
 
 import glob
+import ipaddress
 import logging
 import os
 import re
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Dict, Iterator, List, Match, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .. import files
 from ..command import CommandError, end, ran, run, start
@@ -22,7 +23,15 @@ _STARTS = ("iface", "auto", "mapping", "source", "source-directory", "rename", "
 # What cloud-init's eni renderer writes in the place of `auto`, where a stanza has none.
 _NO_AUTO = re.compile(r"# control-\S+ (\S+)\n\Z")
 _UP_SECONDS = 30
-# route(8), or ip(8) from cloud-init 26 on; both take the NIC at the end.
+# What cloud-init's eni renderer writes for a route up to 25 (cloudinit/net/eni.py: _render_route): a network with its
+# prefix or, up to 19, with its netmask; from 22.1 on -host for a single address.
+_OLD_ROUTE = re.compile(
+    r"^(?P<when>\s*(?:post-up|pre-down)) route (?P<verb>add|del)(?P<six> -A inet6)?"
+    r"(?: -net| -host)? (?P<network>\S+)(?: netmask (?P<mask>\S+))?"
+    r" gw (?P<gateway>\S+)(?: metric (?P<metric>\d+))?(?P<or_true> \|\| true)?$",
+    re.MULTILINE,
+)
+# From 26 on, as which we write those too.
 _ROUTE = re.compile(
     r"^(\s*(?:post-up|pre-down) (?:ip (?:-family inet6 )?)?route (?:add|del) (?:(?! dev ).)*?)( \|\| true)?$",
     re.MULTILINE,
@@ -124,11 +133,12 @@ class Ifupdown(Backend):
         ]
 
     def finish(self, text: str, item: Item) -> str:
-        """Routes that name their NIC: with two NICs on one network the kernel would take the other.
+        """Routes by ip(8), which is there where route(8) of net-tools is not, and nobody would hear of it.
 
-        And the MTU of a NIC that has static IPv6 only: ifupdown gives it to the protocol, and the link keeps 1500.
+        They name their NIC: with two NICs on one network the kernel would take the other. And the MTU
+        of a NIC that has static IPv6 only: ifupdown gives it to the protocol, and the link keeps 1500.
         """
-        text = _ROUTE.sub(r"\1 dev %s\2" % item.name, text)
+        text = _ROUTE.sub(r"\1 dev %s\2" % item.name, _OLD_ROUTE.sub(_by_ip, text))
         mtu = item.entry.mtu
         if mtu is not None and _mtu_families(text) == {"inet6"}:
             text = _section(text) + "    pre-up ip link set dev %s mtu %d\n" % (item.name, mtu)
@@ -215,6 +225,16 @@ class Ifupdown(Backend):
             for line in (files.read(path) or "").splitlines()
         ]
         return Dns(frozenset(line[1] for line in words if len(line) > 1 and line[0] == "nameserver"))
+
+
+def _by_ip(route: Match[str]) -> str:
+    network = route.group("network")
+    if route.group("mask"):
+        network = str(ipaddress.ip_network("%s/%s" % (network, route.group("mask")), strict=False))
+    words = [route.group("when"), "ip -family inet6 route" if route.group("six") else "ip route", route.group("verb")]
+    words += [network, "via", route.group("gateway")]
+    words += ["metric", route.group("metric")] if route.group("metric") else []
+    return " ".join(words) + (route.group("or_true") or "")
 
 
 def _up() -> Tuple[str, ...]:

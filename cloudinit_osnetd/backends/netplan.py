@@ -16,9 +16,9 @@ from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, S
 from .. import files, paths
 from ..command import CommandError, run
 from ..desired import Item
-from ..network_data import DHCP6, SLAAC, takes_default
-from . import loaded, netplan_file
-from .base import Backend, Part, Touch
+from ..network_data import DHCP6, SLAAC
+from . import links, loaded, netplan_file
+from .base import Backend, Dns, Part, Touch, first_of
 
 LOG = logging.getLogger(__name__)
 TOP = ""  # of the machine; the tests have their own
@@ -43,6 +43,7 @@ class Netplan(Backend):
     name = "netplan"
     mode = 0o600  # netplan warns of a file that others may read
     finishes_at_boot = True
+    directories = (os.path.dirname(FILE), loaded.RUNTIME + "/*.network.d")
 
     def staged(self, tree: str) -> List[Part]:
         text = files.read(tree + FILE)
@@ -154,14 +155,10 @@ class Netplan(Backend):
             return {touch.name: str(exc) for touch in touches}
         finally:
             shutil.rmtree(paths.GENERATED, ignore_errors=True)
-        problems: Dict[str, str] = {}
-        for touch in touches:
-            if touch.action == "kick":
-                try:
-                    run(["networkctl", "reconfigure", touch.name])
-                except CommandError as exc:
-                    problems[touch.name] = str(exc)
-        return problems
+        return links.after_reload(touches)
+
+    def dns(self, name: str, ifindex: int) -> Optional[Dns]:
+        return links.dns(ifindex)
 
 
 # -- the generator --------------------------------------------------------------------------------------------------
@@ -249,8 +246,7 @@ def _put(change: _Change) -> None:
 
 def _wait_for_first(items: Sequence[Item]) -> None:
     """Have the boot wait for one NIC where the one that it used to wait for has left."""
-    links = [item for item in items if item.entry.kind == "phy" or item.entry.networks]
-    first = min(links, key=lambda i: (not takes_default(i.entry), not i.entry.networks, i.metric), default=None)
+    first = first_of(items)
     if first is not None and first.metric:
         drop_in = os.path.join(loaded.RUNTIME, _PREFIX + first.name + ".network.d", "cloudinit-osnetd.conf")
         files.replace(drop_in, "[Link]\nRequiredForOnline=yes\n", sync=False)

@@ -10,13 +10,13 @@ from typing import Dict, List, Optional, Sequence
 from .. import files
 from ..command import CommandError, run
 from ..desired import Item
-from ..network_data import DHCP4, DHCP6, SLAAC, takes_default
-from .base import Backend, Dns, Part, Touch
+from ..network_data import DHCP4, DHCP6, SLAAC
+from . import links
+from .base import Backend, Dns, Part, Touch, first_of
 
 LOG = logging.getLogger(__name__)
 DIRECTORY = "/etc/systemd/network"
 RUNTIME = "/run/systemd/network"
-LINKS = "/run/systemd/netif/links"
 _PREFIX, _SUFFIX = "10-cloud-init-", ".network"
 
 
@@ -69,10 +69,9 @@ class Networkd(Backend):
         Which one is the first is a matter of this boot, so it is said under /run: the NICs' own files
         stay as they are when the primary leaves, and a server without us waits as it always did.
         """
-        links = [item for item in items if item.entry.kind == "phy" or item.entry.networks]
-        first = min(links, key=lambda i: (not takes_default(i.entry), not i.entry.networks, i.metric), default=None)
-        for item in links:
-            if item is not first:
+        first = first_of(items)
+        for item in items:
+            if item is not first and (item.entry.kind == "phy" or item.entry.networks):
                 drop_in = os.path.join(RUNTIME, _PREFIX + item.name + _SUFFIX + ".d", "cloudinit-osnetd.conf")
                 try:
                     files.replace(drop_in, "[Link]\nRequiredForOnline=no\n", sync=False)
@@ -94,27 +93,13 @@ class Networkd(Backend):
 
         A NIC whose file is as it was, but which the kernel shows unconfigured, has to be named.
         """
-        problems: Dict[str, str] = {}
         # A kick may follow a commit that was cut short between its files and its reload.
         if files_changed or any(touch.action == "kick" for touch in touches):
             try:
                 run(["networkctl", "reload"])
             except CommandError as exc:
                 return {touch.name: str(exc) for touch in touches}
-        for touch in touches:
-            # A link that has no file any more is let be by networkd, addresses and all.
-            gone = touch.action == "down" and os.path.exists("/sys/class/net/" + touch.name)
-            commands = [["networkctl", "reconfigure", touch.name]] if touch.action == "kick" else []
-            commands += [["ip", "link", "set", "dev", touch.name, "down"]] if gone else []
-            commands += [["ip", "address", "flush", "dev", touch.name]] if gone else []
-            try:
-                for command in commands:
-                    run(command)
-            except CommandError as exc:
-                problems[touch.name] = str(exc)
-        return problems
+        return links.after_reload(touches)
 
     def dns(self, name: str, ifindex: int) -> Optional[Dns]:
-        """As networkd notes it for systemd-resolved, in the file that sd-network(3) reads."""
-        lines = (files.read(os.path.join(LINKS, str(ifindex))) or "").splitlines()
-        return Dns(frozenset(word for line in lines if line.startswith("DNS=") for word in line[4:].split()))
+        return links.dns(ifindex)

@@ -35,6 +35,7 @@ class Container:
         by their DMI uuid; without it, it reads the config drive anew at each boot, which the field knows as well.
     files: more files for the guest's disk, path to content.
     datasource: "ConfigDrive", or "OpenStack": no drive, the guest's product name says where it runs.
+    without: packages of the usual root that this one has not: a root of its own, bootstrapped when it is first asked for.
     The ports that the server has now are the guest's NICs at its first boot, and what its config drive lists.
     """
 
@@ -48,9 +49,10 @@ class Container:
         trusted_cache: bool = False,
         files: Optional[Mapping[str, str]] = None,
         datasource: str = "ConfigDrive",
+        without: Sequence[str] = (),
     ) -> None:
         chosen = deb.under_test() if package is True else package or None
-        tree = roots.tree(suite, backend, chosen)
+        tree = roots.tree(suite, backend, chosen, without=tuple(without))
         self.cloud, self.server, self.suite, self.backend = cloud, server, suite, backend
         self.boot_seconds = 0.0
         self.datasource = datasource

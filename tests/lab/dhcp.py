@@ -128,13 +128,15 @@ def _options(subnet: Subnet, mtu: Optional[int]) -> List[str]:
     options = [f"option:mtu,{mtu}"] if mtu else []
     options += [f"option:dns-server,{','.join(subnet.dns)}"] if subnet.dns else []
     routes = [f"{destination},{gateway}" for destination, gateway in subnet.routes]
-    routes.append(f"{metadata.IPV4}/32,{subnet.host_address}")
+    if subnet.metadata_route:
+        routes.append(f"{metadata.IPV4}/32,{subnet.host_address}")
     if subnet.gateway:
         options.append(f"option:router,{subnet.gateway}")
-        routes.append(f"0.0.0.0/0,{subnet.gateway}")
+        routes += [f"0.0.0.0/0,{subnet.gateway}"] if routes else []
     else:
         options.append("option:router")  # none: dnsmasq would offer itself
-    options += [f"option:classless-static-route,{','.join(routes)}", f"249,{','.join(routes)}"]
+    if routes:
+        options += [f"option:classless-static-route,{','.join(routes)}", f"249,{','.join(routes)}"]
     return options
 
 

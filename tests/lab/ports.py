@@ -20,6 +20,7 @@ class Subnet(NamedTuple):
 
     dhcp_agent: served by Neutron's agent, which has an address of its own in the subnet, or by OVN itself, which has
     none. Nova tells the MTU of the latter's networks only.
+    metadata_route: DHCP gives a route to the metadata service; False: none, its router answers for it.
     """
 
     cidr: str
@@ -30,6 +31,7 @@ class Subnet(NamedTuple):
     ipv6_mode: Optional[str] = None
     lease_time: str = "10m"
     dhcp_agent: bool = True
+    metadata_route: bool = True
 
     @property
     def network(self) -> Any:

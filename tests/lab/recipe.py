@@ -39,11 +39,12 @@ _RENDERER = {"ifupdown": "eni", "networkd": "networkd", "netplan": "netplan"}
 
 
 class Recipe(NamedTuple):
-    """One kind of root. `vm` adds a kernel, an initramfs and the guest agent."""
+    """One kind of root. `vm` adds a kernel, an initramfs and the guest agent; `without` leaves packages out."""
 
     suite: str
     backend: str
     vm: bool = False
+    without: Tuple[str, ...] = ()
 
     @property
     def packages(self) -> Tuple[str, ...]:
@@ -57,7 +58,7 @@ class Recipe(NamedTuple):
         elif suite >= SUITES.index("bookworm"):  # before that it was a part of the systemd package
             names += ["systemd-resolved"]
         names += ["netplan.io"] if self.backend == "netplan" else []
-        return tuple(names + (_VM if self.vm else []))
+        return tuple(name for name in names + (_VM if self.vm else []) if name not in self.without)
 
     @property
     def key(self) -> str:

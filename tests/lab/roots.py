@@ -52,9 +52,11 @@ class Tree(NamedTuple):
                 yield root
 
 
-def tree(suite: str, backend: str, deb: Optional[Path] = None, vm: bool = False) -> Tree:
+def tree(
+    suite: str, backend: str, deb: Optional[Path] = None, vm: bool = False, without: Tuple[str, ...] = ()
+) -> Tree:
     """The root of a kind of guest, with the package under test installed by apt when `deb` is given."""
-    recipe = Recipe(suite, backend, vm)
+    recipe = Recipe(suite, backend, vm, without)
     base = _made(_trees() / recipe.tree_key, lambda path: _extract(recipe, path))
     if deb is None:
         return Tree((base,))

@@ -2,9 +2,13 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """How long a guest takes to follow: from the kernel's event to the address, by the guest's own clock.
 
-with Stopwatch(guest, ["10.90.0.7"]) as watch:
+with Stopwatch(guest, ["10.90.0.7"]) as watch:  # or "10.90.0.7=1450": until the NIC is up and has this MTU as well
     guest.plug(port)
 watch.seconds(timeout=20)
+
+with Stopwatch(guest, removed="ens4") as watch:
+    guest.unplug(port)
+watch.removed_at(timeout=5)
 """
 
 from __future__ import annotations
@@ -26,15 +30,19 @@ _numbers = itertools.count(1)
 class Stopwatch:
     """Started in the guest on entry: what happens from then on is timed there, whether or not anyone reads it."""
 
-    def __init__(self, guest: Guest, addresses: Sequence[str], seconds: float = 120) -> None:
+    def __init__(
+        self, guest: Guest, addresses: Sequence[str] = (), removed: str | None = None, seconds: float = 120
+    ) -> None:
         self._guest = guest
         self._addresses = list(addresses)
+        self._removed = removed
         self._said = f"/run/osnetd-lab-watch-{next(_numbers)}"
         self._limit = seconds
 
     def __enter__(self) -> Stopwatch:
         script = base64.b64encode(_SCRIPT.read_bytes()).decode()
-        words = shlex.join(["python3", f"{self._said}.py", str(self._limit), *self._addresses])
+        leaving = [f"-{self._removed}"] if self._removed else []
+        words = shlex.join(["python3", f"{self._said}.py", str(self._limit), *self._addresses, *leaving])
         self._guest.run(
             f"echo {script} | base64 -d > {self._said}.py && "
             f"systemd-run --quiet --collect --property=StandardOutput=file:{self._said} {words}"
@@ -55,6 +63,15 @@ class Stopwatch:
         if began is None or len(arrived) < len(self._addresses):
             return None
         return max(arrived) - began
+
+    def reached(self) -> int:
+        """How many of the addresses are there."""
+        return sum(line[0] == "address" for line in self._lines())
+
+    def removed_at(self, timeout: float) -> float | None:
+        """When the kernel told that the NIC is gone, by the guest's monotonic clock; None: not in time."""
+        self._until("removed", timeout)
+        return next((float(line[1]) for line in self._lines() if line[0] == "removed"), None)
 
     def _until(self, word: str, timeout: float, count: int = 1) -> None:
         deadline = time.monotonic() + timeout

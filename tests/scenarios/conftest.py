@@ -38,10 +38,16 @@ KINDS = _kinds(os.environ.get("OSNETD_KINDS", "trixie-networkd,bookworm-ifupdown
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "vm: boots a virtual machine; half a minute a boot where QEMU has to emulate")
+    config.addinivalue_line("markers", "deep: many boots of virtual machines; `make deep` runs these, `make test` does not")
     config.addinivalue_line("markers", "long: takes minutes, so it is begun first where several run side by side")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("vm"):
+            # One after the other (`--dist loadgroup`): an emulated one takes both cores of a small machine.
+            item.add_marker(pytest.mark.xdist_group("vm"))
     items.sort(key=lambda item: [not any(item.iter_markers(name)) for name in ("vm", "long")])
     if os.geteuid() != 0:
         for item in items:

@@ -42,19 +42,17 @@ class Scene:
         self.cloud, self.guest = cloud, guest
         self.steady, self.edited, *self.swapped, self.passing = ports
         self.number = 0
-        self.before = Parts({}, "")
+        self.before, self.old_address = Parts({}, ""), ""
         self.died = Parts({}, "")
         self.said = ""  # by the last run
-        self.log = tempfile.NamedTemporaryFile()
+        self.log = tempfile.NamedTemporaryFile("a")
         self.monitor: Optional[subprocess.Popen[bytes]] = None
 
     def __enter__(self) -> Scene:
         return self
 
     def __exit__(self, *_exc: Any) -> None:
-        if self.monitor:
-            self.monitor.kill()
-            self.monitor.wait()
+        self.unwatch()
         self.log.close()
 
     # The change
@@ -62,19 +60,28 @@ class Scene:
     def change(self) -> None:
         self.number += 1
         guest, server = self.guest, self.guest.server
-        self.before = self.parts()
+        self.before, self.old_address = self.parts(), self.edited.fixed_ips[0]
         server.edit_port(self.edited, fixed_ips=[f"10.91.{self.number // 200}.{self.number % 200 + 10}"])
-        gone, names = self.passing, [guest.nic(port) for port in self.swapped]
+        gone, names = self.passing, self.swapped_names()
         server.delete_port(gone)
         self.passing = server.create_port(gone.network)
         for port in (gone, *self.swapped):
             guest.unplug(port)
         new = "ens8" if self.number % 2 else "ens7"
-        guest.plug_all([*self.swapped, self.passing], [str(name) for name in reversed(names)] + [new])
+        guest.plug_all([*self.swapped, self.passing], [*reversed(names), new])
+        if not guest.is_on:
+            return
         queue = self.guest.running_root / RUN / "queue"
         wait_until(lambda: len(os.listdir(queue)) == 6, 5, "three NICs removed, three added")
 
     # The run
+
+    def count(self, whose: str = "own", argv: Sequence[str] = SERVE) -> List[Operation]:
+        """What it does for a change, unharmed."""
+        self.change()
+        report = self.run(whose=whose, argv=argv)
+        self.assert_whole()
+        return report.operations
 
     def run(self, at: int = 0, how: str = "before", error: str = "ENOSPC", whose: str = "own", argv: Sequence[str] = SERVE) -> Report:
         """Run the program under strike.py; see there."""
@@ -99,12 +106,13 @@ class Scene:
     # What is left
 
     def parts(self) -> Parts:
+        root = self.guest.running_root if self.guest.is_on else self.guest.root
         if self.guest.backend == "networkd":
-            files = (self.guest.root / _NETWORKD).glob("10-cloud-init-*.network")
+            files = (root / _NETWORKD).glob("10-cloud-init-*.network")
             return Parts({path.name[len("10-cloud-init-") : -len(".network")]: path.read_text() for path in files}, "")
         of: Dict[str, str] = {}
         rest = []
-        for paragraph in re.split(r"\n\n+", (self.guest.root / _INTERFACES).read_text().rstrip("\n")):
+        for paragraph in re.split(r"\n\n+", (root / _INTERFACES).read_text().rstrip("\n")):
             found = re.search(r"^(?:auto|iface) (\S+)", paragraph, re.MULTILINE)
             if found and found[1] != "lo":
                 of[found[1]] = of.get(found[1], "") + paragraph + "\n"
@@ -122,21 +130,28 @@ class Scene:
             for path in (self.guest.running_root / directory).glob("[!.]*.json"):
                 json.loads(path.read_text())
 
-    def assert_converged(self, struck: Optional[Operation] = None) -> None:
-        """Everything is in the new state, every part was in the old or the new one, and nothing is left behind."""
+    def swapped_names(self) -> List[str]:
+        return [self.guest._nics[port][1] for port in self.swapped]
+
+    def assert_converged(self, struck: Optional[Operation] = None, void: Sequence[str] = ()) -> None:
+        """Everything is in the new state, every part was in the old or the new one, and nothing is left behind.
+
+        void: names that may have had no part: the NIC that had it goes by another, and the new one's could not be made.
+        """
         try:
-            self._assert_converged()
+            self._assert_converged(void)
         except AssertionError as error:
             raise AssertionError(f"after {struck}: {error}\n{self.said}") from error
 
-    def _assert_converged(self) -> None:
+    def _assert_converged(self, void: Sequence[str]) -> None:
         ports = {self.guest.nic(port): port for port in self.guest.plugged}
         now = self.parts()
         assert sorted(now.of) == sorted(map(str, ports)), self.said
         for name, port in ports.items():
             assert port.fixed_ips[0] in now.of[str(name)], (name, port, now.of, self.said)
         for name in {*self.before.of, *now.of, *self.died.of}:
-            assert self.died.of.get(name) in (self.before.of.get(name), now.of.get(name)), (name, self.died.of.get(name))
+            may_be = [self.before.of.get(name), now.of.get(name)] + [None] * (name in void)
+            assert self.died.of.get(name) in may_be, (name, self.died.of.get(name))
         wait_until(lambda: self._kernel() == {str(name): set(port.fixed_ips) for name, port in ports.items()}, 5, f"{ports} in the kernel")
         if self.guest.backend == "ifupdown":
             state = (self.guest.running_root / "run/network/ifstate").read_text().split()
@@ -145,12 +160,18 @@ class Scene:
         self.ledger_is(now)
         assert self._disturbed() == []
 
+    def assert_up(self) -> None:
+        """A run that was not killed, but failed: the NIC that it was to edit is up, the old way or the new."""
+        name = str(self.guest.nic(self.edited))
+        addresses = [{self.old_address}, set(self.edited.fixed_ips)]
+        wait_until(lambda: self._kernel()[name] in addresses, 5, f"{name} up: {self.said}")
+
     def _kernel(self) -> Dict[str, Set[str]]:
         links = json.loads(netns.output(self.guest.name, ["ip", "-json", "-4", "address"]))
         return {link["ifname"]: {a["local"] for a in link["addr_info"] if "UP" in link["flags"]} for link in links if link["ifname"] != "lo"}
 
     def ledger_is(self, parts: Parts) -> None:
-        store = json.loads((self.guest.root / STATE / "store.json").read_text())
+        store = json.loads((self.guest.running_root / STATE / "store.json").read_text())
         assert sorted(row["name"] for row in store["ledger"]) == sorted(parts.of)
 
     def leftovers(self) -> List[str]:
@@ -173,6 +194,17 @@ class Scene:
             [*netns.enter(self.guest.name), "ip", "-oneline", "monitor", "link", "address", "route"],
             stdout=self.log, stdin=subprocess.DEVNULL,
         )  # fmt: skip
+
+    def unwatch(self) -> None:
+        """To be called before a reboot: whoever is in the guest's network namespace keeps that boot's NICs alive."""
+        if self.monitor:
+            self.monitor.kill()
+            self.monitor.wait()
+        self.monitor = None
+
+    def forget(self) -> None:
+        """What has happened to it until now was the test's own doing."""
+        self.log.truncate(0)
 
     def _disturbed(self) -> List[str]:
         name = str(self.guest.nic(self.steady))

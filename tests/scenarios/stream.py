@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
-from typing import Set, Union
+from typing import List, Set, Tuple, Union
 
 from tests.lab import VM, Container, Port, netns
 
@@ -58,12 +58,16 @@ class Stream:
         words = [addresses[0], str(guest.nic(port)), target[0], str(target[1]), f"/run/{self._unit}", rate]
         guest.run(f"systemd-run --quiet --collect --unit={self._unit} python3 /root/stream.py {' '.join(words)}")
 
-    def lost(self) -> str:
-        """End the stream; what was lost of it, in words, empty where nothing was."""
+    def end(self) -> Tuple[int, List[int]]:
+        """End the stream; how many datagrams were sent, and the numbers of those that did not arrive."""
         self._guest.run(f"systemctl stop {self._unit}")
         sent = int(self._guest.run(f"cat /run/{self._unit}").stdout)
         self.close()
-        missing = sorted(set(range(sent)) - self._seen)
+        return sent, sorted(set(range(sent)) - self._seen)
+
+    def lost(self) -> str:
+        """End the stream; what was lost of it, in words, empty where nothing was."""
+        sent, missing = self.end()
         if not missing and sent:
             return ""
         why = self._guest.run(f"journalctl -b --no-pager -o cat -u {self._unit} | head -n 3").stdout

@@ -20,6 +20,7 @@ runs inside guests. The report is JSON: see `Report`.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import errno
 import json
@@ -135,7 +136,7 @@ class Tracer:
     def run(self, argv: List[str]) -> Report:
         root = self._start(argv)
         status = 0
-        while self.tasks:
+        while True:
             pid, what = os.waitpid(-1, _WALL)
             if os.WIFEXITED(what) or os.WIFSIGNALED(what):
                 self.tasks.pop(pid, None)
@@ -171,12 +172,13 @@ class Tracer:
     def _let_go(self) -> None:
         """Whoever outlives the program (a DHCP client) lives on without us."""
         for pid in self.tasks:
-            try:
+            with contextlib.suppress(_Gone):
                 _ptrace(_INTERRUPT, pid)
-            except _Gone:
-                pass
         while self.tasks:
-            pid, what = os.waitpid(-1, _WALL)
+            try:
+                pid, what = os.waitpid(-1, _WALL)
+            except ChildProcessError:
+                return  # who is left in the list had ended before its birth was reported
             if os.WIFSTOPPED(what):
                 task = self.tasks.get(pid)
                 if what >> 16 in _EVENT_FORKS:
@@ -352,7 +354,8 @@ class Tracer:
 
     def _kill_all(self) -> None:
         for pid in self.tasks:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def _hold(self, now: Operation) -> NoReturn:
         said = f"strike: held before {now.number} {now.call} {now.target}\n"

@@ -8,13 +8,20 @@ import json
 import threading
 from typing import Any, Dict, List
 
+import pytest
+
 from tests.lab import Cloud, Container, Network, Port, Subnet
-from tests.scenarios.conftest import GuestFactory
+from tests.scenarios.conftest import GuestFactory, Kind
+from tests.scenarios.package import install
 from tests.scenarios.seen import (
     assert_boot,
     assert_follows,
+    assert_gone,
     assert_nothing_to_do,
     configuration,
+    configured_names,
+    ip,
+    lacks,
     log_of,
     reason_of,
     reconcile,
@@ -52,15 +59,15 @@ def test_an_mtu_and_a_route_that_somebody_took_away_are_put_back_once(cloud: Clo
     assert_follows(guest, first, second)
     assert_nothing_to_do(guest)
 
-    for by_hand, lacks in (
+    for by_hand, lacking in (
         (f"ip link set dev {guest.nic(second)} mtu 1300", "the MTU is 1300, not 1400"),
         (f"ip route del 10.200.0.0/16 via 10.91.0.9 dev {guest.nic(second)}", "the kernel lacks the route 10.200.0.0/16 via 10.91.0.9 metric 2100"),
     ):
         guest.run(by_hand)
-        assert state_of(guest, second) == "failed" and reason_of(guest, second) == lacks
+        assert state_of(guest, second) == "failed" and reason_of(guest, second) == lacking
         with serving(guest, touches=[second], streams=[first], starts_of_service=0):
             record = reconcile(guest)
-            assert [(t["action"], t["mac"], t["reason"]) for t in record["touches"]] == [("kick", second.mac, lacks)]
+            assert [(t["action"], t["mac"], t["reason"]) for t in record["touches"]] == [("kick", second.mac, lacking)]
             assert_follows(guest, second, seconds=2)
 
 
@@ -77,14 +84,14 @@ def test_what_the_kernel_refuses_is_tried_once_and_reported(cloud: Cloud, guest_
     server.edit_port(second, routes=[("10.200.0.0/16", "10.77.0.9")])
     with serving(guest, touches=[second], streams=[first], starts_of_service=0, nothing_to_do=False):
         record = reconcile_anyway(guest)
-    lacks = "the kernel lacks the route 10.200.0.0/16 via 10.77.0.9"
-    assert lacks in record["problems"][second.mac] and 30 <= record["seconds"] < 40
+    lacking = "the kernel lacks the route 10.200.0.0/16 via 10.77.0.9"
+    assert lacking in record["problems"][second.mac] and 30 <= record["seconds"] < 40
     assert set(record["problems"]) == {second.mac}
     for _again in range(2):
         record = reconcile_anyway(guest)
         assert (record["changes"], record["touches"], record["commands"]) == ([], [], [])
-        assert lacks in record["problems"][second.mac] and record["seconds"] < 3
-    assert state_of(guest, second) == "failed" and lacks in reason_of(guest, second)
+        assert lacking in record["problems"][second.mac] and record["seconds"] < 3
+    assert state_of(guest, second) == "failed" and lacking in reason_of(guest, second)
     # Something else is lacking too: that is new.
     guest.run(f"ip -4 addr flush dev {guest.nic(second)}")
     record = reconcile_anyway(guest)
@@ -263,6 +270,37 @@ def test_an_operators_list_counts(cloud: Cloud, guest_factory: GuestFactory) -> 
     assert [t["reason"] for t in record["touches"] if t["mac"] == second.mac][-1] == "rolled back"
 
 
+def test_a_new_nic_that_takes_the_way_from_another_is_taken_down_again(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """Its host route hides a host of the first NIC's network, which nobody has touched."""
+    blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.2"], mtu=1450)
+    green = cloud.network("green", cidr="10.91.0.0/24", mtu=1400, routes=[("10.90.0.1/32", "10.91.0.9")])
+    server = cloud.server("hidden")
+    first = server.create_port(blue)
+    guest = guest_factory(server, files=settings(must_reach=["10.90.0.1"]))
+    guest.boot()
+    assert_boot(guest, rung="drive")
+
+    port = server.create_port(green)
+    with serving(guest, touches=[port], events=["added"], streams=[], nothing_to_do=False, settles_in=60, fails=True) as served:
+        name = guest.plug(port)
+        wait_until(lambda: "rejected until" in reason_of(guest, port), 50, "taken down")
+    (record,) = served.records
+    assert [(t["action"], t["mac"]) for t in record["touches"]] == [("up", port.mac), ("down", port.mac)]
+    assert "not reachable: 10.90.0.1" in reason_of(guest, port) and name not in configured_names(guest)
+    (link,) = ip(guest, f"addr show dev {name}")
+    assert "UP" not in link["flags"] and link["addr_info"] == []
+    assert guest.run("ping -c 1 -W 2 10.90.0.1").returncode == 0
+    guest.reboot()
+    settled(guest, fails=True)
+    assert name not in configured_names(guest)
+    assert_follows(guest, first)
+    # Mended in the cloud.
+    server.edit_port(port, routes=[])
+    reconcile(guest)
+    assert_follows(guest, first, port)
+    assert_nothing_to_do(guest)
+
+
 def test_dhcp_without_a_server_is_a_finding(cloud: Cloud, guest_factory: GuestFactory) -> None:
     blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.2"], mtu=1450)
     leased = cloud.network("leased", cidr="10.92.0.0/24", dhcp=True, mtu=1420)
@@ -281,3 +319,74 @@ def test_dhcp_without_a_server_is_a_finding(cloud: Cloud, guest_factory: GuestFa
     assert record["problems"] == {} and "no DHCP lease yet" in record["findings"][port.mac]
     assert state_of(guest, port) == "ok" and "rolled back" not in log_of(guest)
     assert_follows(guest, first)
+
+
+# -- without the tools that cloud-init's renderer takes for granted --------------------------------------------------
+
+NEITHER = ("net-tools", "resolvconf")
+
+
+def test_ifupdown_without_net_tools_and_resolvconf(cloud: Cloud, kind: Kind, guest_factory: GuestFactory) -> None:
+    """Routes go by ip(8); DNS servers, which nothing takes up there, are a finding of every NIC that names some."""
+    if kind != Kind("bookworm", "ifupdown"):
+        pytest.skip("the root without them is bookworm's")
+    blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.2"], mtu=1450)
+    green = cloud.network("green", cidr="10.91.0.0/24", mtu=1400, routes=[("10.200.0.0/16", "10.91.0.9")])
+    server = cloud.server("bare")
+    first = server.create_port(blue)
+    guest = guest_factory(server, without=NEITHER)
+    guest.boot()
+    assert guest.run("type route resolvconf", check=False).returncode != 0
+    assert_boot(guest, rung="drive")
+    # No default route by cloud-init's own stanza; by the early unit's, before the network starts, there is.
+    assert follows_but_for_dns(guest, first)
+    assert findings_of(guest, first) == ["DNS servers not in use: 10.90.0.2 (resolvconf is not installed)"]
+
+    second = server.create_port(green)
+    with serving(guest, touches=[second], events=["added"]) as served:
+        guest.plug(second)
+        wait_until(lambda: follows_but_for_dns(guest, second), 5, "followed")
+    third = server.create_port(blue)
+    with serving(guest, touches=[third], events=["added"]) as served:
+        guest.plug(third)
+        wait_until(lambda: follows_but_for_dns(guest, third), 5, "followed")
+    assert "resolvconf is not installed" in str(served.records[-1]["findings"][third.mac])
+    server.edit_port(second, routes=[("10.201.0.0/16", "10.91.0.8")])
+    with serving(guest, touches=[second], streams=[first], starts_of_service=0):
+        reconcile(guest)
+        assert follows_but_for_dns(guest, second)
+    assert "rolled back" not in log_of(guest)
+    name = str(guest.nic(third))
+    guest.unplug(third)
+    assert_gone(guest, name)
+    guest.reboot()
+    assert_boot(guest, rung="store")
+    assert follows_but_for_dns(guest, first) and follows_but_for_dns(guest, second)
+    assert_nothing_to_do(guest)
+
+
+def test_installed_on_a_running_server_without_net_tools_nothing_is_touched_and_the_lost_route_is_told(
+    cloud: Cloud, kind: Kind, guest_factory: GuestFactory
+) -> None:
+    if kind != Kind("bookworm", "ifupdown"):
+        pytest.skip("the root without them is bookworm's")
+    blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", mtu=1450)
+    server = cloud.server("bare")
+    first = server.create_port(blue)
+    guest = guest_factory(server, without=NEITHER, package=False)
+    guest.boot()
+    assert guest.run("ip route show default").stdout == ""
+    install(guest)
+    record = reconcile(guest)
+    assert [c["action"] for c in record["changes"]] in ([], ["adopt"]) and record["touches"] == []
+    assert findings_of(guest, first) == ["no route 0.0.0.0/0 via 10.90.0.1"]
+    assert_nothing_to_do(guest)
+    # The next edit writes what works.
+    server.edit_port(first, mtu=1400)
+    reconcile(guest)
+    assert follows_but_for_dns(guest, first) and findings_of(guest, first) == []
+
+
+def follows_but_for_dns(guest: Container, port: Port) -> bool:
+    """Nobody takes up the DNS servers there; all else is as it should be."""
+    return [wrong for wrong in lacks(guest, port) if not wrong.startswith("DNS server")] == []

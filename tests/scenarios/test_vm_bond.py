@@ -23,7 +23,7 @@ from tests.scenarios.seen import (
     wait_until,
 )
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.deep]
 
 
 class Bonded(NamedTuple):

@@ -14,7 +14,7 @@ import pytest
 from cloudinit_osnetd import context, files, paths
 from cloudinit_osnetd.context import Settings, parse_settings
 
-Cloud = namedtuple("Cloud", "renderer disabled_by settings updates")
+Cloud = namedtuple("Cloud", "renderer renderer_config disabled_by settings updates")
 
 
 def test_nothing_said_is_the_default():
@@ -67,7 +67,7 @@ def cloud(guest, monkeypatch):
     """cloud-init's answer, and how often it was asked. Importing the real one is what is to be saved."""
     compat = types.ModuleType("cloudinit_osnetd.compat")
     compat.asked = 0
-    compat.answer = Cloud("eni", "", {"debounce": 3}, {})
+    compat.answer = Cloud("eni", {"eni_path": "/x"}, "", {"debounce": 3}, {})
 
     def ask():
         compat.asked += 1
@@ -82,7 +82,7 @@ def cloud(guest, monkeypatch):
 def test_cloud_init_is_asked_once(cloud):
     first = context.load()
     assert context.load() == first
-    assert first.renderer == "eni"
+    assert first.renders_with == ("eni", {"eni_path": "/x"})
     assert first.settings.debounce == 3.0
     assert cloud.asked == 1
 

@@ -306,6 +306,66 @@ def test_the_commands_are_on_the_record(host):
     assert command.ran == ["ifdown --force ens3", "ifup ens3"]
 
 
+# -- routes ----------------------------------------------------------------------------------------------------
+
+ITEM = Item("k", entry(), "ens4", ())
+
+
+@pytest.mark.parametrize(
+    ("route", "by_ip"),
+    [
+        ("post-up route add default gw 10.0.0.1 || true", "post-up ip route add default via 10.0.0.1 dev ens4 || true"),
+        (
+            "pre-down route del default gw 10.0.0.1 metric 2100 || true",
+            "pre-down ip route del default via 10.0.0.1 metric 2100 dev ens4 || true",
+        ),
+        (
+            "post-up route add -A inet6 default gw 2001:db8::1 || true",
+            "post-up ip -family inet6 route add default via 2001:db8::1 dev ens4 || true",
+        ),
+        (
+            "post-up route add -net 10.8.0.0/16 gw 10.0.0.9 metric 7 || true",
+            "post-up ip route add 10.8.0.0/16 via 10.0.0.9 metric 7 dev ens4 || true",
+        ),
+        (
+            "post-up route add -net 10.8.0.0 netmask 255.255.0.0 gw 10.0.0.9",
+            "post-up ip route add 10.8.0.0/16 via 10.0.0.9 dev ens4",
+        ),
+        (
+            "post-up route add -host 169.254.169.254/32 gw 10.0.0.2 || true",
+            "post-up ip route add 169.254.169.254/32 via 10.0.0.2 dev ens4 || true",
+        ),
+        (
+            "pre-down route del -A inet6 2001:db8:8::/48 gw 2001:db8::9 || true",
+            "pre-down ip -family inet6 route del 2001:db8:8::/48 via 2001:db8::9 dev ens4 || true",
+        ),
+        (
+            "post-up ip -family inet6 route add default via fd00::1 metric 9 || true",
+            "post-up ip -family inet6 route add default via fd00::1 metric 9 dev ens4 || true",
+        ),
+        ("pre-down ip route del default via 10.0.0.1 dev ens4", "pre-down ip route del default via 10.0.0.1 dev ens4"),
+        ("post-up route add something else", "post-up route add something else dev ens4"),
+    ],
+)
+def test_routes_go_by_ip_and_name_their_nic(route, by_ip):
+    text = "auto ens4\niface ens4 inet static\n    address 10.0.0.5/24\n    %s\n    mtu 1400\n"
+    assert BACKEND.finish(text % route, ITEM) == text % by_ip
+
+
+# -- DNS -------------------------------------------------------------------------------------------------------
+
+
+def test_dns_servers_in_use_are_those_that_resolvconf_knows_of_the_nic(tmp_path, monkeypatch):
+    monkeypatch.setattr(ifupdown, "RESOLVCONF", str(tmp_path))
+    monkeypatch.setattr(ifupdown, "_RESOLVCONF_PROGRAMS", ("/bin/sh",))
+    (tmp_path / "ens4.inet").write_text("domain x\nnameserver 10.0.0.2\n")
+    (tmp_path / "ens4.inet6").write_text("nameserver 2001:db8::2\nnameserver\n")
+    (tmp_path / "ens41.inet").write_text("nameserver 10.9.9.9\n")
+    assert BACKEND.dns("ens4", 2) == (frozenset(["10.0.0.2", "2001:db8::2"]), "")
+    monkeypatch.setattr(ifupdown, "_RESOLVCONF_PROGRAMS", ("/no/such/program",))
+    assert BACKEND.dns("ens4", 2) == (frozenset(), "resolvconf is not installed")
+
+
 # -- what cloud-init does not say -------------------------------------------------------------------------
 
 SIX = "auto ens3\niface ens3 inet6 static\n    address fd00::5/64\n    mtu 1400\n"
@@ -323,20 +383,3 @@ SIX = "auto ens3\niface ens3 inet6 static\n    address fd00::5/64\n    mtu 1400\
 def test_static_ipv6_alone_gives_its_mtu_to_the_link(text, mtu, added):
     one = entry(static(), mtu=mtu)
     assert BACKEND.finish(text, Item(one.key, one, "ens3", (), 0)) == text + added
-
-
-@pytest.mark.parametrize(
-    "route",
-    [
-        "route add default gw 10.0.0.1",
-        "route add -A inet6 default gw fd00::1 metric 2100",
-        "ip route add 10.2.0.0/16 via 10.0.0.9 metric 2100",
-        "ip -family inet6 route add default via fd00::1",
-    ],
-)
-def test_a_route_names_its_nic_whichever_tool_sets_it(route):
-    one = entry(static())
-    text = "auto ens3\niface ens3 inet static\n    address 10.0.0.5/24\n    %s %s || true\n    %s %s || true\n"
-    down = route.replace("add", "del", 1)
-    said = BACKEND.finish(text % ("post-up", route, "pre-down", down), Item(one.key, one, "ens3", (), 0))
-    assert said == text % ("post-up", route + " dev ens3", "pre-down", down + " dev ens3")

@@ -5,12 +5,12 @@
 import pytest
 
 from cloudinit_osnetd import files
-from cloudinit_osnetd.backends import Touch, networkd
+from cloudinit_osnetd.backends import Touch, links, networkd
 from cloudinit_osnetd.backends.networkd import Networkd
 from cloudinit_osnetd.desired import Item
 from cloudinit_osnetd.network_data import Network
 
-from .build import A, dhcp, entry, static
+from .build import A, B, dhcp, entry, nic, snapshot, static
 from .programs import programs
 
 BACKEND = Networkd()
@@ -136,3 +136,28 @@ def test_a_port_that_autoconfigures_ipv6_has_its_dns_and_its_client(networks, ad
     said = tuple(Network(kind, "", (), ("2001:db8::53",) if "6" in kind else ()) for kind in networks)
     one = entry(static(), mtu=1450)._replace(networks=said)
     assert BACKEND.finish(TEXT, Item(one.key, one, "ens3", (), 0)) == TEXT + added
+
+
+# -- links that a reload leaves as they are --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("there", "commands"),
+    [
+        (nic("ens9", A), ["ip link set dev ens9 down", "ip address flush dev ens9"]),
+        (nic("ens9", B), []),  # another NIC has the name now
+        (nic("ens4", A), []),
+    ],
+)
+def test_a_nic_that_is_still_here_and_has_no_file_any_more_is_taken_down(tmp_path, monkeypatch, there, commands):
+    ran = programs(tmp_path, monkeypatch, {"ip": "", "networkctl": ""})
+    monkeypatch.setattr(links.kernel, "snapshot", lambda: snapshot(there))
+    assert BACKEND.after([Touch("down", A, "ens9", "")], files_changed=True) == {}
+    assert ran.ran() == ["networkctl reload", *commands]
+
+
+def test_dns_servers_are_those_that_networkd_notes(tmp_path, monkeypatch):
+    monkeypatch.setattr(links, "NOTES", str(tmp_path))
+    (tmp_path / "7").write_text("ADMIN_STATE=configured\nDNS=10.0.0.2 2001:db8::2\nNTP=\n")
+    assert BACKEND.dns("ens9", 7).servers == {"10.0.0.2", "2001:db8::2"}
+    assert BACKEND.dns("ens9", 8).servers == frozenset()

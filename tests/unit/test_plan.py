@@ -190,6 +190,18 @@ def test_a_boot_may_write_anew_what_was_adopted_as_cloud_init_wrote_it():
     assert not plan.needs_render(want(), [row], {row.place: row.disk}, BACKEND, unfinished=True)
 
 
+def test_what_cloud_init_wrote_is_not_kicked_for_a_route_that_it_did_not_get_into_the_kernel():
+    """Without net-tools, or where another NIC has the same route."""
+    default = {"network": "0.0.0.0", "netmask": "0.0.0.0", "gateway": "10.0.0.1"}
+    one = entry(static(routes=[default]))
+    wanted = [Want((Item(one.key, one, "ens3", ()),), "d1")]
+    first = make(wanted, [ALONE], {ALONE.place: "alone"}, [], LIVE)
+    assert told(first) == ([("adopt", "ens3")], [], [])
+    rows = apply.ledger_after([], first.changes)
+    assert make(wanted, [], {ALONE.place: "alone"}, rows, LIVE).empty
+    assert told(make(wanted, [], {ALONE.place: "m1"}, [owned()], LIVE))[1] == [("kick", "ens3")]
+
+
 @pytest.mark.parametrize(
     ("there", "done"),
     [

@@ -34,7 +34,7 @@ def cloud(guest, monkeypatch):
 
 
 def test_by_default_the_network_is_the_datasources(cloud):
-    assert cloud() == compat.Cloud("eni", "", {}, {})
+    assert cloud() == compat.Cloud("eni", cloud().renderer_config, "", {}, {})
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_rendering_writes_below_its_tree_and_runs_nothing(guest, tmp_path, rende
             {"type": "physical", "name": "ens3", "mac_address": "fa:16:3e:00:00:01", "subnets": [{"type": "dhcp4"}]}
         ],
     }
-    compat.render(config, str(tmp_path))
+    compat.render(config, str(tmp_path), context.load(remember=False).renders_with)
     assert everything() == before
     assert [name for _d, _s, names in os.walk(str(tmp_path)) for name in names]
     assert not [

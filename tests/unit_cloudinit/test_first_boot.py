@@ -12,7 +12,7 @@ from cloudinit import stages
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudinit_osnetd import backends, desired, kernel, network_data, plan, render, store, truth
+from cloudinit_osnetd import backends, context, desired, kernel, network_data, plan, render, store, truth
 from cloudinit_osnetd.sources import ladder
 from tests.unit.build import A, B, C, bond, dhcp, dns, document, link, static, vlan
 
@@ -93,7 +93,7 @@ def look(doc, renderer):
     nics = kernel.snapshot().by_mac(early=True)
     metrics = desired.give_metrics(known, desired.configurable(known, nics), {}, frozenset())
     wants = desired.desired(known, nics, given=metrics)
-    rendering = render.render(wants, backend)
+    rendering = render.render(wants, backend, context.load().renders_with)
     assert rendering.failures == ()
     disk = render.disk_parts(backend, [part.place for part in rendering.parts])
     return backend, wants, rendering.parts, disk
@@ -107,7 +107,8 @@ def check_adopted(guest, doc, renderer):
     assert set(disk) - {(path, "lo") for path, _section in disk} == {part.place for part in parts}
     for part in parts:
         assert disk[part.place] in part.alone, "%s is not what was rendered for it:\n%s" % (part.name, part.text)
-    here = {nic.name: nic._replace(up=True) for nic in kernel.snapshot().nics}
+    now = kernel.snapshot()
+    here = now._replace(nics=tuple(nic._replace(up=True) for nic in now.nics))
     made = plan.make(wants, parts, disk, (), here, backend.name)
     assert {change.action for change in made.changes} == {"adopt"}
     assert made.drifted == ()

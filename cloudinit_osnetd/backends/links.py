@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""systemd-networkd's links: what a reload does not do for them, and what it notes of them."""
+
+import os
+from typing import Dict, Sequence
+
+from .. import files, kernel
+from ..command import CommandError, run
+from .base import Dns, Touch
+
+NOTES = "/run/systemd/netif/links"  # what sd-network(3) reads
+
+
+def after_reload(touches: Sequence[Touch]) -> Dict[str, str]:
+    """Name the links that need it; the problems, by name.
+
+    One whose files are as they were, and which the kernel shows unconfigured, is reconfigured. One
+    that has no file any more is let be by networkd, addresses and all: it is taken down.
+    """
+    problems: Dict[str, str] = {}
+    now = kernel.snapshot() if any(touch.action == "down" for touch in touches) else None
+    for touch in touches:
+        nic = now.named(touch.name) if now and touch.action == "down" else None
+        commands = [["networkctl", "reconfigure", touch.name]] if touch.action == "kick" else []
+        if nic and nic.mac == touch.mac:  # not another one that has its name now
+            commands.append(["ip", "link", "set", "dev", touch.name, "down"])
+            commands.append(["ip", "address", "flush", "dev", touch.name])
+        try:
+            for command in commands:
+                run(command)
+        except CommandError as exc:
+            problems[touch.name] = str(exc)
+    return problems
+
+
+def dns(ifindex: int) -> Dns:
+    """The servers that networkd hands to systemd-resolved."""
+    lines = (files.read(os.path.join(NOTES, str(ifindex))) or "").splitlines()
+    return Dns(frozenset(word for line in lines if line.startswith("DNS=") for word in line[4:].split()))

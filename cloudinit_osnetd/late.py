@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""Imports that cost time, when they cost least: later than written, or earlier than needed, beside a wait."""
+
+import importlib
+import sys
+import threading
+import types
+from contextlib import contextmanager
+from typing import Any, Iterator
+
+_NAMES = ("requests", "requests.exceptions")
+
+
+class _Later(types.ModuleType):
+    """A module that is imported when something of it is used; what is named meanwhile gets a class of that name."""
+
+    named_only = True
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if self.named_only:
+            return type(name, (Exception,), {"__module__": self.__name__})
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+@contextmanager
+def without_requests() -> Iterator[None]:
+    """Within the block `import requests` costs nothing, unless it is imported already.
+
+    cloudinit.url_helper imports it at its top, and with it go 40 of the 70 to 90 ms that it takes to
+    import what renders. There it is named only, in an annotation and a default; nobody of us has
+    cloud-init fetch anything, and who does gets the real one: what the block imported keeps the
+    stand-in, which then is the real module in all but name.
+    """
+    if "requests" in sys.modules:
+        yield
+        return
+    later = {name: _Later(name) for name in _NAMES}
+    later["requests"].exceptions = later["requests.exceptions"]  # type: ignore[attr-defined]
+    sys.modules.update(later)
+    try:
+        yield
+    finally:
+        for name, module in later.items():
+            module.named_only = False
+            if sys.modules.get(name) is module:
+                del sys.modules[name]
+
+
+def import_compat() -> threading.Thread:
+    """Begin to import cloud-init, in a thread: whoever imports compat then waits for it."""
+    thread = threading.Thread(target=_import_compat, name="import-compat")
+    thread.start()
+    return thread
+
+
+def _import_compat() -> None:
+    try:
+        importlib.import_module("cloudinit_osnetd.compat")
+    except Exception:  # noqa: BLE001, S110 - it is raised again where it is needed, and told there
+        pass

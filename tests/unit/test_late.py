@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""late: a module that is only named costs nothing, and is there for who uses it."""
+
+import subprocess
+import sys
+
+import pytest
+
+REQUESTS = """
+LOADED = True
+class Response: pass
+class Timeout(Exception): pass
+from . import exceptions
+"""
+# As cloud-init's url_helper has it (22.4): a module that names what it uses later.
+HELPER = """
+import requests
+from requests import exceptions
+def read(answer: requests.Response = None, retry=(requests.Timeout,)):
+    return requests.LOADED, exceptions.SSLError.__name__
+"""
+NEEDS = """
+from requests.adapters import HTTPAdapter
+"""
+
+
+@pytest.fixture
+def python(tmp_path):
+    """Run a script where `requests`, `helper` and `needs` can be imported; what it prints."""
+    (tmp_path / "requests").mkdir()
+    (tmp_path / "requests/__init__.py").write_text(REQUESTS)
+    (tmp_path / "requests/exceptions.py").write_text("class SSLError(Exception): pass\n")
+    (tmp_path / "requests/adapters.py").write_text("class HTTPAdapter: pass\n")
+    (tmp_path / "helper.py").write_text(HELPER)
+    (tmp_path / "needs.py").write_text(NEEDS)
+
+    def run(script):
+        head = "import sys; sys.path.insert(0, %r); from cloudinit_osnetd import late\n" % str(tmp_path)
+        done = subprocess.run([sys.executable, "-c", head + script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return done.stdout.decode().split()
+
+    return run
+
+
+def test_what_is_only_named_is_not_imported(python):
+    script = "with late.without_requests():\n    import helper\nprint([n for n in sys.modules if 'requests' in n])"
+    assert python(script) == ["[]"]
+
+
+def test_who_uses_it_afterwards_gets_the_real_one(python):
+    script = "with late.without_requests():\n    import helper\nprint(*helper.read())"
+    assert python(script) == ["True", "SSLError"]
+
+
+def test_who_imports_it_afterwards_gets_the_real_one(python):
+    script = "with late.without_requests():\n    import helper\nimport requests\nprint(requests.LOADED)"
+    assert python(script) == ["True"]
+
+
+def test_one_that_is_there_already_is_taken(python):
+    script = "import requests\nwith late.without_requests():\n    import helper\nprint(helper.requests is requests)"
+    assert python(script) == ["True"]
+
+
+def test_who_needs_more_than_its_name_is_imported_without_it(python):
+    script = (
+        "try:\n    with late.without_requests():\n        import needs\nexcept ImportError:\n    print('no')\n"
+        "import needs\nprint(needs.HTTPAdapter.__name__)"
+    )
+    assert python(script) == ["no", "HTTPAdapter"]
+
+
+def test_importing_compat_beside_never_raises(python):
+    """Here is no cloud-init: who imports it afterwards is told."""
+    script = (
+        "sys.modules['cloudinit'] = None\nlate.import_compat().join()\n"
+        "try:\n    from cloudinit_osnetd import compat\nexcept ImportError as exc:\n    print('told')"
+    )
+    assert python(script) == ["told"]
