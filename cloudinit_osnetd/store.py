@@ -107,10 +107,14 @@ def load(instance_id: str) -> State:
 
 
 def save(state: State) -> None:
-    """Write the state where it differs from what is there."""
+    """Write the state where it differs from what is there. With another instance's goes that one's history."""
     text = json.dumps(_to_json(state), sort_keys=True) + "\n"
-    if files.read(paths.STORE) != text:
-        files.replace(paths.STORE, text, mode=0o600)
+    if files.read(paths.STORE) == text:
+        return
+    there = files.read_json(paths.STORE)
+    if isinstance(there, dict) and there.get("instance_id") != state.instance_id:
+        files.remove(paths.HISTORY)
+    files.replace(paths.STORE, text, mode=0o600)
 
 
 def instance_id() -> str:

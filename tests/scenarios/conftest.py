@@ -12,6 +12,7 @@ import pytest
 pytest.register_assert_rewrite("tests.scenarios.seen", "tests.scenarios.serving", "tests.scenarios.killing")
 
 from tests.lab import VM, Cloud, Container, LabError, Server
+from tests.scenarios.place import a_place, booted_once, gone_back_to  # noqa: F401 - fixtures
 
 GuestFactory = Callable[..., Container]
 
