@@ -20,7 +20,7 @@ from tests.scenarios.seen import (
 from tests.scenarios.serving import serving
 from tests.scenarios.test_vm_thread import assert_names_kept
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.deep]
 
 _DEBOUNCE = "/etc/cloud/cloud.cfg.d/96-test.cfg"
 _UNBIND = """
