@@ -59,7 +59,7 @@ unit: ## the unit tests that need nothing but Python
 scenarios: ## the tests on real guests that `make test` runs (root)
 	@scripts/bootstrap build lab tests
 	@$(MAKE) --no-print-directory $(DEB)
-	@OSNETD_DEB=$(CURDIR)/$(DEB) $(VENV) -m pytest -q --no-header -n 4 --dist loadgroup -m "not deep" tests/scenarios
+	@$(SUITES) scenarios machines
 
 sudden-death: ## kill runs and fail disks at every operation that there is: an hour (root)
 	@scripts/bootstrap build lab tests

@@ -42,13 +42,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "long: takes minutes, so it is begun first where several run side by side")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
-    for item in items:
-        if item.get_closest_marker("vm"):
-            # One after the other (`--dist loadgroup`): an emulated one takes both cores of a small machine.
-            item.add_marker(pytest.mark.xdist_group("vm"))
-    items.sort(key=lambda item: [not any(item.iter_markers(name)) for name in ("vm", "long")])
+    items.sort(key=lambda item: not any(item.iter_markers("long")))
     if os.geteuid() != 0:
         for item in items:
             if "scenarios" in item.nodeid:
