@@ -17,6 +17,9 @@ from .base import Backend, Dns, Part, Touch
 LOG = logging.getLogger(__name__)
 DIRECTORY = "/etc/network"
 STATE = "/run/network/ifstate"
+DEVICES = "/sys/class/net"
+DHCLIENT_PID = "/run/dhclient.%s.pid"  # ifupdown's own name for it
+_IFF_UP = 1  # linux/if.h
 RESOLVCONF = "/run/resolvconf/interface"
 _RESOLVCONF_PROGRAMS = ("/sbin/resolvconf", "/usr/sbin/resolvconf")
 _STARTS = ("iface", "auto", "mapping", "source", "source-directory", "rename", "no-scripts", "no-auto-down")
@@ -182,7 +185,7 @@ class Ifupdown(Backend):
         which a later NIC of that name would count as configured.
         """
         for touch in touches:
-            if touch.name in _up():
+            if touch.name in _up() or _half_down(touch.name):
                 try:
                     run(["ifdown", "--force", touch.name])
                 except CommandError:
@@ -202,7 +205,7 @@ class Ifupdown(Backend):
         for touch in touches:
             if touch.action == "down":
                 continue
-            if touch.name in _up():
+            if touch.name in _up() or (touch.action == "kick" and _half_down(touch.name)):
                 self.before([touch])
             try:
                 jobs.append((touch.name, start(_ifup(touch.name))))
@@ -241,6 +244,12 @@ def _up() -> Tuple[str, ...]:
     """The NICs that ifupdown believes to be up."""
     lines = (files.read(STATE) or "").splitlines()
     return tuple(line.split("=", 1)[0].strip() for line in lines if "=" in line)
+
+
+def _half_down(name: str) -> bool:
+    """True where an `ifdown` that was killed left addresses or a client: it leaves ifstate first."""
+    flags = (files.read(os.path.join(DEVICES, name, "flags")) or "0").strip()
+    return bool(int(flags, 16) & _IFF_UP) or os.path.exists(DHCLIENT_PID % name)
 
 
 def _forget(name: str) -> None:
