@@ -185,12 +185,12 @@ class Ifupdown(Backend):
         which a later NIC of that name would count as configured.
         """
         for touch in touches:
-            if touch.name in _up() or _half_down(touch.name):
+            if _is_up(touch.name) or _half_down(touch.name):
                 try:
                     run(["ifdown", "--force", touch.name])
                 except CommandError:
                     pass  # the commands of a stanza fail on a device that is gone: that is the rule
-            if touch.name in _up():
+            if _is_up(touch.name):
                 _forget(touch.name)
             _forget_dns(touch.name)
 
@@ -205,7 +205,7 @@ class Ifupdown(Backend):
         for touch in touches:
             if touch.action == "down":
                 continue
-            if touch.name in _up() or (touch.action == "kick" and _half_down(touch.name)):
+            if _is_up(touch.name) or (touch.action == "kick" and _half_down(touch.name)):
                 self.before([touch])
             try:
                 jobs.append((touch.name, start(_ifup(touch.name))))
@@ -240,10 +240,11 @@ def _by_ip(route: Match[str]) -> str:
     return " ".join(words) + (route.group("or_true") or "")
 
 
-def _up() -> Tuple[str, ...]:
-    """The NICs that ifupdown believes to be up."""
+def _is_up(name: str) -> bool:
+    """True where ifupdown believes so: by ifstate or, from 0.8 on, by a file of the NIC's own, which it writes first."""
     lines = (files.read(STATE) or "").splitlines()
-    return tuple(line.split("=", 1)[0].strip() for line in lines if "=" in line)
+    own = (files.read("%s.%s" % (STATE, name)) or "").strip()
+    return bool(own) or name in [line.split("=", 1)[0].strip() for line in lines if "=" in line]
 
 
 def _half_down(name: str) -> bool:
@@ -254,8 +255,11 @@ def _half_down(name: str) -> bool:
 
 def _forget(name: str) -> None:
     kept = [line for line in (files.read(STATE) or "").splitlines() if line.split("=", 1)[0] != name]
+    own = "%s.%s" % (STATE, name)
     try:
         files.replace(STATE, "".join(line + "\n" for line in kept), sync=False)
+        if os.path.exists(own):
+            os.truncate(own, 0)  # in place: it is a lock as well
     except OSError as exc:
         LOG.error("still up for ifupdown: nic=%s error=%s", name, exc)
 

@@ -295,6 +295,16 @@ def test_a_nic_that_ifupdown_believes_to_be_up_is_taken_down_first(host):
     assert host.ran() == ["ifdown --force ens3", "ifup ens3"]
 
 
+def test_a_nic_that_only_its_own_state_file_knows_is_taken_down_first_and_forgotten(host):
+    """An `ifup` that was killed between the two: the next says nothing, and does nothing."""
+    host.state.write_text("lo=lo\n")
+    own = host.state.with_name("ifstate.gone")
+    own.write_text("gone\n")
+    BACKEND.before([touch("reconfigure", "gone")])
+    assert host.ran() == ["ifdown --force gone"]
+    assert (own.read_text(), host.state.read_text()) == ("", "lo=lo\n")
+
+
 def test_what_an_ifdown_that_was_killed_has_left_is_taken_down_once_more(host, tmp_path):
     host.state.write_text("lo=lo\n")
     for name, flags in (("ens3", "0x1003"), ("ens4", "0x1002"), ("ens5", "0x1002")):
