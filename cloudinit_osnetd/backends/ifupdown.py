@@ -7,7 +7,7 @@ import ipaddress
 import logging
 import os
 import re
-from typing import Dict, Iterator, List, Match, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Dict, Iterator, List, Match, NamedTuple, Optional, Sequence, Set
 
 from .. import files
 from ..command import CommandError, end, ran, run, start
@@ -241,7 +241,7 @@ def _by_ip(route: Match[str]) -> str:
 
 
 def _is_up(name: str) -> bool:
-    """True where ifupdown believes so: by ifstate or, from 0.8 on, by a file of the NIC's own, which it writes first."""
+    """True where ifupdown believes so: by ifstate or, from 0.8 on, by the NIC's own file, which it writes first."""
     lines = (files.read(STATE) or "").splitlines()
     own = (files.read("%s.%s" % (STATE, name)) or "").strip()
     return bool(own) or name in [line.split("=", 1)[0].strip() for line in lines if "=" in line]
