@@ -7,7 +7,7 @@ import ipaddress
 import logging
 import os
 import re
-from typing import Dict, Iterator, List, Match, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Dict, Iterator, List, Match, NamedTuple, Optional, Sequence, Set
 
 from .. import files
 from ..command import CommandError, end, ran, run, start
@@ -18,6 +18,9 @@ from .base import Backend, Dns, Part, Touch
 LOG = logging.getLogger(__name__)
 DIRECTORY = "/etc/network"
 STATE = "/run/network/ifstate"
+DEVICES = "/sys/class/net"
+DHCLIENT_PID = "/run/dhclient.%s.pid"  # ifupdown's own name for it
+_IFF_UP = 1  # linux/if.h
 RESOLVCONF = "/run/resolvconf/interface"
 _RESOLVCONF_PROGRAMS = ("/sbin/resolvconf", "/usr/sbin/resolvconf")
 _STARTS = ("iface", "auto", "mapping", "source", "source-directory", "rename", "no-scripts", "no-auto-down")
@@ -187,12 +190,12 @@ class Ifupdown(Backend):
         which a later NIC of that name would count as configured.
         """
         for touch in touches:
-            if touch.name in _up():
+            if _is_up(touch.name) or _half_down(touch.name):
                 try:
                     run(["ifdown", "--force", touch.name])
                 except CommandError:
                     pass  # the commands of a stanza fail on a device that is gone: that is the rule
-            if touch.name in _up():
+            if _is_up(touch.name):
                 _forget(touch.name)
             _forget_dns(touch.name)
 
@@ -208,7 +211,7 @@ class Ifupdown(Backend):
             if touch.action == "down":
                 continue
             fallback.end(touch.name, self.split)
-            if touch.name in _up():
+            if _is_up(touch.name) or (touch.action == "kick" and _half_down(touch.name)):
                 self.before([touch])
             try:
                 jobs.append((touch.name, start(_ifup(touch.name))))
@@ -243,16 +246,26 @@ def _by_ip(route: Match[str]) -> str:
     return " ".join(words) + (route.group("or_true") or "")
 
 
-def _up() -> Tuple[str, ...]:
-    """The NICs that ifupdown believes to be up."""
+def _is_up(name: str) -> bool:
+    """True where ifupdown believes so: by ifstate or, from 0.8 on, by the NIC's own file, which it writes first."""
     lines = (files.read(STATE) or "").splitlines()
-    return tuple(line.split("=", 1)[0].strip() for line in lines if "=" in line)
+    own = (files.read("%s.%s" % (STATE, name)) or "").strip()
+    return bool(own) or name in [line.split("=", 1)[0].strip() for line in lines if "=" in line]
+
+
+def _half_down(name: str) -> bool:
+    """True where an `ifdown` that was killed left addresses or a client: it leaves ifstate first."""
+    flags = (files.read(os.path.join(DEVICES, name, "flags")) or "0").strip()
+    return bool(int(flags, 16) & _IFF_UP) or os.path.exists(DHCLIENT_PID % name)
 
 
 def _forget(name: str) -> None:
     kept = [line for line in (files.read(STATE) or "").splitlines() if line.split("=", 1)[0] != name]
+    own = "%s.%s" % (STATE, name)
     try:
         files.replace(STATE, "".join(line + "\n" for line in kept), sync=False)
+        if os.path.exists(own):
+            os.truncate(own, 0)  # in place: it is a lock as well
     except OSError as exc:
         LOG.error("still up for ifupdown: nic=%s error=%s", name, exc)
 

@@ -257,6 +257,8 @@ FAKES = {
 def host(tmp_path, monkeypatch):
     state = tmp_path / "ifstate"
     monkeypatch.setattr(ifupdown, "STATE", str(state))
+    monkeypatch.setattr(ifupdown, "DEVICES", str(tmp_path / "devices"))
+    monkeypatch.setattr(ifupdown, "DHCLIENT_PID", str(tmp_path / "%s.pid"))
     monkeypatch.setattr(ifupdown.os.path, "isdir", lambda path: path != "/run/systemd/system")
     fakes = {name: script.replace("$IFSTATE", str(state)) for name, script in FAKES.items()}
     found = programs(tmp_path, monkeypatch, fakes)
@@ -291,6 +293,25 @@ def test_a_nic_that_ifupdown_believes_to_be_up_is_taken_down_first(host):
     host.state.write_text("ens3=ens3\n")
     BACKEND.after([touch("kick", "ens3")], False)
     assert host.ran() == ["ifdown --force ens3", "ifup ens3"]
+
+
+def test_a_nic_that_only_its_own_state_file_knows_is_taken_down_first_and_forgotten(host):
+    """An `ifup` that was killed between the two: the next says nothing, and does nothing."""
+    host.state.write_text("lo=lo\n")
+    own = host.state.with_name("ifstate.gone")
+    own.write_text("gone\n")
+    BACKEND.before([touch("reconfigure", "gone")])
+    assert host.ran() == ["ifdown --force gone"]
+    assert (own.read_text(), host.state.read_text()) == ("", "lo=lo\n")
+
+
+def test_what_an_ifdown_that_was_killed_has_left_is_taken_down_once_more(host, tmp_path):
+    host.state.write_text("lo=lo\n")
+    for name, flags in (("ens3", "0x1003"), ("ens4", "0x1002"), ("ens5", "0x1002")):
+        files.replace(str(tmp_path / "devices" / name / "flags"), flags + "\n")
+    (tmp_path / "ens5.pid").write_text("4711\n")
+    BACKEND.before([touch("reconfigure", name) for name in ("ens3", "ens4", "ens5", "ens6")])
+    assert host.ran() == ["ifdown --force ens3", "ifdown --force ens5"]
 
 
 def test_a_failure_is_named_and_costs_no_other_nic(host):
