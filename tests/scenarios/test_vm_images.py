@@ -28,7 +28,7 @@ from tests.scenarios.seen import (
 from tests.scenarios.serving import history, serving
 from tests.scenarios.test_vm_thread import assert_names_kept
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.deep]
 
 
 def test_a_server_resumes_on_another_port_list(place: Place, guest: VM) -> None:
