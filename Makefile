@@ -22,7 +22,7 @@ VENV := .venv/bin/python
 SUITES := $(VENV) -m tests.suites
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test deb install install-system build-man bootstrap lint unit scenarios sudden-death deep lintian tox clean
+.PHONY: help bench demo test deb install install-system build-man bootstrap lint unit scenarios sudden-death deep lintian tox clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,11 @@ demo: ## boot a guest in a simulated OpenStack; attach, edit and detach ports, r
 test: ## everything: lint, Python 3.6, unit tests, package, guests (root)
 	@scripts/bootstrap build lab tests
 	@$(SUITES)
+
+bench: ## how fast a guest follows its ports, beside cloud-init's own hotplug and the floor: one table (root)
+	@scripts/bootstrap build lab bench
+	@$(MAKE) --no-print-directory $(DEB)
+	@OSNETD_DEB=$(CURDIR)/$(DEB) .venv-bench/bin/python -m bench $(BENCH)
 
 deb: ## build the Debian package into dist/
 	@scripts/bootstrap build
@@ -54,7 +59,7 @@ unit: ## the unit tests that need nothing but Python
 scenarios: ## the tests on real guests that `make test` runs (root)
 	@scripts/bootstrap build lab tests
 	@$(MAKE) --no-print-directory $(DEB)
-	@OSNETD_DEB=$(CURDIR)/$(DEB) $(VENV) -m pytest -q --no-header -n 4 --maxschedchunk=1 -m "not deep" tests/scenarios
+	@$(SUITES) scenarios machines
 
 sudden-death: ## kill runs and fail disks at every operation that there is: an hour (root)
 	@scripts/bootstrap build lab tests

@@ -65,6 +65,7 @@ class Contender:
     name = ""
     package = False
     unit = ""  # what works for it; empty where a udev rule does
+    patience = 25.0  # seconds in which it follows a NIC that leaves
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
@@ -126,6 +127,7 @@ class Osnetd(Contender):
 class CloudInit(Contender):
     name = "cloud-init"
     unit = "cloud-init-hotplugd.service"
+    patience = 5.0  # it does within one, or goes on trying for most of a minute
 
     def files(self) -> Dict[str, str]:
         said = {"updates": {"network": {"when": ["hotplug"]}}}
@@ -143,7 +145,7 @@ class CloudInit(Contender):
             path.write_text(path.read_text().replace(old, new))
 
     def recover(self) -> None:
-        self.guest.run(f"systemctl stop {self.unit}", check=False)  # it may go on trying for most of a minute
+        self.guest.run(f"systemctl stop {self.unit}", check=False)
         super().recover()
         self.guest.run("systemctl start cloud-init-hotplugd.socket", check=False)
         self.guest.run("rm -f /etc/systemd/network/*-ens[4-9]* /etc/systemd/network/*-ens[1-3][0-9]*")

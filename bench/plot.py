@@ -42,7 +42,7 @@ def draw(results: Sequence[Result], path: Path) -> None:
         axis.set_title(guest)
         axis.set_xlabel("seconds from the kernel's event, median (line: least to most)")
         axis.set_yticks(range(len(scenes)), [_WHAT.get(scene, scene) for scene in scenes])
-        axis.invert_yaxis()
+    axes[0][0].invert_yaxis()  # they share it
     handles = [pyplot.Rectangle((0, 0), 1, 1, color=_COLOURS.get(contender)) for contender in contenders]
     figure.legend(handles, contenders, loc="lower center", ncols=len(contenders), frameon=False)
     figure.tight_layout(rect=(0, 0.08, 1, 1))

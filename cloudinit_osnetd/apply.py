@@ -99,13 +99,6 @@ def commit(
     if failed:
         done = [change for change in plan.changes if change.path not in failed]
         after = ledger_after(state.ledger, done)
-    try:
-        store.save(state._replace(ledger=after))
-        noted = True
-    except OSError as exc:
-        # The NICs may be down by now. What stands on disk tells the next run what the ledger should say.
-        LOG.error("ledger not written, the intent stays: %s", exc)
-        noted = False
     problems = {change.mac: failed[change.path] for change in writing if change.path in failed}
     touched = tuple(touch for touch in plan.touches if touch.mac not in problems)  # the others have what they had
     if activate:
@@ -114,8 +107,13 @@ def commit(
         for touch in plan.touches:
             if touch.name in said:
                 problems.setdefault(touch.mac, said[touch.name])
-    if noted:
+    try:
+        # Only now, to have the NICs up some disk writes earlier: until then the intent tells the same.
+        store.save(state._replace(ledger=after))
         store.clear_intent()
+    except OSError as exc:
+        # What stands on disk tells the next run what the ledger should say.
+        LOG.error("ledger not written, the intent stays: %s", exc)
     return Outcome(after, problems, touched if activate else ())
 
 

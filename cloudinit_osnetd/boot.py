@@ -24,10 +24,10 @@ _SETTLE_SECONDS = 10
 
 
 def _nics(state: store.State) -> Dict[str, kernel.Nic]:
-    """The NICs by MAC; udev is waited for only where one that we configured is missing."""
+    """The NICs by MAC; udev is waited for only where one that we configured is missing, or one is not named yet."""
     nics = kernel.snapshot().by_mac(early=True)
     expected = {row.mac for row in state.ledger if row.key.endswith("/phy")}
-    if expected - set(nics):
+    if expected - set(nics) or kernel.awaits_udev(nics.values()):
         try:
             run(["udevadm", "settle", "--timeout=%d" % _SETTLE_SECONDS], timeout=_SETTLE_SECONDS + 5)
         except CommandError as exc:

@@ -2,14 +2,17 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """The command line: arguments, logging, exit codes. Each subcommand is a module of commands/."""
 
-import argparse
 import importlib
 import logging
 import os
 import sys
-from typing import List, Optional
+import types
+from typing import TYPE_CHECKING, Any, List, Optional
 
 from . import __version__
+
+if TYPE_CHECKING:
+    import argparse
 
 LOG = logging.getLogger(__name__)
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
@@ -51,7 +54,9 @@ def _logging(verbose: bool) -> None:
     cloud_inits.setLevel(logging.WARNING)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> "argparse.ArgumentParser":
+    import argparse
+
     top = argparse.ArgumentParser(
         prog="cloudinit-osnetd",
         description="Servers on OpenStack follow their ports: attached, detached and edited.",
@@ -75,8 +80,17 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _arguments(words: List[str]) -> Any:
+    """What the units call is known by heart: argparse costs more than a run that has nothing to do."""
+    if words == ["reconcile", "--queue"]:
+        return types.SimpleNamespace(command=words[0], verbose=False, queue=True)
+    if words == ["boot"]:
+        return types.SimpleNamespace(command=words[0], verbose=False)
+    return parser().parse_args(words)
+
+
 def main(argv: Optional[List[str]] = None) -> int:
-    args = parser().parse_args(argv)
+    args = _arguments(sys.argv[1:] if argv is None else argv)
     _logging(args.verbose)
     if os.geteuid() != 0:
         sys.stderr.write("cloudinit-osnetd: must be run as root\n")

@@ -9,7 +9,7 @@ times that. Message layouts are those of linux/rtnetlink.h, linux/if_link.h and 
 import os
 import socket
 import struct
-from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 _RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE = 18, 22, 26
 _NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
@@ -20,6 +20,7 @@ _RT_TABLE_MAIN = 254
 
 SYS = "/sys"
 UDEV_DB = "/run/udev/data"
+UDEV_CONTROL = "/run/udev/control"  # there where udevd runs
 CLAIM = "OSNETD_MANAGE"
 
 
@@ -54,6 +55,12 @@ class Nic(NamedTuple):
 
     def has(self, cidr: str) -> bool:
         return any(a.address == cidr for a in self.addresses)
+
+
+def awaits_udev(nics: Iterable[Nic]) -> bool:
+    """True where udev has yet to see one of them: its name may still change."""
+    names = (os.path.join(UDEV_DB, "n%d" % nic.ifindex) for nic in nics)
+    return os.path.exists(UDEV_CONTROL) and not all(os.path.exists(name) for name in names)
 
 
 def departed(mac: str, name: str) -> Nic:

@@ -4,7 +4,7 @@
 
 import logging
 import time
-from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Container, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from . import apply, desired, kernel, plan, rejections, render, store, truth
 from .ground import Ground
@@ -172,6 +172,21 @@ def pending_macs(state: store.State, nics: Dict[str, kernel.Nic], ignored: Froze
     known = {kt.entry.mac for kt in state.truth.keys.values() if kt.entry.kind == "phy"}
     return [
         mac for mac, nic in sorted(nics.items()) if mac not in known and mac not in ignored and nic.name not in ignored
+    ]
+
+
+def new_macs(
+    state: store.State, nics: Dict[str, kernel.Nic], ignored: FrozenSet[str], waited_for: Container[str]
+) -> List[str]:
+    """NICs that have come since the last run: something will be rendered for them, as soon as a source names them.
+
+    Not those that earlier runs have looked for in vain: they may never be named.
+    """
+    ours = {row.mac for row in state.ledger}
+    return [
+        mac
+        for mac, nic in sorted(nics.items())
+        if mac not in ours and mac not in waited_for and mac not in ignored and nic.name not in ignored
     ]
 
 

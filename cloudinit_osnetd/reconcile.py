@@ -25,7 +25,7 @@ from . import (
 from .backends import Touch
 from .ground import Ground, HandsOff, ground, permit
 from .hear import hear_drive, hear_metadata
-from .look import Look, log_plan, look_at, pending_macs, standing
+from .look import Look, log_plan, look_at, new_macs, pending_macs, standing
 from .verify import verify
 
 LOG = logging.getLogger(__name__)
@@ -86,9 +86,10 @@ class _Run:
         """
         self.looks += 1
         settings = self.on.context.settings
+        left = self._judge_left()
         self.known = self.state.truth
         before = kernel.snapshot()
-        if self.looks == 1 and self._new_nics(before):
+        if self.looks == 1 and new_macs(self.state, before.by_mac(), settings.ignore, waiting.read().since):
             late.import_compat()  # while the metadata service is asked
         heard = hear_metadata(self.state, before, settings.metadata_nic)
         drive = hear_drive(heard.state)
@@ -103,6 +104,8 @@ class _Run:
         # With the commit at the latest: run again after a power loss, a NIC must get the metric it had.
         self.state = self.state._replace(metrics=seen.metrics)
         self._do(seen)
+        for mac, problem in left.items():
+            self.problems.setdefault(mac, problem)
         present = [key for want in seen.wants for key in want.keys]
         present += desired.configurable(self.state.truth, nics)  # also what is rejected
         known = truth.forget_gone(self.state.truth, present)
@@ -114,10 +117,19 @@ class _Run:
         self.doubted = [key for key, kt in self.state.truth.keys.items() if kt.doubted]
         return ripe_in, self._others()
 
-    def _new_nics(self, snapshot: kernel.Snapshot) -> bool:
-        """True where a NIC has come that nobody has waited for: something will be rendered."""
-        known = {row.mac for row in self.state.ledger} | set(waiting.read().since) | self.on.context.settings.ignore
-        return any(mac not in known and nic.name not in known for mac, nic in snapshot.by_mac().items())
+    def _judge_left(self) -> Dict[str, str]:
+        """Judge what a run that died has left on trial; the problems, by MAC.
+
+        Before anything is asked or heard: the way to whom we would ask may be what it took.
+        """
+        if not self.state.on_trial:
+            return {}
+        judged, self.unfinished = trial.take_up(self.on, self.state, self.unfinished)
+        self.state = judged.state
+        store.save(self.state)
+        self.changes += judged.changes
+        self.touches += judged.touches
+        return dict(judged.problems, **judged.rejected)
 
     def _unripe(self, macs: FrozenSet[str]) -> Tuple[FrozenSet[str], float]:
         """The MACs whose NIC vanished within the debounce, and how long that still lasts."""

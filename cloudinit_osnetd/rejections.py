@@ -9,15 +9,15 @@ is suspended after a while, ever longer, for another try.
 import time
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-from .network_data import Entry, entry_from_json, entry_to_json
-from .truth import KeyTruth, Truth
+from .network_data import Entry, digest_of, entry_from_json, entry_to_json
+from .truth import KeyTruth, Truth, needs_services
 
 LONGEST_SECONDS = 86400.0
 
 
 class Rejection(NamedTuple):
     key: str
-    digest: str  # of the entry that was rejected
+    digest: str  # of the content that was rejected
     since: float  # seconds since the epoch
     seconds: float
     times: int
@@ -40,9 +40,15 @@ class Rejection(NamedTuple):
 Rejections = Tuple[Rejection, ...]
 
 
+def content(known: KeyTruth) -> str:
+    """The digest of an entry, and of the global DNS where that has to serve it."""
+    dns = known.services if needs_services(known.entry) else ()
+    return digest_of([known.entry.digest, list(dns)]) if dns else known.entry.digest
+
+
 def concerning(known: Truth, rejections: Rejections) -> Rejections:
-    """Those whose entry is still what the cloud wants."""
-    return tuple(r for r in rejections if r.key in known.keys and known.keys[r.key].entry.digest == r.digest)
+    """Those whose content is still what the cloud wants."""
+    return tuple(r for r in rejections if r.key in known.keys and content(known.keys[r.key]) == r.digest)
 
 
 def holding(known: Truth, rejections: Rejections, now: Optional[float]) -> Dict[str, Rejection]:
@@ -76,8 +82,8 @@ def add(
     before = {r.key: r for r in concerning(known, rejections)}
     new: List[Rejection] = []
     for key, old in olds.items():
-        digest = known.keys[key].entry.digest
-        if old is not None and old.entry.digest == digest:
+        digest = content(known.keys[key])
+        if old is not None and content(old) == digest:
             continue  # of this group's links it is another that was edited
         times = before[key].times + 1 if key in before else 1
         seconds = min(first * 2 ** (times - 1), max(first, LONGEST_SECONDS))

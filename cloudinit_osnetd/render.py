@@ -7,7 +7,6 @@ Each Want is rendered by itself, so a link that cloud-init cannot digest costs t
 
 import logging
 import os
-import shutil
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 from . import files, netconfig, paths
@@ -65,6 +64,12 @@ def _render_one(want: Want, backend: Backend, using: Renderer, tree: str) -> Lis
     return parts
 
 
+def _clear(tree: str) -> None:
+    import shutil  # with its archivers 3 ms
+
+    shutil.rmtree(tree, ignore_errors=True)
+
+
 def render(wants: Sequence[Want], backend: Backend, using: Renderer) -> Rendering:
     """The staged parts of `wants`; a failure for each one that cloud-init does not digest."""
     parts: List[Staged] = []
@@ -72,7 +77,7 @@ def render(wants: Sequence[Want], backend: Backend, using: Renderer) -> Renderin
     failures = []
     if not wants:
         return Rendering((), (), ())
-    shutil.rmtree(paths.STAGING, ignore_errors=True)
+    _clear(paths.STAGING)
     for number, want in enumerate(wants):
         tree = os.path.join(paths.STAGING, str(number))
         try:
@@ -95,7 +100,7 @@ def marks_alone(
     from . import compat
 
     tree = os.path.join(paths.STAGING, "alone")
-    shutil.rmtree(tree, ignore_errors=True)
+    _clear(tree)
     os.makedirs(tree)
     try:
         compat.render(netconfig.as_cloud_init_alone(wants, services, compat.convert), tree, using)

@@ -8,7 +8,7 @@ restores what was reachable; where it does not, the change was not to blame, and
 
 import logging
 import time
-from typing import Callable, Dict, FrozenSet, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from . import apply, kernel, rejections, store, targets
 from .backends import Backend, Touch
@@ -46,6 +46,9 @@ class Before(NamedTuple):
 
     asked: Dict[Target, Tuple[str, ...]]
     carriers: Dict[Target, str]
+
+
+NOBODY = Before({}, {})
 
 
 class Judged(NamedTuple):
@@ -86,7 +89,7 @@ def _back_touches(changes: Sequence[Change]) -> Tuple[Touch, ...]:
 def before(found: Sequence[Unit], snapshot: kernel.Snapshot, settings: Settings) -> Before:
     """Ask, before a commit, who answers. A NIC that is new has nobody yet; the server as a whole has."""
     if not found:
-        return Before({}, {})
+        return NOBODY
     items = [item for unit in found for item in unit.items]
     asked: Dict[Target, Tuple[str, ...]] = dict(targets.of_links(items, snapshot))
     asked.update(dict.fromkeys(targets.of_server(settings.must_reach), ()))
@@ -106,14 +109,14 @@ def judge(
     state: store.State,
     found: Sequence[Unit],
     then: Before,
-    olds: Callable[[], Mapping[str, KeyTruth]],
+    stood: Mapping[str, KeyTruth],
     began: float,
 ) -> Judged:
     """Ask again who was reachable, and go back where that is the remedy.
 
-    `state` is that of the commit. `olds` gives, by key, what the parts before it were rendered
-    from; it is called where it is needed. `began`: when the NICs were activated, by the monotonic
-    clock.
+    `state` is that of the commit. `stood` has, by key, what the parts before it were rendered from.
+    `began`: when the NICs were activated, by the monotonic clock. Raises OSError where a NIC should
+    go back and its old part cannot be written: nothing is judged then.
     """
     items = {item.key: item for unit in found for item in unit.items}
 
@@ -127,7 +130,6 @@ def judge(
     if not lost:
         return judged
     LOG.warning("not reachable any more: %s", ", ".join(sorted(map(str, lost))))
-    stood = olds()
     for unit in _suspects(found, lost, then):
         mine = frozenset(t for t in then.asked if not t.key or t.key in unit.keys)
         if not mine & lost:
@@ -166,6 +168,8 @@ def _go_back(
     refused = rejections.add(state.rejections, state.truth, back_to, reason, settings.rejected_for, time.time())
     # The rejection is kept first: who finds this cut short goes on in the same direction.
     outcome = apply.commit(unit.back, state._replace(rejections=refused), backend, {}, activate=True)
+    if outcome.ledger != apply.ledger_after(state.ledger, unit.back.changes):
+        raise OSError("not rolled back: %s" % "; ".join(sorted(outcome.problems.values())))
     back = targets.await_all(lambda _now: {t: then.asked[t] for t in mine}, _names([unit]), BACK_SECONDS)
     changes, touches = judged.changes + unit.back.changes, judged.touches + unit.back.touches
     macs = sorted({item.entry.mac for item in unit.items})

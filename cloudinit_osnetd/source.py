@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import socket
-import tempfile
 import threading
 from typing import Any, NamedTuple, Optional, Tuple
 
@@ -188,6 +187,8 @@ def read_drive(drive: Drive, instance_id: str) -> network_data.NetworkData:
         if not drive.device:
             meta, body = _read_tree(drive.path)
         else:
+            import tempfile
+
             os.makedirs(paths.RUN, exist_ok=True)
             mount_point = tempfile.mkdtemp(prefix="drive-", dir=paths.RUN)
             try:

@@ -5,7 +5,7 @@
 import time
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from . import files, kernel, paths, rejections, render, source, store, truth, waiting
+from . import files, judgement, kernel, paths, rejections, render, source, store, truth, waiting
 from .check import ALL_THERE, check
 from .desired import desired, left_alone
 from .ground import Ground, HandsOff, ground, not_followed
@@ -44,6 +44,7 @@ class _View:
         self.edited = {row.key for row in state.ledger if disk.get(row.place) != row.disk}
         self.edited |= {drift["key"] for drift in self.last.get("drifted", [])}
         self.claimed = on.backend.claimed(list(self.items.values()))
+        self.on_trial = judgement.keys(state)
         self.plain = {row.key for row in state.ledger if row.plain}
         self.unused_dns = dns_findings(list(self.items.values()), on.backend, snapshot)
 
@@ -53,6 +54,8 @@ class _View:
         nic = self.snapshot.named(item.name) if item else self.nics.get(entry.mac)
         verdict = check(item, self.snapshot, key in self.plain) if item else ALL_THERE
         word, reason = self._word(key, known, nic, verdict.lacks)
+        if key in self.on_trial and word in ("ok", "failed"):
+            reason = "; ".join(filter(None, ["on trial", reason]))
         findings = verdict.findings + (self.unused_dns.get(entry.mac, ()) if item and entry.networks else ())
         return NicStatus(
             name=nic.name if nic else "",

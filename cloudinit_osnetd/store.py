@@ -49,6 +49,7 @@ class State(NamedTuple):
     drive_stamp: str  # identity of the config drive that was read last
     metrics: Mapping[str, int] = {}  # route metric by key; see metrics.py
     rejections: Tuple[Rejection, ...] = ()
+    on_trial: str = ""  # judgement.py's note, as it writes it: what is committed and not judged yet
 
     @property
     def bonds(self) -> Dict[str, str]:
@@ -70,6 +71,7 @@ def _to_json(state: State) -> Dict[str, Any]:
         "drive_stamp": state.drive_stamp,
         "metrics": dict(state.metrics),
         "rejections": [rejections.to_json(one) for one in state.rejections],
+        "on_trial": state.on_trial,
     }
 
 
@@ -82,6 +84,7 @@ def _from_json(obj: Dict[str, Any]) -> State:
         drive_stamp=obj["drive_stamp"],
         metrics={key: int(metric) for key, metric in obj["metrics"].items()},
         rejections=tuple(rejections.from_json(one) for one in obj.get("rejections", ())),
+        on_trial=str(obj.get("on_trial", "")),
     )
 
 
@@ -104,10 +107,14 @@ def load(instance_id: str) -> State:
 
 
 def save(state: State) -> None:
-    """Write the state where it differs from what is there."""
-    text = json.dumps(_to_json(state), indent=1, sort_keys=True) + "\n"
-    if files.read(paths.STORE) != text:
-        files.replace(paths.STORE, text, mode=0o600)
+    """Write the state where it differs from what is there. With another instance's goes that one's history."""
+    text = json.dumps(_to_json(state), sort_keys=True) + "\n"
+    if files.read(paths.STORE) == text:
+        return
+    there = files.read_json(paths.STORE)
+    if isinstance(there, dict) and there.get("instance_id") != state.instance_id:
+        files.remove(paths.HISTORY)
+    files.replace(paths.STORE, text, mode=0o600)
 
 
 def instance_id() -> str:

@@ -2,16 +2,20 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """A plan carried out and put to the proof: commit, activate, verify, and roll back what has cut us off."""
 
+import logging
 import time
 from typing import Callable, Dict, FrozenSet, Mapping, NamedTuple, Sequence, Tuple
 
-from . import apply, kernel, kicks, plan, rollback, store
+from . import apply, judgement, kernel, kicks, plan, rollback, store
 from .backends import Touch
+from .desired import Want
 from .ground import Ground
 from .look import Look
 from .store import Owned
 from .truth import KeyTruth
 from .verify import Verified, await_dns, verify
+
+LOG = logging.getLogger(__name__)
 
 
 class Done(NamedTuple):
@@ -27,17 +31,20 @@ def carry_out(
 ) -> Done:
     """Do what `made` says, which is the plan of `seen` or less, and see what comes of it.
 
-    `olds` as in rollback.judge.
+    `olds` gives, by key, what the parts on disk were rendered from; it is called where it is needed.
     """
     units = rollback.units(seen.wants, made, state, on.backend)
-    before = rollback.before(units, kernel.snapshot(), on.context.settings) if units else None
+    before = rollback.before(units, kernel.snapshot(), on.context.settings) if units else rollback.NOBODY
+    stood = olds() if before.asked else {}
+    if before.asked:
+        state = state._replace(on_trial=judgement.write(units, before, stood, state.truth, time.time()))
     began = time.monotonic()
     outcome = apply.commit(made, state, on.backend, seen.templates, activate=True)
     verified = verify(seen.wants, outcome.touched, plain=plan.plain_keys(outcome.ledger))
     problems, findings = _said(outcome.problems, verified)
     judged = rollback.nothing_lost(state._replace(ledger=outcome.ledger))
-    if before is not None and before.asked:
-        judged = rollback.judge(on.backend, on.context.settings, judged.state, units, before, olds, began)
+    if before.asked:
+        judged = rollback.judge(on.backend, on.context.settings, judged.state, units, before, stood, began)
     touched = [touch for touch in outcome.touched if touch.mac not in judged.rejected]
     _note_kicks(seen, judged.state.ledger, touched)
     for mac, said in await_dns(seen.wants, touched, on.backend).items():
@@ -49,7 +56,38 @@ def carry_out(
     problems.update(judged.rejected)
     for lacking in made.hopeless:
         problems.setdefault(lacking.mac, lacking.lacks + "; bringing it up again did not help")
-    return Done(judged.state, made.changes + judged.changes, made.touches + judged.touches, problems, findings)
+    changes, touches = made.changes + judged.changes, made.touches + judged.touches
+    return Done(judged.state._replace(on_trial=""), changes, touches, problems, findings)
+
+
+def take_up(on: Ground, state: store.State, unfinished: Sequence[Touch]) -> Tuple[rollback.Judged, Tuple[Touch, ...]]:
+    """Judge what a run that died has left on trial, as it would have; the rest of `unfinished`.
+
+    Its time begins anew: the machine may have booted since, or the NIC be half-way up.
+    """
+    note = judgement.read(state.on_trial) if state.on_trial else None
+    if note is not None:
+        note = judgement.still(note, on, state, kernel.snapshot().by_mac())
+    if note is None or not note.units:
+        return rollback.nothing_lost(state._replace(on_trial="")), tuple(unfinished)
+    LOG.warning("not judged by the run that did it: nics=%s", ", ".join(unit.names for unit in note.units))
+    keys = frozenset(key for unit in note.units for key in unit.keys)
+    # A rejection that the dead run had begun is not a second one.
+    refused = tuple(one for one in state.rejections if one.key not in keys or one.since < note.since)
+    state = state._replace(rejections=refused)
+    began = time.monotonic()
+    names = {touch.name for touch in unfinished}
+    half = [unit for unit in note.units if any(touch.name in names for touch in unit.forward.touches)]
+    if half:
+        kicked = tuple(touch._replace(action="kick") for unit in half for touch in unit.forward.touches)
+        changes = tuple(change for unit in half for change in unit.forward.changes)
+        outcome = apply.commit(plan.Plan(changes, kicked, ()), state, on.backend, {}, activate=True)
+        state = state._replace(ledger=outcome.ledger)
+        unfinished = [touch for touch in unfinished if touch.name not in {one.name for one in kicked}]
+    touches = [touch for unit in note.units for touch in unit.forward.touches]
+    verify([Want(unit.items, "") for unit in note.units], touches)
+    judged = rollback.judge(on.backend, on.context.settings, state, note.units, note.then, note.stood, began)
+    return judged._replace(state=judged.state._replace(on_trial="")), tuple(unfinished)
 
 
 def _said(by_backend: Dict[str, str], verified: Verified) -> Tuple[Dict[str, str], Dict[str, Tuple[str, ...]]]:

@@ -2,19 +2,28 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """What runs the network: one module for each backend, found by cloud-init's renderer name."""
 
+import functools
+import importlib
 from typing import Optional
 
 from .base import Backend, Dns, Part, Touch
-from .ifupdown import Ifupdown
-from .netplan import Netplan
-from .networkd import Networkd
 
-_BY_RENDERER = {"eni": Ifupdown(), "networkd": Networkd(), "netplan": Netplan()}
+# Module and class. A server has one: the others are not imported.
+_BY_RENDERER = {
+    "eni": ("ifupdown", "Ifupdown"),
+    "networkd": ("networkd", "Networkd"),
+    "netplan": ("netplan", "Netplan"),
+}
 
 
+@functools.lru_cache(maxsize=None)
 def of_renderer(renderer: str) -> Optional[Backend]:
     """The backend that reads what cloud-init's renderer of that name writes."""
-    return _BY_RENDERER.get(renderer)
+    if renderer not in _BY_RENDERER:
+        return None
+    module, name = _BY_RENDERER[renderer]
+    backend: Backend = getattr(importlib.import_module("%s.%s" % (__name__, module)), name)()
+    return backend
 
 
 __all__ = ["Backend", "Dns", "Part", "Touch", "of_renderer"]

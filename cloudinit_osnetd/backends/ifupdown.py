@@ -12,6 +12,7 @@ from typing import Dict, Iterator, List, Match, NamedTuple, Optional, Sequence, 
 from .. import files
 from ..command import CommandError, end, ran, run, start
 from ..desired import Item
+from . import fallback
 from .base import Backend, Dns, Part, Touch
 
 LOG = logging.getLogger(__name__)
@@ -178,6 +179,10 @@ class Ifupdown(Backend):
         lines = [" ".join(_words(line)) for line in _lines(text) if not _is_comment(line)]
         return "\n".join(line for line in lines if line)
 
+    def boot(self, items: Sequence[Item]) -> None:
+        for item in items:
+            fallback.forestall(item.name, self.split)
+
     def before(self, touches: Sequence[Touch]) -> None:
         """Take down with the old stanza in place: `ifdown` undoes what it reads there.
 
@@ -205,6 +210,7 @@ class Ifupdown(Backend):
         for touch in touches:
             if touch.action == "down":
                 continue
+            fallback.end(touch.name, self.split)
             if _is_up(touch.name) or (touch.action == "kick" and _half_down(touch.name)):
                 self.before([touch])
             try:

@@ -2,16 +2,19 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """`boot`: the early unit's command. It always ends well: it must not hold the network up."""
 
-import argparse
 import logging
+from typing import TYPE_CHECKING
 
 from .. import boot
 from ..ground import HandsOff
 
+if TYPE_CHECKING:
+    import argparse
+
 LOG = logging.getLogger(__name__)
 
 
-def main(_args: argparse.Namespace) -> int:
+def main(_args: "argparse.Namespace") -> int:
     try:
         report = boot.early()
     except HandsOff as exc:

@@ -2,17 +2,19 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """`reconcile`: by an operator, or by the service for the queued events."""
 
-import argparse
 import json
 import logging
 import time
-from typing import Any, Dict
+from typing import TYPE_CHECKING, Any, Dict
 
-from .. import files, paths, pickled, queue, store
+from .. import files, paths, queue, store
 from ..ground import HandsOff
 from ..reconcile import Record, run
 from .output import print_json
 from .report import decided, print_decided
+
+if TYPE_CHECKING:
+    import argparse
 
 LOG = logging.getLogger(__name__)
 # Of the service alone: 1 is also what a Python says that cannot even start, and then the events are
@@ -68,6 +70,8 @@ def _keep(record: Record) -> None:
 
 
 def _adopt_datasource() -> None:
+    from .. import pickled  # at a boot only
+
     try:
         said = pickled.adopt_anew()
     except pickled.PickleError as exc:
@@ -105,7 +109,7 @@ def _serve_queue() -> int:
         status = EXIT_NIC_FAILED if report["problems"] else 0
 
 
-def main(args: argparse.Namespace) -> int:
+def main(args: "argparse.Namespace") -> int:
     if args.queue:
         return _serve_queue()
     try:

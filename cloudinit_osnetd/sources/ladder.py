@@ -67,9 +67,9 @@ def _convert(document: Dict[str, Any], known_macs: Dict[str, str]) -> Dict[str, 
 
 
 def _nics(expected: FrozenSet[str]) -> Dict[str, kernel.Nic]:
-    """The NICs by MAC; udev is waited for only where one that is expected is missing."""
+    """The NICs by MAC; udev is waited for only where one that is expected is missing, or one is not named yet."""
     nics = kernel.snapshot().by_mac(early=True)
-    if expected - set(nics):
+    if expected - set(nics) or kernel.awaits_udev(nics.values()):
         util.udevadm_settle()
         nics = kernel.snapshot().by_mac(early=True)
     return nics

@@ -25,6 +25,7 @@ class Dhcp:
         self._dir: Path = run.current().dir / f"{namespace}-{network.bridge}"
         self._dir.mkdir()
         self._process: Optional["subprocess.Popen[bytes]"] = None
+        self._files: Dict[str, str] = {}  # what it reads, by name
         self._told: Dict[str, str] = {}  # MAC to the IPv4 address reserved for it
 
     def tell(self, ports: Sequence[Port]) -> None:
@@ -43,16 +44,20 @@ class Dhcp:
                 if subnet.ipv6_mode and subnet.dns:
                     options.append(f"tag:{tag},option6:dns-server,{','.join(f'[{one}]' for one in subnet.dns)}")
             hosts.append(",".join([port.mac, f"set:{tag}", *addresses]))
-        (self._dir / "hosts").write_text("".join(f"{line}\n" for line in hosts))
-        (self._dir / "options").write_text("".join(f"{line}\n" for line in options))
+        files = {"hosts": "".join(f"{line}\n" for line in hosts), "options": "".join(f"{line}\n" for line in options)}
+        changed = files != self._files
+        self._files = files
+        for name, content in files.items():
+            (self._dir / name).write_text(content)
         taken_back = {mac for mac, address in self._told.items() if reserved.get(mac) != address}
         self._told = reserved
         if taken_back and self._process:
             self.close()
             self._release(taken_back)
-        if self._process is None:
+        if self._process is None or self._process.poll() is not None:
             self._start()
-        else:
+        elif changed:
+            # Only where it has to: once it has given a lease, 2.90 may abort when it is told the same again.
             self._process.send_signal(signal.SIGHUP)
 
     def leases(self) -> List[Tuple[str, str]]:

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 
 from tests.lab.accel import Accel
 
-SLOTS = 8  # NICs that fit: one PCIe root port each on q35
+SLOTS = 8  # NICs that fit, where no other number is asked for: one PCIe root port each on q35
+MOST_SLOTS = 28  # what Nova may be told at most (libvirt.num_pcie_ports)
+_FUNCTIONS = 8  # root ports that share a PCI device, as libvirt lays them out
 FIRST_PC_SLOT = 3  # Nova's first NIC on the old "pc" machine is ens3
 COMMAND_LINE = "root=/dev/vda rw console=ttyS0 net.ifnames=1 quiet"
 QMP_SOCKET, AGENT_SOCKET, SERIAL_LOG = "qmp.sock", "agent.sock", "serial.log"
@@ -51,6 +53,7 @@ class Machine(NamedTuple):
     accel: Accel
     model: str = "q35"
     append: str = ""
+    slots: int = SLOTS
     memory_mb: int = 1024
     writes: Path | None = None  # where QEMU notes what the guest writes to its disk, and when it has it flushed
 
@@ -81,8 +84,9 @@ def command(machine: Machine, snapshot: str = "") -> list[str]:
         words += ["-drive", f"if=none,id=config,format=raw,readonly=on,media=cdrom,file={_escaped(machine.drive)}"]
         words += _pci_device("virtio-blk-pci,drive=config", machine.model, 3)
     if machine.model == "q35":
-        for slot in range(SLOTS):
-            words += ["-device", f"pcie-root-port,id=port{slot},chassis={slot + 1},slot={slot + 1}"]
+        for slot in range(machine.slots):
+            place = f"addr={hex(1 + slot // _FUNCTIONS)}.{slot % _FUNCTIONS},multifunction=on"
+            words += ["-device", f"pcie-root-port,id=port{slot},chassis={slot + 1},slot={slot + 1},{place}"]
     for nic in machine.nics:
         words += ["-netdev", ",".join(f"{key}={value}" for key, value in backend_arguments(nic).items())]
         words += ["-device", ",".join(f"{key}={value}" for key, value in device_arguments(nic, machine.model).items())]

@@ -50,8 +50,12 @@ class Snapshots:
             self._monitor(f"savevm {name}")
         self._snapshots()[name] = Snapshot(dict(self._nics), self.server.state())
 
-    def restore(self, name: str = "snapshot") -> None:
-        """Go back to that moment, whatever became of the guest since. The time of day is now, the uptime is then."""
+    def restore(self, name: str = "snapshot", cloud: bool = True) -> None:
+        """Go back to that moment, whatever became of the guest since. The time of day is now, the uptime is then.
+
+        With cloud=False the server's ports stay as the cloud has them now, as for one that was suspended: the NICs alone
+        are those of that moment.
+        """
         kept = self._snapshots()[name]
         if self._process is not None:
             self.poweroff(hard=True)
@@ -61,7 +65,8 @@ class Snapshots:
             self._add_tap(port, kept.nics[port])
         self._nics.clear()
         self._nics.update(kept.nics)
-        self.server.restore(kept.server)
+        if cloud:
+            self.server.restore(kept.server)
         with step(f"restoring {self._dir.name}"):
             self._resume(name)
 

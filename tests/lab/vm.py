@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Iterable, Mapping
 
 from tests.lab import accel, deb, image, iso, netns, qemu, roots, run
 from tests.lab.agent import Agent, AgentAway, AgentError
@@ -41,6 +41,8 @@ class VM(Snapshots):
     model: QEMU's machine, "q35" (NICs in PCIe root ports) or "pc" (NICs in slots of the one PCI bus).
     append: more words for the kernel's command line.
     noted: each write to its disk is noted, in `writes`, and the disk has a journal: see tests/scenarios/power.py.
+    slots: how many NICs fit, on q35.
+    disk_of: another guest, switched off, of whose disk this one has a copy: what a server from a snapshot's image has.
     The ports that the server has now are the guest's NICs at its first boot, and what its config drive lists. All time
     limits are those of KVM; an emulated guest gets `patience` times as long.
     """
@@ -56,12 +58,14 @@ class VM(Snapshots):
         model: str = "q35",
         append: str = "",
         noted: bool = False,
+        slots: int = qemu.SLOTS,
+        disk_of: VM | None = None,
     ) -> None:
         chosen = deb.under_test() if package is True else package or None
         self._image = image.build(roots.tree(suite, backend, chosen, vm=True), files or {}, journal=noted)
         self.accel = accel.choose(self._image.kernel)
         self.cloud, self.server, self.suite, self.backend = cloud, server, suite, backend
-        self.model, self.append = model, append
+        self.model, self.append, self.slots = model, append, slots
         self.boot_seconds = 0.0
         self.patience = self.accel.patience
         self._run = run.current()
@@ -69,10 +73,14 @@ class VM(Snapshots):
         self._dir = self._run.dir / self.name
         self._dir.mkdir()
         self._forget = self._run.at_exit(self.destroy)
-        image.overlay(self._image.disk, self._dir / "disk.qcow2")
         self.writes = self._dir.resolve() / "writes.log" if noted else None
         if self.writes:
             self.writes.touch()
+        if disk_of is None:
+            image.overlay(self._image.disk, self.disk)
+        else:
+            shutil.copyfile(disk_of.disk, self.disk)
+        self._has_a_past = disk_of is not None
         self._nics: dict[Port, qemu.Nic] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._qmp: Qmp | None = None
@@ -97,6 +105,8 @@ class VM(Snapshots):
         """
         if self._alive():
             raise LabError(f"{self.name} is running already")
+        if saved and self._has_a_past:
+            raise LabError(f"{self.name} has another guest's disk: its boot cannot be found again")
         folder = self._image.disk.parent
         if saved and self._start_saved(folder):
             return
@@ -168,20 +178,29 @@ class VM(Snapshots):
 
     def plug(self, port: Port, name: str | None = None) -> str:
         """Plug the NIC of a port; the name that the guest gave it, "" while it is off. `name` means nothing to a VM."""
+        self._insert(port)
+        return self._wait_for_nic(port) if self._qmp else ""
+
+    def plug_all(self, ports: Iterable[Port]) -> list[str]:
+        """Plug the NICs of several ports within milliseconds; their names."""
+        ports = list(ports)
+        for port in ports:
+            self._insert(port)
+        return [self._wait_for_nic(port) for port in ports] if self._qmp else []
+
+    def _insert(self, port: Port) -> None:
         if port in self._nics:
             raise LabError(f"{port} is plugged already")
         used = {nic.slot for nic in self._nics.values()}
-        slot = next((slot for slot in range(qemu.SLOTS) if slot not in used), None)
+        slot = next((slot for slot in range(self.slots) if slot not in used), None)
         if slot is None:
-            raise LabError(f"{self.name} has {qemu.SLOTS} NICs already, no PCI slot is left")
+            raise LabError(f"{self.name} has {self.slots} NICs already, no PCI slot is left")
         nic = qemu.Nic(slot, port.devname, port.mac)
         self._add_tap(port, nic)
         self._nics[port] = nic
-        if self._qmp is None:
-            return ""
-        self._qmp.call("netdev_add", **qemu.backend_arguments(nic))
-        self._qmp.call("device_add", **qemu.device_arguments(nic, self.model))
-        return self._wait_for_nic(port)
+        if self._qmp is not None:
+            self._qmp.call("netdev_add", **qemu.backend_arguments(nic))
+            self._qmp.call("device_add", **qemu.device_arguments(nic, self.model))
 
     def unplug(self, port: Port, timeout: float = 10) -> None:
         """Pull the NIC of a port; return when the guest has let go of it."""
@@ -195,6 +214,11 @@ class VM(Snapshots):
             self._qmp.call("netdev_del", id=nic.backend)
         del self._nics[port]
         self._remove_tap(nic)
+
+    @property
+    def disk(self) -> Path:
+        """What the guest has written, a qcow2 file."""
+        return self._dir / "disk.qcow2"
 
     @property
     def plugged(self) -> list[Port]:
@@ -276,7 +300,7 @@ class VM(Snapshots):
 
     def _hardware(self) -> tuple[str, ...]:
         """What a snapshot can be loaded into, beside the NICs."""
-        return (self.model, self.append, qemu.version(), *self.accel.options, self.accel.kernel)
+        return (self.model, str(self.slots), self.append, qemu.version(), *self.accel.options, self.accel.kernel)
 
     def _machine(self) -> qemu.Machine:
         here = self._dir.resolve()
@@ -285,13 +309,14 @@ class VM(Snapshots):
             uuid=self.server.uuid,
             kernel=self._image.kernel.resolve(),
             initrd=self._image.initrd.resolve(),
-            disk=here / "disk.qcow2",
+            disk=self.disk.resolve(),
             drive=here / "config-2.iso",
             nics=tuple(self._nics.values()),
             accel=self.accel,
             model=self.model,
             append=self.append,
             writes=self.writes,
+            slots=self.slots,
         )
 
     def _begin_console(self) -> None:

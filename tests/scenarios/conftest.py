@@ -12,6 +12,7 @@ import pytest
 pytest.register_assert_rewrite("tests.scenarios.seen", "tests.scenarios.serving", "tests.scenarios.killing")
 
 from tests.lab import VM, Cloud, Container, LabError, Server
+from tests.scenarios.place import a_place, booted_once, gone_back_to  # noqa: F401 - fixtures
 
 GuestFactory = Callable[..., Container]
 
@@ -42,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
-    items.sort(key=lambda item: [not any(item.iter_markers(name)) for name in ("vm", "long")])
+    items.sort(key=lambda item: not any(item.iter_markers("long")))
     if os.geteuid() != 0:
         for item in items:
             if "scenarios" in item.nodeid:

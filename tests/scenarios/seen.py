@@ -237,7 +237,8 @@ def log_of(guest: Guest) -> str:
 
 def starts(guest: Guest) -> int:
     """How often the service was started in this boot."""
-    return log_of(guest).count("Let the server follow its OpenStack ports.")
+    # Before a restart systemd 252 and earlier also say that it was stopped.
+    return len(re.findall("^Started .*Let the server follow its OpenStack ports", log_of(guest), re.MULTILINE))
 
 
 def settled(guest: Guest, seconds: float = 10, fails: bool = False) -> None:

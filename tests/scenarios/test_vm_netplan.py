@@ -2,19 +2,19 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """netplan on systemd-networkd, in virtual machines: netplan knows a NIC by its permanent MAC, which a veth has not.
 
-The guests here are one server's, booted once and gone back to for each scenario.
+The guest is one server's, booted once and gone back to for each scenario (place.py).
 """
 
 from __future__ import annotations
 
 import json
 import re
-from typing import Iterator, NamedTuple
 
 import pytest
 
-from tests.lab import VM, Cloud, Network, Port, Server
+from tests.lab import VM, Cloud, Port
 from tests.scenarios import package
+from tests.scenarios.place import Place, make_place
 from tests.scenarios.seen import (
     NETPLAN,
     assert_boot,
@@ -35,54 +35,6 @@ from tests.scenarios.stream import Stream
 from tests.scenarios.test_vm_thread import assert_names_kept, assert_rule_matched, reboot
 
 pytestmark = pytest.mark.vm
-
-SUITES = ["trixie"]
-
-
-class Place(NamedTuple):
-    """A server with a static port and a DHCP port, and a network to attach more to."""
-
-    cloud: Cloud
-    server: Server
-    first: Port
-    second: Port
-    amber: Network
-
-
-def make_place(cloud: Cloud) -> Place:
-    """The same in any cloud, so that a guest that has booted once is found again."""
-    blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.1"], mtu=1450)
-    leased = cloud.network("leased", cidr="10.92.0.0/24", gateway="10.92.0.1", dhcp=True, dns=["10.92.0.2"], mtu=1420)
-    amber = cloud.network(
-        "amber", cidr="10.93.0.0/26", gateway="10.93.0.1", dns=["10.93.0.2"], mtu=1300, routes=[("10.210.0.0/16", "10.93.0.9")]
-    )
-    server = cloud.server("web", uuid="6e09f1b2-0000-4000-8000-00000000a001")
-    first = server.create_port(blue, mac="fa:16:3e:a0:00:01", fixed_ips=["10.90.0.11"])
-    second = server.create_port(leased, mac="fa:16:3e:a0:00:02", fixed_ips=["10.92.0.12"])
-    return Place(cloud, server, first, second, amber)
-
-
-@pytest.fixture(scope="module")
-def place() -> Iterator[Place]:
-    with Cloud() as cloud:
-        yield make_place(cloud)
-
-
-@pytest.fixture(scope="module", params=SUITES)
-def booted(request: pytest.FixtureRequest, place: Place) -> Iterator[VM]:
-    with VM(place.cloud, place.server, suite=request.param, backend="netplan") as guest:
-        guest.boot(saved=True)
-        settled(guest, 30)
-        guest.snapshot()
-        yield guest
-
-
-@pytest.fixture
-def guest(request: pytest.FixtureRequest, booted: VM) -> VM:
-    """The server as it was after its first boot."""
-    request.node.guests = [booted]
-    booted.restore()
-    return booted
 
 
 def test_the_first_boot(place: Place, guest: VM) -> None:

@@ -291,3 +291,16 @@ def test_the_kernel_of_this_machine_is_read():
     with open("/proc/net/dev") as fh:
         names = {line.split(":")[0].strip() for line in fh if ":" in line}
     assert {n.name for n in kernel.snapshot().nics} == names - {"lo"}
+
+
+@pytest.mark.parametrize(
+    ("running", "seen", "awaited"), [(True, ["n2", "n3"], False), (True, ["n2"], True), (True, [], True), (False, [], False)]
+)
+def test_udev_is_awaited_where_it_runs_and_has_not_seen_a_nic(sys_tree, tmp_path, monkeypatch, running, seen, awaited):
+    monkeypatch.setattr(kernel, "UDEV_CONTROL", str(tmp_path / "control"))
+    if running:
+        (tmp_path / "control").touch()
+    for name in seen:
+        (tmp_path / "udev" / name).touch()
+    nics = kernel.read(Peer([link("ens3", 2), link("eth0", 3, mac=B)])).nics
+    assert kernel.awaits_udev(nics) is awaited

@@ -4,6 +4,7 @@
 
 import os
 import stat
+import sys
 
 import pytest
 import yaml
@@ -20,7 +21,7 @@ BACKEND = Netplan()
 # A stand-in for netplan's generator: a .network file for each definition, and one file for all, both made anew.
 GENERATOR = """\
 [ "$1" = --root-dir ] || exit 7
-python3 - "$2" <<'END'
+@PYTHON@ - "$2" <<'END'
 import glob, os, sys, yaml
 root = sys.argv[1]
 for place in ("/run/systemd/network", "/run/udev/rules.d"):
@@ -39,7 +40,7 @@ for name, body in found.items():
 with open(root + "/run/udev/rules.d/90-netplan.rules", "w") as file:
     file.write("%s\\n" % sorted(found))
 END
-"""
+""".replace("@PYTHON@", sys.executable)  # the one that has PyYAML
 
 
 def item(*networks, name="ens3", mac=A, metric=0, dns=(), **fields):

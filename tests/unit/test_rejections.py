@@ -6,7 +6,7 @@ import pytest
 
 from cloudinit_osnetd import files, paths, rejections, store, truth
 
-from .build import A, B, data, document, link, one_nic, static
+from .build import A, B, data, dns, document, link, one_nic, static
 
 KEY, OTHER = A + "/phy", B + "/phy"
 OLD, NEW, NEWER = (one_nic(static(address)) for address in ("10.0.0.5", "10.9.0.5", "10.8.0.5"))
@@ -62,6 +62,23 @@ def test_without_an_old_entry_the_key_is_left_out():
 
 def test_what_was_not_edited_is_not_rejected():
     assert rejections.add((), NOW, {KEY: NOW.keys[KEY]}, "why", 60.0, 0.0) == ()
+
+
+def test_an_edit_of_the_global_dns_alone_is_rejected_too():
+    """As another port's leaving makes none: the document is the same but for its DNS."""
+    before, now, later = (document([link()], [static()], dns(*servers)) for servers in (["10.0.0.2"], ["10.0.0.3"], []))
+    wanted = known(before, now)
+    assert wanted.keys[KEY].entry == known(before).keys[KEY].entry
+    refused = rejected(old=known(before).keys[KEY], wanted=wanted)
+    assert rejections.believed(wanted, refused, 1001.0).keys[KEY].services == ("10.0.0.2",)
+    assert rejections.believed(wanted, refused, 1060.0).keys[KEY].services == ("10.0.0.3",)
+    # What is said next is believed at once.
+    assert rejections.believed(known(before, now, later), refused, 1001.0).keys[KEY].services == ()
+
+
+def test_the_global_dns_of_an_entry_that_has_its_own_is_not_what_was_rejected():
+    own = known(one_nic(static(services=dns("10.0.0.9")))).keys[KEY]
+    assert rejections.content(own) == rejections.content(own._replace(services=("10.0.0.2",)))
 
 
 def test_each_time_it_takes_longer_up_to_a_day_and_a_new_content_begins_anew():

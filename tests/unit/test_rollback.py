@@ -86,7 +86,7 @@ class Scene:
     def judge(self, asked, carriers=None):
         then = rollback.Before({target: ("10.0.0.254",) if target.key else () for target in asked}, carriers or {})
         stood = {key: one for key, one in self.before.keys.items()}
-        return rollback.judge(self.backend, SETTINGS, self.state, self.units, then, lambda: stood, 0.0)
+        return rollback.judge(self.backend, SETTINGS, self.state, self.units, then, stood, 0.0)
 
 
 @pytest.fixture(params=[QuietIfupdown, QuietNetworkd], ids=["ifupdown", "networkd"])

@@ -8,8 +8,9 @@ import time
 
 import pytest
 
-from cloudinit_osnetd import context, files, kernel, paths, render, status, store, truth
+from cloudinit_osnetd import context, files, judgement, kernel, paths, plan, render, rollback, status, store, truth
 from cloudinit_osnetd.backends.networkd import Networkd
+from cloudinit_osnetd.desired import Item
 from cloudinit_osnetd.ground import Ground, HandsOff
 from cloudinit_osnetd.store import Owned
 
@@ -139,6 +140,20 @@ def test_failed_is_also_what_the_last_run_could_not_do(guest):
     files.replace(paths.STATUS, json.dumps({"problems": {A: "no lease"}}))
     row = rows(know(("drive", DOC, 0)), UP)[A + "/phy"]
     assert (row.state, row.reason) == ("failed", "no lease")
+
+
+@pytest.mark.parametrize(
+    ("addresses", "state", "reason"),
+    [(ADDRESS, "ok", "on trial"), ((), "failed", "on trial; the kernel lacks 10.0.0.5/24")],
+)
+def test_what_is_not_judged_yet_is_on_trial(guest, addresses, state, reason):
+    known = know(("metadata", DOC, 0))
+    item = Item(A + "/phy", known.keys[A + "/phy"].entry, "ens3", ())
+    unit = rollback.Unit((item,), plan.Plan((), (), ()), plan.Plan((), (), ()))
+    note = judgement.write([unit], rollback.NOBODY, {}, known, 0.0)
+    noted = store.empty("i")._replace(truth=known, on_trial=note)
+    (row,) = status._states(ground(), noted, snapshot(nic("ens3", A, 2, addresses)))
+    assert (row.state, row.reason) == (state, reason)
 
 
 def test_a_vlan_is_absent_with_its_parent_and_ok_with_it(guest):

@@ -50,6 +50,16 @@ def test_on_another_instance_all_is_dropped_but_the_ledger(guest):
     assert store.load(OTHER) == store.empty(OTHER, STATE.ledger)
 
 
+def test_the_history_of_another_instance_goes_with_its_state(guest):
+    store.save(STATE)
+    store.remember({"reasons": ["boot"]})
+    store.load(OTHER)
+    store.save(STATE)
+    assert len(files.read(paths.HISTORY).splitlines()) == 1
+    store.save(store.load(OTHER))
+    assert files.read(paths.HISTORY) is None
+
+
 def test_saving_what_is_there_already_writes_nothing(guest):
     store.save(STATE)
     before = os.stat(paths.STORE)

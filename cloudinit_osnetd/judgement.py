@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""The note of what is on trial: parts that were committed, and of which nobody knows yet whether they cut us off.
+
+It is kept in the store from before the commit until the judgement, so that it is as durable as the
+truth that the parts are of, costs no write of its own, and goes with the instance. A run that dies
+in between leaves it to the next one.
+"""
+
+import json
+import logging
+from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from . import desired, kernel, network_data, probe, rejections, render, store, targets, truth
+from .backends import Touch
+from .desired import Item
+from .ground import Ground
+from .plan import Change, Place, Plan
+from .rollback import Before, Unit
+from .store import Owned
+from .targets import Target
+from .truth import KeyTruth, Truth
+
+LOG = logging.getLogger(__name__)
+
+
+class Note(NamedTuple):
+    units: Tuple[Unit, ...]
+    then: Before
+    stood: Dict[str, KeyTruth]  # by key: what the parts before were rendered from, where we can tell
+    contents: Dict[str, str]  # by key: rejections.content of what is on trial
+    since: float  # seconds since the epoch
+
+
+def write(units: Sequence[Unit], then: Before, stood: Mapping[str, KeyTruth], known: Truth, now: float) -> str:
+    """The note as State.on_trial has it; `known` is the truth that the commit is of."""
+    keys = frozenset(key for unit in units for key in unit.keys)
+    obj = {
+        "since": now,
+        "units": [_unit_to_json(unit) for unit in units],
+        "asked": [[t.key, t.what, list(gateways), then.carriers.get(t)] for t, gateways in then.asked.items()],
+        "stood": truth.to_json(Truth(0, {key: one for key, one in stood.items() if key in keys}, {})),
+        "contents": {key: rejections.content(known.keys[key]) for key in keys},
+    }
+    return json.dumps(obj, sort_keys=True)
+
+
+def read(text: str) -> Optional[Note]:
+    """The inverse of write; None, and a line in the log, where it cannot be read."""
+    try:
+        obj = json.loads(text)
+        asked = {Target(key, what): tuple(gateways) for key, what, gateways, _carrier in obj["asked"]}
+        carriers = {Target(key, what): carrier for key, what, _gateways, carrier in obj["asked"] if carrier is not None}
+        for target in asked:
+            if not target.key and target.what != targets.METADATA:
+                probe.parse(target.what)
+        units = tuple(_unit_from_json(unit) for unit in obj["units"])
+        stood = truth.from_json(obj["stood"]).keys
+        return Note(units, Before(asked, carriers), stood, dict(obj["contents"]), float(obj["since"]))
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        LOG.error("what is on trial cannot be read, it stays as it is: error=%r", exc)
+        return None
+
+
+def still(note: Note, on: Ground, state: store.State, nics: Dict[str, kernel.Nic]) -> Note:
+    """What of a note is still on trial: the same content, on disk as it was committed, of a NIC that is here.
+
+    Not, then, what another edit, somebody's editor or `osnetd: {ignore: ...}` has superseded.
+    """
+    places = [change.place for unit in note.units for change in unit.back.changes]
+    disk = render.disk_parts(on.backend, places)
+    ours = desired.configurable(state.truth, nics, on.context.settings.ignore, state.bonds)
+    names = {mac: nic.name for mac, nic in nics.items()}
+    kept = []
+    for unit in note.units:
+        same = all(
+            key in ours and rejections.content(state.truth.keys[key]) == note.contents.get(key) for key in unit.keys
+        )
+        here = all(item.entry.kind != "phy" or names.get(item.entry.mac) == item.name for item in unit.items)
+        if same and here and _committed(unit, state.ledger, disk, on.backend.name):
+            kept.append(unit)
+        else:
+            LOG.info("on trial no more: nics=%s", unit.names)
+    keys = {key for unit in kept for key in unit.keys}
+    asked = {t: gateways for t, gateways in note.then.asked.items() if not t.key or t.key in keys}
+    return note._replace(units=tuple(kept), then=note.then._replace(asked=asked))
+
+
+def _committed(unit: Unit, ledger: Sequence[Owned], disk: Mapping[Place, str], backend: str) -> bool:
+    """True where a part of the unit stands on disk as it was committed, and each other one as it was before.
+
+    A commit that was cut short may have left some of a bond's files, say, and not the others.
+    """
+    rows = {row.place: row for row in ledger}
+    new = {change.place: change.row for change in unit.forward.changes}
+    old = {change.place: change.row for change in unit.back.changes}
+    any_new = False
+    for place, before in old.items():
+        row = rows.get(place)
+        if disk.get(place) != (row.disk if row else None) or row not in (new[place], before):
+            return False
+        if row is not None and row.backend != backend:
+            return False
+        any_new |= row == new[place]
+    return any_new
+
+
+def keys(state: store.State) -> FrozenSet[str]:
+    """The keys that are on trial, for status."""
+    note = read(state.on_trial) if state.on_trial else None
+    known = state.truth.keys
+    contents = note.contents if note else {}
+    return frozenset(key for key in contents if key in known and rejections.content(known[key]) == contents[key])
+
+
+# -- on disk --------------------------------------------------------------------------------------
+
+
+def _unit_to_json(unit: Unit) -> Dict[str, Any]:
+    items = [[i.key, network_data.entry_to_json(i.entry), i.name, list(i.dns), i.metric] for i in unit.items]
+    return {"items": items, "forward": _plan_to_json(unit.forward), "back": _plan_to_json(unit.back)}
+
+
+def _unit_from_json(obj: Mapping[str, Any]) -> Unit:
+    items = tuple(
+        Item(key, network_data.entry_from_json(entry), name, tuple(dns), int(metric))
+        for key, entry, name, dns, metric in obj["items"]
+    )
+    return Unit(items, _plan_from_json(obj["forward"]), _plan_from_json(obj["back"]))
+
+
+def _plan_to_json(made: Plan) -> Dict[str, List[Any]]:
+    return {"changes": [list(change) for change in made.changes], "touches": [list(touch) for touch in made.touches]}
+
+
+def _plan_from_json(obj: Mapping[str, Any]) -> Plan:
+    changes = [Change(*change) for change in obj["changes"]]
+    changes = [change._replace(row=Owned(*change.row)) if change.row is not None else change for change in changes]
+    return Plan(tuple(changes), tuple(Touch(*touch) for touch in obj["touches"]), ())

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""command: a program's end is seen at once, and one that takes too long is not waited for."""
+
+import os
+import time
+
+import pytest
+
+from cloudinit_osnetd import command, paths
+
+
+@pytest.fixture(params=["pidfd", "without"], autouse=True)
+def both_ways(request, monkeypatch, tmp_path):
+    """A pidfd tells of the end, or, before Python 3.9 and Linux 5.3, looking now and then does."""
+    monkeypatch.setattr(paths, "RUN", str(tmp_path))
+    if request.param == "without":
+        monkeypatch.delattr(os, "pidfd_open", raising=False)
+    elif not hasattr(os, "pidfd_open"):
+        pytest.skip("this Python has no pidfd_open")
+
+
+def test_what_it_says_comes_back():
+    assert command.run(["sh", "-c", "echo said"]) == "said\n"
+
+
+def test_a_failure_names_the_program_its_status_and_its_last_words():
+    with pytest.raises(command.CommandError, match="exit 3: no network"):
+        command.run(["sh", "-c", "echo no network >&2; exit 3"])
+
+
+def test_one_that_is_not_there_is_an_error():
+    with pytest.raises(command.CommandError, match="nonesuch"):
+        command.run(["/nonesuch"])
+
+
+def test_one_that_takes_too_long_is_killed():
+    job = command.start(["sleep", "30"])
+    began = time.monotonic()
+    with pytest.raises(command.CommandError, match="not done"):
+        command.end(job, timeout=0.2)
+    assert time.monotonic() - began < 10
+    assert job.process.poll() == -9
+
+
+def test_or_left_at_its_work():
+    job = command.start(["sleep", "30"])
+    with pytest.raises(command.CommandError, match="not done"):
+        command.end(job, timeout=0.2, kill=False)
+    assert job.process.poll() is None
+    job.process.kill()
+    job.process.wait()
