@@ -2,8 +2,8 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """Sudden death: whatever kills a run, and whenever, each NIC is in the old or the new state, and the next run finishes.
 
-Death before each of a run's operations is taken on one guest of each backend, death elsewhere and every failure of a disk
-at each fifth; `make sudden-death` takes all everywhere (OSNETD_STRIDE=1), and shows how many there were.
+`make test` strikes at each fifth of a run's operations and leaves out what takes a guest many boots (`deep`); `make sudden-death` takes all of
+them, everywhere (OSNETD_STRIDE=1), and shows how many there were.
 """
 
 from __future__ import annotations
@@ -77,13 +77,12 @@ def on_disk(operation: Operation) -> bool:
 def test_killed_before_each_operation(scene: Scene) -> None:
     """And after each, but for the last: between two there is nothing that it could change."""
     seen = []
-    step = 1 if scene.guest.suite != "bullseye" else EVERY
-    for operation in each(scene, "before", step=step):
+    for operation in each(scene, "before", step=EVERY):
         scene.next_run()
         scene.assert_converged(operation)
         seen.append(operation)
     scene.assert_converged()
-    assert {"rename", "unlink", "fsync", "execve", "write", "openat"} <= {operation.call for operation in seen} or step > 1
+    assert {"rename", "unlink", "fsync", "execve", "write", "openat"} <= {operation.call for operation in seen} or EVERY > 1
     last = len(scene.count())
     scene.change()
     assert scene.run(last, "after").struck
@@ -94,6 +93,7 @@ def test_killed_before_each_operation(scene: Scene) -> None:
     assert_nothing_to_do(scene.guest)
 
 
+@pytest.mark.deep
 def test_killed_while_a_command_is_at_work(scene: Scene) -> None:
     """With the command, at its own operations: all of networkctl's, every some of ifup's and its scripts'."""
     step = max(1, len(scene.count("children")) // (200 // EVERY))
@@ -112,6 +112,7 @@ def test_killed_and_its_command_lives_on(scene: Scene) -> None:
     assert_nothing_to_do(scene.guest)
 
 
+@pytest.mark.deep
 def test_a_boot_killed_before_each_operation(scene: Scene) -> None:
     """The early unit's: the next boot, or the first run after this one, finishes."""
     # A server that boots has ifupdown's state of this boot only.
@@ -152,6 +153,7 @@ def test_a_service_that_is_killed_is_started_again_and_finishes(scene: Scene) ->
     print(f"\n{guest.suite}: the service at {len(numbers)} of {count} operations")
 
 
+@pytest.mark.deep
 def test_an_early_unit_that_is_killed_does_not_cost_the_boot(scene: Scene) -> None:
     """The power goes, ports change, and the early unit of the next boot dies of a signal at some operation."""
     guest = scene.guest
@@ -211,6 +213,7 @@ def test_the_cached_datasource_is_whole_at_every_instant_of_its_adoption_and_its
 # -- a disk that fails -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(("how", "error"), [("onward", "ENOSPC"), ("onward", "EROFS"), ("fail", "EIO")])
 def test_a_disk_that_fails_from_each_operation_on(scene: Scene, how: str, error: str) -> None:
     """It is full, it is read-only, or it fails just once."""
