@@ -34,7 +34,7 @@ from tests.scenarios.seen import (
 from tests.scenarios.stream import Stream
 from tests.scenarios.test_vm_thread import assert_names_kept, assert_rule_matched, reboot
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.deep]
 
 
 def test_the_first_boot(place: Place, guest: VM) -> None:
