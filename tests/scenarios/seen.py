@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from typing import Any, Callable, Dict, List, Set, Tuple, Union
+from typing import Any, Callable, Dict, List, Sequence, Set, Tuple, Union
 
 from tests.lab import VM, Container, Port
 
@@ -248,8 +248,8 @@ def settled(guest: Guest, seconds: float = 10, fails: bool = False) -> None:
     wait_until(lambda: guest.run(script, check=False).stdout.strip() == word, seconds * guest.patience, f"the service {word}")
 
 
-def assert_boot(guest: Guest, rung: str) -> None:
-    """The boot went as it should, by the rung that it should."""
+def assert_boot(guest: Guest, rung: str, rules: Sequence[str] = ()) -> None:
+    """The boot went as it should, by the rung that it should. `rules`: somebody's files that name NICs."""
     settled(guest)
     boot = status(guest)["boot"]
     assert boot["rung"] == rung, boot
@@ -260,7 +260,8 @@ def assert_boot(guest: Guest, rung: str) -> None:
     assert failed == "", failed
     log = guest.run("cat /var/log/cloud-init.log").stdout
     assert "Failed to rename" not in log and "osnetd" not in _warnings(log), _warnings(log)
-    assert guest.run("ls /etc/udev/rules.d /etc/systemd/network | grep -e persistent-net -e '[.]link$'", check=False).stdout == ""
+    naming = "ls -d /etc/udev/rules.d/* /etc/systemd/network/* | grep -e persistent-net -e '[.]link$'"
+    assert guest.run(naming, check=False).stdout.split() == list(rules)
 
 
 def _warnings(log: str) -> str:
