@@ -23,7 +23,7 @@ from tests.scenarios.seen import (
 )
 from tests.scenarios.serving import serving
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.deep]
 
 
 def test_the_kernels_own_names_move_up_when_a_nic_has_left(cloud: Cloud, vm_factory: Callable[..., VM]) -> None:
