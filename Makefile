@@ -27,7 +27,7 @@ SUITES := $(VENV) -m tests.suites
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## boot a guest in a simulated OpenStack; attach, edit and detach ports, reboot (root)
+demo: ## boot a guest in a simulated OpenStack; attach, edit and detach ports, reboot (GUEST=container: root)
 	@scripts/bootstrap build lab tests
 	@$(MAKE) --no-print-directory $(DEB)
 	@OSNETD_DEB=$(CURDIR)/$(DEB) $(VENV) -m tests.demo

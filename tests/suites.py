@@ -38,6 +38,7 @@ class Result(NamedTuple):
     outcome: str  # passed, failed, timed out, absent
     seconds: float
     told: str  # what pytest counted, or why it was not run
+    failures: Tuple[str, ...] = ()  # the tests that failed, and failed again where they were run again
 
     @property
     def good(self) -> bool:
@@ -45,7 +46,7 @@ class Result(NamedTuple):
 
 
 def pytest(*words: str, python: str = sys.executable) -> Command:
-    return [python, "-m", "pytest", "-q", "--no-header", *words]
+    return [python, "-m", "pytest", "-v", "--no-header", *words]
 
 
 def suites() -> List[Suite]:
@@ -120,12 +121,14 @@ def run_suite(suite: Suite) -> Result:
         return Result("absent", 0.0, f"no {suite.directory}")
     log = LOGS / f"{suite.name}.log"
     outcome = _outcome(suite.commands, log, began + suite.limit)
-    bad = failed_tests(log.read_text(errors="replace")) if suite.again and outcome == "failed" else []
-    if bad:
+    told, text = "", log.read_text(errors="replace")
+    bad = failed_tests(text)
+    if suite.again and outcome == "failed" and bad:
         outcome = _outcome([pytest(*bad)], log, began + suite.limit)
         told = f"{len(bad)} failed beside others and passed alone, " if outcome == "passed" else ""
-        return Result(outcome, time.monotonic() - began, told + _told(log.read_text(errors="replace")))
-    return Result(outcome, time.monotonic() - began, _told(log.read_text(errors="replace")))
+        before, text = len(text), log.read_text(errors="replace")
+        bad = failed_tests(text[before:])
+    return Result(outcome, time.monotonic() - began, told + _told(text), tuple(bad))
 
 
 def _outcome(commands: Sequence[Command], log: Path, until: float) -> str:
@@ -234,7 +237,10 @@ def run_all(chosen: List[Suite], say: Callable[[str], None], workers: int) -> Di
 def table(chosen: List[Suite], results: Dict[str, Result], seconds: float) -> str:
     rows = [(suite.name, results[suite.name]) for suite in chosen]
     width = max(len(name) for name, _ in rows)
-    lines = [f"  {name:<{width}}  {result.outcome:<9}  {result.seconds:7.1f} s  {result.told}".rstrip() for name, result in rows]
+    lines = []
+    for name, result in rows:
+        lines.append(f"  {name:<{width}}  {result.outcome:<9}  {result.seconds:7.1f} s  {result.told}".rstrip())
+        lines += [f"  {'':<{width}}    {failure}" for failure in result.failures]
     spent = sum(result.seconds for _, result in rows)
     return "\n".join(["", *lines, f"  {'':<{width}}  {'':<9}  {seconds:7.1f} s  ({spent:.1f} s of suites)"])
 

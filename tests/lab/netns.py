@@ -18,7 +18,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def add(name: str) -> None:
-    _run(["ip", "netns", "add", name])
+    # `ip netns add` goes back to the namespace that it came from, which a mere user may do only where it is his own.
+    _run(["unshare", "--net", "ip", "netns", "add", name])
     ip(name, "link set lo up")
 
 

@@ -32,7 +32,7 @@ def demo(environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.demo"],
         cwd=CHECKOUT,
-        env={**os.environ, **environment},
+        env={**os.environ, "GUEST": "container", **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -50,14 +50,24 @@ def demo(environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
 @pytest.mark.parametrize("moment", ["== boot", "== attach: a static", "== reboot"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_an_interrupted_demo_leaves_nothing_behind(moment: str, number: signal.Signals) -> None:
-    with demo({}) as process:
+    assert interrupted_at(moment, number, "container") == []
+
+
+@pytest.mark.vm
+def test_an_interrupted_demo_in_a_vm_leaves_nothing_behind() -> None:
+    assert interrupted_at("== attach: a static", signal.SIGINT, "vm") == []
+
+
+def interrupted_at(moment: str, number: signal.Signals, guest: str) -> list[str]:
+    """What a demo left that was sent a signal when it came to this heading."""
+    with demo({"GUEST": guest}) as process:
         assert process.stdout is not None
         next(line for line in process.stdout if line.startswith(moment))
         run = run_of(process.pid)
         os.killpg(process.pid, number)
         said, _ = process.communicate(timeout=60)
     assert process.returncode == (128 + number if number is signal.SIGTERM else 130), said
-    assert left_behind(run) == []
+    return left_behind(run)
 
 
 def test_a_demo_of_a_package_that_does_nothing_says_so(tmp_path: Path) -> None:
