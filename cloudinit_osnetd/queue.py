@@ -9,7 +9,7 @@ directory, and an event that comes during a run must not be lost.
 
 import logging
 import os
-from typing import Iterable, List, NamedTuple
+from typing import Container, Iterable, List, NamedTuple
 
 from . import files, paths
 
@@ -62,6 +62,14 @@ def take() -> List[Event]:
 def taken() -> List[str]:
     """The names of the events that were taken and are not done."""
     return os.listdir(paths.WORK) if os.path.isdir(paths.WORK) else []
+
+
+def ago(reason: str, nics: Container[str]) -> float:
+    """Seconds since the last event of this kind that was taken for one of these NICs; 0.0 where there is none."""
+    events = [parse(name) for name in taken()]
+    when = [event.when for event in events if event.reason == reason and event.nic in nics and event.when > 0]
+    # The clock that the events have, which may be a container's own (lxcfs).
+    return max(0.0, float((files.read("/proc/uptime") or "0").split()[0]) - max(when)) if when else 0.0
 
 
 def done(names: Iterable[str]) -> None:

@@ -134,8 +134,15 @@ class _Run:
     def _unripe(self, macs: FrozenSet[str]) -> Tuple[FrozenSet[str], float]:
         """The MACs whose NIC vanished within the debounce, and how long that still lasts."""
         now = time.monotonic()
-        gone = {row.mac for row in self.state.ledger} - macs
-        self.missing = {mac: self.missing.get(mac, now) for mac in gone}
+        gone: Dict[str, Set[str]] = {}  # MAC -> names
+        for row in self.state.ledger:
+            if row.mac not in macs:
+                gone.setdefault(row.mac, set()).add(row.name)
+        # Since the event where there was one: to start a run takes a tenth of a second.
+        self.missing = {
+            mac: self.missing[mac] if mac in self.missing else now - queue.ago("removed", names)
+            for mac, names in gone.items()
+        }
         debounce = self.on.context.settings.debounce
         left = {mac: since + debounce - now for mac, since in self.missing.items()}
         unripe = {mac: rest for mac, rest in left.items() if rest > 0}

@@ -81,6 +81,18 @@ def test_what_was_taken_during_a_look_is_not_forgotten_with_what_it_served(guest
     assert [event.reason for event in queue.take()] == ["added"]
 
 
+def test_how_long_ago_the_last_taken_event_of_a_nic_was(guest, monkeypatch):
+    monkeypatch.setattr(queue.files, "read", lambda path: {"/proc/uptime": "25.50 40.00\n"}[path])
+    assert queue.ago("removed", {"ens4"}) == 0.0
+    put("0000000020.00.removed.ens4", "0000000024.50.removed.ens4", "0000000025.00.removed.ens5", "0000000025.40.added.ens4")
+    queue.take()
+    assert queue.ago("removed", {"ens4", "ens4.7"}) == 1.0
+    assert queue.ago("removed", {"ens6"}) == 0.0
+    put("0000000030.00.removed.ens6")  # of a clock that was set back, as a resumed guest's may be
+    queue.take()
+    assert queue.ago("removed", {"ens6"}) == 0.0
+
+
 def test_no_queue_is_an_empty_queue(guest):
     queue.done(queue.taken())
     assert not queue.waiting()
