@@ -42,6 +42,7 @@ class VM(Snapshots):
     append: more words for the kernel's command line.
     noted: each write to its disk is noted, in `writes`, and the disk has a journal: see tests/scenarios/power.py.
     slots: how many NICs fit, on q35.
+    without: packages of the usual root that this one has not.
     disk_of: another guest, switched off, of whose disk this one has a copy: what a server from a snapshot's image has.
     The ports that the server has now are the guest's NICs at its first boot, and what its config drive lists. All time
     limits are those of KVM; an emulated guest gets `patience` times as long.
@@ -60,9 +61,10 @@ class VM(Snapshots):
         noted: bool = False,
         slots: int = qemu.SLOTS,
         disk_of: VM | None = None,
+        without: Iterable[str] = (),
     ) -> None:
         chosen = deb.under_test() if package is True else package or None
-        self._image = image.build(roots.tree(suite, backend, chosen, vm=True), files or {}, journal=noted)
+        self._image = image.build(roots.tree(suite, backend, chosen, True, tuple(without)), files or {}, journal=noted)
         self.accel = accel.choose(self._image.kernel)
         self.cloud, self.server, self.suite, self.backend = cloud, server, suite, backend
         self.model, self.append, self.slots = model, append, slots
@@ -181,8 +183,8 @@ class VM(Snapshots):
         self._insert(port)
         return self._wait_for_nic(port) if self._qmp else ""
 
-    def plug_all(self, ports: Iterable[Port]) -> list[str]:
-        """Plug the NICs of several ports within milliseconds; their names."""
+    def plug_all(self, ports: Iterable[Port], names: Iterable[str] = ()) -> list[str]:
+        """Plug the NICs of several ports within milliseconds; their names. `names` mean nothing to a VM."""
         ports = list(ports)
         for port in ports:
             self._insert(port)
@@ -267,6 +269,10 @@ class VM(Snapshots):
         """The errors that cloud-init noted at this boot."""
         result = self.run("cat /run/cloud-init/result.json", check=False).stdout
         return list(json.loads(result)["v1"]["errors"]) if result else ["cloud-init has not finished"]
+
+    @property
+    def is_on(self) -> bool:
+        return self._alive()
 
     # Inner workings
 

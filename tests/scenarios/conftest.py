@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any, Callable, Iterator, List, NamedTuple, Union
 
 import pytest
@@ -18,21 +19,26 @@ GuestFactory = Callable[..., Container]
 
 
 class Kind(NamedTuple):
-    """A suite, and the backend that its guests use."""
+    """A suite, the backend that its guests use, and "vm" where they are virtual machines; with netplan they always are."""
 
     suite: str
     backend: str
+    machine: str = ""
+
+    @property
+    def is_vm(self) -> bool:
+        return self.machine == "vm" or self.backend == "netplan"
 
     def __str__(self) -> str:
-        return f"{self.suite}-{self.backend}"
+        return "-".join(filter(None, self))
 
 
 def _kinds(words: str) -> List[Kind]:
-    """`suite-backend,...`"""
+    """`suite-backend[-vm],...`"""
     return [Kind(*word.split("-")) for word in words.split(",")]
 
 
-# Any other suite and backend of the lab's recipes can be asked for: OSNETD_KINDS=sid-networkd,trixie-ifupdown.
+# Any other suite and backend of the lab's recipes can be asked for: OSNETD_KINDS=sid-networkd,trixie-netplan,bookworm-ifupdown-vm.
 KINDS = _kinds(os.environ.get("OSNETD_KINDS", "trixie-networkd,bookworm-ifupdown,bullseye-ifupdown"))
 
 
@@ -65,16 +71,34 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 @pytest.fixture
 def guest_factory(request: pytest.FixtureRequest, cloud: Cloud, kind: Kind) -> Iterator[GuestFactory]:
     """Makes guests: guest_factory(server, **as for Container). A failed test shows what became of them."""
-    guests: List[Container] = []
+    guests: List[Any] = []
     request.node.guests = guests
 
-    def make(server: Server, **options: Any) -> Container:
-        guests.append(Container(cloud, server, kind.suite, kind.backend, **options))
+    def make(server: Server, **options: Any) -> Any:
+        make_guest = _machine if kind.is_vm else Container
+        guests.append(make_guest(cloud, server, kind.suite, kind.backend, **options))
         return guests[-1]
 
     yield make
     for guest in guests:
         guest.destroy()
+
+
+class _Machine(VM):
+    """A virtual machine in a scenario that was written for both."""
+
+    @property
+    def root(self) -> Path:
+        pytest.skip("needs the guest's disk as a directory, which a virtual machine's is not")
+
+
+def _machine(cloud: Cloud, server: Server, suite: str, backend: str, **options: Any) -> VM:
+    """A virtual machine for the words of a container."""
+    if options.pop("datasource", "ConfigDrive") != "ConfigDrive":
+        pytest.skip("virtual machines have a config drive")
+    if not options.pop("trusted_cache", True):
+        pytest.skip("by its DMI uuid a virtual machine trusts its cache")
+    return _Machine(cloud, server, suite, backend, **options)
 
 
 @pytest.fixture

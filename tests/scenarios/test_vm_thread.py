@@ -14,6 +14,7 @@ from typing import Callable
 import pytest
 
 from tests.lab import VM, Cloud, Port
+from tests.scenarios.conftest import Kind
 from tests.scenarios.seen import (
     assert_boot,
     assert_follows,
@@ -28,9 +29,14 @@ from tests.scenarios.seen import (
 )
 
 pytestmark = pytest.mark.vm
+KINDS = [Kind("trixie", "networkd")] + [
+    pytest.param(Kind(*words), marks=pytest.mark.deep)
+    for words in (("bookworm", "ifupdown"), ("bullseye", "ifupdown"), ("sid", "networkd"), ("bookworm", "netplan"), ("sid", "netplan"))
+]
 
 
-def test_a_server_on_real_devices_follows_its_ports(cloud: Cloud, vm_factory: Callable[..., VM]) -> None:
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_a_server_on_real_devices_follows_its_ports(cloud: Cloud, vm_factory: Callable[..., VM], kind: Kind) -> None:
     blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.1"], mtu=1450)
     green = cloud.network(
         "green", cidr="10.91.4.0/22", dns=["10.91.4.2"], mtu=1400, routes=[("10.200.0.0/16", "10.91.4.9")]
@@ -39,7 +45,7 @@ def test_a_server_on_real_devices_follows_its_ports(cloud: Cloud, vm_factory: Ca
     leased = cloud.network("leased", cidr="10.92.0.0/24", dhcp=True, dns=["10.92.0.2"], mtu=1420)
     server = cloud.server("web")
     first, listed = server.create_port(blue), server.create_port(green)
-    guest = vm_factory(server, suite="trixie", backend="networkd")
+    guest = vm_factory(server, suite=kind.suite, backend=kind.backend)
     names: dict[Port, str] = {}
 
     guest.boot()
