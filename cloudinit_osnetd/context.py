@@ -13,9 +13,7 @@ import logging
 import os
 from typing import Any, Dict, FrozenSet, Mapping, NamedTuple
 
-from . import files, paths
-from .network_data import digest_of
-from .probe import parse
+from . import digest, files, paths
 
 LOG = logging.getLogger(__name__)
 
@@ -75,12 +73,12 @@ def _fingerprint() -> str:
     # The packaged version stands in version.py; every upgrade changes it.
     read.append(os.path.join(origin, "version.py"))
     there = [path for path in _TOOLS + (_UPGRADED,) if os.path.exists(path)]
-    return digest_of([[path, _content(path)] for path in read] + there)
+    return digest.of_value([[path, _content(path)] for path in read] + there)
 
 
 def _content(path: str) -> str:
     # Content, not times: cloud-init writes some of these anew at each boot.
-    return files.fingerprint(files.read(path) or "")
+    return digest.of_text(files.read(path) or "")
 
 
 def parse_settings(raw: Dict[str, Any]) -> Settings:
@@ -109,6 +107,8 @@ def parse_settings(raw: Dict[str, Any]) -> Settings:
 
 
 def _is_target(value: Any) -> bool:
+    from .probe import parse  # where there is something to parse
+
     try:
         return isinstance(value, str) and bool(parse(value))
     except ValueError:

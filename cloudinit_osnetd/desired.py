@@ -8,9 +8,9 @@ every other NIC is wanted by itself, so that one NIC's fault or edit is its own.
 
 from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
-from . import metrics
+from . import digest, metrics
 from .kernel import Nic
-from .network_data import Entry, digest_of, entry_to_json, takes_default
+from .network_data import Entry, entry_to_json, takes_default
 from .truth import Truth, needs_services, with_nic
 
 
@@ -140,5 +140,5 @@ def desired(
         content: List[Any] = [
             [item.key, entry_to_json(item.entry), item.name, list(item.dns), item.metric] for item in items
         ]
-        wants.append(Want(tuple(items), digest_of(content)))
+        wants.append(Want(tuple(items), digest.of_value(content)))
     return wants

@@ -6,13 +6,15 @@ Each takes a value and the path where it stands, and raises DataError naming tha
 """
 
 import ipaddress
-import re
-from typing import Any, Dict, List
+import string
+from typing import Any, Dict, FrozenSet, List
 
-_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}((:[0-9a-f]{2}){14})?\Z")
-_WORD = re.compile(r"[A-Za-z0-9_.+-]{1,64}\Z")
+# Sets, not regular expressions: to compile three costs each run 1.5 ms.
+_WORD = frozenset(string.ascii_letters + string.digits + "_.+-")
+_HEX = frozenset("0123456789abcdef")
 # Not str.isdigit(): that is true of "\u00b2" too, which int() does not read.
-_DIGITS = re.compile(r"[0-9]{1,10}\Z")
+_DIGITS = frozenset(string.digits)
+_MAC_OCTETS = (6, 20)  # Ethernet; InfiniBand
 
 
 class DataError(ValueError):
@@ -24,6 +26,10 @@ class DataError(ValueError):
         self.problem = problem
 
 
+def _made_of(characters: FrozenSet[str], text: str, most: int) -> bool:
+    return 1 <= len(text) <= most and characters.issuperset(text)
+
+
 def needed(obj: Dict[str, Any], name: str, path: str) -> Any:
     value = obj.get(name)
     if value is None:
@@ -32,14 +38,14 @@ def needed(obj: Dict[str, Any], name: str, path: str) -> Any:
 
 
 def word(value: Any, path: str) -> str:
-    if isinstance(value, bool) or not isinstance(value, (str, int)) or not _WORD.match(str(value)):
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or not _made_of(_WORD, str(value), 64):
         raise DataError(path, "not a plain word: %.60r" % (value,))
     return str(value)
 
 
 def number(value: Any, path: str, low: int, high: int) -> int:
     # Neutron's VLAN ids and MTUs arrive as numbers or as strings, by release.
-    if isinstance(value, str) and _DIGITS.match(value):
+    if isinstance(value, str) and _made_of(_DIGITS, value, 10):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise DataError(path, "not a number from %d to %d: %.60r" % (low, high, value))
@@ -47,9 +53,10 @@ def number(value: Any, path: str, low: int, high: int) -> int:
 
 
 def mac_address(value: Any, path: str) -> str:
-    if not isinstance(value, str) or not _MAC.match(value.lower()):
+    octets = value.lower().split(":") if isinstance(value, str) else []
+    if len(octets) not in _MAC_OCTETS or any(len(octet) != 2 or not _HEX.issuperset(octet) for octet in octets):
         raise DataError(path, "not a MAC address: %.60r" % (value,))
-    return value.lower()
+    return ":".join(octets)
 
 
 def ip_address(value: Any, path: str) -> str:
@@ -68,7 +75,7 @@ def ip_address(value: Any, path: str) -> str:
 def prefix_length(address: str, netmask: Any, path: str) -> int:
     """Prefix length from an IPv4 or IPv6 netmask, or from a number."""
     bits = ipaddress.ip_address(address).max_prefixlen
-    if isinstance(netmask, int) or (isinstance(netmask, str) and _DIGITS.match(netmask)):
+    if isinstance(netmask, int) or (isinstance(netmask, str) and _made_of(_DIGITS, netmask, 10)):
         return number(netmask, path, 0, bits)
     mask = ipaddress.ip_address(ip_address(netmask, path))
     if mask.max_prefixlen != bits:

@@ -3,7 +3,6 @@
 """Files that are whole or not there: atomic replacement, and reading what may be absent."""
 
 import glob
-import hashlib
 import json
 import logging
 import os
@@ -102,7 +101,3 @@ def read_json(path: str) -> Any:
         return json.loads(text)
     except ValueError:
         return None
-
-
-def fingerprint(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]

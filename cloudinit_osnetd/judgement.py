@@ -11,7 +11,7 @@ import json
 import logging
 from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from . import desired, kernel, network_data, probe, rejections, render, store, targets, truth
+from . import desired, kernel, network_data, rejections, render, store, targets, truth
 from .backends import Touch
 from .desired import Item
 from .ground import Ground
@@ -47,6 +47,8 @@ def write(units: Sequence[Unit], then: Before, stood: Mapping[str, KeyTruth], kn
 
 def read(text: str) -> Optional[Note]:
     """The inverse of write; None, and a line in the log, where it cannot be read."""
+    from . import probe
+
     try:
         obj = json.loads(text)
         asked = {Target(key, what): tuple(gateways) for key, what, gateways, _carrier in obj["asked"]}

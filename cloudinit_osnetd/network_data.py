@@ -10,11 +10,11 @@ Values end in configuration files of the guest, so whatever is not an address, a
 plain word is a fault: a newline in a DNS address would be a root shell in ifupdown.
 """
 
-import hashlib
 import ipaddress
 import json
 from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Tuple
 
+from . import digest
 from .fields import (
     DataError,
     ip_address,
@@ -77,7 +77,7 @@ class Entry(NamedTuple):
 
     @property
     def digest(self) -> str:
-        return digest_of(entry_to_json(self))
+        return digest.of_value(entry_to_json(self))
 
 
 class Fault(NamedTuple):
@@ -109,11 +109,6 @@ class NetworkData(NamedTuple):
 
 def make_key(kind: str, mac: str, vlan_id: Optional[int] = None) -> str:
     return "%s/%s" % (mac, kind) if vlan_id is None else "%s/%s.%d" % (mac, kind, vlan_id)
-
-
-def digest_of(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 # -- parts of a document -------------------------------------------------------------------------

@@ -9,7 +9,8 @@ is suspended after a while, ever longer, for another try.
 import time
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-from .network_data import Entry, digest_of, entry_from_json, entry_to_json
+from . import digest
+from .network_data import Entry, entry_from_json, entry_to_json
 from .truth import KeyTruth, Truth, needs_services
 
 LONGEST_SECONDS = 86400.0
@@ -43,7 +44,7 @@ Rejections = Tuple[Rejection, ...]
 def content(known: KeyTruth) -> str:
     """The digest of an entry, and of the global DNS where that has to serve it."""
     dns = known.services if needs_services(known.entry) else ()
-    return digest_of([known.entry.digest, list(dns)]) if dns else known.entry.digest
+    return digest.of_value([known.entry.digest, list(dns)]) if dns else known.entry.digest
 
 
 def concerning(known: Truth, rejections: Rejections) -> Rejections:

@@ -9,7 +9,7 @@ import logging
 import os
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
-from . import files, netconfig, paths
+from . import digest, files, netconfig, paths
 from .backends import Backend, Part
 from .context import Renderer
 from .desired import Want
@@ -51,10 +51,10 @@ def _render_one(want: Want, backend: Backend, using: Renderer, tree: str) -> Lis
                 path=part.path,
                 section=part.section,
                 text=text,
-                mark=files.fingerprint(backend.normal(text)),
+                mark=digest.of_text(backend.normal(text)),
                 digest=want.digest,
                 # The ladder gave cloud-init the same config at the first boot; it knows no finish.
-                alone=frozenset([files.fingerprint(backend.normal(part.text))]),
+                alone=frozenset([digest.of_text(backend.normal(part.text))]),
             )
         )
     if {part.name for part in parts} != set(by_name):
@@ -107,7 +107,7 @@ def marks_alone(
     except Exception as exc:  # noqa: BLE001 - cloud-init's own code; whatever it raises
         LOG.warning("cloud-init alone does not render these entries: %r", exc)
         return {}
-    return {(part.path, part.section): files.fingerprint(backend.normal(part.text)) for part in backend.staged(tree)}
+    return {(part.path, part.section): digest.of_text(backend.normal(part.text)) for part in backend.staged(tree)}
 
 
 def disk_parts(backend: Backend, places: Sequence[Any]) -> Dict[Tuple[str, str], str]:
@@ -118,5 +118,5 @@ def disk_parts(backend: Backend, places: Sequence[Any]) -> Dict[Tuple[str, str],
         if text is None:
             continue
         for section, part in backend.split(text).items():
-            found[(path, section)] = files.fingerprint(backend.normal(part))
+            found[(path, section)] = digest.of_text(backend.normal(part))
     return found

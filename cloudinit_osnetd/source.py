@@ -5,16 +5,21 @@
 The metadata service's layout: https://docs.openstack.org/nova/latest/user/metadata.html
 """
 
-import http.client
 import json
 import logging
 import os
 import socket
 import threading
-from typing import Any, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Tuple
 
-from . import files, network_data, paths
+from . import digest, files, network_data, paths
 from .command import CommandError, run
+from .late import http_client
+
+if TYPE_CHECKING:
+    from http import client
+else:
+    client = http_client()
 
 LOG = logging.getLogger(__name__)
 
@@ -55,7 +60,7 @@ def _check_uuid(meta: bytes, instance_id: str, where: str) -> None:
 # -- metadata service -----------------------------------------------------------------------------
 
 
-class _BoundConnection(http.client.HTTPConnection):
+class _BoundConnection(client.HTTPConnection):
     """A connection that leaves through one NIC, whatever the routes of the others say."""
 
     def __init__(self, device: str, ipv6: bool) -> None:
@@ -89,8 +94,11 @@ class _BoundConnection(http.client.HTTPConnection):
             pass  # closed by the other side, or by us a moment ago
 
 
-def _get(connection: http.client.HTTPConnection, name: str) -> bytes:
+def _get(connection: client.HTTPConnection, name: str) -> bytes:
     connection.request("GET", "/openstack/latest/" + name, headers={"Accept": "application/json"})
+    if connection.sock is not None:
+        # A service that sends head and body apart waits for us to acknowledge the head: else that takes 40 ms.
+        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
     answer = connection.getresponse()
     body = answer.read(network_data.MAX_BYTES + 1)
     if answer.status == 404:
@@ -126,7 +134,7 @@ def fetch(device: str, instance_id: str, ipv6: bool = False) -> network_data.Net
         raise type(exc)("%s: %s" % (where, exc)) from exc
     except socket.timeout as exc:
         raise Silent("%s: connected, and not a word in %d s" % (where, _READ_SECONDS)) from exc
-    except (OSError, http.client.HTTPException) as exc:
+    except (OSError, client.HTTPException) as exc:
         raise SourceError("%s: %s" % (where, str(exc) or type(exc).__name__)) from exc
     finally:
         too_long.cancel()
@@ -162,7 +170,7 @@ def drive_stamp(drive: Drive) -> str:
     """
     if drive.device:
         with open(drive.path, "rb") as fh:
-            return network_data.digest_of(fh.read(65536).hex())
+            return digest.of_value(fh.read(65536).hex())
     marks = []
     for name in ("meta_data.json", "network_data.json"):
         try:
@@ -170,7 +178,7 @@ def drive_stamp(drive: Drive) -> str:
             marks.append([name, info.st_mtime_ns, info.st_size])
         except OSError:
             continue
-    return network_data.digest_of(marks)
+    return digest.of_value(marks)
 
 
 def _read_tree(tree: str) -> Tuple[bytes, bytes]:

@@ -8,14 +8,29 @@ that one has to answer. It is asked as a neighbour of its NIC, whatever the rout
 
 import ipaddress
 import time
-from typing import Callable, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Callable,
+    Dict,
+    FrozenSet,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
-from . import kernel, probe
+from . import kernel
 from .check import check
 from .desired import Item
 from .network_data import DHCP4, DHCP6, SLAAC
-from .probe import Question
 from .source import METADATA4
+
+# probe is imported where somebody is asked, which most runs do not.
+if TYPE_CHECKING:
+    from .probe import Question
 
 BEFORE_SECONDS = 0.7  # for who answers before a change: asked four times in that
 _ROUND_SECONDS = 1.0
@@ -80,6 +95,8 @@ def reached(
 
     `names` of the links, by key. For a gateway any one of those asked has to answer.
     """
+    from . import probe
+
     questions: Dict[Question, List[Target]] = {}
     for target, gateways in asked.items():
         for question in _questions(target, gateways or (), names, snapshot):
@@ -110,7 +127,10 @@ def await_all(ask: Ask, names: Mapping[str, str], seconds: float) -> FrozenSet[T
 
 def _questions(
     target: Target, gateways: Sequence[str], names: Mapping[str, str], snapshot: kernel.Snapshot
-) -> List[Question]:
+) -> "List[Question]":
+    from . import probe
+    from .probe import Question
+
     if target.key:
         name = names[target.key]
         return [Question(probe.NEIGHBOUR, gw, device=name, source=_source(gw, name, snapshot)) for gw in gateways]
@@ -132,6 +152,8 @@ def _source(gateway: str, name: str, snapshot: kernel.Snapshot) -> str:
 
 def carrier(target: Target, snapshot: kernel.Snapshot) -> str:
     """The name of the NIC by which the kernel would reach a target of the whole server; empty where it cannot."""
+    from . import probe
+
     source = probe.source_of(METADATA4 if target.what == METADATA else probe.parse(target.what)[0])
     holders = [nic.name for nic in snapshot.nics if any(a.address.partition("/")[0] == source for a in nic.addresses)]
     return holders[0] if source and holders else ""

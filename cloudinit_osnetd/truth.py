@@ -11,12 +11,12 @@ time, RANK is the order in which they are heard.
 
 from typing import Any, Dict, FrozenSet, Iterable, NamedTuple, Optional, Tuple
 
+from . import digest
 from .network_data import (
     DHCP4,
     DHCP6,
     Entry,
     NetworkData,
-    digest_of,
     entry_from_json,
     entry_to_json,
 )
@@ -104,7 +104,7 @@ def observe(truth: Truth, source: str, data: NetworkData, now: float) -> Truth:
     """
     counter = truth.counter
     keys = dict(truth.keys)
-    ports = digest_of(sorted(entry.digest for entry in data.entries.values()))
+    ports = digest.of_value(sorted(entry.digest for entry in data.entries.values()))
     before_ports, before_dns = truth.services.get(source, ("", ()))
     # The global DNS is a union over all ports: when any port comes, changes or goes it says nothing
     # of the others, and one NIC's arrival or edit must not rewrite another's file.

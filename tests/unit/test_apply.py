@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from cloudinit_osnetd import apply, files, paths, plan, render, store
+from cloudinit_osnetd import apply, digest, files, paths, plan, render, store
 from cloudinit_osnetd.backends.ifupdown import Ifupdown
 from cloudinit_osnetd.backends.networkd import Networkd
 from cloudinit_osnetd.desired import Item, Want
@@ -57,7 +57,7 @@ class QuietNetworkd(Quiet, Networkd):
 
 
 def mark(backend, text):
-    return files.fingerprint(backend.normal(text))
+    return digest.of_text(backend.normal(text))
 
 
 def wants_of(addresses):

@@ -8,7 +8,20 @@ import time
 
 import pytest
 
-from cloudinit_osnetd import context, files, judgement, kernel, paths, plan, render, rollback, status, store, truth
+from cloudinit_osnetd import (
+    context,
+    digest,
+    files,
+    judgement,
+    kernel,
+    paths,
+    plan,
+    render,
+    rollback,
+    status,
+    store,
+    truth,
+)
 from cloudinit_osnetd.backends.networkd import Networkd
 from cloudinit_osnetd.desired import Item
 from cloudinit_osnetd.ground import Ground, HandsOff
@@ -34,7 +47,7 @@ def know(*said):
 
 
 def owned(path):
-    mark = files.fingerprint(BACKEND.normal(TEXT))
+    mark = digest.of_text(BACKEND.normal(TEXT))
     return Owned(A + "/phy", A, "ens3", "networkd", path, "", mark, "d")
 
 
