@@ -76,7 +76,8 @@ def early() -> Dict[str, Any]:
 
 
 def note(report: Dict[str, Any]) -> None:
-    """Add what the early flow did to the note of the rung that served this boot."""
-    noted = files.read_json(paths.BOOT)
-    noted = noted if isinstance(noted, dict) else {"rung": "none"}
-    files.replace(paths.BOOT, json.dumps(dict(noted, early=report)) + "\n", sync=False)
+    """Keep what the early flow did, for status.
+
+    Not in the note of the rung: cloud-init's network stage may be writing that in this moment.
+    """
+    files.replace(paths.EARLY, json.dumps(report) + "\n", sync=False)

@@ -13,7 +13,9 @@ QUEUE = RUN + "/queue"
 WORK = RUN + "/work"
 STAGING = RUN + "/staging"
 LOCK = RUN + "/lock"
-BOOT = RUN + "/boot.json"
+# By cloud-init's process, at any moment of a boot: in a directory that no run sweeps.
+BOOT = RUN + "/boot/rung.json"
+EARLY = RUN + "/early.json"
 STATUS = RUN + "/status.json"
 WAITING = RUN + "/waiting.json"
 LOADED = RUN + "/loaded"  # see backends/loaded.py

@@ -122,13 +122,20 @@ def _row(nic: kernel.Nic, word: str, reason: str) -> NicStatus:
     return NicStatus(nic.name, nic.mac, "", word, "", _addresses(nic), nic.mtu, reason)
 
 
+def _boot() -> Dict[str, Any]:
+    """Which rung served this boot, and what the early unit did."""
+    noted, early = files.read_json(paths.BOOT), files.read_json(paths.EARLY)
+    boot = dict(noted) if isinstance(noted, dict) else {"rung": "none"}
+    return boot if early is None else dict(boot, early=early)
+
+
 def read() -> Dict[str, Any]:
     """The whole status as plain data, for --json and for the table."""
     snapshot = kernel.snapshot()
     report: Dict[str, Any] = {
         "instance_id": store.instance_id(),
         "datasource": source.datasource(),
-        "boot": files.read_json(paths.BOOT) or {"rung": "none"},
+        "boot": _boot(),
         "last_run": files.read_json(paths.STATUS),
         "hands_off": "",
         "backend": "",

@@ -210,8 +210,8 @@ def _is_first(events):
 
 def _note_bare():
     try:
-        os.makedirs("/run/cloudinit-osnetd", exist_ok=True)
-        with open("/run/cloudinit-osnetd/boot.json", "w") as fh:
+        os.makedirs("/run/cloudinit-osnetd/boot", exist_ok=True)
+        with open("/run/cloudinit-osnetd/boot/rung.json", "w") as fh:
             fh.write('{"rung": "bare-drive", "source": "drive", "problems": []}\n')
     except OSError as exc:
         LOG.warning("rung not noted: %s", exc)

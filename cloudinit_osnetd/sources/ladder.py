@@ -8,7 +8,7 @@
 4. `built-in`: whatever the built-in class makes of it.
 
 Each names the kernel's name of this moment, so nothing is ever renamed. The rung that served is
-noted in boot.json, under /run.
+noted in boot/rung.json, under /run/cloudinit-osnetd.
 """
 
 import json

@@ -259,9 +259,9 @@ def test_boot_notes_what_it_did_and_never_breaks_off(root, monkeypatch, outcome,
 
     monkeypatch.setattr(boot, "early", early)
     assert cli.main(["boot"]) == code
-    with open(paths.BOOT) as fh:
-        said = json.load(fh)
-    assert said == {"rung": "none", "early": noted}
+    with open(paths.EARLY) as fh:
+        assert json.load(fh) == noted
+    assert not os.path.exists(paths.BOOT), "cloud-init's to write"
 
 
 @pytest.mark.parametrize("to", ["adopt", "release"])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from cloudinit_osnetd import files, paths, store, truth
 from cloudinit_osnetd.backends import Touch
+from cloudinit_osnetd.backends.networkd import Networkd
 from cloudinit_osnetd.store import Intent, Owned
 
 from .build import A, B, C, bond, data, dns, document, link, static, vlan
@@ -183,3 +184,14 @@ def test_one_run_at_a_time(guest):
         assert not entered.wait(0.2)
     assert entered.wait(10)
     thread.join()
+
+
+def test_a_sweep_spares_what_cloud_init_is_writing(guest):
+    """Its process notes the rung beside a run, and without our lock."""
+    theirs, ours = files.temporary_of(paths.BOOT), files.temporary_of(paths.EARLY)
+    for path in (theirs, ours):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        open(path, "w").close()
+    store.sweep(Networkd())
+    assert os.path.exists(theirs)
+    assert not os.path.exists(ours)
