@@ -162,6 +162,18 @@ class Cloud:
             self.namespace, ["sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0"]
         )
         netns.ip(self.namespace, *commands)
+        self._keep_carrier(bridge)
+
+    def _keep_carrier(self, bridge: str) -> None:
+        """Give a bridge a port that is always up.
+
+        Where a guest's NIC is the only one and goes down for a moment, as it does between cloud-init's own DHCP and
+        ifup's, the bridge has no carrier, and what it sends after that may get lost. Nobody is at the port's other end.
+        """
+        inner, outer = f"{bridge}-on", f"{bridge}-up"
+        netns.ip(self.namespace, f"link add {inner} type veth peer name {outer}", f"link set {outer} arp off")
+        netns.output(self.namespace, ["sysctl", "-qw", f"net.ipv6.conf.{outer}.disable_ipv6=1"])
+        netns.ip(self.namespace, f"link set {outer} up", f"link set {inner} master {bridge} up")
 
     def _tell_dhcp(self, network: Network) -> None:
         if not dhcp.is_served(network):
