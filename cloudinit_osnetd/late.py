@@ -58,10 +58,13 @@ def http_client() -> types.ModuleType:
         return importlib.import_module("http.client")
     sys.modules["ssl"] = None  # type: ignore[assignment]
     try:
-        return importlib.import_module("http.client")
+        module = importlib.import_module("http.client")
     finally:
         del sys.modules["ssl"]
-        sys.modules.pop("http.client", None)
+    # Both ways to it: `import http.client` and `from http import client`.
+    del sys.modules["http.client"]
+    del sys.modules["http"].client
+    return module
 
 
 def import_compat() -> threading.Thread:

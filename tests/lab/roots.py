@@ -170,7 +170,7 @@ def _install(base: Path, deb: Path, layer: Path) -> None:
             'chroot "$1" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C DEBIAN_FRONTEND=noninteractive '
             'apt-get install -y --no-install-recommends "/root/$2"'
         )
-        # So does what a package starts all the same; and only in a pid namespace of its own may a mere user have a /proc.
+        # A pid namespace as well: without one a mere user may not mount a /proc.
         _call(["unshare", "--mount", "--pid", "--fork", "sh", "-c", script, "sh", str(root), deb.name], f"installing {deb.name}")
         (root / "root" / deb.name).unlink()
     (directory / "upper").rename(layer)

@@ -62,7 +62,7 @@ def reconcile(guest: Guest, *options: str) -> Dict[str, Any]:
 def assert_nothing_to_do(guest: Guest) -> None:
     """A second run changes nothing on disk outside /run, and runs no command."""
     # A NIC may be up while the run that brought it up has yet to keep its record.
-    wait_until(lambda: _at_rest(guest), 15 * guest.patience, "the service at rest")
+    wait_until(lambda: _service(guest) in ("inactive", "failed"), 15 * guest.patience, "the service at rest")
     before, store = files(guest), _store(guest)
     record = reconcile(guest)
     assert (record["changes"], record["touches"], record["commands"]) == ([], [], []), record
@@ -70,9 +70,9 @@ def assert_nothing_to_do(guest: Guest) -> None:
     assert files(guest) == before
 
 
-def _at_rest(guest: Guest) -> bool:
-    said = guest.run("systemctl is-active cloudinit-osnetd.service; ls /run/cloudinit-osnetd/queue", check=False).stdout
-    return said.split() in (["inactive"], ["failed"])
+def _service(guest: Guest) -> str:
+    """The state of the service, and what is queued: one word where nothing is."""
+    return guest.run("systemctl is-active cloudinit-osnetd.service; ls /run/cloudinit-osnetd/queue", check=False).stdout.strip()
 
 
 def _store(guest: Guest) -> Any:
@@ -250,9 +250,8 @@ def starts(guest: Guest) -> int:
 
 def settled(guest: Guest, seconds: float = 10, fails: bool = False) -> None:
     """The service has ended and nothing is queued; `fails`: it had to say that a NIC failed."""
-    script = "systemctl is-active cloudinit-osnetd.service; ls /run/cloudinit-osnetd/queue"
     word = "failed" if fails else "inactive"
-    wait_until(lambda: guest.run(script, check=False).stdout.strip() == word, seconds * guest.patience, f"the service {word}")
+    wait_until(lambda: _service(guest) == word, seconds * guest.patience, f"the service {word}")
 
 
 def assert_boot(guest: Guest, rung: str, rules: Sequence[str] = ()) -> None:

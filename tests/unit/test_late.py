@@ -78,3 +78,17 @@ def test_importing_compat_beside_never_raises(python):
         "try:\n    from cloudinit_osnetd import compat\nexcept ImportError as exc:\n    print('told')"
     )
     assert python(script) == ["told"]
+
+
+@pytest.mark.parametrize("how", ["import http.client as client", "from http import client"])
+def test_http_client_comes_without_tls_and_whoever_imports_it_later_gets_a_whole_one(how):
+    program = """
+import sys
+from cloudinit_osnetd import late
+ours = late.http_client()
+assert "ssl" not in sys.modules and not hasattr(ours, "HTTPSConnection")
+{}
+assert client is not ours and client.HTTPSConnection
+assert late.http_client() is client, "one that is there is taken"
+"""
+    subprocess.run([sys.executable, "-c", program.format(how)], check=True)
