@@ -9,7 +9,6 @@ rendered or cloud-init's merged configuration has to be read anew; the latter co
 
 import copy
 import importlib
-import inspect
 import logging
 import os
 from contextlib import contextmanager
@@ -22,14 +21,16 @@ from .context import Renderer
 _root, _cloudinit = logging.getLogger(), logging.getLogger("cloudinit")
 _before = list(_root.handlers), _root.level, _cloudinit.level
 
+# What url_helper and sources name at their top, and nothing here uses: to fetch something, to make a data source. With
+# them go half of the 120 ms that it takes to import what renders.
+_NAMED_ONLY = ("requests", "requests.exceptions", "ftplib", "ssl", "cloudinit.user_data", "cloudinit.distros")
 try:
-    with late.without_requests():
+    with late.named_only(*_NAMED_ONLY):
         importlib.import_module("cloudinit.sources.helpers.openstack")
-except Exception:  # noqa: BLE001 - a cloud-init that does more than name it gets it
-    logging.getLogger(__name__).info("cloud-init needs requests to be imported")
+except Exception as exc:  # noqa: BLE001 - a cloud-init that does more than name them gets them
+    logging.getLogger(__name__).info("cloud-init has to be imported with all that it names: %r", exc)
 
 from cloudinit import net, util  # noqa: E402
-from cloudinit.net import renderers  # noqa: E402
 from cloudinit.net.network_state import parse_net_config_data  # noqa: E402
 from cloudinit.sources.helpers import openstack  # noqa: E402
 
@@ -111,7 +112,7 @@ def _renderer() -> Tuple[str, Dict[str, Any]]:
     distro = _stages_init().distro
     system = getattr(distro, "_cfg", None) or {}
     priority = util.get_cfg_by_path(system, ("network", "renderers"), None)
-    name, _class = renderers.select(priority=priority)
+    name, _class = importlib.import_module("cloudinit.net.renderers").select(priority=priority)
     config = copy.deepcopy((distro.renderer_configs or {}).get(name) or {})
     # Nothing may be renamed, and nothing may run: the tree is not the machine.
     config.update({"netrules_path": None, "postcmds": False})
@@ -137,6 +138,8 @@ def lease(name: str) -> Iterator[None]:
         from cloudinit.net.ephemeral import EphemeralDHCPv4  # 22.3
     except ImportError:
         from cloudinit.net.dhcp import EphemeralDHCPv4
+    import inspect  # 6 ms
+
     takes = inspect.signature(EphemeralDHCPv4.__init__).parameters
     arguments: Dict[str, Any] = {"iface": name}
     if "distro" in takes:  # 23.2
@@ -156,7 +159,9 @@ def lease(name: str) -> Iterator[None]:
 
 def render(config: Dict[str, Any], tree: str, using: Renderer) -> None:
     """Let a renderer write `config` (version 1) below `tree`."""
-    renderer = renderers.NAME_TO_RENDERER[using.name].Renderer(config=copy.deepcopy(dict(using.config)))
+    # Not by cloudinit.net.renderers: it imports all of them, and NetworkManager's brings the distros along.
+    module = importlib.import_module("cloudinit.net." + using.name.replace("-", "_"))
+    renderer = module.Renderer(config=copy.deepcopy(dict(using.config)))
     state = parse_net_config_data(config, skip_broken=False)
     if state is None:
         raise ValueError("cloud-init makes nothing of this network config")

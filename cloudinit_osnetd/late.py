@@ -9,8 +9,6 @@ import types
 from contextlib import contextmanager
 from typing import Any, Iterator
 
-_NAMES = ("requests", "requests.exceptions")
-
 
 class _Later(types.ModuleType):
     """A module that is imported when something of it is used; what is named meanwhile gets a class of that name."""
@@ -21,24 +19,32 @@ class _Later(types.ModuleType):
         if name.startswith("__"):
             raise AttributeError(name)
         if self.named_only:
-            return type(name, (Exception,), {"__module__": self.__name__})
+            return _named(self.__name__, name)
         return getattr(importlib.import_module(self.__name__), name)
 
 
-@contextmanager
-def without_requests() -> Iterator[None]:
-    """Within the block `import requests` costs nothing, unless it is imported already.
+def _named(module: str, name: str) -> type:
+    """A class by that name; to call it is to call the real thing, be that a class or a function."""
 
-    cloudinit.url_helper imports it at its top, and with it go 40 of the 70 to 90 ms that it takes to
-    import what renders. There it is named only, in an annotation and a default; nobody of us has
-    cloud-init fetch anything, and who does gets the real one: what the block imported keeps the
-    stand-in, which then is the real module in all but name.
+    def new(_cls: type, *args: Any, **kwargs: Any) -> Any:
+        return getattr(importlib.import_module(module), name)(*args, **kwargs)
+
+    return type(name, (Exception,), {"__module__": module, "__new__": new})
+
+
+@contextmanager
+def named_only(*names: str) -> Iterator[None]:
+    """Within the block to import these modules costs nothing, unless they are imported already.
+
+    For an import that only names things of theirs, in an annotation or a default. Whoever uses one
+    afterwards gets the real one: what the block imported keeps the stand-in, which then is the real
+    module in all but name. A module within one of these cannot be imported in the block.
     """
-    if "requests" in sys.modules:
-        yield
-        return
-    later = {name: _Later(name) for name in _NAMES}
-    later["requests"].exceptions = later["requests.exceptions"]  # type: ignore[attr-defined]
+    later = {name: _Later(name) for name in names if name not in sys.modules}
+    for name, module in later.items():
+        package, _dot, last = name.rpartition(".")
+        if package in later:
+            setattr(later[package], last, module)
     sys.modules.update(later)
     try:
         yield

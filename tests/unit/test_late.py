@@ -11,6 +11,7 @@ REQUESTS = """
 LOADED = True
 class Response: pass
 class Timeout(Exception): pass
+def get(what, times): return what * times
 from . import exceptions
 """
 # As cloud-init's url_helper has it (22.4): a module that names what it uses later.
@@ -19,6 +20,12 @@ import requests
 from requests import exceptions
 def read(answer: requests.Response = None, retry=(requests.Timeout,)):
     return requests.LOADED, exceptions.SSLError.__name__
+"""
+# And as its successors do (25.1): a function named, to be called later.
+CALLS = """
+from requests import get
+def fetch():
+    return get("there", times=2)
 """
 NEEDS = """
 from requests.adapters import HTTPAdapter
@@ -33,6 +40,7 @@ def python(tmp_path):
     (tmp_path / "requests/exceptions.py").write_text("class SSLError(Exception): pass\n")
     (tmp_path / "requests/adapters.py").write_text("class HTTPAdapter: pass\n")
     (tmp_path / "helper.py").write_text(HELPER)
+    (tmp_path / "calls.py").write_text(CALLS)
     (tmp_path / "needs.py").write_text(NEEDS)
 
     def run(script):
@@ -44,28 +52,33 @@ def python(tmp_path):
 
 
 def test_what_is_only_named_is_not_imported(python):
-    script = "with late.without_requests():\n    import helper\nprint([n for n in sys.modules if 'requests' in n])"
+    script = "with late.named_only('requests', 'requests.exceptions'):\n    import helper\nprint([n for n in sys.modules if 'requests' in n])"
     assert python(script) == ["[]"]
 
 
 def test_who_uses_it_afterwards_gets_the_real_one(python):
-    script = "with late.without_requests():\n    import helper\nprint(*helper.read())"
+    script = "with late.named_only('requests', 'requests.exceptions'):\n    import helper\nprint(*helper.read())"
     assert python(script) == ["True", "SSLError"]
 
 
+def test_a_function_that_was_named_is_called_afterwards(python):
+    script = "with late.named_only('requests'):\n    import calls\nprint(calls.fetch())"
+    assert python(script) == ["therethere"]
+
+
 def test_who_imports_it_afterwards_gets_the_real_one(python):
-    script = "with late.without_requests():\n    import helper\nimport requests\nprint(requests.LOADED)"
+    script = "with late.named_only('requests', 'requests.exceptions'):\n    import helper\nimport requests\nprint(requests.LOADED)"
     assert python(script) == ["True"]
 
 
 def test_one_that_is_there_already_is_taken(python):
-    script = "import requests\nwith late.without_requests():\n    import helper\nprint(helper.requests is requests)"
+    script = "import requests\nwith late.named_only('requests', 'requests.exceptions'):\n    import helper\nprint(helper.requests is requests)"
     assert python(script) == ["True"]
 
 
 def test_who_needs_more_than_its_name_is_imported_without_it(python):
     script = (
-        "try:\n    with late.without_requests():\n        import needs\nexcept ImportError:\n    print('no')\n"
+        "try:\n    with late.named_only('requests', 'requests.exceptions'):\n        import needs\nexcept ImportError:\n    print('no')\n"
         "import needs\nprint(needs.HTTPAdapter.__name__)"
     )
     assert python(script) == ["no", "HTTPAdapter"]
