@@ -47,6 +47,9 @@ def ground(remember: bool = True) -> Ground:
     backend = of_renderer(ctx.renderer)
     if backend is None:
         raise HandsOff("cloud-init's renderer %s is not supported" % ctx.renderer)
+    unfit = backend.unfit()
+    if unfit:
+        raise HandsOff(unfit)
     return Ground(instance_id, ctx, backend)
 
 

@@ -51,6 +51,10 @@ class Backend:
     finishes_at_boot = False  # a boot rewrites what cloud-init wrote, and we adopted as it was while the server ran
     directories: Tuple[str, ...] = ()  # where it has files replaced; glob patterns
 
+    def unfit(self) -> str:
+        """Why this backend does not run the network here, whatever cloud-init writes; empty where it does."""
+        return ""
+
     def staged(self, tree: str) -> List[Part]:
         """The parts of what a renderer wrote below `tree`."""
         raise NotImplementedError

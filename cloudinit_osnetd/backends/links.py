@@ -3,20 +3,22 @@
 """systemd-networkd's links: what a reload does not do for them, and what it notes of them."""
 
 import os
-from typing import Dict, Sequence
+from typing import Dict, List, Sequence
 
 from .. import files, kernel
 from ..command import CommandError, run
 from .base import Dns, Touch
 
 NOTES = "/run/systemd/netif/links"  # what sd-network(3) reads
+_OF_NETWORKD = ("bond", "vlan")  # kinds of device that networkd makes of its configuration, and never unmakes
 
 
 def after_reload(touches: Sequence[Touch]) -> Dict[str, str]:
     """Name the links that need it; the problems, by name.
 
     One whose files are as they were, and which the kernel shows unconfigured, is reconfigured. One
-    that has no file any more is let be by networkd, addresses and all: it is taken down.
+    that has no file any more is let be by networkd, addresses and all: it is taken down, and where it is
+    a device of networkd's own making, deleted.
     """
     problems: Dict[str, str] = {}
     now = kernel.snapshot() if any(touch.action == "down" for touch in touches) else None
@@ -24,14 +26,19 @@ def after_reload(touches: Sequence[Touch]) -> Dict[str, str]:
         nic = now.named(touch.name) if now and touch.action == "down" else None
         commands = [["networkctl", "reconfigure", touch.name]] if touch.action == "kick" else []
         if nic and nic.mac == touch.mac:  # not another one that has its name now
-            commands.append(["ip", "link", "set", "dev", touch.name, "down"])
-            commands.append(["ip", "address", "flush", "dev", touch.name])
+            commands += _unmake(nic)
         try:
             for command in commands:
                 run(command)
         except CommandError as exc:
             problems[touch.name] = str(exc)
     return problems
+
+
+def _unmake(nic: kernel.Nic) -> List[List[str]]:
+    if nic.kind in _OF_NETWORKD:
+        return [["ip", "link", "delete", "dev", nic.name]]
+    return [["ip", "link", "set", "dev", nic.name, "down"], ["ip", "address", "flush", "dev", nic.name]]
 
 
 def dns(ifindex: int) -> Dns:

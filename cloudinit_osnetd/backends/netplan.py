@@ -45,6 +45,18 @@ class Netplan(Backend):
     finishes_at_boot = True
     directories = (os.path.dirname(FILE), loaded.RUNTIME + "/*.network.d")
 
+    def unfit(self) -> str:
+        """networkd is what is supported; netplan's files may hand all NICs to NetworkManager, as a desktop's do."""
+        chosen, by = "networkd", ""
+        for path in _configuration():
+            text = files.read(TOP + path) or ""
+            if "renderer" in text:  # few have one, and YAML takes 15 ms
+                try:
+                    chosen, by = str(netplan_file.load(text).get("renderer", chosen)), path
+                except netplan_file.NotNetplan:
+                    continue  # netplan does not read it either
+        return "" if chosen == "networkd" else "netplan's renderer is %s (%s)" % (chosen, by)
+
     def staged(self, tree: str) -> List[Part]:
         text = files.read(tree + FILE)
         parts = netplan_file.split(text) if text is not None else {}

@@ -225,7 +225,7 @@ def test_ports_come_go_and_swap_while_the_server_is_off(cloud: Cloud, guest_fact
     guest.boot()
     assert_boot(guest, rung="store")
     assert_follows(guest, first, instead, new)
-    assert guest.nic(instead) == place and guest.nic(new) == "ens9"
+    assert guest.nic(instead) == place and guest.nic(new) not in (None, place)
     assert len(configured_names(guest)) == 3
     log = log_of(guest)
     assert "reason=boot" in log, log

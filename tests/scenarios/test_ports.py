@@ -40,7 +40,7 @@ def test_boot_from_the_drive_then_attach_edit_and_detach(cloud: Cloud, guest_fac
     with serving(guest, touches=[port], events=["added"]):
         name = guest.plug(port)
         assert_follows(guest, port, seconds=5)
-    assert name == "ens4"
+    assert name == guest.nic(port)
 
     edits = [
         dict(fixed_ips=["10.91.7.77"]),

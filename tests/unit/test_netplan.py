@@ -145,6 +145,30 @@ def test_an_unreadable_file_of_somebody_else_claims_nothing(machine):
     assert BACKEND.claimed([item(static())]) == {}
 
 
+@pytest.mark.parametrize(
+    ("files_", "why"),
+    [
+        ({}, ""),
+        ({"etc/netplan/01-nm.yaml": "network: {version: 2, renderer: NetworkManager}\n"}, "NetworkManager (/etc/netplan/01-nm.yaml)"),
+        ({"etc/netplan/01-d.yaml": "network: {version: 2, renderer: networkd}\n"}, ""),
+        # The later file has the last word, and one below /run hides its namesake.
+        (
+            {
+                "etc/netplan/01-nm.yaml": "network: {renderer: NetworkManager}\n",
+                "run/netplan/60-d.yaml": "network: {renderer: networkd}\n",
+            },
+            "",
+        ),
+        ({"etc/netplan/01-x.yaml": "# renderer: NetworkManager\nnetwork: {version: 2}\n"}, ""),
+        ({"etc/netplan/01-x.yaml": "network: [renderer\n"}, ""),
+    ],
+)
+def test_where_netplan_hands_the_nics_to_network_manager_we_stay_away(machine, files_, why):
+    for path, text in files_.items():
+        files.replace(str(machine / path), text)
+    assert BACKEND.unfit() == (why and "netplan's renderer is " + why)
+
+
 # -- what is put in force -------------------------------------------------------------------------------------------
 
 
