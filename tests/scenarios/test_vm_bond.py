@@ -97,10 +97,25 @@ def test_a_bond_follows_its_members(cloud: Cloud, vm_factory: Callable[..., VM],
     guest.boot()
     assert_boot(guest, rung="store")
     assert_follows(guest, first)
-    assert [link["ifname"] for link in ip(guest, "link") if link["ifname"].startswith("bond")] == []
+    assert bonds(guest) == []
     assert {row["state"] for row in status(guest)["nics"] if row["mac"] != first.mac} == {"absent"}
     record = reconcile(guest)
     assert (record["changes"], record["touches"], record["problems"]) == ([], [], {}), record
+
+    # They come, and leave again while it runs: nobody but us unmakes the devices.
+    guest.plug_all([one, other])
+    assert_bonded(guest, [one, other])
+    settled(guest)
+    guest.unplug(one)
+    guest.unplug(other)
+    wait_until(lambda: not bonds(guest), 15 * guest.patience, "the bond and its VLAN are gone")
+    settled(guest)
+    assert_follows(guest, first)
+    assert_nothing_to_do(guest)
+
+
+def bonds(guest: Guest) -> List[str]:
+    return [link["ifname"] for link in ip(guest, "link") if link["ifname"].startswith("bond")]
 
 
 def assert_bonded(guest: Guest, members: List[Port]) -> None:
