@@ -17,6 +17,8 @@ import tempfile
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set
 
+import yaml
+
 from tests.lab import Cloud, Container, Port, netns
 from tests.scenarios.seen import wait_until
 from tests.scenarios.strike import Operation, Report
@@ -27,6 +29,7 @@ SETTINGS = {"etc/cloud/cloud.cfg.d/92_osnetd-lab-death.cfg": "osnetd: {debounce:
 SERVE = (PROGRAM, "reconcile", "--queue")
 QUEUE_EVENT = "/usr/lib/cloudinit-osnetd/queue-event"
 STATE, RUN = "var/lib/cloudinit-osnetd", "run/cloudinit-osnetd"
+_NETPLAN = "etc/netplan/50-cloud-init.yaml"
 _NETWORKD, _INTERFACES = "etc/systemd/network", "etc/network/interfaces.d/50-cloud-init"
 
 
@@ -43,6 +46,10 @@ def parts_of(root: Path, backend: str) -> Parts:
         files = (root / _NETWORKD).glob("10-cloud-init-*.network")
         return Parts({path.name[len("10-cloud-init-") : -len(".network")]: path.read_text() for path in files}, "")
     of: Dict[str, str] = {}
+    if backend == "netplan":
+        said = yaml.safe_load((root / _NETPLAN).read_text())["network"]
+        nics = said.pop("ethernets")
+        return Parts({name: yaml.safe_dump(body) for name, body in nics.items()}, yaml.safe_dump(said))
     rest = []
     for paragraph in re.split(r"\n\n+", (root / _INTERFACES).read_text().rstrip("\n")):
         found = re.search(r"^(?:auto|iface) (\S+)", paragraph, re.MULTILINE)

@@ -26,7 +26,7 @@ RENDERERS = {"ifupdown": "eni", "networkd": "networkd", "netplan": "netplan"}
 DIRECTORIES = {"ifupdown": "/etc/network", "networkd": "/etc/systemd/network", "netplan": "/etc/netplan"}
 
 
-@pytest.mark.parametrize(("suite", "backend"), [("bookworm", "ifupdown"), ("trixie", "networkd")])
+@pytest.mark.parametrize(("suite", "backend"), [("bookworm", "ifupdown"), ("trixie", "networkd"), ("trixie", "netplan")])
 def test_the_power_is_cut_at_each_write(
     cloud: Cloud, vm_factory: Callable[..., VM], monkeypatch: pytest.MonkeyPatch, suite: str, backend: str
 ) -> None:
