@@ -12,7 +12,7 @@ import importlib
 import logging
 import os
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
+from typing import Any, Dict, FrozenSet, Iterator, List, NamedTuple, Tuple
 
 from . import files, late, paths
 from .context import Renderer
@@ -119,6 +119,25 @@ def _renderer() -> Tuple[str, Dict[str, Any]]:
     # Else netplan's renderer runs `netplan info`, to learn whether a subnet may have an MTU: a network_data's has none.
     config.setdefault("features", ["none"])
     return name, config
+
+
+_ask_infiniband = net.get_ib_hwaddrs_by_interface
+_infiniband: Dict[FrozenSet[str], Any] = {}
+
+
+def _infiniband_nics() -> Any:
+    """cloud-init's own answer, kept for as long as the same NICs are there.
+
+    Its conversion asks for it each time, and that reads all of sysfs: with a conversion for each of n NICs, n times n.
+    """
+    there = frozenset(os.listdir("/sys/class/net"))
+    if there not in _infiniband:
+        _infiniband.clear()
+        _infiniband[there] = _ask_infiniband()
+    return _infiniband[there]
+
+
+net.get_ib_hwaddrs_by_interface = _infiniband_nics
 
 
 def convert(network_json: Dict[str, Any], known_macs: Dict[str, str]) -> Dict[str, Any]:
