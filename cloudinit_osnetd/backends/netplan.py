@@ -36,14 +36,26 @@ _OLD, _NEW = paths.GENERATED + "/old", paths.GENERATED + "/new"
 # What of the generator's output is put in place: networkd's and udevd's. systemd reads units at a daemon-reload only.
 _PLACES = ("/run/systemd/network", "/run/udev/rules.d")
 _PREFIX = "10-netplan-"
-_WAITING = "/run/systemd/system/systemd-networkd-wait-online.service.d/10-netplan.conf"
+# Since 1.1 netplan names the NICs to wait for, in a drop-in of the unit that waits; where there is none, it does not.
+_WAITER = "systemd-networkd-wait-online.service"
+_WAITING = "/run/systemd/system/" + _WAITER + ".d/10-netplan.conf"
+_OUR_WAITING = "/run/systemd/system/" + _WAITER + ".d/20-cloudinit-osnetd.conf"
+_WAIT = """\
+[Unit]
+ConditionPathIsSymbolicLink=
+
+[Service]
+ExecStart=
+ExecStart=/lib/systemd/systemd-networkd-wait-online -i {name}:degraded
+ExecStart=/lib/systemd/systemd-networkd-wait-online --any -o routable -i {name}
+"""
 
 
 class Netplan(Backend):
     name = "netplan"
     mode = 0o600  # netplan warns of a file that others may read
     finishes_at_boot = True
-    directories = (os.path.dirname(FILE), loaded.RUNTIME + "/*.network.d")
+    directories = (os.path.dirname(FILE), loaded.RUNTIME + "/*.network.d", os.path.dirname(_OUR_WAITING))
 
     def unfit(self) -> str:
         """networkd is what is supported; netplan's files may hand all NICs to NetworkManager, as a desktop's do."""
@@ -135,13 +147,21 @@ class Netplan(Backend):
             changed = _differing(new, now)
             for path in sorted(changed):
                 _put(_Change(path, new.get(path)))
-            if changed and _waits_for_others():
-                # The unit that waits for the network names the NICs; systemd has read it already.
-                run(["systemctl", "daemon-reload"])
+            stale = bool(changed) and _waits_for_others()
         except (CommandError, OSError) as exc:
             LOG.error("netplan does not generate: %s", exc)
+            stale = False
         shutil.rmtree(paths.GENERATED, ignore_errors=True)
-        _wait_for_first(items)
+        try:
+            waits = _wait_for_first(items)
+            if stale or waits:
+                # The unit that waits for the network names the NICs; systemd has read it already.
+                run(["systemctl", "daemon-reload"])
+            if waits:
+                # netplan had no NIC to wait for: nothing may have asked for the unit. Where it is masked, nobody waits.
+                run(["systemctl", "start", "--no-block", _WAITER])
+        except (CommandError, OSError) as exc:
+            LOG.warning("the boot may not wait for the right NIC: %s", exc)
         loaded.note()
 
     def before(self, touches: Sequence[Touch]) -> None:
@@ -256,12 +276,20 @@ def _put(change: _Change) -> None:
         os.rename(change.new, path)  # with the owner and mode that the generator gave it
 
 
-def _wait_for_first(items: Sequence[Item]) -> None:
-    """Have the boot wait for one NIC where the one that it used to wait for has left."""
+def _wait_for_first(items: Sequence[Item]) -> bool:
+    """Have the boot wait for one NIC where the one that it used to wait for has left; True if systemd must hear of it.
+
+    The NICs that are left are all "optional" in their file, which stays as it is.
+    """
     first = first_of(items)
-    if first is not None and first.metric:
-        drop_in = os.path.join(loaded.RUNTIME, _PREFIX + first.name + ".network.d", "cloudinit-osnetd.conf")
-        files.replace(drop_in, "[Link]\nRequiredForOnline=yes\n", sync=False)
+    if first is None or not first.metric:
+        return False
+    drop_in = os.path.join(loaded.RUNTIME, _PREFIX + first.name + ".network.d", "cloudinit-osnetd.conf")
+    files.replace(drop_in, "[Link]\nRequiredForOnline=yes\n", sync=False)
+    if not glob.glob(TOP + "/run/systemd/*/" + _WAITER + ".d/10-netplan.conf"):
+        return False
+    files.replace(TOP + _OUR_WAITING, _WAIT.format(name=first.name), sync=False)
+    return True
 
 
 # -- other people's files -----------------------------------------------------------------------------------------

@@ -216,6 +216,28 @@ def test_set_name_of_before_us_stays_until_the_next_boot(cloud: Cloud, request: 
         assert_nothing_to_do(guest)
 
 
+def test_a_boot_waits_for_the_nic_that_is_left(place: Place, guest: VM) -> None:
+    """Each NIC but the first is "optional" for netplan: without the first it would have nobody wait for the network."""
+    unit = "systemd-networkd-wait-online.service"  # which the lab masks
+    guest.run(f"systemctl unmask {unit} && systemctl enable {unit}")
+    gone = str(guest.nic(place.first))
+    place.server.delete_port(place.first)
+    guest.unplug(place.first)
+    assert_gone(guest, gone)
+    settled(guest)
+
+    guest.reboot()
+    assert_boot(guest, rung="store")
+    assert_follows(guest, place.second)
+    shown = guest.run(f"systemctl show -p ActiveState,ExecStart {unit}").stdout
+    assert "ActiveState=active" in shown and f"-i {guest.nic(place.second)}:degraded" in shown, shown
+    log = guest.run("journalctl -b --no-pager -o short-monotonic -u systemd-networkd").stdout
+    (leased,) = re.findall(r"^\[ *([\d.]+)\].* DHCPv4 address .* acquired", log, re.MULTILINE)
+    online = guest.run("systemctl show --value -p ActiveEnterTimestampMonotonic network-online.target").stdout
+    assert int(online) / 1e6 >= float(leased)
+    assert_nothing_to_do(guest)
+
+
 # -- looking ------------------------------------------------------------------------------------------------------
 
 

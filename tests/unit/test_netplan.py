@@ -228,6 +228,20 @@ def test_a_boot_waits_for_another_nic_where_the_first_has_left(two):
     BACKEND.boot([item(static(), metric=2200, name="ens4"), item(dhcp(), metric=2100)])
     drop_in = two.top / "run/systemd/network/10-netplan-ens3.network.d/cloudinit-osnetd.conf"
     assert drop_in.read_text() == "[Link]\nRequiredForOnline=yes\n"
+    assert two.ran() == []
+
+
+@pytest.mark.parametrize("where", ["system", "generator.late"])
+def test_a_netplan_that_names_whom_to_wait_for_is_overruled(two, where):
+    theirs, ours = "10-netplan.conf", "20-cloudinit-osnetd.conf"
+    unit = two.top / "run/systemd"
+    files.replace(str(unit / where / "systemd-networkd-wait-online.service.d" / theirs), "[Unit]\n")
+    BACKEND.boot([item(dhcp(), name="ens4"), item(dhcp(), metric=2100)])
+    assert two.ran() == []
+    BACKEND.boot([item(dhcp(), metric=2100)])
+    said = (unit / "system/systemd-networkd-wait-online.service.d" / ours).read_text()
+    assert "-i ens3:degraded" in said and "ConditionPathIsSymbolicLink=\n" in said
+    assert two.ran() == ["systemctl daemon-reload", "systemctl start --no-block systemd-networkd-wait-online.service"]
 
 
 def test_only_the_nic_that_changed_is_put_in_force(two):
