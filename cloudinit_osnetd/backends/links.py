@@ -21,12 +21,11 @@ def after_reload(touches: Sequence[Touch]) -> Dict[str, str]:
     a device of networkd's own making, deleted.
     """
     problems: Dict[str, str] = {}
-    now = kernel.snapshot() if any(touch.action == "down" for touch in touches) else None
     for touch in touches:
-        nic = now.named(touch.name) if now and touch.action == "down" else None
         commands = [["networkctl", "reconfigure", touch.name]] if touch.action == "kick" else []
-        if nic and nic.mac == touch.mac:  # not another one that has its name now
-            commands += _unmake(nic)
+        if touch.action == "down":
+            # Each time anew: with a bond its VLANs have gone.
+            commands = _unmake(touch, kernel.snapshot())
         try:
             for command in commands:
                 run(command)
@@ -35,7 +34,14 @@ def after_reload(touches: Sequence[Touch]) -> Dict[str, str]:
     return problems
 
 
-def _unmake(nic: kernel.Nic) -> List[List[str]]:
+def _unmake(touch: Touch, now: kernel.Snapshot) -> List[List[str]]:
+    nic = now.named(touch.name)
+    if nic is None:
+        return []
+    # The kernel gives a bond that has lost its last member a MAC at random.
+    memberless = nic.kind == "bond" and not any(other.master == nic.ifindex for other in now.nics)
+    if nic.mac != touch.mac and not memberless:
+        return []  # another one has its name now
     if nic.kind in _OF_NETWORKD:
         return [["ip", "link", "delete", "dev", nic.name]]
     return [["ip", "link", "set", "dev", nic.name, "down"], ["ip", "address", "flush", "dev", nic.name]]

@@ -148,6 +148,8 @@ def test_a_port_that_autoconfigures_ipv6_has_its_dns_and_its_client(networks, ad
         (nic("ens9", B), []),  # another NIC has the name now
         (nic("ens4", A), []),
         (nic("ens9", A)._replace(virtual=True, kind="vlan"), ["ip link delete dev ens9"]),
+        (nic("ens9", B)._replace(virtual=True, kind="bond"), ["ip link delete dev ens9"]),
+        (nic("ens9", B)._replace(virtual=True, kind="vlan"), []),
         (nic("ens9", A)._replace(virtual=True, kind="veth"), ["ip link set dev ens9 down", "ip address flush dev ens9"]),
     ],
 )
