@@ -123,13 +123,13 @@ def assert_bonded(guest: Guest, members: List[Port]) -> None:
     names = sorted(str(guest.nic(port)) for port in members)
 
     def enslaved() -> bool:
-        return sorted(link["ifname"] for link in ip(guest, "link show master bond0")) == names
+        return sorted(link["ifname"] for link in ip(guest, "link") if link.get("master") == "bond0") == names
 
     wait_until(enslaved, 15 * guest.patience, f"the members of bond0 are {names}")
     for name, address, mtu in (("bond0", "10.94.0.5", 1450), ("bond0.7", "10.95.0.5", 1400)):
 
         def shown(name: str = name, address: str = address, mtu: int = mtu) -> bool:
-            (link,) = ip(guest, f"addr show dev {name}") or [{}]
+            (link,) = [link for link in ip(guest, "addr") if link["ifname"] == name] or [{}]
             has = [a["local"] for a in link.get("addr_info", []) if a["scope"] == "global"]
             return (has, link.get("mtu"), "UP" in link.get("flags", [])) == ([address], mtu, True)
 
