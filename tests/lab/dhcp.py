@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import subprocess
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Set, Tuple
@@ -51,14 +50,13 @@ class Dhcp:
             (self._dir / name).write_text(content)
         taken_back = {mac for mac, address in self._told.items() if reserved.get(mac) != address}
         self._told = reserved
-        if taken_back and self._process:
+        if changed:
+            # Anew, not by SIGHUP: once it has given a lease, 2.90 crashes over that more often than not.
             self.close()
+        if taken_back:
             self._release(taken_back)
         if self._process is None or self._process.poll() is not None:
             self._start()
-        elif changed:
-            # Only where it has to: once it has given a lease, 2.90 may abort when it is told the same again.
-            self._process.send_signal(signal.SIGHUP)
 
     def leases(self) -> List[Tuple[str, str]]:
         """(MAC, IPv4 address) of the leases given out."""
@@ -90,7 +88,6 @@ class Dhcp:
         known = len(self.log())
         with open(self._dir / "errors", "wb") as errors:
             process = run.current().spawn(argv, stdout=subprocess.DEVNULL, stderr=errors)
-        # Until it says that it has started, a SIGHUP would end it.
         if (
             not wait_for(lambda: "started" in self.log()[known:] or process.poll() is not None, 10)
             or process.returncode
