@@ -23,6 +23,7 @@ from cloudinit.sources.helpers import openstack
 from .. import context, desired, files, hear, kernel, netconfig, network_data, paths, rejections, store, truth
 
 LOG = logging.getLogger(__name__)
+_DEVICES = "/sys/class/net"
 _LAST_GOOD = paths.STATE + "/last-good.json"
 
 
@@ -110,6 +111,18 @@ def ask(instance_id: str) -> Optional[truth.Truth]:
     return heard.state.truth if heard.answered else None
 
 
+def _undisturbed(step: Callable[[], Optional[Dict[str, Any]]]) -> Optional[Dict[str, Any]]:
+    """The answer; once more where a NIC came or went meanwhile, over which cloud-init's reading of sysfs breaks."""
+    for _again in range(3):
+        there = os.listdir(_DEVICES)
+        try:
+            return step()
+        except Exception:  # noqa: BLE001 - cloud-init's own code; whatever it raises
+            if os.listdir(_DEVICES) == there:
+                raise
+    return step()
+
+
 def climb(
     source: str,
     document: Any,
@@ -165,7 +178,7 @@ def climb(
         rungs.append(("last-good", from_last_good))
     for rung, step in rungs:
         try:
-            config = step()
+            config = _undisturbed(step)
         except Exception as exc:  # noqa: BLE001 - a boot must not fail here, whatever it is
             LOG.warning("network config: rung %s failed: %r", rung, exc)
             problems.append("%s: %r" % (rung, exc))
