@@ -114,11 +114,11 @@ def ask(instance_id: str) -> Optional[truth.Truth]:
 def _undisturbed(step: Callable[[], Optional[Dict[str, Any]]]) -> Optional[Dict[str, Any]]:
     """The answer; once more where a NIC came or went meanwhile, over which cloud-init's reading of sysfs breaks."""
     for _again in range(3):
-        there = os.listdir(_DEVICES)
+        there = set(os.listdir(_DEVICES))
         try:
             return step()
         except Exception:  # noqa: BLE001 - cloud-init's own code; whatever it raises
-            if os.listdir(_DEVICES) == there:
+            if set(os.listdir(_DEVICES)) == there:
                 raise
     return step()
 

@@ -171,6 +171,25 @@ def test_what_was_good_on_another_instance_is_not(two_nics):
     assert ladder_rung[:2] == ("built in", "built-in")
 
 
+@pytest.mark.parametrize(("comes", "rung", "asked"), [(1, "drive", 2), (9, "built-in", 4), (0, "built-in", 1)])
+def test_a_rung_is_climbed_again_only_where_a_nic_came_or_went_meanwhile(tmp_path, monkeypatch, comes, rung, asked):
+    monkeypatch.setattr(ladder, "_DEVICES", str(tmp_path))
+    tries = []
+
+    def config(*_args):
+        tries.append(1)
+        if len(tries) <= comes:
+            (tmp_path / ("ens%d" % len(tries))).touch()
+        if len(tries) <= max(comes, 1):
+            raise OSError("a NIC has gone")
+        return {"version": 1, "config": []}
+
+    monkeypatch.setattr(ladder, "_config", config)
+    document = {"links": [], "networks": [], "services": []}
+    assert ladder.climb("drive", document, True, UUID, lambda: "built in")[1] == rung
+    assert len(tries) == asked
+
+
 @MAKERS
 def test_no_document_is_the_built_in_classs_business(guest, maker, document_rung):
     for nothing in (None, sources.UNSET):
