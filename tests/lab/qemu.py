@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,12 +25,22 @@ def version() -> str:
     return subprocess.run(["qemu-system-x86_64", "--version"], stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
+def has_dgram() -> bool:
+    """Whether this QEMU has datagram sockets for a NIC: since 7.2."""
+    found = re.search(r"version (\d+)\.(\d+)", version())
+    return found is None or (int(found[1]), int(found[2])) >= (7, 2)
+
+
 class Nic(NamedTuple):
-    """A virtio NIC: its PCI place (kept for as long as it is plugged, like Nova keeps it), its tap device on the host, its MAC."""
+    """A virtio NIC: its PCI place (kept for as long as it is plugged, like Nova keeps it), its device on the host, its MAC.
+
+    wire: how QEMU reaches that device, `tap` or `dgram`; see wire.py.
+    """
 
     slot: int
-    tap: str
+    host: str
     mac: str
+    wire: str = "tap"
 
     @property
     def device(self) -> str:
@@ -38,6 +49,14 @@ class Nic(NamedTuple):
     @property
     def backend(self) -> str:
         return f"host{self.slot}"
+
+    @property
+    def qemu_socket(self) -> str:
+        return f"{self.backend}.qemu"
+
+    @property
+    def host_socket(self) -> str:
+        return f"{self.backend}.host"
 
 
 class Machine(NamedTuple):
@@ -88,20 +107,35 @@ def command(machine: Machine, snapshot: str = "") -> list[str]:
             place = f"addr={hex(1 + slot // _FUNCTIONS)}.{slot % _FUNCTIONS},multifunction=on"
             words += ["-device", f"pcie-root-port,id=port{slot},chassis={slot + 1},slot={slot + 1},{place}"]
     for nic in machine.nics:
-        words += ["-netdev", ",".join(f"{key}={value}" for key, value in backend_arguments(nic).items())]
-        words += ["-device", ",".join(f"{key}={value}" for key, value in device_arguments(nic, machine.model).items())]
+        words += ["-netdev", _joined(backend_arguments(nic))]
+        words += ["-device", _joined(device_arguments(nic, machine.model))]
     return words + (["-loadvm", snapshot] if snapshot else [])
 
 
 def backend_arguments(nic: Nic) -> dict[str, Any]:
     """The host side of a NIC, for -netdev or netdev_add."""
-    return {"type": "tap", "id": nic.backend, "ifname": nic.tap, "script": "no", "downscript": "no"}
+    if nic.wire == "tap":
+        return {"type": "tap", "id": nic.backend, "ifname": nic.host, "script": "no", "downscript": "no"}
+    ends = {"local": nic.qemu_socket, "remote": nic.host_socket}
+    return {"type": "dgram", "id": nic.backend, **{end: {"type": "unix", "path": path} for end, path in ends.items()}}
 
 
 def device_arguments(nic: Nic, model: str) -> dict[str, Any]:
     """The guest side of a NIC, for -device or device_add."""
     place = {"bus": f"port{nic.slot}"} if model == "q35" else {"bus": "pci.0", "addr": hex(FIRST_PC_SLOT + nic.slot)}
     return {"driver": "virtio-net-pci", "id": nic.device, "netdev": nic.backend, "mac": nic.mac, "romfile": "", **place}
+
+
+def _joined(arguments: dict[str, Any]) -> str:
+    """Arguments as one word: what is nested has a dot in its key."""
+    flat: list[str] = []
+    for key, value in arguments.items():
+        flat += (
+            [f"{key}.{inner}={said}" for inner, said in value.items()]
+            if isinstance(value, dict)
+            else [f"{key}={value}"]
+        )
+    return ",".join(flat)
 
 
 def _pci_device(device: str, model: str, number: int) -> list[str]:

@@ -3,7 +3,7 @@
 """The lab without root, for guests that are virtual machines: as root of a user namespace of one's own.
 
 In there are the caller's uid as 0 and a range of subordinate ones (user_namespaces(7), subuid(5)), so roots can be
-bootstrapped, overlays mounted, bridges and taps made, all of which the kernel forgets when the process ends. Containers
+bootstrapped, overlays mounted, bridges made and NICs wired to them, all of which the kernel forgets when the process ends. Containers
 need the real root: systemd-nspawn does.
 """
 
@@ -13,10 +13,9 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 from typing import NoReturn, Sequence
 
-from tests.lab import run
+from tests.lab import qemu, run, wire
 from tests.lab.roots import LabError
 
 ENTER = ["unshare", "--user", "--map-root-user", "--map-auto", "--mount"]
@@ -55,6 +54,5 @@ def _check() -> None:
             "without root the lab needs a user namespace with subordinate ids (/etc/subuid, /etc/subgid), "
             f"and this machine gives none: {done.stdout.strip()}"
         )
-    tun = Path("/dev/net/tun")
-    if not os.access(tun, os.R_OK | os.W_OK):
-        raise LabError(f"without root the lab needs {tun}, which is not there or not yours to use: the NICs of guests are taps")
+    if wire.kind() == "dgram" and shutil.which("qemu-system-x86_64") and not qemu.has_dgram():
+        raise LabError(f"without root the lab needs QEMU 7.2, or {wire.TUN}, which is not there or not yours to use")

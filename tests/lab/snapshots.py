@@ -15,8 +15,9 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.lab import qemu
+from tests.lab import qemu, wire
 from tests.lab.agent import Agent, AgentError
+from tests.lab.cloud import Cloud
 from tests.lab.ports import Port
 from tests.lab.progress import step
 from tests.lab.roots import LabError
@@ -36,6 +37,7 @@ class Snapshot(NamedTuple):
 class Snapshots:
     """What VM inherits."""
 
+    cloud: Cloud
     server: Server
     patience: float
     _dir: Path
@@ -60,9 +62,9 @@ class Snapshots:
         if self._process is not None:
             self.poweroff(hard=True)
         for port in set(self._nics) - set(kept.nics):
-            self._remove_tap(self._nics.pop(port))
+            wire.remove(self.cloud.namespace, self._nics.pop(port))
         for port in set(kept.nics) - set(self._nics):
-            self._add_tap(port, kept.nics[port])
+            wire.add(self.cloud.namespace, kept.nics[port], port.network.bridge)
         self._nics.clear()
         self._nics.update(kept.nics)
         if cloud:
@@ -106,7 +108,10 @@ class Snapshots:
 
     def _identity(self) -> str:
         """What makes two guests of one image the same: all but the ids that a cloud makes up anew."""
-        ports = [(nic.slot, port.mac, port.fixed_ips, port.network.name, port.mtu, port.network.subnets) for port, nic in self._nics.items()]
+        ports = [
+            (nic.slot, port.mac, port.fixed_ips, port.network.name, port.mtu, port.network.subnets)
+            for port, nic in self._nics.items()
+        ]
         identity = repr((self.server.uuid, self.server.name, self.server.user_data, ports, self._hardware()))
         return hashlib.sha256(identity.encode()).hexdigest()[:12]
 

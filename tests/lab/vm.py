@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """A guest that is a virtual machine: PCI NICs that udev names, a DMI uuid, the config drive as an ISO volume.
 
-Same use as a Container. Its NICs are taps on the bridges of the cloud; commands go through the guest agent, so they
+Same use as a Container. Its NICs are wired to the bridges of the cloud (wire.py); commands go through the guest agent, so they
 need no network in the guest.
 """
 
@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any, Iterable, Mapping
 
-from tests.lab import accel, deb, image, iso, netns, qemu, roots, run
+from tests.lab import accel, deb, image, iso, netns, qemu, roots, run, wire
 from tests.lab.agent import Agent, AgentAway, AgentError
 from tests.lab.cloud import Cloud
 from tests.lab.ports import Port
@@ -84,6 +84,7 @@ class VM(Snapshots):
             shutil.copyfile(disk_of.disk, self.disk)
         self._has_a_past = disk_of is not None
         self._nics: dict[Port, qemu.Nic] = {}
+        self._carriers: dict[qemu.Nic, subprocess.Popen[bytes]] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._qmp: Qmp | None = None
         self._boot_id = ""
@@ -151,6 +152,8 @@ class VM(Snapshots):
                 self._process.wait(timeout * self.patience)
         self._process.kill()
         self._process.wait()
+        for nic in list(self._carriers):
+            self._drop(nic)
         if self._qmp:
             self._qmp.close()
         self._qmp = self._process = None
@@ -171,7 +174,7 @@ class VM(Snapshots):
         if self._process:
             self.poweroff(hard=True)
         for nic in self._nics.values():
-            self._remove_tap(nic)
+            wire.remove(self.cloud.namespace, nic)
         self._nics.clear()
         shutil.rmtree(self._dir, ignore_errors=True)
         self._forget()
@@ -197,11 +200,12 @@ class VM(Snapshots):
         slot = next((slot for slot in range(self.slots) if slot not in used), None)
         if slot is None:
             raise LabError(f"{self.name} has {self.slots} NICs already, no PCI slot is left")
-        nic = qemu.Nic(slot, port.devname, port.mac)
-        self._add_tap(port, nic)
+        nic = qemu.Nic(slot, port.devname, port.mac, wire.kind())
+        wire.add(self.cloud.namespace, nic, port.network.bridge)
         self._nics[port] = nic
         if self._qmp is not None:
             self._qmp.call("netdev_add", **qemu.backend_arguments(nic))
+            self._carry(nic)
             self._qmp.call("device_add", **qemu.device_arguments(nic, self.model))
 
     def unplug(self, port: Port, timeout: float = 10) -> None:
@@ -213,9 +217,10 @@ class VM(Snapshots):
             self._qmp.call("device_del", id=nic.device)
             if self._qmp.wait_for("DEVICE_DELETED", limit, lambda data: data.get("device") == nic.device) is None:
                 raise self._trouble(f"the guest did not release the NIC {nic.mac} in {limit:.0f} s")
+            self._drop(nic)
             self._qmp.call("netdev_del", id=nic.backend)
         del self._nics[port]
-        self._remove_tap(nic)
+        wire.remove(self.cloud.namespace, nic)
 
     @property
     def disk(self) -> Path:
@@ -303,10 +308,13 @@ class VM(Snapshots):
             self._qmp = Qmp(self._dir / qemu.QMP_SOCKET, alive=self._alive, timeout=30 * self.patience)
         except QmpError as error:
             raise self._trouble("QEMU did not start") from error
+        for nic in self._nics.values():
+            self._carry(nic)
 
     def _hardware(self) -> tuple[str, ...]:
         """What a snapshot can be loaded into, beside the NICs."""
-        return (self.model, str(self.slots), self.append, qemu.version(), *self.accel.options, self.accel.kernel)
+        words = (self.model, str(self.slots), self.append, qemu.version(), *self.accel.options, self.accel.kernel)
+        return (*words, wire.kind())  # what a NIC offers hangs on it
 
     def _machine(self) -> qemu.Machine:
         here = self._dir.resolve()
@@ -342,13 +350,17 @@ class VM(Snapshots):
             time.sleep(0.1)
         raise self._trouble(f"no NIC with the MAC {port.mac} appeared in {limit:.0f} s")
 
-    def _add_tap(self, port: Port, nic: qemu.Nic) -> None:
-        bridge = port.network.bridge
-        netns.ip(self.cloud.namespace, f"tuntap add {nic.tap} mode tap", f"link set {nic.tap} master {bridge} up")
+    def _carry(self, nic: qemu.Nic) -> None:
+        """See to it that frames get from QEMU to the host's side of a NIC and back."""
+        carrier = wire.carry(self._run, self.cloud.namespace, nic, self._dir)
+        if carrier:
+            self._carriers[nic] = carrier
 
-    def _remove_tap(self, nic: qemu.Nic) -> None:
-        with contextlib.suppress(LabError):  # gone already, with the cloud's namespace
-            netns.ip(self.cloud.namespace, f"link del {nic.tap}")
+    def _drop(self, nic: qemu.Nic) -> None:
+        carrier = self._carriers.pop(nic, None)
+        if carrier:
+            carrier.kill()
+            carrier.wait()
 
     def _trouble(self, what: str) -> LabError:
         """An error that shows the ends of the serial console and of QEMU's own words."""
