@@ -9,7 +9,6 @@ QEMU; it is slower, has no offloads, and asks for QEMU 7.2.
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import subprocess
 from pathlib import Path
@@ -21,7 +20,6 @@ TUN = Path("/dev/net/tun")
 LONGEST_FRAME = 1 << 16
 
 
-@functools.lru_cache(maxsize=None)
 def kind() -> str:
     """`tap` or `dgram`, as QEMU calls them. OSNETD_WIRE in the environment has the last word."""
     return os.environ.get("OSNETD_WIRE") or ("tap" if os.access(TUN, os.R_OK | os.W_OK) else "dgram")

@@ -17,8 +17,12 @@ from tests.lab.view import differences, look
 pytestmark = pytest.mark.vm
 
 
-def test_a_vm_lives_like_a_server(cloud: Cloud) -> None:
-    """One guest from its first boot to its last: a boot takes half a minute where QEMU has to emulate."""
+def test_a_vm_lives_like_a_server(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One guest from its first boot to its last: a boot takes half a minute where QEMU has to emulate.
+
+    Its NICs are wired as they are for who may not use /dev/net/tun; all others in these tests are taps.
+    """
+    monkeypatch.setenv("OSNETD_WIRE", "dgram")
     blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.1"], mtu=1450)
     server = cloud.server("web")
     first = server.create_port(blue)
@@ -27,6 +31,7 @@ def test_a_vm_lives_like_a_server(cloud: Cloud) -> None:
         assert_it_is_the_server_that_nova_made(guest)
         assert_its_nic_is_a_pci_device_that_udev_named(guest, first)
         assert differences(first, look(guest)[first.mac]) == []
+        assert_frames_of_all_sizes_pass(guest)
         assert_commands_and_files_arrive_whole(guest)
 
         second = server.create_port(blue)
@@ -48,6 +53,13 @@ def test_a_vm_lives_like_a_server(cloud: Cloud) -> None:
         guest.boot()
         assert guest.nic(first) == before
         assert guest.nic(second) == name, "a NIC in the same slot got another name"
+
+
+def assert_frames_of_all_sizes_pass(guest: VM) -> None:
+    """An answer of many segments: who leaves the sums and the cutting to the next one would lose it."""
+    guest.cloud.override("*/user_data", body=b"x" * 300_000, times=1)
+    fetch = "import urllib.request as u; print(len(u.urlopen('http://169.254.169.254/openstack/latest/user_data').read()))"
+    assert guest.run(f'python3 -c "{fetch}"').stdout == "300000\n"
 
 
 def test_a_guest_that_cannot_boot_is_reported_with_its_console(cloud: Cloud) -> None:
