@@ -133,15 +133,32 @@ def locked() -> Iterator[IO[str]]:
     os.makedirs(paths.STATE, mode=0o700, exist_ok=True)
     with open(paths.LOCK, "a+") as fh:
         _lock(fh)
-        yield fh
+        _note_holder(fh, b"%d\n" % os.getpid())
+        try:
+            yield fh
+        finally:
+            _note_holder(fh, b"")
 
 
 @contextmanager
 def lent(lock: IO[str]) -> Iterator[None]:
     """Let others have the lock while this run only waits. What was loaded is stale afterwards."""
+    _note_holder(lock, b"")
     fcntl.flock(lock, fcntl.LOCK_UN)
     yield
     _lock(lock)
+    _note_holder(lock, b"%d\n" % os.getpid())
+
+
+@contextmanager
+def kept_still() -> Iterator[None]:
+    """Nobody is at work meanwhile, and that leaves no mark: for who only looks."""
+    if not os.path.exists(paths.LOCK):  # no run since the server booted
+        yield
+        return
+    with open(paths.LOCK) as fh:
+        _lock(fh)
+        yield
 
 
 def _lock(fh: IO[str]) -> None:
@@ -151,9 +168,12 @@ def _lock(fh: IO[str]) -> None:
         fh.seek(0)
         LOG.warning("another run is at work, waiting for it: pid=%s", fh.read().strip() or "unknown")
         fcntl.flock(fh, fcntl.LOCK_EX)
+
+
+def _note_holder(fh: IO[str], text: bytes) -> None:
     try:
         os.ftruncate(fh.fileno(), 0)
-        os.write(fh.fileno(), b"%d\n" % os.getpid())  # not by `fh`, which would try again when it is closed
+        os.write(fh.fileno(), text)  # not by `fh`, which would try again when it is closed
     except OSError as exc:
         LOG.warning("not noted who holds the lock: %s", exc)
 

@@ -36,7 +36,7 @@ def _report(on: Ground, force: bool) -> Dict[str, Any]:
 
 def main(args: argparse.Namespace) -> int:
     try:
-        with store.locked():
+        with store.kept_still():
             report = _report(ground(remember=False), args.force)
     except HandsOff as exc:
         report = dict(decided((), (), (), (), {}, (), {}), hands_off=str(exc))
