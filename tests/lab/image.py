@@ -82,9 +82,9 @@ def _make(tree: Tree, files: Mapping[str, str], folder: Path, journal: bool) -> 
         made.initrd.write_bytes(initrd.build(root, version))
         for path in (root / "boot").iterdir():
             path.unlink()
-        (root / "etc/fstab").write_text(f"LABEL={initrd.ROOT_LABEL} / ext4 defaults,noatime 0 0\n")
+        (root / "etc/fstab").write_text(f"LABEL={initrd.ROOT} / ext4 defaults,noatime 0 0\n")
         documents.write({name: content.encode() for name, content in files.items()}, root)
-        options = ["-t", "ext4", "-O", "has_journal" if journal else "^has_journal", "-L", initrd.ROOT_LABEL]
+        options = ["-t", "ext4", "-O", "has_journal" if journal else "^has_journal", "-L", initrd.ROOT]
         _run("mke2fs", "-q", *options, "-d", str(root), str(made.disk), SIZE)
     unfinished.rename(folder)
 

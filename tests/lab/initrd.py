@@ -18,8 +18,9 @@ from typing import Iterable, Iterator, NamedTuple
 from tests.lab.roots import LabError
 
 MODULES = "virtio_pci virtio_blk virtio_net virtio_console virtio_rng ext4 isofs crc32c_generic".split()
-ROOT_LABEL = "osnetd-root"
+ROOT = "osnetd-root"  # the disk's serial number, and the label of its file system
 
+# By the disk's serial number: not every busybox can tell labels (Debian 11's).
 INIT = f"""#!/bin/busybox sh
 /bin/busybox --install -s /bin
 mount -t devtmpfs dev /dev
@@ -28,9 +29,12 @@ mount -t sysfs sys /sys
 for module in $(cat /modules); do insmod "/lib/$module" || echo "initrd: $module was not inserted"; done
 disk= tries=0
 while [ -z "$disk" ] && [ "$tries" -lt 100 ]; do
-    disk=$(findfs LABEL={ROOT_LABEL} 2>/dev/null) || {{ usleep 50000; tries=$((tries + 1)); }}
+    for block in /sys/block/*; do
+        [ "$(cat "$block/serial" 2>/dev/null)" != {ROOT} ] || disk=/dev/${{block##*/}}
+    done
+    [ -n "$disk" ] || {{ usleep 50000; tries=$((tries + 1)); }}
 done
-mount -t ext4 "$disk" /root || {{ echo "initrd: no disk labelled {ROOT_LABEL} can be mounted"; poweroff -f; }}
+mount -t ext4 "$disk" /root || {{ echo "initrd: no disk with the serial {ROOT} can be mounted"; poweroff -f; }}
 umount /proc /sys
 mount --move /dev /root/dev
 exec switch_root /root /sbin/init

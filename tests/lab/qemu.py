@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.lab import initrd
 from tests.lab.accel import Accel
 
 SLOTS = 8  # NICs that fit, where no other number is asked for: one PCIe root port each on q35
@@ -98,7 +99,7 @@ def command(machine: Machine, snapshot: str = "") -> list[str]:
         disk, log = _escaped(machine.disk), _escaped(machine.writes)
         layers = f"driver=blklogwrites,file.driver=qcow2,file.file.driver=file,file.file.filename={disk}"
         words += ["-drive", f"if=none,id=disk,{layers},log.driver=file,log.filename={log},cache=writeback"]
-    words += _pci_device("virtio-blk-pci,drive=disk", machine.model, 2)
+    words += _pci_device(f"virtio-blk-pci,drive=disk,serial={initrd.ROOT}", machine.model, 2)
     if machine.drive is not None:
         words += ["-drive", f"if=none,id=config,format=raw,readonly=on,media=cdrom,file={_escaped(machine.drive)}"]
         words += _pci_device("virtio-blk-pci,drive=config", machine.model, 3)
