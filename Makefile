@@ -22,7 +22,7 @@ VENV := .venv/bin/python
 SUITES := $(VENV) -m tests.suites
 
 .DEFAULT_GOAL := help
-.PHONY: help bench demo test deb install install-system build-man bootstrap lint unit scenarios sudden-death deep lintian tox clean
+.PHONY: help bench demo test deb rpm install install-system build-man bootstrap lint unit scenarios sudden-death deep lintian tox clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ bench: ## how fast a guest follows its ports, beside cloud-init's own hotplug an
 deb: ## build the Debian package into dist/
 	@scripts/bootstrap build
 	@$(MAKE) --no-print-directory $(DEB)
+
+rpm: ## build the RPM package into dist/ (rpmbuild)
+	@scripts/build-rpm dist/cloudinit-osnetd-$(VERSION).noarch.rpm
 
 bootstrap: ## install what demo and test need, with apt and into .venv (root; nothing to do the second time)
 	@scripts/bootstrap build lab tests

@@ -52,7 +52,8 @@ def _check() -> None:
     if done.returncode != 0:
         raise LabError(
             "without root the lab needs a user namespace with subordinate ids (/etc/subuid, /etc/subgid), "
-            f"and this machine gives none: {done.stdout.strip()}"
+            f"and this machine gives none: {done.stdout.strip()}\n"
+            "root can give them: usermod --add-subuids 200000-265535 --add-subgids 200000-265535 NAME"
         )
     if wire.kind() == "dgram" and shutil.which("qemu-system-x86_64") and not qemu.has_dgram():
         raise LabError(f"without root the lab needs QEMU 7.2, or {wire.TUN}, which is not there or not yours to use")

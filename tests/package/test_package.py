@@ -6,55 +6,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-from pathlib import Path
-from typing import Callable, Iterator, List, Set
+from typing import Callable
 
 import pytest
 
-from tests.lab import deb, roots
+from tests.lab import deb
+from tests.package.conftest import Root
 
 UNITS = ["cloudinit-osnetd.path", "cloudinit-osnetd.service", "cloudinit-osnetd-early.service"]
 LINK = "etc/cloud/cloud.cfg.d/95_osnetd.cfg"
-KINDS = [("bullseye", "ifupdown"), ("bookworm", "ifupdown"), ("trixie", "networkd")]
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="chroot needs root")
-
-
-class Root:
-    """A root with the package installed, and a way to run things inside it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.before = self.named_like_us()
-
-    def run(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        script = (
-            'mount --make-rprivate / && mount -t proc proc "$1/proc" && mount --rbind /sys "$1/sys" && '
-            'mount --rbind /dev "$1/dev" && root=$1 && shift && exec chroot "$root" env -i LC_ALL=C HOME=/root '
-            'PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive "$@"'
-        )
-        argv_inside = ["unshare", "--mount", "sh", "-c", script, "sh", str(self.path), *argv]
-        done = subprocess.run(argv_inside, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        assert not check or done.returncode == 0, f"{' '.join(argv)}: {done.returncode}\n{done.stdout}"
-        return done
-
-    def verify(self, *units: str) -> str:
-        return self.run("systemd-analyze", "--man=no", "verify", *units, check=False).stdout
-
-    def named_like_us(self) -> Set[str]:
-        """Every path of this root with our name in it."""
-        return set(self.run("find", "/", "-xdev", "-name", "*osnetd*", "-not", "-path", "/root/*").stdout.split())
-
-    def ours(self) -> List[str]:
-        """Those that were not there before the package came: the lab's own carry our name too."""
-        return sorted(self.named_like_us() - self.before)
-
-
-@pytest.fixture(params=KINDS, ids=lambda kind: kind[0])
-def bare(request: pytest.FixtureRequest) -> Iterator[Root]:
-    with roots.tree(*request.param).mounted() as path:
-        yield Root(path)
 
 
 @pytest.fixture
