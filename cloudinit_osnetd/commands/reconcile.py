@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 # Of the service alone: 1 is also what a Python says that cannot even start, and then the events are
-# still to be served (see after-run).
+# still to be served (see serve-queue).
 EXIT_NIC_FAILED = 3
 
 

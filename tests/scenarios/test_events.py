@@ -95,7 +95,14 @@ def test_five_hundred_events_with_each_run_failing_end_idle_and_listening(
     assert_nothing_to_do(guest)
 
 
-@pytest.mark.parametrize("kill", ["systemctl kill -s KILL cloudinit-osnetd", "kill -9 $(systemctl show --value -p MainPID cloudinit-osnetd)"], ids=["all", "main"])
+KILL = {
+    "all": "systemctl kill -s KILL cloudinit-osnetd",
+    "main": "kill -9 $(systemctl show --value -p MainPID cloudinit-osnetd)",
+    "run": "pkill -9 -f '[c]loudinit-osnetd reconcile --queue'",
+}
+
+
+@pytest.mark.parametrize("kill", KILL.values(), ids=KILL)
 def test_what_a_run_left_when_it_was_killed_is_done_without_another_event(
     cloud: Cloud, guest_factory: GuestFactory, kill: str
 ) -> None:
