@@ -9,7 +9,7 @@ part is told by what stands on disk: the new row where the file is new, the old 
 import logging
 from typing import Dict, List, NamedTuple, Sequence, Tuple
 
-from . import files, store
+from . import files, stop, store
 from .backends import Backend, Touch
 from .plan import Change, Place, Plan
 from .render import disk_parts
@@ -91,6 +91,19 @@ def commit(
     if not writing and not (activate and plan.touches):
         store.clear_intent()  # one that was settled, with nothing left to do
         return Outcome(after, {}, ())
+    with stop.when_done():
+        return _commit(plan, state, backend, templates, activate, writing, after)
+
+
+def _commit(
+    plan: Plan,
+    state: store.State,
+    backend: Backend,
+    templates: Dict[str, str],
+    activate: bool,
+    writing: Sequence[Change],
+    after: Tuple[Owned, ...],
+) -> Outcome:
     store.save(state)  # what the files below are rendered from
     store.write_intent(store.Intent(plan.touches, after, tuple(change.place for change in writing)))
     if activate:

@@ -58,7 +58,12 @@ def start(argv: Sequence[str]) -> Job:
     out, err = _scratch(), _scratch()
     try:
         process = subprocess.Popen(
-            list(argv), stdin=subprocess.DEVNULL, stdout=out, stderr=err, env={"PATH": PATH, "LC_ALL": "C"}
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            env={"PATH": PATH, "LC_ALL": "C"},
+            start_new_session=True,  # a terminal's Ctrl-C is for us, who finish what is begun
         )
     except OSError as exc:
         out.close()
