@@ -9,7 +9,9 @@ import re
 import time
 from typing import Any, Callable, Dict, List, Sequence, Set, Tuple, Union
 
-from tests.lab import VM, Container, Port
+import yaml
+
+from tests.lab import VM, Container, LabError, Port
 
 Guest = Union[Container, VM]
 
@@ -118,13 +120,14 @@ NETPLAN = "/etc/netplan/50-cloud-init.yaml"
 
 
 def netplan_names(text: str) -> List[str]:
-    """The ids of all definitions in a netplan file, as netplan and cloud-init write it."""
-    return sorted(re.findall(r"^    (\S+):", text, re.MULTILINE))
+    """The ids of all definitions in a netplan file."""
+    network = yaml.safe_load(text)["network"]
+    return sorted(name for kind in network.values() if isinstance(kind, dict) for name in kind)
 
 
 def _definition(text: str, name: str) -> str:
     """The lines of one NIC's definition: its key, and what is indented more."""
-    found = re.search(rf"^    {re.escape(name)}:.*\n(?:     .*\n)*", text, re.MULTILINE)
+    found = re.search(rf"^( +){re.escape(name)}:.*\n(?:\1 .*\n)*", text, re.MULTILINE)
     return found[0] if found else ""
 
 
@@ -144,7 +147,12 @@ def lacks(guest: Guest, port: Port) -> List[str]:
     name = guest.nic(port)
     if name is None:
         return ["no NIC"]
-    (link,) = ip(guest, f"addr show dev {name}")
+    try:
+        (link,) = ip(guest, f"addr show dev {name}")
+    except LabError as error:
+        if "does not exist" not in str(error):
+            raise
+        return [f"{name} is gone, or udev has just given it another name"]
     wrong = [] if "UP" in link["flags"] else ["not up"]
     told = not any(s.dhcp or s.ipv6_mode for s, _ in port.subnets())  # else Nova leaves it to the lease
     if told and port.mtu and link["mtu"] != port.mtu:
