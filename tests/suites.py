@@ -59,7 +59,7 @@ def suites() -> List[Suite]:
         # run once more on its own, and the table says of how many that is true.
         Suite(
             "scenarios",
-            [pytest("tests/scenarios", "-n", "4", "--maxschedchunk=1", "-m", "not vm and not deep")],
+            [pytest("tests/scenarios", "-n", "4", "--maxschedchunk=1", "--durations=20", "-m", "not vm and not deep")],
             ("deb",),
             "tests/scenarios",
             limit=4200,
