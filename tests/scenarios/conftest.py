@@ -98,7 +98,7 @@ def _machine(cloud: Cloud, server: Server, suite: str, backend: str, **options: 
         pytest.skip("virtual machines have a config drive")
     if not options.pop("trusted_cache", True):
         pytest.skip("by its DMI uuid a virtual machine trusts its cache")
-    return _Machine(cloud, server, suite, backend, **options)
+    return _Machine(cloud, server, suite, backend, slots=12, **options)  # a scenario attaches eight at once
 
 
 @pytest.fixture

@@ -76,6 +76,8 @@ def edit_by_hand(guest: Container, port: Port) -> None:
     name = guest.nic(port)
     if guest.backend == "networkd":
         guest.run(f"printf '\\n[Network]\\nAddress=10.99.0.9/24\\n' >> /etc/systemd/network/10-cloud-init-{name}.network")
+    elif guest.backend == "netplan":
+        guest.run(f"netplan set ethernets.{name}.addresses=[10.99.0.9/24] --origin-hint 50-cloud-init")
     else:
         guest.run(
             f"sed -i '/^iface {name} inet static/a \\    up ip addr add 10.99.0.9/24 dev {name}' "
