@@ -262,6 +262,14 @@ def settled(guest: Guest, seconds: float = 10, fails: bool = False) -> None:
     wait_until(lambda: _service(guest) == word, seconds * guest.patience, f"the service {word}")
 
 
+def proved_unique(guest: Guest) -> None:
+    """Duplicate address detection is over (RFC 4862, a second or two). Until then there is no IPv6 to ask by.
+
+    Who knows a port whose fixed IP was edited is the metadata service's IPv6 address alone.
+    """
+    wait_until(lambda: "tentative" not in guest.run("ip -6 addr").stdout, 5 * guest.patience, "the addresses proved unique")
+
+
 def assert_boot(guest: Guest, rung: str, rules: Sequence[str] = ()) -> None:
     """The boot went as it should, by the rung that it should. `rules`: somebody's files that name NICs."""
     settled(guest)

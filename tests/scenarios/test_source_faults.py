@@ -14,6 +14,7 @@ from tests.scenarios.seen import (
     assert_gone,
     assert_nothing_to_do,
     configuration,
+    proved_unique,
     reconcile,
     settled,
     state_of,
@@ -86,6 +87,7 @@ def test_one_bad_port_costs_that_port_alone(cloud: Cloud, guest_factory: GuestFa
     guest = guest_factory(server)
     guest.boot()
     settled(guest)
+    proved_unique(guest)
     kept = configuration(guest, bad)
 
     evils = [

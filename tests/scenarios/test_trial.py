@@ -18,6 +18,7 @@ from tests.scenarios.seen import (
     assert_nothing_to_do,
     configuration,
     log_of,
+    proved_unique,
     reason_of,
     reconcile,
     settled,
@@ -79,6 +80,7 @@ def assert_taken_back(guest: Container, first: Port, others: List[Port], kept: s
 
 def assert_taken_anew(server: Server, guest: Container, first: Port, others: List[Port]) -> None:
     """What the cloud says next is followed as ever."""
+    proved_unique(guest)
     server.edit_port(first, fixed_ips=["10.90.0.6"])
     record = reconcile(guest)
     assert {t["mac"] for t in record["touches"]} == {first.mac} and record["seconds"] < 5

@@ -23,6 +23,7 @@ from tests.scenarios.seen import (
     ip,
     lacks,
     log_of,
+    proved_unique,
     reason_of,
     reconcile,
     settled,
@@ -159,6 +160,7 @@ def test_an_edit_that_cuts_the_primary_off_is_rolled_back_and_its_sibling_stays(
     assert "rejected until" in reason_of(guest, first)
 
     # What the cloud says anew is taken at once.
+    proved_unique(guest)
     server.edit_port(first, fixed_ips=["10.90.0.6"])
     record = reconcile(guest)
     assert {t["mac"] for t in record["touches"]} == {first.mac} and record["seconds"] < 5
