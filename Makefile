@@ -33,7 +33,7 @@ demo: ## boot a guest in a simulated OpenStack; attach, edit and detach ports, r
 	@OSNETD_DEB=$(CURDIR)/$(DEB) $(VENV) -m tests.demo
 
 test: ## everything: lint, Python 3.6, unit tests, package, guests (root)
-	@scripts/bootstrap build lab tests
+	@scripts/bootstrap build lab tests checks
 	@$(SUITES)
 
 bench: ## how fast a guest follows its ports, beside cloud-init's own hotplug and the floor: one table (root)
@@ -49,10 +49,10 @@ rpm: ## build the RPM package into dist/ (rpmbuild)
 	@scripts/build-rpm dist/cloudinit-osnetd-$(VERSION).noarch.rpm
 
 bootstrap: ## install what demo and test need, with apt and into .venv (root; nothing to do the second time)
-	@scripts/bootstrap build lab tests
+	@scripts/bootstrap build lab tests checks
 
 lint: ## ruff, mypy, shellcheck
-	@scripts/bootstrap tests
+	@scripts/bootstrap tests checks
 	@$(SUITES) lint
 
 unit: ## the unit tests that need nothing but Python
@@ -75,7 +75,7 @@ deep: ## those that boot virtual machines many times: minutes with KVM, an hour 
 	@OSNETD_DEB=$(CURDIR)/$(DEB) $(VENV) -m pytest -v --no-header -m deep tests/scenarios
 
 lintian: ## what Debian's checker says of the package
-	@scripts/bootstrap build tests
+	@scripts/bootstrap build tests checks
 	@$(SUITES) lintian
 
 tox: ## the unit tests on every Python from 3.6 on that is here

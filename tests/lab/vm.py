@@ -159,7 +159,7 @@ class VM(Snapshots):
         self._qmp = self._process = None
 
     def reboot(self, timeout: float = 90, wait: bool = True) -> None:
-        """Reboot from inside: the disk and the NICs stay, each in its slot."""
+        """Reboot from inside: the disk and the NICs stay, each in its slot. With wait=False until the next boot can be looked into."""
         self._begin_console()
         began = time.monotonic()
         with self._agent() as agent:
@@ -168,6 +168,8 @@ class VM(Snapshots):
             with step(f"rebooting {self.name}"):
                 self.wait_for_cloud_init(timeout)
             self.boot_seconds = time.monotonic() - began
+        else:
+            self._wait_for_another_boot(timeout)
 
     def destroy(self) -> None:
         """Remove the guest and everything of it."""
@@ -332,6 +334,17 @@ class VM(Snapshots):
             writes=self.writes,
             slots=self.slots,
         )
+
+    def _wait_for_another_boot(self, timeout: float) -> None:
+        """Until then commands would be run by the boot that is going down, or be lost with it."""
+        deadline = time.monotonic() + timeout * self.patience
+        while time.monotonic() < deadline:
+            with contextlib.suppress(AgentError, subprocess.TimeoutExpired):
+                with Agent(self._dir / qemu.AGENT_SOCKET, timeout=2) as agent:
+                    if agent.run("cat /proc/sys/kernel/random/boot_id").stdout.strip() != self._boot_id:
+                        return
+            time.sleep(0.5)
+        raise self._trouble("the guest did not come up again")
 
     def _begin_console(self) -> None:
         log = self._dir / qemu.SERIAL_LOG

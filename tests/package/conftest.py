@@ -16,17 +16,21 @@ KINDS = [("bullseye", "ifupdown"), ("bookworm", "ifupdown"), ("trixie", "network
 
 
 class Root:
-    """A root with the package installed, and a way to run things inside it."""
+    """A suite's root, and ways to run things in it and beside it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.before = self.named_like_us()
 
     def run(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        clean = ["env", "-i", "LC_ALL=C", "HOME=/root", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive"]
+        return self.beside("chroot", str(self.path), *clean, *argv, check=check)
+
+    def beside(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a program of this machine, with what a chroot needs mounted in the root."""
         script = (
             'mount --make-rprivate / && mount -t proc proc "$1/proc" && mount --rbind /sys "$1/sys" && '
-            'mount --rbind /dev "$1/dev" && root=$1 && shift && exec chroot "$root" env -i LC_ALL=C HOME=/root '
-            'PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive "$@"'
+            'mount --rbind /dev "$1/dev" && shift && exec "$@"'
         )
         argv_inside = ["unshare", "--mount", "sh", "-c", script, "sh", str(self.path), *argv]
         done = subprocess.run(argv_inside, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -48,12 +48,7 @@ def test_it_brings_what_the_deb_brings(package: Path) -> None:
 
 def rpm(root: Root, *words: str) -> List[str]:
     """What this machine's rpm says, and its scriptlets say in that root."""
-    mounts = 'mount --rbind /dev "$1/dev" && mount -t proc proc "$1/proc"'
-    call = f'{mounts} && root=$1 && shift && exec rpm --root "$root" --force-debian --nodeps "$@"'
-    argv = ["unshare", "--mount", "sh", "-c", call, "sh", str(root.path), *words]
-    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert done.returncode == 0, done.stdout
-    return done.stdout.splitlines()
+    return root.beside("rpm", "--root", str(root.path), "--force-debian", "--nodeps", *words).stdout.splitlines()
 
 
 def test_installed_and_removed(bare: Root, package: Path) -> None:

@@ -81,9 +81,11 @@ def test_ports_come_and_go_while_the_server_boots(cloud: Cloud, guest_factory: G
             guest.unplug(port)
     guest.wait_for_cloud_init()
     assert_follows(guest, first, *came, seconds=30)
-    for name in names:
+    # In a machine the next NIC in a slot has the name of the last.
+    for name in set(names) - {guest.nic(port) for port in guest.plugged}:
         assert_gone(guest, name)
     settled(guest)
+    assert len(configured_names(guest)) == 1 + len(came)
     assert status(guest)["boot"]["rung"] == ("store" if boot == "later" else "drive")
     assert_nothing_to_do(guest)
 
@@ -220,8 +222,9 @@ def test_ports_come_go_and_swap_while_the_server_is_off(cloud: Cloud, guest_fact
         guest.unplug(port)
         server.delete_port(port)
     instead, new = server.create_port(green), server.create_port(green)
-    guest.plug(instead, name=place)
+    # In this order: in a machine, where udev names them, each takes the first slot that is free.
     guest.plug(new, name="ens9")
+    guest.plug(instead, name=place)
     guest.boot()
     assert_boot(guest, rung="store")
     assert_follows(guest, first, instead, new)

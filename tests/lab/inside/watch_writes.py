@@ -5,7 +5,8 @@
     watch_writes.py DIRECTORY,... COMMAND...
 
 Prints each path that was made, changed, moved, removed or closed after it had been open for writing, one a line, sorted.
-The directories are watched with all that is in them and what comes to be in them. Ends as the command does.
+The directories are watched with all that is in them; of a directory that comes to be meanwhile just that it came. Ends as the
+command does.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 
 # linux/inotify.h: IN_MODIFY, IN_ATTRIB, IN_CLOSE_WRITE, IN_MOVED_FROM, IN_MOVED_TO, IN_CREATE, IN_DELETE
 _EVENTS = 0x2 | 0x4 | 0x8 | 0x40 | 0x80 | 0x100 | 0x200
+_IN_Q_OVERFLOW = 0x4000
 _HEAD = struct.Struct("iIII")
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -44,11 +46,12 @@ class Watch:
             except BlockingIOError:
                 return paths
             while data:
-                number, _mask, _cookie, size = _HEAD.unpack_from(data)
+                number, mask, _cookie, size = _HEAD.unpack_from(data)
                 name = data[_HEAD.size : _HEAD.size + size].rstrip(b"\0")
                 data = data[_HEAD.size + size :]
-                if number in self._directories:
-                    paths.add(os.path.join(self._directories[number], os.fsdecode(name)).rstrip("/"))
+                if mask & _IN_Q_OVERFLOW:
+                    raise OverflowError("more was written than inotify could tell")
+                paths.add(os.path.join(self._directories[number], os.fsdecode(name)).rstrip("/"))
 
 
 def main(directories: str, *command: str) -> int:
