@@ -67,6 +67,9 @@ class _BoundConnection(client.HTTPConnection):
         super().__init__(METADATA4, 80, timeout=_CONNECT_SECONDS)
         self._device = device
         self._family = socket.AF_INET6 if ipv6 else socket.AF_INET
+        # `sock` is None once an answer that ends with the connection has begun, and its body is still to be read.
+        self._wire: Optional[socket.socket] = None
+        self.over = False
 
     def connect(self) -> None:
         sock = socket.socket(self._family, socket.SOCK_STREAM)
@@ -83,24 +86,30 @@ class _BoundConnection(client.HTTPConnection):
         except BaseException:
             sock.close()
             raise
-        self.sock = sock
+        self.sock = self._wire = sock
+        if self.over:  # the second document's connection, where the first answer ended the first one
+            self.hang_up()
 
     def hang_up(self) -> None:
-        """End whatever is being read; by another thread than the reader's."""
+        """End whatever is being read or will be; by another thread than the reader's."""
         LOG.warning("metadata via %s: not told in %d s, hung up", self._device, _TOTAL_SECONDS)
+        self.over = True
         try:
-            self.sock.shutdown(socket.SHUT_RDWR)
-        except (OSError, AttributeError):
+            if self._wire is not None:
+                self._wire.shutdown(socket.SHUT_RDWR)
+        except OSError:
             pass  # closed by the other side, or by us a moment ago
 
 
-def _get(connection: client.HTTPConnection, name: str) -> bytes:
+def _get(connection: _BoundConnection, name: str) -> bytes:
     connection.request("GET", "/openstack/latest/" + name, headers={"Accept": "application/json"})
     if connection.sock is not None:
         # A service that sends head and body apart waits for us to acknowledge the head: else that takes 40 ms.
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
     answer = connection.getresponse()
     body = answer.read(network_data.MAX_BYTES + 1)
+    if connection.over:  # where the end of the connection ends the body, half of one looks like a whole one
+        raise SourceError("%s: not told in %d s" % (name, _TOTAL_SECONDS))
     if answer.status == 404:
         raise Stranger("%s: HTTP status 404" % name)
     if answer.status != 200:

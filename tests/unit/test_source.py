@@ -129,6 +129,39 @@ def test_a_service_that_says_its_words_one_by_one_is_hung_up_on(monkeypatch, ser
     assert time.monotonic() - began < 3  # at this pace it would take some thirty seconds
 
 
+CLOSING = {
+    "HTTP/1.0": b"HTTP/1.0 200 OK\r\nContent-Length: 900\r\n\r\n",
+    "Connection: close": b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\nConnection: close\r\n\r\n",
+    "no length": b"HTTP/1.1 200 OK\r\n\r\n",
+    "chunks": b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n384\r\n",
+}
+
+
+@pytest.mark.parametrize("head", CLOSING.values(), ids=CLOSING)
+@pytest.mark.parametrize("slow", ["meta_data.json", "network_data.json"])
+def test_one_that_ends_its_answer_with_the_connection_is_hung_up_on_too(monkeypatch, service, head, slow):
+    """http.client lets go of the connection then, and reads on; for the second document it makes another."""
+    monkeypatch.setattr(source, "_TOTAL_SECONDS", 0.6)
+    drip = head + b" " * 900
+    closing = answer(META).replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+    service.answers = {"meta_data.json": (closing, False), "network_data.json": (drip, False)}
+    service.answers[slow] = (drip, False)
+    say = service._say
+
+    def slowly(connection, said):
+        if said == drip:
+            say(connection, head)
+            said, service.pause = said[len(head) :], 0.05
+        say(connection, said)
+
+    monkeypatch.setattr(service, "_say", slowly)
+    began = time.monotonic()
+    with pytest.raises(source.SourceError):
+        source.fetch("", UUID)
+    assert time.monotonic() - began < 3
+    assert service.requests[-1].endswith(slow)
+
+
 @pytest.mark.parametrize("uuid", [UUID.upper(), UUID])
 def test_our_uuid_is_compared_without_case(service, uuid):
     tell(service, meta=answer(json.dumps({"uuid": uuid}).encode()))
