@@ -66,8 +66,10 @@ def remove(path: str, sync: bool = False) -> bool:
     """Unlink; False where it was not there. `sync`: it stays away after a power loss."""
     try:
         os.unlink(path)
-    except FileNotFoundError:
-        return False
+    except OSError:
+        if os.path.lexists(path):
+            raise
+        return False  # on a file system that is read-only the kernel says that, and not that there is none
     if sync:
         sync_directory(os.path.dirname(path))
     return True

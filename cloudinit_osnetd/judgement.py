@@ -16,7 +16,7 @@ from .backends import Touch
 from .desired import Item
 from .ground import Ground
 from .plan import Change, Place, Plan
-from .rollback import Before, Unit
+from .rollback import Before, Unit, is_here
 from .store import Owned
 from .targets import Target
 from .truth import KeyTruth, Truth
@@ -72,14 +72,12 @@ def still(note: Note, on: Ground, state: store.State, nics: Dict[str, kernel.Nic
     places = [change.place for unit in note.units for change in unit.back.changes]
     disk = render.disk_parts(on.backend, places)
     ours = desired.configurable(state.truth, nics, on.context.settings.ignore, state.bonds)
-    names = {mac: nic.name for mac, nic in nics.items()}
     kept = []
     for unit in note.units:
         same = all(
             key in ours and rejections.content(state.truth.keys[key]) == note.contents.get(key) for key in unit.keys
         )
-        here = all(item.entry.kind != "phy" or names.get(item.entry.mac) == item.name for item in unit.items)
-        if same and here and _committed(unit, state.ledger, disk, on.backend.name):
+        if same and is_here(unit, nics) and _committed(unit, state.ledger, disk, on.backend.name):
             kept.append(unit)
         else:
             LOG.info("on trial no more: nics=%s", unit.names)

@@ -109,13 +109,21 @@ class _Run:
         present = [key for want in seen.wants for key in want.keys]
         present += desired.configurable(self.state.truth, nics)  # also what is rejected
         known = truth.forget_gone(self.state.truth, present)
-        refused = rejections.concerning(known, self.state.rejections)
+        refused = self._still_refused(known, nics)
         metrics = {key: metric for key, metric in seen.metrics.items() if key in known.keys}
         self.state = self.state._replace(truth=known, metrics=metrics, rejections=refused)
         store.save(self.state)
         self.pending = pending_macs(self.state, nics, settings.ignore)
         self.doubted = [key for key, kt in self.state.truth.keys.items() if kt.doubted]
         return ripe_in, self._others()
+
+    def _still_refused(self, known: truth.Truth, nics: Dict[str, kernel.Nic]) -> rejections.Rejections:
+        """Less what has been tried again since, or by force, and is in force: it cut nobody off."""
+        refused = rejections.concerning(known, self.state.rejections)
+        if not refused:
+            return ()
+        proved = standing(self.on, self.state._replace(rejections=()), known, nics)
+        return tuple(rejection for rejection in refused if rejection.key not in proved)
 
     def _judge_left(self) -> Dict[str, str]:
         """Judge what a run that died has left on trial; the problems, by MAC.

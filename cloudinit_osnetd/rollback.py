@@ -99,6 +99,12 @@ def before(found: Sequence[Unit], snapshot: kernel.Snapshot, settings: Settings)
     return Before({target: gateways for target, gateways in asked.items() if target in there}, carriers)
 
 
+def is_here(unit: Unit, nics: Mapping[str, kernel.Nic]) -> bool:
+    """False where a NIC of the unit has left, or has another name: then its name may be another NIC's."""
+    names = {mac: nic.name for mac, nic in nics.items()}
+    return all(item.entry.kind != "phy" or names.get(item.entry.mac) == item.name for item in unit.items)
+
+
 def _names(found: Sequence[Unit]) -> Dict[str, str]:
     return {item.key: item.name for unit in found for item in unit.items}
 
@@ -121,7 +127,10 @@ def judge(
     items = {item.key: item for unit in found for item in unit.items}
 
     def ask(now: kernel.Snapshot) -> targets.Asked:
-        return {t: targets.wanted(t, items[t.key], now) if t.key else () for t in then.asked}
+        gone = {key for unit in found if not is_here(unit, now.by_mac()) for key in unit.keys}
+        return {
+            t: None if t.key in gone else targets.wanted(t, items[t.key], now) if t.key else () for t in then.asked
+        }
 
     left = max(_LEAST_SECONDS, FORWARD_SECONDS - (time.monotonic() - began))
     there = targets.await_all(ask, _names(found), left)
@@ -132,10 +141,11 @@ def judge(
     LOG.warning("not reachable any more: %s", ", ".join(sorted(map(str, lost))))
     for unit in _suspects(found, lost, then):
         mine = frozenset(t for t in then.asked if not t.key or t.key in unit.keys)
-        if not mine & lost:
+        if not mine & lost or not is_here(unit, kernel.snapshot().by_mac()):
             continue
         judged, restored = _go_back(backend, settings, judged, unit, then, mine, there, lost, stood)
         lost -= restored
+        there |= restored
     return judged
 
 

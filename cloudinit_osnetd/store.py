@@ -131,7 +131,7 @@ def locked() -> Iterator[IO[str]]:
     """One run at a time; the lock dies with its process."""
     os.makedirs(paths.RUN, mode=0o755, exist_ok=True)
     os.makedirs(paths.STATE, mode=0o700, exist_ok=True)
-    with open(paths.LOCK, "a+") as fh:
+    with open(paths.LOCK, "a+", opener=_for_root_alone) as fh:
         _lock(fh)
         _note_holder(fh, b"%d\n" % os.getpid())
         try:
@@ -159,6 +159,13 @@ def kept_still() -> Iterator[None]:
     with open(paths.LOCK) as fh:
         _lock(fh)
         yield
+
+
+def _for_root_alone(path: str, flags: int) -> int:
+    """Whoever may read a file may lock it, and with it every run out."""
+    fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    os.fchmod(fd, 0o600)
+    return fd
 
 
 def _lock(fh: IO[str]) -> None:

@@ -247,6 +247,28 @@ def test_what_was_rejected_is_tried_again_ever_later(cloud: Cloud, guest_factory
     assert timers(guest) == [] and state_of(guest, port) == "ok"
     assert_nothing_to_do(guest)
 
+    # What has worked since is held against the port no more, least of all at a boot, where nobody could be asked.
+    part = configuration(guest, port)
+    guest.reboot()
+    assert_boot(guest, rung="store")
+    assert_follows(guest, port)
+    settled(guest)
+    assert configuration(guest, port) == part and "10.99.0.5" in part
+    assert status(guest)["boot"]["early"]["changes"] == 0 and "its entry changed" not in log_of(guest)
+    assert_nothing_to_do(guest)
+
+    # Nor what was tried again by force.
+    cloud.router_down(blue, BAD)
+    server.edit_port(port, fixed_ips=["10.90.0.6"])
+    reconcile(guest)
+    server.edit_port(port, fixed_ips=["10.99.0.6"])
+    assert "rejected until" in reconcile_anyway(guest)["problems"][port.mac]
+    cloud.router_up(blue, BAD)
+    assert reconcile(guest, "--force")["problems"] == {}
+    assert_follows(guest, port)
+    assert timers(guest) == []
+    assert_nothing_to_do(guest)
+
 
 def test_an_operators_list_counts(cloud: Cloud, guest_factory: GuestFactory) -> None:
     """No gateway is lost here, and not the metadata service: only the host that the operator named."""

@@ -131,3 +131,16 @@ def test_what_a_run_that_died_left_half_written_is_swept_and_nothing_else(guest)
     files.sweep(directory)
     files.sweep(directory + "/*.nowhere")
     assert sorted(os.listdir(directory)) == [".hidden", "interfaces"]
+
+
+def test_to_remove_what_is_not_there_is_no_error_on_a_disk_that_is_read_only(monkeypatch, tmp_path):
+    """The kernel looks at the file system first."""
+
+    def unlink(path):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+
+    monkeypatch.setattr(files.os, "unlink", unlink)
+    (tmp_path / "there").write_text("")
+    assert files.remove(str(tmp_path / "gone")) is False
+    with pytest.raises(OSError, match="Read-only"):
+        files.remove(str(tmp_path / "there"))

@@ -170,6 +170,33 @@ def test_two_that_lost_theirs_both_go_back(scene, world):
     assert sorted(judged.rejected) == [A, B]
 
 
+def test_what_one_nic_has_restored_is_not_held_against_another(scene, world):
+    """A's edit took the metadata service; B's router died by itself, whatever B has."""
+
+    def answers(scene):
+        return {GATEWAY[C]} | (set() if scene.address(A) == NEW[A] else {METADATA, GATEWAY[A]})
+
+    answering(world, scene, answers, carries=lambda scene: "ens3")
+    judged = scene.judge(ASKED, {METADATA: "ens3"})
+    assert [scene.address(mac) for mac in (A, B, C)] == [OLD[A], NEW[B], NEW[C]]
+    assert list(judged.rejected) == [A] and list(judged.problems) == [B]
+
+
+@pytest.mark.parametrize("now", [[], [nic("ens3", C)], [nic("ens9", A), nic("ens3", C)]], ids=["gone", "taken", "renamed"])
+def test_a_nic_that_has_left_is_not_judged(scene, world, monkeypatch, now):
+    """Its name may be another's by then, who would get its addresses."""
+    answering(world, scene, old_answers(A))
+    there = [nic(NAMES[B], B), *now]
+    monkeypatch.setattr(rollback.kernel, "snapshot", lambda: snapshot(*there))
+    monkeypatch.setattr(targets, "await_all", lambda ask, names, seconds: _wanted_no_more(ask(snapshot(*there))))
+    judged = scene.judge([GATEWAY[A]])
+    assert judged == rollback.nothing_lost(scene.state) and scene.backend.asked == []
+
+
+def _wanted_no_more(asked):
+    return frozenset(target for target, gateways in asked.items() if gateways is None)
+
+
 def test_where_going_back_restores_nothing_it_goes_forward_again_and_is_told(scene, world):
     answering(world, scene, lambda scene: {METADATA, GATEWAY[B]})
     judged = scene.judge(ASKED)

@@ -195,3 +195,12 @@ def test_a_sweep_spares_what_cloud_init_is_writing(guest):
     store.sweep(Networkd())
     assert os.path.exists(theirs)
     assert not os.path.exists(ours)
+
+
+def test_nobody_but_root_can_lock_the_runs_out(guest):
+    """Who may read a file may lock it. An older version's file was readable."""
+    os.makedirs(paths.RUN)
+    with open(paths.LOCK, "w"):
+        os.chmod(paths.LOCK, 0o644)
+    with store.locked():
+        assert stat.S_IMODE(os.stat(paths.LOCK).st_mode) == 0o600
