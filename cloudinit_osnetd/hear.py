@@ -3,7 +3,7 @@
 """Hearing the sources: what each says now, taken into the truth."""
 
 import time
-from typing import List, NamedTuple, Tuple
+from typing import FrozenSet, List, NamedTuple, Tuple
 
 from . import kernel, network_data, reach, source, store, truth
 
@@ -23,9 +23,15 @@ def _name_faults(origin: str, data: network_data.NetworkData) -> List[str]:
     ]
 
 
-def hear_metadata(state: store.State, snapshot: kernel.Snapshot, pinned: str, may_open: bool = True) -> Heard:
-    """Ask the metadata service; `pinned` and `may_open` as in reach.ask."""
-    answer = reach.ask(snapshot, state.truth, state.answered, state.instance_id, pinned, may_open)
+def hear_metadata(
+    state: store.State,
+    snapshot: kernel.Snapshot,
+    pinned: str,
+    may_open: bool = True,
+    ignored: FrozenSet[str] = frozenset(),
+) -> Heard:
+    """Ask the metadata service; `pinned`, `may_open` and `ignored` as in reach.ask."""
+    answer = reach.ask(snapshot, state.truth, state.answered, state.instance_id, pinned, may_open, ignored)
     faults = list(answer.problems)
     if answer.mac:
         state = state._replace(answered=answer.mac)

@@ -3,14 +3,15 @@
 """Opening a way to the metadata service for the moment of asking, and closing it again.
 
 What is opened is noted first, under /run, so that a run that dies leaves nothing behind for longer
-than until the next one: routes and addresses do not outlive a boot, nor does the note.
+than until the next one: routes and addresses do not outlive a boot, nor does the note. What others
+gave the NIC meanwhile stays.
 """
 
 import json
 import logging
 import time
 from contextlib import contextmanager
-from typing import Iterator, List
+from typing import Any, Iterator, List, NamedTuple, Optional
 
 from . import files, kernel, paths
 from .command import CommandError, run
@@ -20,6 +21,8 @@ from .source import METADATA4
 LOG = logging.getLogger(__name__)
 _NOTE = paths.RUN + "/passage.json"
 _DAD_SECONDS = 3.0  # duplicate address detection: one probe, a second, and some to spare
+# A run that died before it knew what address it was leased: later than this, a new one is somebody else's.
+_LEASE_SECONDS = 120.0
 # Behind every route that anybody else could have given, so that none is shadowed.
 _METRIC = "4294967000"
 
@@ -28,18 +31,31 @@ class NotOpened(Exception):
     """The way could not be opened; the message names the NIC."""
 
 
+class Passage(NamedTuple):
+    """What has to be closed again on a NIC."""
+
+    ifindex: int
+    mac: str
+    at: float  # by the monotonic clock
+    route: List[str] = []  # the words of a host route
+    down: bool = False  # the link was down
+    before: Optional[List[str]] = None  # its addresses, ip/prefix, before a lease was asked for
+    leased: Optional[List[str]] = None  # the addresses of the lease, once that is had
+
+
 @contextmanager
 def opened(kind: str, nic: Nic, gateway: str) -> Iterator[None]:
     """Open the way of a reach.Way, and close it. Raises NotOpened."""
+    way = Passage(nic.ifindex, nic.mac, time.monotonic(), down=not nic.up)
     try:
         if kind == "gateway":
             route = [METADATA4 + "/32", "via", gateway, "dev", nic.name, "onlink", "metric", _METRIC]
-            with _undone([["ip", "-4", "route", "del"] + route]):
+            with _closed_again(way._replace(route=route)):
                 run(["ip", "-4", "route", "add"] + route)
                 yield
         elif kind == "ipv6" and not nic.up:
             _need_ipv6(nic)
-            with _undone([["ip", "link", "set", "dev", nic.name, "down"]]):
+            with _closed_again(way):
                 run(["ip", "link", "set", "dev", nic.name, "up"])
                 _wait_for_link_local(nic)
                 yield
@@ -48,44 +64,97 @@ def opened(kind: str, nic: Nic, gateway: str) -> Iterator[None]:
             _wait_for_link_local(nic)
             yield
         elif kind == "lease":
-            with _undone([["ip", "-4", "addr", "flush", "dev", nic.name, "scope", "global"]]):
-                from . import compat  # 65 to 100 ms, and a DHCP client: the last resort
-
-                with compat.lease(nic.name):
-                    yield
+            with _leased(nic, way):
+                yield
         else:
             yield
     except CommandError as exc:
         raise NotOpened("metadata via %s: %s" % (nic.name, exc)) from exc
 
 
+@contextmanager
+def _leased(nic: Nic, way: Passage) -> Iterator[None]:
+    from . import compat  # 65 to 100 ms, and a DHCP client: the last resort
+
+    way = way._replace(before=_addresses4(_nic(nic.ifindex)))
+    with _closed_again(way), compat.lease(nic.name):
+        # cloud-init takes the address away again, and from 22.4 on some releases take the link down.
+        _note(way._replace(leased=sorted(set(_addresses4(_nic(nic.ifindex))) - set(way.before or []))))
+        yield
+
+
 def close_leftovers() -> None:
     """Undo what a run that died has left open."""
-    noted = files.read_json(_NOTE)
-    if isinstance(noted, list):
+    left = _noted()
+    if left is not None:
         LOG.warning("closing a way to the metadata service that was left open")
-        _undo([list(map(str, command)) for command in noted])
+        _close(left)
+
+
+def _noted() -> Optional[Passage]:
+    noted: Any = files.read_json(_NOTE)
+    try:
+        return Passage(**noted) if noted is not None else None
+    except TypeError:  # another version's
+        files.remove(_NOTE)
+        return None
+
+
+def _note(way: Passage) -> None:
+    try:
+        files.replace(_NOTE, json.dumps(way._asdict()) + "\n", mode=0o600, sync=False)
+    except OSError as exc:
+        raise NotOpened("a way to the metadata service cannot be noted, so none is opened: %s" % exc) from exc
 
 
 @contextmanager
-def _undone(commands: List[List[str]]) -> Iterator[None]:
-    try:
-        files.replace(_NOTE, json.dumps(commands) + "\n", mode=0o600, sync=False)
-    except OSError as exc:
-        raise NotOpened("a way to the metadata service cannot be noted, so none is opened: %s" % exc) from exc
+def _closed_again(way: Passage) -> Iterator[None]:
+    _note(way)
     try:
         yield
     finally:
-        _undo(commands)
+        _close(_noted() or way)
 
 
-def _undo(commands: List[List[str]]) -> None:
-    for command in commands:
-        try:
-            run(command)
-        except CommandError as exc:
-            LOG.info("not undone, perhaps gone already: %s", exc)
+def _close(way: Passage) -> None:
+    """Undo what was opened, on the same NIC, and nothing that somebody else has done to it since."""
+    nic = _nic(way.ifindex)
+    if nic is not None and nic.mac == way.mac:
+        if way.route:
+            _try(["ip", "-4", "route", "del"] + way.route)
+        if way.before is not None:
+            young = time.monotonic() - way.at < _LEASE_SECONDS
+            new = way.leased if way.leased is not None else _addresses4(nic) if young else []
+            for address in sorted(set(new) & set(_addresses4(nic)) - set(way.before)):
+                _try(["ip", "-4", "addr", "del", address, "dev", nic.name])
+        if way.down and nic.up and not _is_in_use(nic.ifindex):
+            _try(["ip", "link", "set", "dev", nic.name, "down"])
+        elif not way.down and not nic.up and way.leased is not None:
+            _try(["ip", "link", "set", "dev", nic.name, "up"])
     files.remove(_NOTE)
+
+
+def _try(command: List[str]) -> None:
+    try:
+        run(command)
+    except CommandError as exc:
+        LOG.info("not undone, perhaps gone already: %s", exc)
+
+
+def _addresses4(nic: Optional[Nic]) -> List[str]:
+    return [a.address for a in nic.addresses if ":" not in a.address] if nic else []
+
+
+def _is_in_use(ifindex: int) -> bool:
+    """True where somebody has given the NIC an address; an advertised one comes to any link that is up."""
+    nic = _nic(ifindex)
+    return nic is not None and any(
+        ":" not in a.address or (a.permanent and not a.address.startswith("fe80:")) for a in nic.addresses
+    )
+
+
+def _nic(ifindex: int) -> Optional[Nic]:
+    return next((nic for nic in kernel.snapshot().nics if nic.ifindex == ifindex), None)
 
 
 def _need_ipv6(nic: Nic) -> None:

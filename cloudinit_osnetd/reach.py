@@ -9,7 +9,7 @@ route there, one is opened for the moment of asking: see passage.py.
 
 import ipaddress
 import logging
-from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from . import passage, source
 from .kernel import Nic, Snapshot
@@ -65,8 +65,17 @@ def gateways(truth: Truth) -> Dict[str, List[str]]:
     return found
 
 
-def ways(snapshot: Snapshot, answered: str, by_mac: Mapping[str, Sequence[str]]) -> Tuple[List[Way], List[Way]]:
-    """The ways that are open, and those that would have to be opened."""
+def ways(
+    snapshot: Snapshot,
+    answered: str,
+    by_mac: Mapping[str, Sequence[str]],
+    ignored: FrozenSet[str] = frozenset(),
+) -> Tuple[List[Way], List[Way]]:
+    """The ways that are open, and those that would have to be opened.
+
+    `by_mac`: the gateways of the NICs that have an entry. None is opened through a NIC that is
+    `ignored` (MACs and names) or belongs to a bond or a bridge: that would interfere.
+    """
     there = {r.ifindex for r in snapshot.routes if _leads_there(r.network)}
     opened: List[Way] = []
     closed: List[Way] = []
@@ -79,12 +88,14 @@ def ways(snapshot: Snapshot, answered: str, by_mac: Mapping[str, Sequence[str]])
             # The same service, and it knows a port by its MAC's address even when a fixed IP of
             # the port was edited and the one that the NIC still has is nobody's.
             opened.append(Way(nic, "ipv6"))
+        if nic.master or {nic.mac, nic.name} & ignored:
+            continue
         if nic.up and four and nic.ifindex not in there:
             closed += [Way(nic, "gateway", gateway) for gateway in by_mac.get(nic.mac, ())]
             closed.append(Way(nic, "on-link"))
         if not six:
             closed.append(Way(nic, "ipv6"))
-        if not four:
+        if not four and nic.mac not in by_mac:  # else its backend knows what to ask for
             closed.append(Way(nic, "lease"))
     return opened, closed
 
@@ -104,16 +115,17 @@ def ask(
     instance_id: str,
     pinned: str = "",
     may_open: bool = True,
+    ignored: FrozenSet[str] = frozenset(),
 ) -> Answer:
     """The metadata service's network_data, by the first way that gives one.
 
     `answered` is the MAC of the NIC that gave the last one; `pinned`, where the operator said so,
-    of the only one that may be asked. `may_open` False asks only where a way is open: it changes
+    of the only one that may be asked. `ignored` as in ways. `may_open` False asks only where a way is open: it changes
     nothing on the server.
     """
     problems: List[str] = []
     foreign: List[str] = []
-    opened, closed = ways(snapshot, pinned or answered, gateways(truth))
+    opened, closed = ways(snapshot, pinned or answered, gateways(truth), ignored)
     down = not may_open
     for way in opened + closed:
         if (pinned and way.nic.mac != pinned) or (down and way in closed):

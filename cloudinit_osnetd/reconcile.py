@@ -91,7 +91,7 @@ class _Run:
         before = kernel.snapshot()
         if self.looks == 1 and new_macs(self.state, before.by_mac(), settings.ignore, waiting.read().since):
             late.import_compat()  # while the metadata service is asked
-        heard = hear_metadata(self.state, before, settings.metadata_nic)
+        heard = hear_metadata(self.state, before, settings.metadata_nic, ignored=settings.ignore)
         drive = hear_drive(heard.state)
         for fault in heard.faults + drive.faults:
             if fault not in self.faults:

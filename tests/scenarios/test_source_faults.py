@@ -14,11 +14,14 @@ from tests.scenarios.seen import (
     assert_gone,
     assert_nothing_to_do,
     configuration,
+    ip,
+    log_of,
     proved_unique,
     reconcile,
     settled,
     state_of,
     status,
+    wait_until,
 )
 
 DOCUMENT = "/openstack/latest/network_data.json"
@@ -177,5 +180,38 @@ def test_the_service_is_found_again_when_its_nic_or_its_address_is_gone(cloud: C
     assert_follows(guest, only, seconds=30)
     settled(guest, seconds=30)
     assert state_of(guest, only) == "ok"
+    assert guest.run("ls /run/cloudinit-osnetd/passage.json", check=False).stdout == "", "a way was left open"
+    assert_nothing_to_do(guest)
+
+
+def test_without_ipv6_a_lease_is_the_last_way_and_leaves_no_trace(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1")
+    leased = cloud.network("leased", cidr="10.92.0.0/24", gateway="10.92.0.1", dhcp=True)
+    server = cloud.server("leased")
+    first = server.create_port(blue)
+    guest = guest_factory(server)
+    guest.boot()
+    settled(guest)
+    guest.run("sysctl -w net.ipv6.conf.default.disable_ipv6=1 net.ipv6.conf.all.disable_ipv6=1")
+    # The service does not list the NIC by which it is asked: that one is left as it came.
+    server.freeze_metadata()
+    name = str(guest.nic(first))
+    guest.unplug(first)
+    server.delete_port(first)
+    assert_gone(guest, name)
+    settled(guest)
+    port = server.create_port(leased)
+    guest.plug(port)
+    wait_until(lambda: "way=lease" in log_of(guest), 60 * guest.patience, "the service found by a lease")
+    wait_until(lambda: guest.run("ls /run/cloudinit-osnetd/passage.json", check=False).stdout == "", 30, "the way closed")
+    assert state_of(guest, port) == "pending"
+    (link,) = [link for link in ip(guest, "address") if link["ifname"] == guest.nic(port)]
+    assert link["addr_info"] == [] and "UP" not in link["flags"], link
+
+    server.thaw_metadata()
+    reconcile(guest)
+    assert_follows(guest, port, seconds=60)
+    settled(guest, seconds=60)
+    assert state_of(guest, port) == "ok"
     assert guest.run("ls /run/cloudinit-osnetd/passage.json", check=False).stdout == "", "a way was left open"
     assert_nothing_to_do(guest)

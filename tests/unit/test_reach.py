@@ -58,9 +58,26 @@ def test_open_ways_go_by_the_nic_that_answered_last_then_by_the_default_route(ni
 
 def test_without_a_route_the_ways_are_the_gateway_on_link_link_local_and_a_lease():
     shot = snapshot(ENS3, BARE)
-    opened, closed = reach.ways(shot, A, {A: ["10.0.0.1"], C: ["10.9.0.1"]})
+    opened, closed = reach.ways(shot, A, {A: ["10.0.0.1"], "fa:16:3e:00:00:99": ["10.9.0.1"]})
     assert told(opened) == []
     assert told(closed) == ["ens3 gateway 10.0.0.1", "ens3 on-link", "ens3 ipv6", "ens6 ipv6", "ens6 lease"]
+
+
+@pytest.mark.parametrize("ignored", [[C], ["ens6"]])
+def test_no_way_is_opened_through_a_nic_that_is_ignored(ignored):
+    asked = nic("ens6", C, 7, [LINK_LOCAL])
+    for there, expected in ((BARE, []), (asked, ["ens6 ipv6"])):
+        opened, closed = reach.ways(snapshot(there), "", {}, frozenset(ignored))
+        assert (told(opened), closed) == (expected, [])
+
+
+def test_no_way_is_opened_through_a_bonds_member():
+    assert reach.ways(snapshot(BARE._replace(master=9)), "", {}) == ([], [])
+
+
+def test_no_lease_is_asked_for_on_a_nic_whose_backend_knows_what_it_wants():
+    _opened, closed = reach.ways(snapshot(BARE), "", {C: []})
+    assert told(closed) == ["ens6 ipv6"]
 
 
 def test_the_gateways_of_an_entry_are_those_that_lead_there_the_service_s_own_first():
