@@ -11,9 +11,9 @@ import importlib.util
 import json
 import logging
 import os
-from typing import Any, Dict, FrozenSet, Mapping, NamedTuple
+from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple
 
-from . import digest, files, paths
+from . import digest, fields, files, paths
 
 LOG = logging.getLogger(__name__)
 
@@ -28,6 +28,7 @@ _TOOLS = (
     "/etc/network/interfaces",
     "/etc/sysconfig/network-scripts",
 )
+_LONGEST_SECONDS = 1e9  # thirty years; endless is none of the numbers that time knows
 _UPGRADED = "/var/lib/cloud/data/upgraded-network"
 
 
@@ -43,6 +44,7 @@ class Settings(NamedTuple):
     back_off: float = 900.0  # the longest time between two such looks, in seconds
     must_reach: FrozenSet[str] = frozenset()  # addresses, or address:port, that a change must not cut off
     rejected_for: float = 900.0  # seconds until what was rolled back is tried again; doubled each time
+    unusable: str = ""  # what was said of whom to leave alone or whom to ask, and cannot be made out
 
 
 class Renderer(NamedTuple):
@@ -82,28 +84,55 @@ def _content(path: str) -> str:
 
 
 def parse_settings(raw: Dict[str, Any]) -> Settings:
-    """Read the `osnetd:` key; a value of the wrong kind is named in the log and left at its default."""
+    """Read the `osnetd:` key; a value of the wrong kind is named in the log and left at its default.
+
+    Not so `ignore` and `metadata_nic`, whose defaults are the very thing that somebody did not
+    want: they are `unusable`, and then nothing is done.
+    """
     default = Settings()
     values: Dict[str, Any] = {}
     for name, value in raw.items():
         if name == "enabled" and isinstance(value, bool):
             values[name] = value
-        elif name == "metadata_nic" and isinstance(value, str):
-            values[name] = value.lower()
-        elif name == "ignore" and isinstance(value, list) and all(isinstance(v, str) for v in value):
-            values[name] = frozenset(v.lower() if ":" in v else v for v in value)
+        elif name == "metadata_nic" and (value == "" or _mac(value)):
+            values[name] = _mac(value)
+        elif name == "ignore" and all(isinstance(v, str) or _mac(v) for v in _listed(value)):
+            values[name] = frozenset(_mac(v) or v for v in _listed(value))
         elif name == "must_reach" and isinstance(value, list) and all(_is_target(v) for v in value):
             values[name] = frozenset(value)
         elif (
             name in ("debounce", "patience", "look_until", "back_off", "rejected_for")
             and isinstance(value, (int, float))
             and not isinstance(value, bool)
-            and value >= 0
+            and 0 <= value <= _LONGEST_SECONDS
         ):
             values[name] = float(value)
         else:
             LOG.warning("configuration: osnetd.%s: unknown, or not usable: %.60r", name, value)
+            if name in ("ignore", "metadata_nic"):
+                values["unusable"] = "osnetd.%s: not usable: %.60r" % (name, value)
     return default._replace(**values)
+
+
+def _listed(value: Any) -> List[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _mac(value: Any) -> str:
+    """A MAC as we write it, empty for what is none.
+
+    Unquoted, one of decimal digits alone is a number to base 60 in YAML 1.1: 52:54:00:12:34:56.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and 60**5 <= value < 100 * 60**5:
+        octets = []
+        for _ in range(5):
+            value, octet = divmod(value, 60)
+            octets.append(octet)
+        value = ":".join("%02d" % octet for octet in [value, *reversed(octets)])
+    try:
+        return fields.mac_address(value, "")
+    except fields.DataError:
+        return ""
 
 
 def _is_target(value: Any) -> bool:

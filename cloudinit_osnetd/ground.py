@@ -42,6 +42,8 @@ def ground(remember: bool = True) -> Ground:
     ctx = context.load(remember)
     if not ctx.settings.enabled:
         raise HandsOff("switched off (osnetd: {enabled: false})")
+    if ctx.settings.unusable:
+        raise HandsOff("the configuration cannot be made out: " + ctx.settings.unusable)
     if ctx.disabled_by:
         raise HandsOff("the network is " + ctx.disabled_by)
     backend = of_renderer(ctx.renderer)

@@ -128,6 +128,8 @@ def _dump(sock: socket.socket, kind: int, body: bytes) -> Iterator[bytes]:
 
 
 def _mac_text(raw: bytes) -> str:
+    if len(raw) == 20:  # InfiniBand: as in fields.mac_address
+        raw = raw[12:15] + raw[17:]
     return ":".join("%02x" % byte for byte in raw) if any(raw) else ""
 
 

@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from contextlib import contextmanager
-from typing import Any, Iterator, List, NamedTuple, Optional
+from typing import Any, Iterator, List, NamedTuple, Optional, Sequence
 
 from . import files, kernel, paths
 from .command import CommandError, run
@@ -37,7 +37,7 @@ class Passage(NamedTuple):
     ifindex: int
     mac: str
     at: float  # by the monotonic clock
-    route: List[str] = []  # the words of a host route
+    route: Sequence[str] = ()  # the words of a host route
     down: bool = False  # the link was down
     before: Optional[List[str]] = None  # its addresses, ip/prefix, before a lease was asked for
     leased: Optional[List[str]] = None  # the addresses of the lease, once that is had
@@ -121,7 +121,7 @@ def _close(way: Passage) -> None:
     nic = _nic(way.ifindex)
     if nic is not None and nic.mac == way.mac:
         if way.route:
-            _try(["ip", "-4", "route", "del"] + way.route)
+            _try(["ip", "-4", "route", "del", *way.route])
         if way.before is not None:
             young = time.monotonic() - way.at < _LEASE_SECONDS
             new = way.leased if way.leased is not None else _addresses4(nic) if young else []

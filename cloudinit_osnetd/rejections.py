@@ -32,7 +32,10 @@ class Rejection(NamedTuple):
 
     @property
     def until(self) -> str:
-        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.since + self.seconds))
+        try:
+            return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.since + self.seconds))
+        except (OverflowError, ValueError, OSError):  # a store of a version that took any number
+            return "another edit"
 
     def __str__(self) -> str:
         return "rejected until %s, because %s" % (self.until, self.reason)

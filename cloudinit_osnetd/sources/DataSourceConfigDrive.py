@@ -37,6 +37,8 @@ def system_nics() -> Dict[str, str]:
         if glob.glob(path + "/lower_*"):
             continue
         mac = _content(path + "/bonding_slave/perm_hwaddr") or _content(path + "/address")
+        if len(mac) == 59:  # InfiniBand's twenty octets: OpenStack knows the port by six of them
+            nics.setdefault(mac[36:45].lower() + mac[51:].lower(), os.path.basename(path))
         if mac:
             nics.setdefault(mac.lower(), os.path.basename(path))
     return nics

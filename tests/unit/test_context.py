@@ -27,6 +27,12 @@ def test_nothing_said_is_the_default():
         ({"enabled": False}, {"enabled": False}),
         ({"ignore": ["ens4", "FA:16:3E:00:00:01"]}, {"ignore": frozenset(["ens4", "fa:16:3e:00:00:01"])}),
         ({"ignore": []}, {"ignore": frozenset()}),
+        ({"ignore": "ens4"}, {"ignore": frozenset(["ens4"])}),
+        ({"metadata_nic": "FA:16:3E:00:00:01"}, {"metadata_nic": "fa:16:3e:00:00:01"}),
+        ({"metadata_nic": ""}, {"metadata_nic": ""}),
+        # What YAML 1.1 makes of 52:54:00:12:34:56 and 99:00:00:00:00:09 without quotes.
+        ({"ignore": [41135085296, "eth1"]}, {"ignore": frozenset(["52:54:00:12:34:56", "eth1"])}),
+        ({"metadata_nic": 99 * 60**5 + 9}, {"metadata_nic": "99:00:00:00:00:09"}),
         ({"debounce": 3}, {"debounce": 3.0}),
         ({"debounce": 0}, {"debounce": 0.0}),
         ({"patience": 0.5, "look_until": 60, "back_off": 10}, {"patience": 0.5, "look_until": 60.0, "back_off": 10.0}),
@@ -41,15 +47,14 @@ def test_each_setting_is_read(raw, read):
     [
         {"enabled": "no"},
         {"enabled": 0},
-        {"ignore": "ens4"},
-        {"ignore": [4]},
-        {"ignore": {"ens4": True}},
         {"debounce": "3"},
         {"debounce": -1},
         {"debounce": True},
         {"patience": None},
         {"patience": float("nan")},
         {"look_until": [1]},
+        {"rejected_for": float("inf")},
+        {"debounce": 10**400},
         {"unheard_of": 1},
         {7: 1},
     ],
@@ -60,6 +65,27 @@ def test_what_cannot_be_used_is_named_and_left_at_its_default(raw, caplog):
         assert parse_settings(dict(raw, back_off=5)) == Settings(back_off=5.0)
     (name,) = raw
     assert "osnetd.%s" % name in caplog.text
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"ignore": [4]},
+        {"ignore": ["ens4", 4.5]},
+        {"ignore": {"ens4": True}},
+        {"ignore": None},
+        {"metadata_nic": "ens4"},
+        {"metadata_nic": "fa-16-3e-00-00-01"},
+        {"metadata_nic": 7},
+        {"metadata_nic": ["fa:16:3e:00:00:01"]},
+    ],
+    ids=repr,
+)
+def test_whom_to_leave_alone_and_whom_to_ask_have_no_default_to_fall_back_on(raw, caplog):
+    read = parse_settings(dict(raw, back_off=5))
+    (name,) = raw
+    assert read.unusable.startswith("osnetd.%s: not usable: " % name) and read.unusable in caplog.text.replace("unknown, or ", "")
+    assert read == Settings(back_off=5.0, unusable=read.unusable)
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ def test_on_openstack_with_a_known_renderer_we_work(server):
     [
         ({"disabled_by": "disabled by the kernel command line"}, "disabled by the kernel command line"),
         ({"settings": context.Settings(enabled=False)}, "switched off"),
+        ({"settings": context.Settings(unusable="osnetd.ignore: not usable: 4")}, "made out: osnetd.ignore: not usable: 4"),
         ({"renderer": "sysconfig"}, "renderer sysconfig is not supported"),
     ],
 )

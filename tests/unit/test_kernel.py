@@ -146,6 +146,11 @@ def test_up_and_carrier(sys_tree, flags, up, carrier):
     assert (found.up, found.carrier) == (up, carrier)
 
 
+def test_of_an_infiniband_nics_twenty_octets_six_make_its_mac(sys_tree):
+    long = "80:00:02:08:fe:80:00:00:00:00:00:00:00:02:c9:03:00:1a:b2:c3"
+    assert only(Peer([link("ib0", mac=long, permanent=long)])).mac == "00:02:c9:1a:b2:c3"
+
+
 def test_a_nic_is_known_by_its_permanent_mac(sys_tree):
     found = only(Peer([link("ens3", mac=B, permanent=A)]))
     assert (found.mac, found.current_mac) == (A, B)

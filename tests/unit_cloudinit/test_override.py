@@ -268,6 +268,21 @@ def test_the_macs_of_this_machine_are_told(two_nics):
     assert (found[A], found[B]) == ("ens3", "ens4")
 
 
+def test_an_infiniband_port_is_known_by_the_six_octets_that_openstack_has(monkeypatch):
+    long = "80:00:02:08:fe:80:00:00:00:00:00:00:00:02:c9:03:00:1a:b2:c3"
+    here = {"/sys/class/net/ib0/address": long, "/sys/class/net/ens3/address": A}
+    listed = {"/sys/class/net/*": ["/sys/class/net/ens3", "/sys/class/net/ib0"]}
+    monkeypatch.setattr(DataSourceConfigDrive.glob, "glob", lambda pattern: listed.get(pattern, []))
+    monkeypatch.setattr(DataSourceConfigDrive, "_content", lambda path: here.get(path, ""))
+    monkeypatch.setattr(DataSourceConfigDrive.openstack.net, "get_ib_hwaddrs_by_interface", lambda: {"ib0": long})
+    doc = document([link("00:02:c9:1a:b2:c3"), link(A, "tap2")], [static(), static("10.1.0.5", link="tap2")])
+    made = DataSourceConfigDrive.convert(doc)["config"]
+    assert [(one["name"], one["type"], one["mac_address"]) for one in made if "name" in one] == [
+        ("ib0", "infiniband", long),
+        ("ens3", "physical", A),
+    ]
+
+
 @pytest.mark.parametrize("renderer", ["eni", "sysconfig"])
 def test_nothing_will_be_renamed(two_nics, renderer):
     source = drive(TWO)
