@@ -167,11 +167,16 @@ def _parse_network(raw: Dict[str, Any], path: str) -> Network:
         # Not Nova's way to say it, but others' (shakenfist, hand-made drives): the default route.
         gateway = ip_address(raw["gateway"], path + ".gateway")
         routes.append(Route(DEFAULT6 if ":" in gateway else DEFAULT4, gateway, None))
+    # Nova's schema has a network's DNS servers on its routes, Nova itself on the network.
+    dns: Tuple[str, ...] = ()
+    for i, route in enumerate(object_list(raw.get("routes"), path + ".routes")):
+        dns += _parse_dns(route.get("services"), "%s.routes[%d].services" % (path, i))
+    dns += _parse_dns(raw.get("services"), path + ".services")
     return Network(
         type=kind,
         address=address,
         routes=tuple(sorted(set(routes), key=str)),
-        dns=_parse_dns(raw.get("services"), path + ".services"),
+        dns=tuple(sorted(set(dns), key=dns.index)),
     )
 
 
@@ -226,7 +231,7 @@ def _parse_link(links: _Links, obj: Dict[str, Any], path: str, networks: List[Ne
     kind_word = obj.get("type")
     # A type that is absent or null is "bridge" to nova's consumers: physical.
     link_type = "phy" if kind_word is None else word(kind_word, path + ".type")
-    mtu = obj.get("mtu")
+    mtu = obj.get("mtu")  # 0: not said, as by a Neutron that does not advertise it
     vlan_id: Optional[int] = None
     parent = ""
     members: Tuple[str, ...] = ()
@@ -252,7 +257,7 @@ def _parse_link(links: _Links, obj: Dict[str, Any], path: str, networks: List[Ne
         kind=kind,
         mac=mac_address(mac, path),
         type=link_type,
-        mtu=None if mtu is None else number(mtu, path + ".mtu", 68, 65535),
+        mtu=None if mtu is None or (mtu in (0, "0") and mtu is not False) else number(mtu, path + ".mtu", 68, 65535),
         vlan_id=vlan_id,
         parent=parent,
         members=members,

@@ -403,7 +403,7 @@ def test_a_route_is_read_in_each_of_its_forms(raw, route):
     assert entry(static(routes=[raw])).networks[0].routes == (route,)
 
 
-@pytest.mark.parametrize(("written", "read"), [(None, None), (1450, 1450), ("1450", 1450), (68, 68), (65535, 65535)])
+@pytest.mark.parametrize(("written", "read"), [(None, None), (0, None), ("0", None), (1450, 1450), ("1450", 1450), (68, 68), (65535, 65535)])
 def test_an_mtu_is_a_number_or_not_said(written, read):
     assert entry(mtu=written).mtu == read
 
@@ -442,6 +442,22 @@ def test_a_bond_names_its_members_by_key_and_keeps_its_parameters():
     found = read.entries[C + "/bond"]
     assert found.members == (A + "/phy", B + "/phy")
     assert found.params == (("bond_miimon", "100"), ("bond_mode", "802.3ad"))
+
+
+def test_dns_may_stand_on_the_routes():
+    """As in Nova's schema of a network_data, where they stand there alone."""
+    routes = [
+        {"network": "0.0.0.0", "netmask": "0.0.0.0", "gateway": "10.0.0.1", "services": dns("10.0.0.3", "10.0.0.2")},
+        {"network": "10.9.0.0/16", "gateway": "10.0.0.2", "services": dns("10.0.0.2")},
+    ]
+    (net,) = entry(static(routes=routes, services=dns("10.0.0.4", "10.0.0.3"))).networks
+    assert net.dns == ("10.0.0.3", "10.0.0.2", "10.0.0.4")
+
+
+def test_a_bad_dns_server_of_a_route_is_named():
+    routes = [{"network": "0.0.0.0/0", "gateway": "10.0.0.1", "services": dns("x")}]
+    (fault,) = data(document([link()], [static(routes=routes)])).faults
+    assert fault.path == "networks[0].routes[0].services[0].address"
 
 
 def test_dns_keeps_its_order_and_loses_repetitions_and_other_services():
