@@ -62,7 +62,8 @@ def early() -> Dict[str, Any]:
         log_plan(seen.plan)
         outcome = apply.commit(seen.plan, state, on.backend, seen.templates, activate=False)
         state = state._replace(ledger=outcome.ledger)
-        on.backend.boot([item for want in seen.wants for item in want.items])
+        left = frozenset([drift.name for drift in seen.plan.drifted])
+        on.backend.boot([item for want in seen.wants for item in want.items], left)
         store.save(state)
     return {
         "changes": len([c for c in seen.plan.changes if c.action in ("write", "remove")]),

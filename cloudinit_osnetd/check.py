@@ -54,11 +54,18 @@ def check(item: Item, snapshot: Snapshot, plain: bool = False) -> Verdict:
     if missing:
         problems.append("the kernel lacks the route %s" % ", ".join(missing))
     findings += ["no route %s" % text for text, needed in lacking if not needed]
+    if nic.master and problems:
+        # Somebody's bridge or VRF has its addresses or its routes now: to bring it up again would take it out.
+        findings, problems = ["it belongs to %s" % _name(nic.master, snapshot), *problems, *findings], []
     to_come = _to_come(entry.networks, nic)
     findings += to_come
     if entry.networks and not nic.carrier:
         return Verdict((), tuple(["there is no carrier"] + problems + findings), False, not to_come)
     return Verdict(tuple(problems), tuple(findings), True, not to_come)
+
+
+def _name(ifindex: int, snapshot: Snapshot) -> str:
+    return next((nic.name for nic in snapshot.nics if nic.ifindex == ifindex), "another device")
 
 
 def _addresses(item: Item, nic: Nic) -> List[str]:

@@ -6,7 +6,7 @@ Links that lean on each other (a bond and its members, a VLAN and its parent) ar
 every other NIC is wanted by itself, so that one NIC's fault or edit is its own.
 """
 
-from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from . import digest, metrics
 from .kernel import Nic
@@ -105,13 +105,28 @@ def _names(truth: Truth, nics: Dict[str, Nic], keys: FrozenSet[str], bonds: Dict
 
 
 def give_metrics(
-    truth: Truth, keys: FrozenSet[str], known: Mapping[str, int], configured: FrozenSet[str]
+    truth: Truth,
+    keys: FrozenSet[str],
+    known: Mapping[str, int],
+    configured: FrozenSet[str],
+    macs: FrozenSet[str] = frozenset(),
+    ways_out: Sequence[str] = (),
 ) -> Dict[str, int]:
-    """The metrics of `keys`, and of all that are not forgotten; `configured` keys keep theirs."""
+    """The metrics of `keys`, and of all that are not forgotten; `configured` keys keep theirs.
+
+    `macs` of all NICs that are here. `ways_out`: those by which a default route goes now, best
+    first. One that we do not configure is the primary all the same, and one that we are about to is.
+    """
+    entries = {key: one.entry for key, one in truth.keys.items()}
     arriving = [key for key in truth.keys if key in keys and key not in configured]
-    arriving.sort(key=lambda key: not takes_default(truth.keys[key].entry))  # else as they were heard
+    order = {mac: number for number, mac in enumerate(ways_out)}
+    # Else as they were heard.
+    arriving.sort(key=lambda key: (order.get(entries[key].mac, len(order)), not takes_default(entries[key])))
     kept = {key: metric for key, metric in known.items() if key in truth.keys}
-    return metrics.give(kept, keys & configured, arriving)
+    ours = {entries[key].mac for key in keys}
+    others = macs - ours
+    theirs = others & set(ways_out) or any(e.mac in others and takes_default(e) for e in entries.values())
+    return metrics.give(kept, keys & configured, arriving, bool(theirs))
 
 
 def desired(

@@ -88,6 +88,13 @@ class Snapshot(NamedTuple):
                 found[nic.mac] = nic
         return found
 
+    def ways_out(self) -> Tuple[str, ...]:
+        """The MACs of the NICs by which a default route goes, best first."""
+        macs = {nic.ifindex: mac for mac, nic in self.by_mac().items()}
+        ways = [r for r in self.routes if r.network in ("0.0.0.0/0", "::/0") and r.ifindex in macs]
+        found = [macs[route.ifindex] for route in sorted(ways, key=lambda r: r.metric)]
+        return tuple(sorted(set(found), key=found.index))
+
     def named(self, name: str) -> Optional[Nic]:
         return next((nic for nic in self.nics if nic.name == name), None)
 

@@ -39,7 +39,7 @@ def look_at(
     now = None if snapshot is None else time.time()
     rejected = {} if force else rejections.holding(state.truth, state.rejections, now)
     known = state.truth if force else rejections.believed(state.truth, state.rejections, now)
-    wants, metrics = _wanted(on, state, known, nics)
+    wants, metrics = _wanted(on, state, known, nics, snapshot)
     disk = render.disk_parts(on.backend, apply.places(state))
     unfinished = snapshot is None and on.backend.finishes_at_boot
     claimed = on.backend.claimed([item for want in wants for item in want.items])
@@ -52,6 +52,13 @@ def look_at(
     ]
     rendering = render.render(todo, on.backend, on.context.renders_with)
     disk = render.disk_parts(on.backend, apply.places(state, [p.place for p in rendering.parts]))
+    keep = (
+        keep
+        | ignored
+        | desired.left_alone(state.truth, nics, ignored, state.bonds)
+        | {state.truth.keys[key].entry.mac for key, one in rejected.items() if one.old is None}
+    )
+    may_go = rendering.parts or plan.departed(wants, state.ledger, keep)
     made = plan.make(
         wants,
         _recognise(on, state, nics, wants, rendering.parts, disk),
@@ -60,12 +67,10 @@ def look_at(
         snapshot,
         on.backend.name,
         force,
-        keep
-        | ignored
-        | desired.left_alone(state.truth, nics, ignored, state.bonds)
-        | {state.truth.keys[key].entry.mac for key, one in rejected.items() if one.old is None},
+        keep,
         claimed,
         tried,
+        on.backend.referred(frozenset(apply.places(state))) if may_go else {},
     )
     failures = {
         item.entry.mac: failure.problem
@@ -94,12 +99,17 @@ def standing(
 
 
 def _wanted(
-    on: Ground, state: store.State, known: truth.Truth, nics: Dict[str, kernel.Nic]
+    on: Ground,
+    state: store.State,
+    known: truth.Truth,
+    nics: Dict[str, kernel.Nic],
+    snapshot: Optional[kernel.Snapshot] = None,
 ) -> Tuple[List[desired.Want], Dict[str, int]]:
     ignored = on.context.settings.ignore
     keys = desired.configurable(known, nics, ignored, state.bonds)
     configured = frozenset(row.key for row in state.ledger)
-    metrics = desired.give_metrics(known, keys, state.metrics, configured)
+    ways = snapshot.ways_out() if snapshot is not None else ()
+    metrics = desired.give_metrics(known, keys, state.metrics, configured, frozenset(nics), ways)
     return desired.desired(known, nics, ignored, state.bonds, metrics), metrics
 
 

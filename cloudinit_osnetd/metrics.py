@@ -13,15 +13,18 @@ PRIMARY = 0
 _FIRST, _STEP = 2100, 100
 
 
-def give(known: Mapping[str, int], settled: Iterable[str], arriving: Sequence[str]) -> Dict[str, int]:
+def give(
+    known: Mapping[str, int], settled: Iterable[str], arriving: Sequence[str], another: bool = False
+) -> Dict[str, int]:
     """The metrics by key, `known` and those of `arriving` keys (best candidate first) included.
 
     `settled` keys have a NIC and a configuration: theirs stay. An arriving key gets back what it
     had, unless another took it meanwhile. The first one on a server that has none is the primary;
-    one that arrives beside others never is: a default route that works is not moved.
+    one that arrives beside others never is: a default route that works is not moved. `another`:
+    the primary is a NIC that others configure.
     """
     given = dict(known)
-    taken = {given.get(key, PRIMARY) for key in settled}
+    taken = {given.get(key, PRIMARY) for key in settled} | ({PRIMARY} if another else set())
     for key in arriving:
         if key not in given or given[key] in taken:
             given[key] = PRIMARY if not taken else _free(given)

@@ -124,12 +124,14 @@ class _Planner:
         backend: str,
         force: bool,
         live: bool,
+        referred: Mapping[str, str],
     ) -> None:
         self.rows = {row.place: row for row in ledger}
         self.disk = disk
         self.backend = backend
         self.force = force
         self.live = live
+        self.referred = referred
         self.changes: List[Change] = []
         self.touches: List[Touch] = []
         self.drifted: List[Drift] = []
@@ -180,7 +182,9 @@ class _Planner:
         if row.place in self.taken:
             return  # another NIC has the place now; what it wants replaces it
         there = self.disk.get(row.place)
-        if there is None:
+        if there is not None and row.name in self.referred and not self.force:
+            self._drift(row, "%s stands on it; %s" % (self.referred[row.name], reason))
+        elif there is None:
             self._change("forget", row, None, None, reason + ", and so is its part")
         elif self._ours(row.place):
             self._change("remove", row, None, None, reason)
@@ -209,6 +213,7 @@ def make(
     keep: FrozenSet[str] = frozenset(),
     claimed: Optional[Mapping[str, str]] = None,
     tried: FrozenSet[Lacking] = frozenset(),
+    referred: Optional[Mapping[str, str]] = None,
 ) -> Plan:
     """The plan.
 
@@ -217,9 +222,10 @@ def make(
     will be activated. Rows of the keys, MACs and names in `keep` are not cleaned up: the operator
     said so, or the NIC vanished a moment ago and may come back (drivers reload). `claimed` names the
     NICs that somebody else's file configures as well, and that file. What is in `tried` is not
-    kicked again.
+    kicked again. `referred` has by name the NICs whose parts must stay for the sake of what
+    somebody else builds on them.
     """
-    planner = _Planner(ledger, disk, backend, force, live=snapshot is not None)
+    planner = _Planner(ledger, disk, backend, force, live=snapshot is not None, referred=referred or {})
     for want in wants:
         planner.leave(want, spoken_for(want, claimed or {}))
     rendered_keys = {part.key for part in staged}

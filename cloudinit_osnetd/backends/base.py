@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """What every backend answers: which parts its files have, and how a NIC is taken up and down."""
 
-from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Container, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..desired import Item
 from ..network_data import takes_default
@@ -68,6 +68,17 @@ class Backend:
 
     def claimed(self, items: Sequence[Item]) -> Dict[str, str]:
         """By name: the NICs in whose configuration somebody else's file has a say, and that file."""
+        return self.theirs(items)
+
+    def theirs(self, items: Sequence[Item]) -> Dict[str, str]:
+        """By name: the NICs that somebody else's file configures, and that have no part where ours are."""
+        return {}
+
+    def referred(self, ours: Container[Tuple[str, str]]) -> Dict[str, str]:
+        """By name: the NICs that must stay defined, for others than our parts build on them, and who does.
+
+        `ours`: the places of our parts.
+        """
         return {}
 
     def split(self, text: str) -> Dict[str, str]:
@@ -86,8 +97,11 @@ class Backend:
         """The meaning of a part as text: what two equal parts have in common."""
         raise NotImplementedError
 
-    def boot(self, items: Sequence[Item]) -> None:
-        """What must be in place before the backend starts at a boot, beside the parts of `items`."""
+    def boot(self, items: Sequence[Item], left: FrozenSet[str] = frozenset()) -> None:
+        """What must be in place before the backend starts at a boot, beside the parts of `items`.
+
+        `left`: the names of those whose configuration is left as somebody else has it.
+        """
 
     def before(self, touches: Sequence[Touch]) -> None:
         """What must happen while the old configuration is still on disk."""

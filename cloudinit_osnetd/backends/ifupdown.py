@@ -7,7 +7,7 @@ import ipaddress
 import logging
 import os
 import re
-from typing import Dict, Iterator, List, Match, NamedTuple, Optional, Sequence, Set
+from typing import Dict, FrozenSet, Iterator, List, Match, NamedTuple, Optional, Sequence, Set
 
 from .. import files
 from ..command import CommandError, end, ran, run, start
@@ -26,6 +26,7 @@ _RESOLVCONF_PROGRAMS = ("/sbin/resolvconf", "/usr/sbin/resolvconf")
 _STARTS = ("iface", "auto", "mapping", "source", "source-directory", "rename", "no-scripts", "no-auto-down")
 # What cloud-init's eni renderer writes in the place of `auto`, where a stanza has none.
 _NO_AUTO = re.compile(r"# control-\S+ (\S+)\n\Z")
+_CLOUD_INITS = "50-cloud-init"  # how its file's name begins
 _UP_SECONDS = 30
 # What cloud-init's eni renderer writes for a route up to 25 (cloudinit/net/eni.py: _render_route): a network with its
 # prefix or, up to 19, with its netmask; from 22.1 on -host for a single address.
@@ -106,6 +107,24 @@ def _blocks(text: str) -> List[_Block]:
     return [block for block in blocks if block.text]
 
 
+def _sources(path: str) -> Dict[str, str]:
+    """The text of a file and of those that it sources, by path, but for the fragments of the cloud image's helper."""
+    found: Dict[str, str] = {}
+    todo = [path]
+    while todo:
+        path = os.path.join(DIRECTORY, todo.pop())
+        text = files.read(path) if os.path.isfile(path) and os.path.dirname(path) != fallback.FRAGMENTS else None
+        if text is None or path in found:
+            continue
+        found[path] = text
+        for words in map(_words, _lines(text)):
+            if words[:1] == ["source"]:
+                todo += [one for word in words[1:] for one in glob.glob(os.path.join(DIRECTORY, word))]
+            elif words[:1] == ["source-directory"]:
+                todo += [one for word in words[1:] for one in glob.glob(os.path.join(DIRECTORY, word, "*"))]
+    return found
+
+
 def _mtu_families(text: str) -> Set[str]:
     """The families whose stanzas set an MTU."""
     families, family = set(), ""
@@ -135,6 +154,21 @@ class Ifupdown(Backend):
             for section, text in self.split(files.read(path) or "").items()
             if section != "lo"
         ]
+
+    def theirs(self, items: Sequence[Item]) -> Dict[str, str]:
+        """By name: the NICs that have a stanza in what ifupdown reads, and none in cloud-init's file."""
+        ours: Set[str] = set()
+        found: Dict[str, str] = {}
+        read = _sources(os.path.join(DIRECTORY, "interfaces"))
+        if not any(os.path.basename(path).startswith(_CLOUD_INITS) for path in read):
+            return {}  # it writes to a file that others write to as well
+        for path, text in read.items():
+            names = {block.owner for block in _blocks(text) if _words(block.text)[:1] == ["iface"]}
+            if os.path.basename(path).startswith(_CLOUD_INITS):
+                ours |= names
+            else:
+                found.update(dict.fromkeys(names, path))
+        return {item.name: found[item.name] for item in items if item.name in found and item.name not in ours}
 
     def finish(self, text: str, item: Item) -> str:
         """Routes by ip(8), which is there where route(8) of net-tools is not, and nobody would hear of it.
@@ -179,7 +213,7 @@ class Ifupdown(Backend):
         lines = [" ".join(_words(line)) for line in _lines(text) if not _is_comment(line)]
         return "\n".join(line for line in lines if line)
 
-    def boot(self, items: Sequence[Item]) -> None:
+    def boot(self, items: Sequence[Item], left: FrozenSet[str] = frozenset()) -> None:
         for item in items:
             fallback.forestall(item.name, self.split)
 

@@ -11,7 +11,7 @@ import glob
 import logging
 import os
 import shutil
-from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Set
+from typing import Any, Container, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .. import files, paths
 from ..command import CommandError, run
@@ -36,6 +36,7 @@ _OLD, _NEW = paths.GENERATED + "/old", paths.GENERATED + "/new"
 # What of the generator's output is put in place: networkd's and udevd's. systemd reads units at a daemon-reload only.
 _PLACES = ("/run/systemd/network", "/run/udev/rules.d")
 _PREFIX = "10-netplan-"
+_DROP_IN = "cloudinit-osnetd.conf"
 # Since 1.1 netplan names the NICs to wait for, in a drop-in of the unit that waits; where there is none, it does not.
 _WAITER = "systemd-networkd-wait-online.service"
 _WAITING = "/run/systemd/system/" + _WAITER + ".d/10-netplan.conf"
@@ -112,19 +113,37 @@ class Netplan(Backend):
 
     def claimed(self, items: Sequence[Item]) -> Dict[str, str]:
         """By name: the NICs that another netplan file configures as well, or instead, and that file."""
-        found: Dict[str, str] = {}
-        for path in _configuration():
-            if path == FILE:
-                continue
-            try:
-                theirs = netplan_file.definitions(netplan_file.load(files.read(TOP + path) or ""))
-            except netplan_file.NotNetplan as exc:
-                LOG.warning("unreadable: file=%s error=%s", path, exc)
-                continue
-            for item in items:
+        found = self.theirs(items)
+        for path, theirs in _definitions().items() if _configuration() not in ([], [FILE]) else ():
+            for item in items if path != FILE else ():
                 if any(_speaks_of(item, name, group, body) for name, (group, body) in theirs.items()):
                     found[item.name] = path
         return found
+
+    def theirs(self, items: Sequence[Item]) -> Dict[str, str]:
+        """The same, of those that have no definition in our file: somebody has taken care of them already."""
+        found: Dict[str, str] = {}
+        if _configuration() in ([], [FILE]):
+            return found
+        known = _definitions()
+        for path, theirs in known.items():
+            for item in items if path != FILE else ():
+                if item.name not in known.get(FILE, {}) and any(
+                    _speaks_of(item, name, group, body) or _names(item, group, body)
+                    for name, (group, body) in theirs.items()
+                ):
+                    found[item.name] = path
+        return found
+
+    def referred(self, ours: Container[Tuple[str, str]]) -> Dict[str, str]:
+        """Without a definition of what a VLAN, a bridge or a bond stands on, netplan refuses all that there is."""
+        return {
+            below: "%s of %s" % (name, path)
+            for path, theirs in _definitions().items()
+            for name, (_group, body) in theirs.items()
+            if (path, name) not in ours
+            for below in _stands_on(body)
+        }
 
     def split(self, text: str) -> Dict[str, str]:
         try:
@@ -139,7 +158,7 @@ class Netplan(Backend):
     def normal(self, text: str) -> str:
         return netplan_file.meaning(text)
 
-    def boot(self, items: Sequence[Item]) -> None:
+    def boot(self, items: Sequence[Item], left: FrozenSet[str] = frozenset()) -> None:
         """Put in place what does not fit: systemd ran the generator before the early flow."""
         try:
             _generate(_NEW)
@@ -153,7 +172,7 @@ class Netplan(Backend):
             stale = False
         shutil.rmtree(paths.GENERATED, ignore_errors=True)
         try:
-            waits = _wait_for_first(items)
+            waits = _wait_for_first(items, left)
             if stale or waits:
                 # The unit that waits for the network names the NICs; systemd has read it already.
                 run(["systemctl", "daemon-reload"])
@@ -209,6 +228,17 @@ def _configuration() -> List[str]:
     for directory in DIRECTORIES:
         found.update({os.path.basename(path): path[len(TOP) :] for path in glob.glob(TOP + directory + "/*.yaml")})
     return [found[name] for name in sorted(found)]
+
+
+def _definitions() -> Dict[str, Dict[str, Tuple[str, Any]]]:
+    """By path, in netplan's order: the group and the content of each definition, by its id."""
+    found = {}
+    for path in _configuration():
+        try:
+            found[path] = netplan_file.definitions(netplan_file.load(files.read(TOP + path) or ""))
+        except netplan_file.NotNetplan as exc:
+            LOG.warning("unreadable: file=%s error=%s", path, exc)
+    return found
 
 
 def _generate(root: str) -> None:
@@ -270,21 +300,25 @@ def _put(change: _Change) -> None:
     path = TOP + change.path
     if change.new is None:
         files.remove(path)
-        shutil.rmtree(path + ".d", ignore_errors=True)
+        try:
+            files.remove(os.path.join(path + ".d", _DROP_IN))
+            os.rmdir(path + ".d")
+        except OSError:
+            pass  # there is none, or somebody else's is in it
     else:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         os.rename(change.new, path)  # with the owner and mode that the generator gave it
 
 
-def _wait_for_first(items: Sequence[Item]) -> bool:
+def _wait_for_first(items: Sequence[Item], left: FrozenSet[str]) -> bool:
     """Have the boot wait for one NIC where the one that it used to wait for has left; True if systemd must hear of it.
 
     The NICs that are left are all "optional" in their file, which stays as it is.
     """
     first = first_of(items)
-    if first is None or not first.metric:
+    if first is None or not first.metric or first.name in left:
         return False
-    drop_in = os.path.join(loaded.RUNTIME, _PREFIX + first.name + ".network.d", "cloudinit-osnetd.conf")
+    drop_in = os.path.join(loaded.RUNTIME, _PREFIX + first.name + ".network.d", _DROP_IN)
     files.replace(drop_in, "[Link]\nRequiredForOnline=yes\n", sync=False)
     if not glob.glob(TOP + "/run/systemd/*/" + _WAITER + ".d/10-netplan.conf"):
         return False
@@ -302,10 +336,33 @@ def _speaks_of(item: Item, name: str, group: str, body: Any) -> bool:
     """
     if name == item.name:
         return True
-    match = body.get("match") if group == "ethernets" and isinstance(body, dict) else None
-    if not isinstance(match, dict) or item.entry.kind != "phy" or name > item.name:
+    match = _match(item, group, body)
+    # By the names of the files that networkd gets: "ens4-x" comes before "ens4" there.
+    if match is None or name + ".network" > item.name + ".network":
         return False
     mac, pattern = match.get("macaddress"), match.get("name")
     if mac is not None and str(mac).lower() != item.entry.mac:
         return False
     return pattern is None or fnmatch.fnmatchcase(item.name, str(pattern))
+
+
+def _names(item: Item, group: str, body: Any) -> bool:
+    """True where a definition is of this very NIC, whatever it is called, and not of any NIC like it."""
+    match = _match(item, group, body)
+    if match is None:
+        return False
+    mac, pattern = str(match.get("macaddress", item.entry.mac)).lower(), match.get("name", item.name)
+    return bool(match) and (mac, pattern) == (item.entry.mac, item.name)
+
+
+def _match(item: Item, group: str, body: Any) -> Optional[Dict[str, Any]]:
+    match = body.get("match") if group == "ethernets" and isinstance(body, dict) else None
+    return match if isinstance(match, dict) and item.entry.kind == "phy" else None
+
+
+def _stands_on(body: Any) -> List[str]:
+    """The ids that a definition refers to."""
+    if not isinstance(body, dict):
+        return []
+    several = body.get("interfaces")
+    return [str(one) for one in [body.get("link"), *(several if isinstance(several, list) else [])] if one is not None]

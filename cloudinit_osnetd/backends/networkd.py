@@ -2,10 +2,11 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """systemd-networkd: one .network file a NIC, and a reload that looks at changed files only."""
 
+import fnmatch
 import glob
 import logging
 import os
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 from .. import files
 from ..command import CommandError, run
@@ -18,6 +19,46 @@ LOG = logging.getLogger(__name__)
 DIRECTORY = "/etc/systemd/network"
 RUNTIME = "/run/systemd/network"
 _PREFIX, _SUFFIX = "10-cloud-init-", ".network"
+
+
+_DIRECTORIES = ("/usr/lib/systemd/network", "/usr/local/lib/systemd/network", RUNTIME, DIRECTORY)
+_MAC_KEYS = ("MACAddress", "PermanentMACAddress")
+
+
+def _network_files() -> Dict[str, str]:
+    """By name; the later directories' hide those of the same name in the earlier ones (systemd.network(5))."""
+    found: Dict[str, str] = {}
+    for directory in _DIRECTORIES:
+        for path in glob.glob(os.path.join(directory, "*" + _SUFFIX)):
+            found[os.path.basename(path)] = path
+    return found
+
+
+def _match(text: str) -> Dict[str, List[str]]:
+    """The words of each key of the file's [Match] sections, which networkd takes for one."""
+    section = ""
+    match: Dict[str, List[str]] = {}
+    for line in map(str.strip, text.splitlines()):
+        if line.startswith("["):
+            section = line
+        elif section == "[Match]" and "=" in line and line[0] not in "#;":
+            key, _, value = line.partition("=")
+            words = match.setdefault(key.strip(), [])
+            words.extend(value.split())
+            if not value.strip():
+                del words[:]
+    return match
+
+
+def _fits(match: Mapping[str, List[str]], item: Item) -> Tuple[bool, bool]:
+    """(whether it names just this NIC, whether it matches it). What we cannot judge does not match."""
+    if not any(match.values()) or set(match) - {"Name", *_MAC_KEYS}:
+        return False, False
+    names, macs = match.get("Name", []), [word.lower() for key in _MAC_KEYS for word in match.get(key, [])]
+    by_name = any(fnmatch.fnmatchcase(item.name, word) for word in names if not word.startswith("!"))
+    by_mac = item.entry.mac in macs
+    fits = (by_name or not names) and (by_mac or not macs)
+    return fits and (by_mac or item.name in names), fits
 
 
 class Networkd(Backend):
@@ -63,7 +104,23 @@ class Networkd(Backend):
         added = ["\n".join(["[%s]" % name] + lines) for name, lines in sections.items() if lines]
         return "\n\n".join([text.rstrip("\n")] + added) + "\n"
 
-    def boot(self, items: Sequence[Item]) -> None:
+    def theirs(self, items: Sequence[Item]) -> Dict[str, str]:
+        """By name: the NICs for which somebody else's .network file is the one that networkd takes.
+
+        Of all that match it takes the first by name. One that sorts after ours is somebody's choice where it matches
+        just this NIC, and a default of the image where it matches many.
+        """
+        found: Dict[str, str] = {}
+        for name, path in sorted(_network_files().items(), reverse=True):  # the first one last
+            match = _match(files.read(path) or "") if not name.startswith(_PREFIX) else {}
+            for item in items:
+                ours = _PREFIX + item.name + _SUFFIX
+                exact, fits = _fits(match, item)
+                if fits and (name < ours or (exact and not os.path.exists(os.path.join(DIRECTORY, ours)))):
+                    found[item.name] = path
+        return found
+
+    def boot(self, items: Sequence[Item], left: FrozenSet[str] = frozenset()) -> None:
         """Have the boot wait for the first NIC only: systemd-networkd-wait-online waits for all.
 
         Which one is the first is a matter of this boot, so it is said under /run: the NICs' own files
@@ -71,7 +128,7 @@ class Networkd(Backend):
         """
         first = first_of(items)
         for item in items:
-            if item is not first and (item.entry.kind == "phy" or item.entry.networks):
+            if item is not first and item.name not in left and (item.entry.kind == "phy" or item.entry.networks):
                 drop_in = os.path.join(RUNTIME, _PREFIX + item.name + _SUFFIX + ".d", "cloudinit-osnetd.conf")
                 try:
                     files.replace(drop_in, "[Link]\nRequiredForOnline=no\n", sync=False)

@@ -20,10 +20,11 @@ from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Tupl
 from cloudinit import util
 from cloudinit.sources.helpers import openstack
 
-from .. import context, desired, files, hear, kernel, netconfig, network_data, paths, rejections, store, truth
+from .. import backends, context, desired, files, hear, kernel, netconfig, network_data, paths, rejections, store, truth
 
 LOG = logging.getLogger(__name__)
 _DEVICES = "/sys/class/net"
+Leaves = Callable[[List[desired.Want], Dict[str, kernel.Nic]], List[desired.Want]]
 _LAST_GOOD = paths.STATE + "/last-good.json"
 
 
@@ -81,13 +82,36 @@ def _config(
     expected: FrozenSet[str],
     given: Mapping[str, int],
     configured: FrozenSet[str],
+    leaves: Leaves = lambda _wants, _nics: _wants,
 ) -> Optional[Dict[str, Any]]:
-    """The network config of a truth; None where none of its keys has a NIC."""
+    """The network config of a truth, or of what of it `leaves` leaves; None where none of its keys has a NIC."""
     nics = _nics(expected)
     keys = desired.configurable(known, nics)
     metrics = desired.give_metrics(known, keys, given, configured)
     wants = desired.desired(known, nics, given=metrics)
-    return netconfig.whole(wants, _convert) if wants else None
+    return netconfig.whole(leaves(wants, nics), _convert) if wants else None
+
+
+def _not_left(
+    wants: List[desired.Want],
+    nics: Dict[str, kernel.Nic],
+    known: truth.Truth,
+    listed: FrozenSet[str],
+    state: store.State,
+) -> List[desired.Want]:
+    """Less the NICs that are left to others: of those cloud-init is told what it would know by itself, and no more.
+
+    `listed`: the keys of the document that it has.
+    """
+    on = context.load(remember=False)
+    ignored = desired.left_alone(known, nics, on.settings.ignore, state.bonds)
+    backend = backends.of_renderer(on.renderer)
+    theirs = backend.theirs([item for want in wants for item in want.items]) if backend else {}
+    return [
+        want
+        for want in wants
+        if listed & want.keys or not (ignored & want.keys or any(item.name in theirs for item in want.items))
+    ]
 
 
 def _last_good(config: Dict[str, Any], instance_id: str) -> None:
@@ -152,12 +176,14 @@ def climb(
         if data is not None and fresh:
             known = truth.observe(known, source, data, time.time())
         known = rejections.believed(known, state.rejections, None)
+        listed = frozenset(data.entries) if data is not None else frozenset()
         # An entry without a NIC is a normal state: only what had one last time is waited for.
         return _config(
             known,
             frozenset(row.mac for row in state.ledger if row.key.endswith("/phy")),
             state.metrics,
             frozenset(row.key for row in state.ledger),
+            lambda wants, nics: _not_left(wants, nics, known, listed, state),
         )
 
     def from_document() -> Optional[Dict[str, Any]]:

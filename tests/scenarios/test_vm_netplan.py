@@ -169,6 +169,29 @@ def test_a_nic_in_which_another_file_has_a_say_is_left_to_it_and_the_file_is_nam
     assert_follows(guest, port)
 
 
+def test_what_somebody_has_built_on_a_nic_does_not_fall_with_it(place: Place, guest: VM) -> None:
+    """Without a definition of the VLAN's link netplan refuses its files, and some releases then give no NIC a network."""
+    port = place.server.create_port(place.amber)
+    name = guest.plug(port)
+    assert_follows(guest, port)
+    settled(guest)
+    theirs = f"network: {{version: 2, vlans: {{vlan7: {{id: 7, link: {name}, addresses: [10.7.0.5/24]}}}}}}\n"
+    guest.put(theirs.encode(), "/etc/netplan/60-vlan.yaml", mode=0o600)
+    guest.run("netplan generate")
+    place.server.delete_port(port)
+    guest.unplug(port)
+    wait_until(lambda: "vlan7 of /etc/netplan/60-vlan.yaml stands on it" in log_of(guest), 30, "the part left")
+    settled(guest)
+    guest.run("netplan generate")
+    guest.reboot()
+    assert_boot(guest, rung="store")
+    assert_follows(guest, place.first, place.second)
+    assert_nothing_to_do(guest)
+    guest.run("rm /etc/netplan/60-vlan.yaml")
+    assert [change["action"] for change in reconcile(guest)["changes"]] == ["remove"]
+    assert_left_nothing(guest, name)
+
+
 def test_an_edited_definition_is_drifted_and_the_other_nics_go_on(place: Place, guest: VM) -> None:
     name = guest.nic(place.second)
     guest.run(f"sed -i 's/^    {name}:/&  # mine\\n      critical: true/' {NETPLAN}")

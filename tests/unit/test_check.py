@@ -33,6 +33,14 @@ def held(address, **fields):
     return Address(address, fields.get("tentative", False), True, fields.get("duplicate", False))
 
 
+def test_a_nic_that_somebody_has_put_into_a_bridge_lacks_nothing():
+    """Its addresses are the bridge's now."""
+    shot = snapshot(nic("ens3", A, 2, [], master=7), nic("br-ex", A, 7, [ADDRESS]))
+    said = check(item(static(routes=[DEFAULT])), shot)
+    assert said.problems == () and said.findings[0] == "it belongs to br-ex"
+    assert "the kernel lacks 10.0.0.5/24" in said.findings
+
+
 # -- problems -------------------------------------------------------------------------------------------------
 
 

@@ -35,6 +35,55 @@ iface ens4 inet dhcp
 ENS4 = "auto ens4\niface ens4 inet dhcp\n"
 ENS9 = "auto ens9\niface ens9 inet manual\n    mtu 1450\n"
 
+# -- other people's files --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def network(tmp_path, monkeypatch):
+    """/etc/network below tmp_path, with cloud-init's file."""
+    monkeypatch.setattr(ifupdown, "DIRECTORY", str(tmp_path))
+    monkeypatch.setattr(ifupdown.fallback, "FRAGMENTS", str(tmp_path / "fragments"))
+    files.replace(str(tmp_path / "interfaces"), "source-directory interfaces.d\nsource %s/more/*.cfg\n" % tmp_path)
+    files.replace(str(tmp_path / "interfaces.d/50-cloud-init"), CLOUD)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "theirs"),
+    [
+        ("interfaces.d/ens9", "auto ens9\niface ens9 inet static\n    address 10.9.0.5/24\n", True),
+        ("interfaces.d/ens9", "iface ens9 inet manual\n", True),
+        ("more/x.cfg", "allow-hotplug ens9\niface ens9 inet6 auto\n", True),
+        ("interfaces.d/deeper", "source deeper/*\n", False),
+        ("interfaces.d/ens9", "auto ens9\n", False),
+        ("interfaces.d/ens9", "# iface ens9 inet static\n", False),
+        ("interfaces.d/br0", "iface br0 inet static\n    bridge_ports ens9\n", False),
+        # ens3 stands in cloud-init's own file too: that one stays ours.
+        ("interfaces.d/ens3", "iface ens3 inet6 auto\n", False),
+        # What the cloud image's helper wrote gives way, see fallback.py.
+        ("fragments/ens9", "iface ens9 inet dhcp\n", False),
+        ("elsewhere/ens9", "iface ens9 inet dhcp\n", False),
+    ],
+)
+def test_a_nic_that_somebody_has_a_stanza_for_is_left_to_it(network, path, text, theirs):
+    files.replace(str(network / path), text)
+    items = [Item(name, entry(static()), name, ()) for name in ("ens3", "ens9")]
+    assert BACKEND.claimed(items) == ({"ens9": str(network / path)} if theirs else {})
+
+
+def test_files_that_source_each_other_are_read_once(network):
+    files.replace(str(network / "more/a.cfg"), "source %s/more/*.cfg\nsource %s/fragments/*\niface ens9 inet dhcp\n" % (network, network))
+    files.replace(str(network / "fragments/ens8"), "iface ens8 inet dhcp\n")
+    items = [Item(name, entry(static()), name, ()) for name in ("ens8", "ens9")]
+    assert BACKEND.claimed(items) == {"ens9": str(network / "more/a.cfg")}
+
+
+def test_where_cloud_init_writes_to_a_file_of_everybodys_nothing_is_told(network):
+    files.remove(str(network / "interfaces.d/50-cloud-init"))
+    files.replace(str(network / "interfaces"), CLOUD)
+    assert BACKEND.claimed([Item("k", entry(static()), "ens3", ())]) == {}
+
+
 # -- sections -------------------------------------------------------------------------------------------
 
 

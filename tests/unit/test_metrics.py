@@ -34,6 +34,41 @@ def test_metrics_are_given_once(known, settled, arriving, given_now):
     assert give(known, settled, arriving) == given_now
 
 
+def test_beside_a_primary_that_others_configure_nobody_is_the_primary():
+    assert give({}, [], ["a", "b"], another=True) == {"a": 2100, "b": 2200}
+
+
+DEFAULT = {"network": "0.0.0.0", "netmask": "0.0.0.0", "gateway": "10.0.0.1"}
+
+
+@pytest.mark.parametrize("by", ["its entry", "the kernel"])
+def test_the_way_out_of_a_nic_that_is_ignored_is_not_taken_over(by):
+    routes = [DEFAULT] if by == "its entry" else []
+    known = observe(
+        EMPTY,
+        "metadata",
+        data(document([link(), link(B, "tap2")], [static(routes=routes), static("10.1.0.5", link="tap2", routes=[DEFAULT])])),
+        0.0,
+    )
+    here = nics(nic("ens3", A), nic("ens4", B))
+    keys_ = configurable(known, here, frozenset(["ens3"]))
+    ways = [A] if by == "the kernel" else []
+    assert give_metrics(known, keys_, {}, frozenset(), frozenset(here), ways) == {B + "/phy": 2100}
+    assert give_metrics(known, keys_, {}, frozenset(), frozenset([B]), []) == {B + "/phy": 0}, "it has left"
+
+
+def test_whose_default_route_is_in_use_is_the_primary():
+    known = observe(
+        EMPTY,
+        "metadata",
+        data(document([link(), link(B, "tap2")], [static(routes=[DEFAULT]), static("10.1.0.5", link="tap2", routes=[DEFAULT])])),
+        0.0,
+    )
+    here = nics(nic("ens3", A), nic("ens4", B))
+    keys_ = configurable(known, here)
+    assert give_metrics(known, keys_, {}, frozenset(), frozenset(here), [B, A]) == {A + "/phy": 2100, B + "/phy": 0}
+
+
 keys = st.sampled_from("abcde")
 
 

@@ -124,6 +124,8 @@ def machine(guest, monkeypatch):
         ("ethernets: {all-eth: {match: {name: 'eth*'}, dhcp4: true}}", False),
         ("ethernets: {all: {match: {name: 'en*', macaddress: 'fa:16:3e:00:00:02'}}}", False),
         ("ethernets: {zz-all: {match: {name: 'en*'}, dhcp4: true}}", False),
+        ("ethernets: {ens3-x: {match: {name: 'en*'}, dhcp4: true}}", True),  # 10-netplan-ens3-x.network comes first
+        ("ethernets: {storage: {match: {macaddress: 'fa:16:3e:00:00:01'}}}", False),
         ("renderer: networkd", False),
     ],
 )
@@ -132,6 +134,40 @@ def test_a_nic_in_which_another_file_has_a_say_is_left_to_it(machine, theirs, cl
     files.replace(str(machine) + path, "network: {version: 2, %s}\n" % theirs)
     files.replace(str(machine) + netplan.FILE, "network: {version: 2, ethernets: {ens3: {}}}\n")
     assert BACKEND.claimed([item(static())]) == ({"ens3": path} if claimed else {})
+
+
+@pytest.mark.parametrize(
+    ("theirs", "claimed"),
+    [
+        ("ethernets: {storage: {match: {macaddress: 'FA:16:3E:00:00:01'}}}", True),
+        ("ethernets: {storage: {match: {name: ens3}}}", True),
+        ("ethernets: {storage: {match: {macaddress: 'fa:16:3e:00:00:01', name: ens3}}}", True),
+        ("ethernets: {storage: {match: {macaddress: 'fa:16:3e:00:00:02'}}}", False),
+        ("ethernets: {zz-all: {match: {name: 'en*'}, dhcp4: true}}", False),
+        ("ethernets: {zz-all: {match: {}, dhcp4: true}}", False),
+        ("vlans: {ens3.5: {id: 5, link: ens3}}", False),
+    ],
+)
+def test_a_nic_that_somebody_has_taken_care_of_is_not_taken_over(machine, theirs, claimed):
+    path = "/etc/netplan/60-admin.yaml"
+    files.replace(str(machine) + path, "network: {version: 2, %s}\n" % theirs)
+    files.replace(str(machine) + netplan.FILE, "network: {version: 2, ethernets: {ens9: {}}}\n")
+    expected = {"ens3": path} if claimed else {}
+    assert (BACKEND.theirs([item(static())]), BACKEND.claimed([item(static())])) == (expected, expected)
+
+
+def test_what_somebody_has_built_on_is_told(machine):
+    path = "/etc/netplan/60-admin.yaml"
+    theirs = "vlans: {v5: {id: 5, link: ens3}}, bridges: {br0: {interfaces: [ens4, ens5]}}, ethernets: {ens6: {}}"
+    files.replace(str(machine) + path, "network: {version: 2, %s}\n" % theirs)
+    ours = "vlans: {ens7.5: {id: 5, link: ens7}, ens8.5: {id: 5, link: ens8}}"
+    files.replace(str(machine) + netplan.FILE, "network: {version: 2, %s}\n" % ours)
+    assert BACKEND.referred({(netplan.FILE, "ens7.5")}) == {
+        "ens3": "v5 of " + path,
+        "ens4": "br0 of " + path,
+        "ens5": "br0 of " + path,
+        "ens8": "ens8.5 of " + netplan.FILE,
+    }
 
 
 def test_a_file_below_run_hides_the_one_of_its_name_below_etc(machine):

@@ -123,6 +123,48 @@ def test_a_boot_waits_for_the_best_way_out_alone(guest, monkeypatch):
     BACKEND.boot([])
 
 
+def test_a_boot_says_nothing_of_a_nic_that_is_left_as_somebody_else_has_it(guest, monkeypatch):
+    """He may want it waited for."""
+    monkeypatch.setattr(networkd, "RUNTIME", str(guest / "run"))
+    BACKEND.boot([Item(n, entry(static()), n, (), m) for n, m in (("ens3", 0), ("ens4", 2100), ("ens5", 2200))], frozenset(["ens4"]))
+    assert [path.parent.name for path in (guest / "run").glob("*/*")] == ["10-cloud-init-ens5.network.d"]
+
+
+@pytest.mark.parametrize(
+    ("name", "match", "theirs", "beside_ours"),
+    [
+        ("20-san", "Name=ens3", True, False),
+        ("20-san", "Name=ens9 ens3", True, False),
+        ("20-san", "MACAddress=FA:16:3E:00:00:01", True, False),
+        ("20-san", "PermanentMACAddress=fa:16:3e:00:00:01\nName=en*", True, False),
+        # networkd takes the first that matches: this one even where ours is there.
+        ("05-san", "Name=ens3", True, True),
+        ("05-all", "Name=*", True, True),
+        # An image's default, which comes after ours.
+        ("80-dhcp", "Name=en*", False, False),
+        ("20-san", "Name=ens4", False, False),
+        ("20-san", "Name=ens3\nMACAddress=fa:16:3e:00:00:02", False, False),
+        ("05-san", "Name=ens3\nHost=elsewhere", False, False),
+        ("05-san", "Name=ens3\nName=", False, False),
+        ("05-san", "", False, False),
+    ],
+)
+def test_a_nic_for_which_networkd_takes_somebody_elses_file_is_left_to_it(guest, monkeypatch, name, match, theirs, beside_ours):
+    etc = guest / "etc"
+    monkeypatch.setattr(networkd, "DIRECTORY", str(etc))
+    monkeypatch.setattr(networkd, "_DIRECTORIES", (str(guest / "lib"), str(etc)))
+    one = entry(static())
+    items = [Item(one.key, one, "ens3", ())]
+    text = "# [Match]\n[Match]\n%s\n[Network]\nName=ens3\n" % match
+    files.replace(str(guest / "lib" / (name + ".network")), text)
+    path = str(guest / "lib" / (name + ".network"))
+    assert BACKEND.claimed(items) == ({"ens3": path} if theirs else {})
+    files.replace(str(etc / "10-cloud-init-ens3.network"), "[Match]\nName=ens3\n")
+    assert BACKEND.claimed(items) == ({"ens3": path} if beside_ours else {})
+    files.replace(str(etc / (name + ".network")), "[Match]\nName=ens7\n")
+    assert BACKEND.claimed(items) == {}, "hidden by its namesake"
+
+
 @pytest.mark.parametrize(
     ("networks", "added"),
     [

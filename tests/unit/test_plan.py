@@ -86,6 +86,20 @@ def test_a_nic_that_is_gone_is_removed_and_taken_down():
     assert made.changes[0].row is None
 
 
+def test_a_part_on_which_somebody_has_built_stays():
+    row = owned()
+    made = make([], [], on_disk(row), [row], referred={"ens3": "ens3.100 of /etc/netplan/60-vlan.yaml"})
+    assert told(made) == ([], [], ["ens3"])
+    assert made.drifted[0].reason == "ens3.100 of /etc/netplan/60-vlan.yaml stands on it; the NIC is gone"
+    assert told(make([], [], on_disk(row), [row], referred={"ens4": "x"})) == ([("remove", "ens3")], [("down", "ens3")], [])
+
+
+def test_under_a_new_name_a_nic_is_configured_though_somebody_has_built_on_the_old_one():
+    row = owned(name="ens4")
+    made = make([want()], [staged()], on_disk(row), [row], referred={"ens4": "ens4.100 of x"})
+    assert told(made) == ([("write", "ens3")], [("up", "ens3")], ["ens4"])
+
+
 def test_what_is_gone_from_disk_too_is_forgotten_and_nothing_is_touched():
     assert told(make([], [], {}, [owned()])) == ([("forget", "ens3")], [], [])
 
