@@ -349,10 +349,10 @@ def _speaks_of(item: Item, name: str, group: str, body: Any) -> bool:
 def _names(item: Item, group: str, body: Any) -> bool:
     """True where a definition is of this very NIC, whatever it is called, and not of any NIC like it."""
     match = _match(item, group, body)
-    if match is None:
+    if match is None or not {"macaddress", "name"} & set(match):
         return False
     mac, pattern = str(match.get("macaddress", item.entry.mac)).lower(), match.get("name", item.name)
-    return bool(match) and (mac, pattern) == (item.entry.mac, item.name)
+    return (mac, pattern) == (item.entry.mac, item.name)
 
 
 def _match(item: Item, group: str, body: Any) -> Optional[Dict[str, Any]]:

@@ -56,7 +56,7 @@ def _fits(match: Mapping[str, List[str]], item: Item) -> Tuple[bool, bool]:
         return False, False
     names, macs = match.get("Name", []), [word.lower() for key in _MAC_KEYS for word in match.get(key, [])]
     by_name = any(fnmatch.fnmatchcase(item.name, word) for word in names if not word.startswith("!"))
-    by_mac = item.entry.mac in macs
+    by_mac = item.entry.kind == "phy" and item.entry.mac in macs  # a VLAN has its parent's
     fits = (by_name or not names) and (by_mac or not macs)
     return fits and (by_mac or item.name in names), fits
 

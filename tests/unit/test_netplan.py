@@ -145,6 +145,7 @@ def test_a_nic_in_which_another_file_has_a_say_is_left_to_it(machine, theirs, cl
         ("ethernets: {storage: {match: {macaddress: 'fa:16:3e:00:00:02'}}}", False),
         ("ethernets: {zz-all: {match: {name: 'en*'}, dhcp4: true}}", False),
         ("ethernets: {zz-all: {match: {}, dhcp4: true}}", False),
+        ("ethernets: {zz-all: {match: {driver: virtio_net}, dhcp4: true}}", False),
         ("vlans: {ens3.5: {id: 5, link: ens3}}", False),
     ],
 )

@@ -130,6 +130,14 @@ def test_a_boot_says_nothing_of_a_nic_that_is_left_as_somebody_else_has_it(guest
     assert [path.parent.name for path in (guest / "run").glob("*/*")] == ["10-cloud-init-ens5.network.d"]
 
 
+def test_a_vlan_is_not_taken_for_the_nic_whose_mac_it_has(guest, monkeypatch):
+    monkeypatch.setattr(networkd, "DIRECTORY", str(guest))
+    monkeypatch.setattr(networkd, "_DIRECTORIES", (str(guest),))
+    files.replace(str(guest / "20-san.network"), "[Match]\nMACAddress=%s\n" % A)
+    one = entry(static())._replace(kind="vlan", vlan_id=5)
+    assert BACKEND.claimed([Item("k", one, "ens3.5", ())]) == {}
+
+
 @pytest.mark.parametrize(
     ("name", "match", "theirs", "beside_ours"),
     [
