@@ -146,8 +146,8 @@ def convert(network_json: Dict[str, Any], known_macs: Dict[str, str]) -> Dict[st
 
 
 @contextmanager
-def lease(name: str) -> Iterator[None]:
-    """A DHCP lease on a NIC, by cloud-init's own sandboxed client, for as long as the block runs.
+def lease(name: str) -> Iterator[str]:
+    """A DHCP lease on a NIC, by cloud-init's own sandboxed client, for as long as the block runs; its address.
 
     Raises passage.NotOpened where there is none to be had.
     """
@@ -171,7 +171,7 @@ def lease(name: str) -> Iterator[None]:
     try:
         if not got:
             raise NotOpened("metadata via %s (DHCP): no lease" % name)
-        yield
+        yield str(got.get("fixed-address", ""))
     finally:
         dhcp.__exit__(None, None, None)
 

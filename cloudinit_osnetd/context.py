@@ -92,11 +92,13 @@ def parse_settings(raw: Dict[str, Any]) -> Settings:
     default = Settings()
     values: Dict[str, Any] = {}
     for name, value in raw.items():
+        if value is None:
+            continue  # nothing is said
         if name == "enabled" and isinstance(value, bool):
             values[name] = value
         elif name == "metadata_nic" and (value == "" or _mac(value)):
             values[name] = _mac(value)
-        elif name == "ignore" and all(isinstance(v, str) or _mac(v) for v in _listed(value)):
+        elif name == "ignore" and all(_mac(v) or _is_name(v) for v in _listed(value)):
             values[name] = frozenset(_mac(v) or v for v in _listed(value))
         elif name == "must_reach" and isinstance(value, list) and all(_is_target(v) for v in value):
             values[name] = frozenset(value)
@@ -116,6 +118,11 @@ def parse_settings(raw: Dict[str, Any]) -> Settings:
 
 def _listed(value: Any) -> List[Any]:
     return value if isinstance(value, list) else [value]
+
+
+def _is_name(value: Any) -> bool:
+    """As the kernel takes it for a device."""
+    return isinstance(value, str) and 0 < len(value) < 16 and not any(c in "/,:" or c.isspace() for c in value)
 
 
 def _mac(value: Any) -> str:

@@ -109,24 +109,22 @@ def give_metrics(
     keys: FrozenSet[str],
     known: Mapping[str, int],
     configured: FrozenSet[str],
-    macs: FrozenSet[str] = frozenset(),
+    left: FrozenSet[str] = frozenset(),
     ways_out: Sequence[str] = (),
 ) -> Dict[str, int]:
     """The metrics of `keys`, and of all that are not forgotten; `configured` keys keep theirs.
 
-    `macs` of all NICs that are here. `ways_out`: those by which a default route goes now, best
-    first. One that we do not configure is the primary all the same, and one that we are about to is.
+    `left`: the MACs of the NICs that are here and left to others. `ways_out`: those by which a
+    default route goes now, best first. The best one stays the primary, also where it is left to others.
     """
     entries = {key: one.entry for key, one in truth.keys.items()}
-    arriving = [key for key in truth.keys if key in keys and key not in configured]
+    new = [key for key in truth.keys if (key in keys and key not in configured) or entries[key].mac in left]
     order = {mac: number for number, mac in enumerate(ways_out)}
     # Else as they were heard.
-    arriving.sort(key=lambda key: (order.get(entries[key].mac, len(order)), not takes_default(entries[key])))
+    new.sort(key=lambda key: (order.get(entries[key].mac, len(order)), not takes_default(entries[key])))
     kept = {key: metric for key, metric in known.items() if key in truth.keys}
-    ours = {entries[key].mac for key in keys}
-    others = macs - ours
-    theirs = others & set(ways_out) or any(e.mac in others and takes_default(e) for e in entries.values())
-    return metrics.give(kept, keys & configured, arriving, bool(theirs))
+    best = ways_out[0] if ways_out else entries[new[0]].mac if new and takes_default(entries[new[0]]) else ""
+    return metrics.give(kept, keys & configured, [key for key in new if key in keys], best in left)
 
 
 def desired(

@@ -70,7 +70,7 @@ def look_at(
         keep,
         claimed,
         tried,
-        on.backend.referred(frozenset(apply.places(state))) if may_go else {},
+        on.backend.referred(_may_be_changed(state.ledger, disk, keep)) if may_go else {},
     )
     failures = {
         item.entry.mac: failure.problem
@@ -84,6 +84,14 @@ def look_at(
     # A NIC that could not be rendered is not brought up, and not waited for, on what it had.
     touches = tuple(t for t in made.touches if t.action != "kick" or t.mac not in failures)
     return Look(tuple(wants), made._replace(touches=touches), dict(rendering.templates), failures, metrics, here)
+
+
+def _may_be_changed(
+    ledger: Sequence[store.Owned], disk: Mapping[plan.Place, str], keep: FrozenSet[str]
+) -> FrozenSet[plan.Place]:
+    return frozenset(
+        row.place for row in ledger if disk.get(row.place) == row.disk and not {row.key, row.mac, row.name} & keep
+    )
 
 
 def standing(
@@ -109,7 +117,8 @@ def _wanted(
     keys = desired.configurable(known, nics, ignored, state.bonds)
     configured = frozenset(row.key for row in state.ledger)
     ways = snapshot.ways_out() if snapshot is not None else ()
-    metrics = desired.give_metrics(known, keys, state.metrics, configured, frozenset(nics), ways)
+    left = frozenset(mac for mac, nic in nics.items() if {mac, nic.name} & ignored)
+    metrics = desired.give_metrics(known, keys, state.metrics, configured, left, ways)
     return desired.desired(known, nics, ignored, state.bonds, metrics), metrics
 
 

@@ -46,6 +46,7 @@ class Passage(NamedTuple):
 @contextmanager
 def opened(kind: str, nic: Nic, gateway: str) -> Iterator[None]:
     """Open the way of a reach.Way, and close it. Raises NotOpened."""
+    nic = _nic(nic.ifindex) or nic  # others may have been asked for seconds since it was looked at
     way = Passage(nic.ifindex, nic.mac, time.monotonic(), down=not nic.up)
     try:
         if kind == "gateway":
@@ -77,10 +78,16 @@ def _leased(nic: Nic, way: Passage) -> Iterator[None]:
     from . import compat  # 65 to 100 ms, and a DHCP client: the last resort
 
     way = way._replace(before=_addresses4(_nic(nic.ifindex)))
-    with _closed_again(way), compat.lease(nic.name):
-        # cloud-init takes the address away again, and from 22.4 on some releases take the link down.
-        _note(way._replace(leased=sorted(set(_addresses4(_nic(nic.ifindex))) - set(way.before or []))))
-        yield
+    with _closed_again(way):
+        try:
+            with compat.lease(nic.name) as address:
+                # cloud-init takes it away again, and from 22.4 on some releases take the link down.
+                leased = [a for a in _addresses4(_nic(nic.ifindex)) if a.partition("/")[0] == address]
+                _note(way._replace(leased=leased))
+                yield
+        except NotOpened:
+            _note(way._replace(leased=[]))  # what is new is somebody else's
+            raise
 
 
 def close_leftovers() -> None:

@@ -77,7 +77,7 @@ class Backend:
     def referred(self, ours: Container[Tuple[str, str]]) -> Dict[str, str]:
         """By name: the NICs that must stay defined, for others than our parts build on them, and who does.
 
-        `ours`: the places of our parts.
+        `ours`: the places of the parts that are ours to change.
         """
         return {}
 

@@ -27,6 +27,7 @@ _STARTS = ("iface", "auto", "mapping", "source", "source-directory", "rename", "
 # What cloud-init's eni renderer writes in the place of `auto`, where a stanza has none.
 _NO_AUTO = re.compile(r"# control-\S+ (\S+)\n\Z")
 _CLOUD_INITS = "50-cloud-init"  # how its file's name begins
+_SOURCED = re.compile(r"[A-Za-z0-9_-]+\Z")  # what interfaces(5) says of source-directory: no ens4.bak
 _UP_SECONDS = 30
 # What cloud-init's eni renderer writes for a route up to 25 (cloudinit/net/eni.py: _render_route): a network with its
 # prefix or, up to 19, with its netmask; from 22.1 on -host for a single address.
@@ -121,7 +122,8 @@ def _sources(path: str) -> Dict[str, str]:
             if words[:1] == ["source"]:
                 todo += [one for word in words[1:] for one in glob.glob(os.path.join(DIRECTORY, word))]
             elif words[:1] == ["source-directory"]:
-                todo += [one for word in words[1:] for one in glob.glob(os.path.join(DIRECTORY, word, "*"))]
+                inside = [one for word in words[1:] for one in glob.glob(os.path.join(DIRECTORY, word, "*"))]
+                todo += [one for one in inside if _SOURCED.match(os.path.basename(one))]
     return found
 
 
@@ -164,6 +166,10 @@ class Ifupdown(Backend):
             return {}  # it writes to a file that others write to as well
         for path, text in read.items():
             names = {block.owner for block in _blocks(text) if _words(block.text)[:1] == ["iface"]}
+            if path == os.path.join(DIRECTORY, "interfaces"):
+                # Older cloud images have these for eth0 to eth2, just in case, and mean them to be overridden.
+                bare = {block.owner for block in _blocks(text) if _words(block.text)[2:] == ["inet", "dhcp"]}
+                names -= bare
             if os.path.basename(path).startswith(_CLOUD_INITS):
                 ours |= names
             else:

@@ -55,10 +55,11 @@ def _fits(match: Mapping[str, List[str]], item: Item) -> Tuple[bool, bool]:
     if not any(match.values()) or set(match) - {"Name", *_MAC_KEYS}:
         return False, False
     names, macs = match.get("Name", []), [word.lower() for key in _MAC_KEYS for word in match.get(key, [])]
-    by_name = any(fnmatch.fnmatchcase(item.name, word) for word in names if not word.startswith("!"))
+    not_these = bool(names) and names[0].startswith("!")  # which inverts the whole list
+    by_name = any(fnmatch.fnmatchcase(item.name, word.lstrip("!")) for word in names) != not_these
     by_mac = item.entry.kind == "phy" and item.entry.mac in macs  # a VLAN has its parent's
     fits = (by_name or not names) and (by_mac or not macs)
-    return fits and (by_mac or item.name in names), fits
+    return fits and (by_mac or (item.name in names and not not_these)), fits
 
 
 class Networkd(Backend):

@@ -104,13 +104,15 @@ def _not_left(
     `listed`: the keys of the document that it has.
     """
     on = context.load(remember=False)
-    ignored = desired.left_alone(known, nics, on.settings.ignore, state.bonds)
+    left = desired.left_alone(known, nics, on.settings.ignore, state.bonds)
     backend = backends.of_renderer(on.renderer)
+    # What has a part too: cloud-init may write the file anew, and must not lose it.
+    told = listed | {row.key for row in state.ledger}
     theirs = backend.theirs([item for want in wants for item in want.items]) if backend else {}
     return [
         want
         for want in wants
-        if listed & want.keys or not (ignored & want.keys or any(item.name in theirs for item in want.items))
+        if told & want.keys or not (left & want.keys or any(item.name in theirs for item in want.items))
     ]
 
 

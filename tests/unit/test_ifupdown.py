@@ -63,6 +63,11 @@ def network(tmp_path, monkeypatch):
         # What the cloud image's helper wrote gives way, see fallback.py.
         ("fragments/ens9", "iface ens9 inet dhcp\n", False),
         ("elsewhere/ens9", "iface ens9 inet dhcp\n", False),
+        ("interfaces.d/ens9.bak", "iface ens9 inet dhcp\n", False),
+        ("interfaces.d/ens9~", "iface ens9 inet dhcp\n", False),
+        ("interfaces", "source-directory interfaces.d\nallow-hotplug ens9\niface ens9 inet dhcp\n", False),
+        ("interfaces", "source-directory interfaces.d\niface ens9 inet dhcp\n    hostname x\n", True),
+        ("interfaces", "source-directory interfaces.d\niface ens9 inet static\n    address 10.9.0.5/24\n", True),
     ],
 )
 def test_a_nic_that_somebody_has_a_stanza_for_is_left_to_it(network, path, text, theirs):

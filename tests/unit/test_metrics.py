@@ -41,32 +41,46 @@ def test_beside_a_primary_that_others_configure_nobody_is_the_primary():
 DEFAULT = {"network": "0.0.0.0", "netmask": "0.0.0.0", "gateway": "10.0.0.1"}
 
 
-@pytest.mark.parametrize("by", ["its entry", "the kernel"])
-def test_the_way_out_of_a_nic_that_is_ignored_is_not_taken_over(by):
-    routes = [DEFAULT] if by == "its entry" else []
-    known = observe(
-        EMPTY,
-        "metadata",
-        data(document([link(), link(B, "tap2")], [static(routes=routes), static("10.1.0.5", link="tap2", routes=[DEFAULT])])),
-        0.0,
-    )
-    here = nics(nic("ens3", A), nic("ens4", B))
-    keys_ = configurable(known, here, frozenset(["ens3"]))
-    ways = [A] if by == "the kernel" else []
-    assert give_metrics(known, keys_, {}, frozenset(), frozenset(here), ways) == {B + "/phy": 2100}
-    assert give_metrics(known, keys_, {}, frozenset(), frozenset([B]), []) == {B + "/phy": 0}, "it has left"
+def two_ways_out():
+    """ens3's and ens4's, in the order in which they were heard."""
+    networks = [static(routes=[DEFAULT]), static("10.1.0.5", link="tap2", routes=[DEFAULT])]
+    return observe(EMPTY, "metadata", data(document([link(), link(B, "tap2")], networks)), 0.0)
 
 
-def test_whose_default_route_is_in_use_is_the_primary():
-    known = observe(
-        EMPTY,
-        "metadata",
-        data(document([link(), link(B, "tap2")], [static(routes=[DEFAULT]), static("10.1.0.5", link="tap2", routes=[DEFAULT])])),
-        0.0,
-    )
+@pytest.mark.parametrize(
+    ("ignored", "ways_out", "given_now"),
+    [
+        # The first one is ignored, and the default route is its own, or will be.
+        (A, [A], {B: 2100}),
+        (A, [A, B], {B: 2100}),
+        (A, [], {B: 2100}),
+        # The second one is: the first stays what it is.
+        (B, [A, B], {A: 0}),
+        (B, [A], {A: 0}),
+        (B, [], {A: 0}),
+        (B, [B, A], {A: 2100}),
+        # Nobody is, and the default route in use is not the first one's.
+        ("", [B, A], {A: 2100, B: 0}),
+        ("", [A, B], {A: 0, B: 2100}),
+        ("", [], {A: 0, B: 2100}),
+    ],
+)
+def test_the_best_way_out_is_the_primary_also_where_it_is_left_to_others(ignored, ways_out, given_now):
+    known = two_ways_out()
+    keys_ = configurable(known, nics(nic("ens3", A), nic("ens4", B)), frozenset([ignored]))
+    left = frozenset(filter(None, [ignored]))
+    found = give_metrics(known, keys_, {}, frozenset(), left, ways_out)
+    assert found == {mac + "/phy": metric for mac, metric in given_now.items()}
+
+
+@pytest.mark.parametrize("ignored", [A, B])
+def test_a_boot_s_first_config_and_the_early_unit_agree(ignored):
+    """cloud-init is told of both where its document lists both."""
+    known = two_ways_out()
     here = nics(nic("ens3", A), nic("ens4", B))
-    keys_ = configurable(known, here)
-    assert give_metrics(known, keys_, {}, frozenset(), frozenset(here), [B, A]) == {A + "/phy": 2100, B + "/phy": 0}
+    told = give_metrics(known, configurable(known, here), {}, frozenset())
+    early = give_metrics(known, configurable(known, here, frozenset([ignored])), {}, frozenset(), frozenset([ignored]))
+    assert early.items() <= told.items()
 
 
 keys = st.sampled_from("abcde")

@@ -151,6 +151,9 @@ def test_a_vlan_is_not_taken_for_the_nic_whose_mac_it_has(guest, monkeypatch):
         # An image's default, which comes after ours.
         ("80-dhcp", "Name=en*", False, False),
         ("20-san", "Name=ens4", False, False),
+        ("05-san", "Name=!ens9 ens3", False, False),
+        ("05-san", "Name=!ens9", True, True),
+        ("20-san", "Name=!ens9", False, False),
         ("20-san", "Name=ens3\nMACAddress=fa:16:3e:00:00:02", False, False),
         ("05-san", "Name=ens3\nHost=elsewhere", False, False),
         ("05-san", "Name=ens3\nName=", False, False),
