@@ -53,10 +53,10 @@ class Stream:
         self._thread = threading.Thread(target=self._receive, daemon=True)
         self._thread.start()
         rate = "100" if isinstance(guest, VM) else "1000"
-        guest.put(_SENDER.encode(), "/root/stream.py")
+        guest.put(_SENDER.encode(), f"/root/{self._unit}.py")  # its own: another one may be just starting
         target = self._socket.getsockname()
         words = [addresses[0], str(guest.nic(port)), target[0], str(target[1]), f"/run/{self._unit}", rate]
-        guest.run(f"systemd-run --quiet --collect --unit={self._unit} python3 /root/stream.py {' '.join(words)}")
+        guest.run(f"systemd-run --quiet --collect --unit={self._unit} python3 /root/{self._unit}.py {' '.join(words)}")
 
     def end(self) -> Tuple[int, List[int]]:
         """End the stream; how many datagrams were sent, and the numbers of those that did not arrive."""
