@@ -12,7 +12,7 @@ import pytest
 
 pytest.register_assert_rewrite("tests.scenarios.seen", "tests.scenarios.serving", "tests.scenarios.killing")
 
-from tests.lab import VM, Cloud, Container, LabError, Server
+from tests.lab import VM, Cloud, Container, LabError, Server, netns
 from tests.scenarios.place import a_place, booted_once, gone_back_to  # noqa: F401 - fixtures
 
 GuestFactory = Callable[..., Container]
@@ -127,12 +127,14 @@ def pytest_runtest_makereport(item: pytest.Item, call: "pytest.CallInfo[None]") 
 def _story(guest: Union[Container, VM]) -> str:
     """What a reader of a failed test wants to know of the guest."""
     looks = (
-        "ip -brief address; ip route; ip -6 route",
+        "ip -brief address; ip route; ip -6 route; ip -s link",
         "systemctl --failed --no-legend",
         "journalctl --no-pager -b -o short-monotonic | grep -v -e kernel: | tail -n 120",
     )
     story = [f"console:\n{guest.console()[-2000:]}"]
     story += [f"DHCP on {network.name}:\n{guest.cloud.dhcp_log(network)[-2000:]}" for network in guest.cloud.networks]
+    for look in ("ip -4 neigh", "bridge link", "ip -s link"):
+        story.append(f"# the cloud's own: {look}\n{netns.output(guest.cloud.namespace, look.split())}")
     for look in looks:
         try:
             story.append(f"# {look}\n{guest.run(look, check=False, timeout=10).stdout}")
