@@ -11,7 +11,7 @@ import glob
 import logging
 import os
 import shutil
-from typing import Any, Container, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Container, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .. import files, paths
 from ..command import CommandError, run
@@ -113,33 +113,20 @@ class Netplan(Backend):
 
     def claimed(self, items: Sequence[Item]) -> Dict[str, str]:
         """By name: the NICs that another netplan file configures as well, or instead, and that file."""
-        found = self.theirs(items)
-        for path, theirs in _definitions().items() if _configuration() not in ([], [FILE]) else ():
-            for item in items if path != FILE else ():
-                if any(_speaks_of(item, name, group, body) for name, (group, body) in theirs.items()):
-                    found[item.name] = path
-        return found
+        return dict(self.theirs(items), **_those(items, _speaks_of))
 
     def theirs(self, items: Sequence[Item]) -> Dict[str, str]:
         """The same, of those that have no definition in our file: somebody has taken care of them already."""
-        found: Dict[str, str] = {}
-        if _configuration() in ([], [FILE]):
-            return found
-        known = _definitions()
-        for path, theirs in known.items():
-            for item in items if path != FILE else ():
-                if item.name not in known.get(FILE, {}) and any(
-                    _speaks_of(item, name, group, body) or _names(item, group, body)
-                    for name, (group, body) in theirs.items()
-                ):
-                    found[item.name] = path
-        return found
+        if not _others():
+            return {}  # as on most servers; YAML takes its time
+        ours = _definitions([FILE]).get(FILE, {})
+        return _those([item for item in items if item.name not in ours], lambda *of: _speaks_of(*of) or _names(*of))
 
     def referred(self, ours: Container[Tuple[str, str]]) -> Dict[str, str]:
         """Without a definition of what a VLAN, a bridge or a bond stands on, netplan refuses all that there is."""
         return {
             below: "%s of %s" % (name, path)
-            for path, theirs in _definitions().items()
+            for path, theirs in _definitions(_configuration()).items()
             for name, (_group, body) in theirs.items()
             if (path, name) not in ours
             for below in _stands_on(body)
@@ -230,15 +217,29 @@ def _configuration() -> List[str]:
     return [found[name] for name in sorted(found)]
 
 
-def _definitions() -> Dict[str, Dict[str, Tuple[str, Any]]]:
-    """By path, in netplan's order: the group and the content of each definition, by its id."""
+def _others() -> List[str]:
+    return [path for path in _configuration() if path != FILE]
+
+
+def _definitions(paths_: Sequence[str]) -> Dict[str, Dict[str, Tuple[str, Any]]]:
+    """By path: the group and the content of each definition, by its id. A file that is not there has none."""
     found = {}
-    for path in _configuration():
+    for path in paths_:
         try:
             found[path] = netplan_file.definitions(netplan_file.load(files.read(TOP + path) or ""))
         except netplan_file.NotNetplan as exc:
             LOG.warning("unreadable: file=%s error=%s", path, exc)
     return found
+
+
+def _those(items: Sequence[Item], has_a_say: Callable[[Item, str, str, Any], bool]) -> Dict[str, str]:
+    """By name: the NICs in which a definition of another file has a say, and that file."""
+    return {
+        item.name: path
+        for path, theirs in _definitions(_others()).items()
+        for item in items
+        if any(has_a_say(item, name, group, body) for name, (group, body) in theirs.items())
+    }
 
 
 def _generate(root: str) -> None:
@@ -346,7 +347,7 @@ def _speaks_of(item: Item, name: str, group: str, body: Any) -> bool:
     return pattern is None or fnmatch.fnmatchcase(item.name, str(pattern))
 
 
-def _names(item: Item, group: str, body: Any) -> bool:
+def _names(item: Item, _id: str, group: str, body: Any) -> bool:
     """True where a definition is of this very NIC, whatever it is called, and not of any NIC like it."""
     match = _match(item, group, body)
     if match is None or not {"macaddress", "name"} & set(match):
