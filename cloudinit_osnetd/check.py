@@ -104,6 +104,8 @@ def _lacking_routes(item: Item, nic: Nic, routes: Tuple[KernelRoute, ...], plain
             continue
         # One link with two subnets, each with a gateway: one of the two default routes holds.
         instead = any((n, gateway) in gateways for n, gateway, _metric in there if n == route.network)
+        # A router that advertised itself before ifupdown came to it: of two with one metric the kernel takes the first.
+        advertised = any(r.advertised for r in routes if (r.ifindex, r.network) == (nic.ifindex, route.network))
         # Where the address is to come the route comes with it, or an advertised one in its place.
         if net.address or route.network not in networks:
             text = "%s%s%s" % (
@@ -111,7 +113,7 @@ def _lacking_routes(item: Item, nic: Nic, routes: Tuple[KernelRoute, ...], plain
                 " via %s" % route.gateway if route.gateway else "",
                 " metric %d" % metric if metric else "",
             )
-            yield text, bool(net.address) and not plain and (bool(found) or not instead)
+            yield text, bool(net.address) and not plain and not advertised and (bool(found) or not instead)
 
 
 def _gateway(route: Route) -> str:

@@ -17,6 +17,7 @@ _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _IFF_UP, _IFF_RUNNING = 0x1, 0x40
 _IFA_F_TENTATIVE, _IFA_F_DADFAILED = 0x40, 0x08
 _RT_TABLE_MAIN = 254
+_RTPROT_RA = 9  # linux/rtnetlink.h
 
 SYS = "/sys"
 UDEV_DB = "/run/udev/data"
@@ -36,6 +37,7 @@ class Route(NamedTuple):
     gateway: str
     ifindex: int
     metric: int
+    advertised: bool = False  # by a router (IPv6)
 
 
 class Nic(NamedTuple):
@@ -222,7 +224,7 @@ def _addresses(sock: socket.socket) -> Dict[int, List[Address]]:
 
 def _routes(sock: socket.socket) -> Iterator[Route]:
     for body in _dump(sock, _RTM_GETROUTE, struct.pack("=BBBBBBBBI", 0, 0, 0, 0, 0, 0, 0, 0, 0)):
-        family, length, _src, _tos, table, _proto, _scope, kind, _flags = struct.unpack_from("=BBBBBBBBI", body)
+        family, length, _src, _tos, table, protocol, _scope, kind, _flags = struct.unpack_from("=BBBBBBBBI", body)
         if family not in (socket.AF_INET, socket.AF_INET6) or kind != 1:  # RTN_UNICAST
             continue
         target, gateway, index, metric = b"", b"", 0, 0
@@ -249,6 +251,7 @@ def _routes(sock: socket.socket) -> Iterator[Route]:
                 gateway=_ip_text(family, hop) if hop else "",
                 ifindex=ifindex,
                 metric=metric,
+                advertised=protocol == _RTPROT_RA,
             )
 
 

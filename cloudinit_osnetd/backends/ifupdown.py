@@ -28,7 +28,9 @@ _STARTS = ("iface", "auto", "mapping", "source", "source-directory", "rename", "
 _NO_AUTO = re.compile(r"# control-\S+ (\S+)\n\Z")
 _CLOUD_INITS = "50-cloud-init"  # how its file's name begins
 _SOURCED = re.compile(r"[A-Za-z0-9_-]+\Z")  # what interfaces(5) says of source-directory: no ens4.bak
+_IFACE = re.compile(r"^iface .*\n", re.MULTILINE)
 _UP_SECONDS = 30
+_ADVERTISED_METRIC = "/proc/sys/net/ipv6/conf/%s/ra_defrtr_metric"
 # What cloud-init's eni renderer writes for a route up to 25 (cloudinit/net/eni.py: _render_route): a network with its
 # prefix or, up to 19, with its netmask; from 22.1 on -host for a single address.
 _OLD_ROUTE = re.compile(
@@ -181,11 +183,18 @@ class Ifupdown(Backend):
 
         They name their NIC: with two NICs on one network the kernel would take the other. And the MTU
         of a NIC that has static IPv6 only: ifupdown gives it to the protocol, and the link keeps 1500.
+        And the metric of a router that advertises itself, which any NIC hears: the kernel takes it from
+        a setting (Linux 5.12 on), before the link is up; other kinds of link are made later. It is one
+        more than our routes', for the kernel takes no two default routes of one metric.
         """
         text = _ROUTE.sub(r"\1 dev %s\2" % item.name, _OLD_ROUTE.sub(_by_ip, text))
         mtu = item.entry.mtu
         if mtu is not None and _mtu_families(text) == {"inet6"}:
             text = _section(text) + "    pre-up ip link set dev %s mtu %d\n" % (item.name, mtu)
+        if item.metric:
+            when, setting = "pre-up" if item.entry.kind == "phy" else "up", _ADVERTISED_METRIC % item.name
+            line = "    %s test ! -w %s || echo %d >%s\n" % (when, setting, item.metric + 1, setting)
+            text = _IFACE.sub(lambda iface: iface.group() + line, text, count=1)
         return text
 
     def split(self, text: str) -> Dict[str, str]:

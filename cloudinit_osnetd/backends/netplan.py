@@ -37,6 +37,7 @@ _OLD, _NEW = paths.GENERATED + "/old", paths.GENERATED + "/new"
 _PLACES = ("/run/systemd/network", "/run/udev/rules.d")
 _PREFIX = "10-netplan-"
 _DROP_IN = "cloudinit-osnetd.conf"
+_ADVERTISED = "cloudinit-osnetd-advertised.conf"
 # Since 1.1 netplan names the NICs to wait for, in a drop-in of the unit that waits; where there is none, it does not.
 _WAITER = "systemd-networkd-wait-online.service"
 _WAITING = "/run/systemd/system/" + _WAITER + ".d/10-netplan.conf"
@@ -86,10 +87,10 @@ class Netplan(Backend):
             body.pop("set-name", None)
             body["match"] = {"macaddress": item.entry.mac, "name": item.name}
         if item.metric:
-            # netplan wants them alike where both are there; networkd gives it to advertised routes too.
-            for family in ("dhcp4", "dhcp6"):
-                if body.get(family):
-                    body[family + "-overrides"] = {"route-metric": item.metric}
+            # netplan wants them alike where both are there; networkd gives it to advertised routes too. Where there
+            # is no DHCP netplan makes nothing of it: see _complete.
+            for family in _families(body) or ["dhcp6"]:
+                body[family + "-overrides"] = {"route-metric": item.metric}
             # The boot waits for the first NIC alone.
             body["optional"] = True
         # cloud-init says DNS beside a static address only.
@@ -159,6 +160,7 @@ class Netplan(Backend):
             stale = False
         shutil.rmtree(paths.GENERATED, ignore_errors=True)
         try:
+            _complete([item.name for item in items if item.name not in left])
             waits = _wait_for_first(items, left)
             if stale or waits:
                 # The unit that waits for the network names the NICs; systemd has read it already.
@@ -187,6 +189,7 @@ class Netplan(Backend):
             with loaded.held(names):
                 for change in changed:
                     _put(change)
+                _complete([touch.name for touch in touches if touch.action != "down"])
                 if changed or any(touch.action == "kick" for touch in touches):
                     run(["networkctl", "reload"])
         except (CommandError, OSError) as exc:
@@ -302,13 +305,38 @@ def _put(change: _Change) -> None:
     if change.new is None:
         files.remove(path)
         try:
-            files.remove(os.path.join(path + ".d", _DROP_IN))
+            for name in (_DROP_IN, _ADVERTISED):
+                files.remove(os.path.join(path + ".d", name))
             os.rmdir(path + ".d")
         except OSError:
             pass  # there is none, or somebody else's is in it
     else:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         os.rename(change.new, path)  # with the owner and mode that the generator gave it
+
+
+def _complete(names: Sequence[str]) -> None:
+    """Give the routes that are advertised on these NICs a metric: one more than their static ones'.
+
+    netplan says it to networkd beside a DHCP client alone, and a static NIC hears advertisements too.
+    """
+    # A server with one NIC has none, and YAML takes 15 ms.
+    some = "route-metric" in (files.read(TOP + FILE) or "")
+    ours = _definitions([FILE]).get(FILE, {}) if some else {}
+    for name in names:
+        drop_in = os.path.join(loaded.RUNTIME, _PREFIX + name + ".network.d", _ADVERTISED)
+        _group, body = ours.get(name, ("", {}))
+        metric = body.get("dhcp6-overrides", {}).get("route-metric") if not _families(body) else None
+        text = "[IPv6AcceptRA]\nRouteMetric=%d\n" % (metric + 1) if metric else ""
+        if text and files.read(drop_in) != text:
+            files.replace(drop_in, text, sync=False)
+        elif not text:
+            files.remove(drop_in)
+
+
+def _families(body: Dict[str, Any]) -> List[str]:
+    """The DHCP clients of a definition."""
+    return [family for family in ("dhcp4", "dhcp6") if body.get(family)]
 
 
 def _wait_for_first(items: Sequence[Item], left: FrozenSet[str]) -> bool:

@@ -162,6 +162,9 @@ class Cloud:
             self.namespace, ["sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0"]
         )
         netns.ip(self.namespace, *commands)
+        if any(subnet.network.version == 6 for subnet in network.subnets):
+            # A router says in each neighbour advertisement that it is one, else its advertised route is dropped (RFC 4861).
+            netns.output(self.namespace, ["sysctl", "-qw", f"net.ipv6.conf.{bridge}.forwarding=1"])
         self._keep_carrier(bridge)
 
     def _keep_carrier(self, bridge: str) -> None:

@@ -82,7 +82,7 @@ class Dhcp:
         argv += [f"--dhcp-leasefile={self._dir}/leases", f"--log-facility={self._dir}/log"]
         for number, subnet in enumerate(self._network.subnets):
             argv += _range(subnet, f"subnet{number}")
-        if any(subnet.ipv6_mode for subnet in self._network.subnets):
+        if any(subnet.ipv6_mode or subnet.advertised for subnet in self._network.subnets):
             mtu = f"mtu:{self._network.mtu}," if self._network.mtu else ""
             argv += ["--enable-ra", f"--ra-param={self._network.bridge},{mtu}high,30,1800"]
         known = len(self.log())
@@ -114,7 +114,7 @@ def _range(subnet: Subnet, tag: str) -> List[str]:
             else []
         )
     mode = {"slaac": "ra-only", "dhcpv6-stateless": "ra-stateless", "dhcpv6-stateful": "static"}.get(
-        subnet.ipv6_mode or ""
+        subnet.ipv6_mode or ("slaac" if subnet.advertised else "")
     )
     lease_time = f",{subnet.lease_time}" if mode == "static" else ""
     return [f"--dhcp-range=set:{tag},{first},{mode},{prefix}{lease_time}"] if mode else []
@@ -139,4 +139,4 @@ def _options(subnet: Subnet, mtu: Optional[int]) -> List[str]:
 
 def is_served(network: Network) -> bool:
     """Whether a network has anything for dnsmasq to do."""
-    return any(subnet.dhcp or subnet.ipv6_mode for subnet in network.subnets)
+    return any(subnet.dhcp or subnet.ipv6_mode or subnet.advertised for subnet in network.subnets)

@@ -21,6 +21,7 @@ class Subnet(NamedTuple):
     dhcp_agent: served by Neutron's agent, which has an address of its own in the subnet, or by OVN itself, which has
     none. Nova tells the MTU of the latter's networks only.
     metadata_route: DHCP gives a route to the metadata service; False: none, its router answers for it.
+    advertised: a provider's own router advertises itself there (IPv6), of which Neutron knows nothing.
     """
 
     cidr: str
@@ -32,6 +33,7 @@ class Subnet(NamedTuple):
     lease_time: str = "10m"
     dhcp_agent: bool = True
     metadata_route: bool = True
+    advertised: bool = False
 
     @property
     def network(self) -> Any:

@@ -9,6 +9,7 @@ from typing import List, Tuple
 import pytest
 
 from tests.lab import Cloud, Container, Port
+from tests.lab.ports import Subnet
 from tests.scenarios.conftest import GuestFactory
 from tests.scenarios.seen import (
     assert_boot,
@@ -123,6 +124,74 @@ def test_the_only_nic_is_replaced_by_another(cloud: Cloud, guest_factory: GuestF
     assert_boot(guest, rung="store")
     assert_follows(guest, port)
     assert_nothing_to_do(guest)
+
+
+@pytest.mark.parametrize("mode", ["slaac", "static"])
+def test_a_second_router_that_advertises_itself(cloud: Cloud, guest_factory: GuestFactory, mode: str) -> None:
+    """IPv6 routers make themselves known: what one on a second NIC says moves no default route.
+
+    Where Neutron's subnet has no address mode (a provider's own router) its port has static addresses, and the router
+    advertises all the same. cloud-init has networkd, where netplan does not, hear it beside no static address.
+    """
+    ipv6_mode, advertised = ("slaac", False) if mode == "slaac" else (None, True)
+    blue, green = (
+        cloud.network(
+            name,
+            subnets=[
+                Subnet(f"10.{number}.0.0/24", f"10.{number}.0.1", dns=(f"10.{number}.0.2",)),
+                Subnet(f"2001:db8:{number}::/64", f"2001:db8:{number}::1", ipv6_mode=ipv6_mode, advertised=advertised),
+            ],
+        )
+        for name, number in (("blue", 90), ("green", 91))
+    )
+    server = cloud.server("advertised")
+    first = server.create_port(blue)
+    guest = guest_factory(server)
+    guest.boot()
+    assert_boot(guest, rung="drive")
+    (primary,) = names(guest, first)
+    deaf = guest.backend == "networkd" and mode == "static"
+    known = [] if deaf else [primary]
+    wait_until(lambda: ways_out(guest) == known, 20 * guest.patience, "the first router is known")
+
+    second = server.create_port(green)
+    guest.plug(second)
+    (other,) = names(guest, second)
+    known = [] if deaf else [primary, other]
+    wait_until(lambda: other in [dev for _metric, dev in six_routes(guest)], 10 * guest.patience, "the NIC has its routes")
+    wait_until(lambda: ways_out(guest) == known, 20 * guest.patience, "the second router is known")
+    assert_primary_first(guest, primary, other)
+    assert_nothing_to_do(guest)
+
+    guest.reboot()
+    assert_boot(guest, rung="store")
+    wait_until(lambda: ways_out(guest) == known, 20 * guest.patience, "both routers are known")
+    assert_primary_first(guest, primary, other)
+    assert_nothing_to_do(guest)
+
+    server.delete_port(first)
+    guest.unplug(first)
+    assert_gone(guest, primary)
+    assert {dev for _metric, dev in six_routes(guest)} == {other}
+
+
+def six_routes(guest: Container) -> List[Tuple[int, str]]:
+    """(metric, NIC) of the IPv6 default routes, best first."""
+    found = ip(guest, "-6 route show default")
+    return sorted((route["metric"], hop["dev"]) for route in found for hop in route.get("nexthops", [route]))
+
+
+def ways_out(guest: Container) -> List[str]:
+    """The NICs on which a router advertises itself; the cloud's does so from either of its link-local addresses."""
+    found = [route for route in ip(guest, "-6 route show default") if route.get("protocol") == "ra"]
+    return sorted({hop["dev"] for route in found for hop in route.get("nexthops", [route])})
+
+
+def assert_primary_first(guest: Container, primary: str, other: str) -> None:
+    routes = six_routes(guest)
+    worst = max(metric for metric, dev in routes if dev == primary)
+    assert worst < min(metric for metric, dev in routes if dev == other), routes
+    assert ip(guest, "-6 route get 2001:db8:f::1")[0]["dev"] == primary
 
 
 def test_two_ports_on_one_network(cloud: Cloud, guest_factory: GuestFactory) -> None:

@@ -152,6 +152,15 @@ def test_the_route_of_an_advertised_network_is_a_finding_where_nothing_stands_in
     assert verdict(wanted, Route("::/0", "fe80::1", 2, 1024), addresses=there) == ALL_THERE
 
 
+def test_a_router_that_advertised_itself_stands_in_for_the_static_route_that_the_kernel_then_refused():
+    wanted = item(static("2001:db8::5", "ffff:ffff:ffff:ffff::", routes=[DEFAULT6]), metric=2100)
+    there = ["2001:db8::5/64"]
+    assert len(verdict(wanted, Route("::/0", "fe80::1", 2, 2100), addresses=there).problems) == 1
+    said = verdict(wanted, Route("::/0", "fe80::1", 2, 2100, advertised=True), addresses=there)
+    assert (said.problems, said.findings) == ((), ("no route ::/0 via 2001:db8::1 metric 2100",))
+    assert len(verdict(wanted, Route("::/0", "fe80::1", 3, 1024, advertised=True), addresses=there).problems) == 1
+
+
 def test_duplicate_address_detection_under_way_is_a_finding():
     there = nic("ens3", A)._replace(addresses=(held("2001:db8::5/64", tentative=True),))
     said = check(item(static("2001:db8::5", "ffff:ffff:ffff:ffff::")), snapshot(there))

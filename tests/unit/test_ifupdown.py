@@ -458,3 +458,16 @@ SIX = "auto ens3\niface ens3 inet6 static\n    address fd00::5/64\n    mtu 1400\
 def test_static_ipv6_alone_gives_its_mtu_to_the_link(text, mtu, added):
     one = entry(static(), mtu=mtu)
     assert BACKEND.finish(text, Item(one.key, one, "ens3", (), 0)) == text + added
+
+
+SETTING = "/proc/sys/net/ipv6/conf/ens3/ra_defrtr_metric"
+
+
+@pytest.mark.parametrize(("kind", "when"), [("phy", "pre-up"), ("vlan", "up")])
+def test_a_router_that_advertises_itself_to_a_second_nic_comes_after_its_routes(kind, when):
+    """Said before the link is up, in the first stanza; a VLAN is not there before."""
+    one = entry(static())._replace(kind=kind)
+    four, six = "auto ens3\niface ens3 inet static\n", "    address 10.0.0.5/24\n\niface ens3 inet6 auto\n"
+    line = "    %s test ! -w %s || echo 2101 >%s\n" % (when, SETTING, SETTING)
+    assert BACKEND.finish(four + six, Item(one.key, one, "ens3", (), 2100)) == four + line + six
+    assert BACKEND.finish(four + six, Item(one.key, one, "ens3", (), 0)) == four + six

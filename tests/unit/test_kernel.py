@@ -56,9 +56,9 @@ def address(index, local, prefix, peer=None, flags=0x80, wide=None):
 
 
 def route(
-    target="", length=0, gateway="", index=2, metric=0, table=254, wide_table=None, family=socket.AF_INET, kind=1
+    target="", length=0, gateway="", index=2, metric=0, table=254, wide_table=None, family=socket.AF_INET, kind=1, by=3
 ):
-    body = struct.pack("=BBBBBBBBI", family, length, 0, 0, table, 3, 0, kind, 0)
+    body = struct.pack("=BBBBBBBBI", family, length, 0, 0, table, by, 0, kind, 0)
     body += attribute(1, socket.inet_pton(family, target)) if target else b""
     body += attribute(5, socket.inet_pton(family, gateway)) if gateway else b""
     body += attribute(4, u32(index)) + (attribute(6, u32(metric)) if metric else b"")
@@ -223,6 +223,7 @@ def test_tentative_and_permanent(sys_tree, flags, wide, tentative, permanent):
         (route(gateway="10.0.0.1", metric=100), Route("0.0.0.0/0", "10.0.0.1", 2, 100)),
         (route("10.1.0.0", 16, index=5), Route("10.1.0.0/16", "", 5, 0)),
         (route(family=socket.AF_INET6, gateway="fe80::1"), Route("::/0", "fe80::1", 2, 0)),
+        (route(family=socket.AF_INET6, gateway="fe80::1", by=9), Route("::/0", "fe80::1", 2, 0, advertised=True)),
         (route("fd00::", 64, family=socket.AF_INET6), Route("fd00::/64", "", 2, 0)),
         (route("10.1.0.0", 16, wide_table=254, table=252), Route("10.1.0.0/16", "", 2, 0)),
         (route("10.1.0.0", 16, table=255), None),

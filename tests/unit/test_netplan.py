@@ -71,7 +71,7 @@ def test_nothing_renames_and_a_nic_is_known_by_its_mac_and_its_name():
             {"dhcp4": True, "dhcp6": True},
             {"dhcp4-overrides": {"route-metric": 2100}, "dhcp6-overrides": {"route-metric": 2100}},
         ),
-        ([static()], {"addresses": ["10.0.0.5/24"]}, {}),
+        ([static()], {"addresses": ["10.0.0.5/24"]}, {"dhcp6-overrides": {"route-metric": 2100}}),
     ],
 )
 def test_a_secondary_has_its_metric_and_no_boot_waits_for_it(networks, body, added):
@@ -279,6 +279,34 @@ def test_a_netplan_that_names_whom_to_wait_for_is_overruled(two, where):
     said = (unit / "system/systemd-networkd-wait-online.service.d" / ours).read_text()
     assert "-i ens3:degraded" in said and "ConditionPathIsSymbolicLink=\n" in said
     assert two.ran() == ["systemctl daemon-reload", "systemctl start --no-block systemd-networkd-wait-online.service"]
+
+
+STATIC_SECOND = "network: {version: 2, ethernets: {ens3: {mtu: 1500}, ens4: {mtu: 1500, dhcp6-overrides: {route-metric: 2100}}}}\n"
+
+
+def advertised(two, name="ens4"):
+    path = two.top / ("run/systemd/network/10-netplan-%s.network.d/cloudinit-osnetd-advertised.conf" % name)
+    return path.read_text() if path.exists() else None
+
+
+def test_a_router_that_advertises_itself_to_a_static_second_nic_comes_after_its_routes(two):
+    """netplan has networkd give the metric beside a DHCP client only, and a static NIC hears routers too."""
+    two.change([Touch("up", B, "ens4", "")], STATIC_SECOND)
+    assert advertised(two) == "[IPv6AcceptRA]\nRouteMetric=2101\n"
+    assert advertised(two, "ens3") is None
+    two.change([Touch("reconfigure", B, "ens4", "")], STATIC_SECOND.replace("mtu: 1500, dhcp6-", "dhcp6: true, dhcp6-"))
+    assert advertised(two) is None
+
+
+def test_a_boot_gives_that_metric_again_to_what_is_ours(two):
+    two.write(STATIC_SECOND)
+    ens4 = item(static(), name="ens4", mac=B, metric=2100)
+    BACKEND.boot([item(static()), ens4], frozenset(["ens4"]))
+    assert advertised(two) is None
+    BACKEND.boot([item(static()), ens4])
+    assert advertised(two) == "[IPv6AcceptRA]\nRouteMetric=2101\n"
+    two.change([Touch("down", B, "ens4", "")], "network: {version: 2, ethernets: {ens3: {mtu: 1500}}}\n")
+    assert not (two.top / "run/systemd/network/10-netplan-ens4.network.d").exists()
 
 
 def test_only_the_nic_that_changed_is_put_in_force(two):
