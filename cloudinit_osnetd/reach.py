@@ -44,14 +44,11 @@ def _leads_there(network: str) -> bool:
 
 
 def _order(snapshot: Snapshot, answered: str) -> List[Nic]:
-    """The NICs, best first: the one that answered last, then by the metric of a default route."""
-    metrics: Dict[int, int] = {}
-    for route in snapshot.routes:
-        if route.network == DEFAULT4:
-            metrics[route.ifindex] = min(route.metric, metrics.get(route.ifindex, route.metric))
+    """The NICs, best first: the one that answered last, then by their default routes."""
+    ranks = {mac: rank for rank, mac in enumerate(snapshot.ways_out())}
     return sorted(
         snapshot.by_mac().values(),
-        key=lambda n: (n.mac != answered, n.ifindex not in metrics, metrics.get(n.ifindex, 0), n.ifindex),
+        key=lambda nic: (nic.mac != answered, ranks.get(nic.mac, len(ranks)), nic.ifindex),
     )
 
 
