@@ -28,7 +28,7 @@ from tests.scenarios.seen import (
 )
 from tests.scenarios.serving import history
 from tests.scenarios.stream import Stream
-from tests.scenarios.test_verify import two_subnets
+from tests.scenarios.test_rollback import two_subnets
 
 Scene = Tuple[Server, Container, Port, Port, Port]
 
