@@ -12,22 +12,21 @@ import glob
 import logging
 import os
 import re
-from typing import Callable, Dict, List
+from typing import List
 
 from .. import files
 from ..command import CommandError, run
+from . import ifupdown_file
 
 LOG = logging.getLogger(__name__)
 HELPER = "/etc/network/cloud-ifupdown-helper"
 FRAGMENTS = "/run/network/interfaces.d"
 _CONFIGURATION = ("/etc/network/interfaces", "/etc/network/interfaces.d/*")
 
-Split = Callable[[str], Dict[str, str]]  # the sections of a file by NIC name: Backend.split
 
-
-def end(name: str, split: Split) -> None:
+def end(name: str) -> None:
     """End what was begun with the NIC on the helper's word: the unit, its DHCP client, and what that has configured."""
-    if not _is_fragment(name, split):
+    if not _is_fragment(name):
         return
     LOG.info("the cloud image's helper gives way: nic=%s file=%s", name, os.path.join(FRAGMENTS, name))
     _try(["systemctl", "stop", _unit(name)])
@@ -36,20 +35,21 @@ def end(name: str, split: Split) -> None:
     files.remove(os.path.join(FRAGMENTS, name))
 
 
-def forestall(name: str, split: Split) -> None:
+def forestall(name: str) -> None:
     """The same before the network starts. Only where the NIC has stanzas: without, DHCP is better than nothing."""
-    known = {nic for pattern in _CONFIGURATION for path in glob.glob(pattern) for nic in split(files.read(path) or "")}
-    if name in known and _is_fragment(name, split):
+    texts = [files.read(path) or "" for pattern in _CONFIGURATION for path in glob.glob(pattern)]
+    known = {nic for text in texts for nic in ifupdown_file.split(text)}
+    if name in known and _is_fragment(name):
         LOG.info("the cloud image's helper gives way: nic=%s file=%s", name, os.path.join(FRAGMENTS, name))
         files.remove(os.path.join(FRAGMENTS, name))
         # It waits for its turn, and would fail on a NIC that is not its own any more.
         _try(["systemctl", "--no-block", "stop", _unit(name)])
 
 
-def _is_fragment(name: str, split: Split) -> bool:
+def _is_fragment(name: str) -> bool:
     """True for a file of the helper's: nobody else's is touched, nor one in which anything else stands."""
     text = files.read(os.path.join(FRAGMENTS, name)) if os.path.exists(HELPER) else None
-    return text is not None and set(split(text)) == {name}
+    return text is not None and set(ifupdown_file.split(text)) == {name}
 
 
 def _unit(name: str) -> str:

@@ -5,11 +5,9 @@
 import pytest
 
 from cloudinit_osnetd.backends import fallback
-from cloudinit_osnetd.backends.ifupdown import Ifupdown
 
 from .programs import programs
 
-SPLIT = Ifupdown().split
 FRAGMENT = "auto ens3\nallow-hotplug ens3\n\niface ens3 inet dhcp\n"
 
 
@@ -28,7 +26,7 @@ def host(tmp_path, monkeypatch):
 
 def test_what_it_began_is_ended_while_its_words_can_still_be_read(host):
     (host.fragments / "ens3").write_text(FRAGMENT)
-    fallback.end("ens3", SPLIT)
+    fallback.end("ens3")
     assert [line.split(" ")[0] for line in host.ran()] == ["systemctl", "ifdown", "ip"]
     assert host.ran()[0] == "systemctl stop ifup@ens3.service"
     assert list(host.fragments.iterdir()) == []
@@ -38,8 +36,8 @@ def test_what_it_began_is_ended_while_its_words_can_still_be_read(host):
 def test_what_is_not_its_fragment_for_the_nic_stays(host, text):
     if text is not None:
         (host.fragments / "ens3").write_text(text)
-    fallback.end("ens3", SPLIT)
-    fallback.forestall("ens3", SPLIT)
+    fallback.end("ens3")
+    fallback.forestall("ens3")
     assert host.ran() == []
     assert [path.read_text() for path in host.fragments.iterdir()] == ([] if text is None else [text])
 
@@ -47,7 +45,7 @@ def test_what_is_not_its_fragment_for_the_nic_stays(host, text):
 def test_where_the_helper_is_not_installed_a_file_in_its_place_is_somebody_elses(host):
     (host.fragments / "ens3").write_text(FRAGMENT)
     host.helper.unlink()
-    fallback.end("ens3", SPLIT)
+    fallback.end("ens3")
     assert (host.fragments / "ens3").read_text() == FRAGMENT
 
 
@@ -55,7 +53,7 @@ def test_where_the_helper_is_not_installed_a_file_in_its_place_is_somebody_elses
 def test_at_a_boot_it_gives_way_where_the_nic_has_stanzas(host, known):
     (host.fragments / "ens3").write_text(FRAGMENT)
     host.interfaces.write_text("auto ens3\niface ens3 inet static\n    address 10.0.0.5/24\n" if known else "")
-    fallback.forestall("ens3", SPLIT)
+    fallback.forestall("ens3")
     assert (host.fragments / "ens3").exists() is not known
     assert host.ran() == (["systemctl --no-block stop ifup@ens3.service"] if known else [])
 
