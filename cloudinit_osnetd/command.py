@@ -37,13 +37,14 @@ class Job(NamedTuple):
 def _scratch() -> IO[bytes]:
     """A file without a name. Where /run is full its words are lost, not the program.
 
-    Not in /tmp: to find out which directory serves, Python would make a file there that has a name.
+    In the staging tree where there is one: `plan` writes nowhere else. Not in /tmp: to find out which directory serves,
+    Python would make a file there that has a name.
     """
     import tempfile  # with subprocess 5 ms, and most runs have no command
 
     try:
         os.makedirs(paths.RUN, exist_ok=True)
-        return tempfile.TemporaryFile(dir=paths.RUN)
+        return tempfile.TemporaryFile(dir=paths.STAGING if os.path.isdir(paths.STAGING) else paths.RUN)
     except OSError:
         return open(os.devnull, "w+b")
 
