@@ -190,6 +190,10 @@ class Container:
         shutil.rmtree(self.root / _SEED, ignore_errors=True)
         documents.write(self.server.drive_files(), self.root / _SEED)
 
+    def take_drive(self) -> None:
+        """Take the config drive away."""
+        shutil.rmtree(self.root / _SEED)
+
     # Looking inside
 
     def run(self, command: str, check: bool = True, timeout: float = 60) -> "subprocess.CompletedProcess[str]":

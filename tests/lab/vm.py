@@ -243,7 +243,15 @@ class VM(Snapshots):
 
     def rebuild_drive(self) -> None:
         """Make the config drive anew from what Nova knows now; a running guest sees it at its next boot()."""
-        iso.write(self.server.drive_files(), self._dir / "config-2.iso")
+        iso.write(self.server.drive_files(), self._drive)
+
+    def take_drive(self) -> None:
+        """Take the config drive away; a running guest misses it at its next boot()."""
+        self._drive.unlink()
+
+    @property
+    def _drive(self) -> Path:
+        return self._dir / "config-2.iso"
 
     # Looking inside
 
@@ -319,14 +327,13 @@ class VM(Snapshots):
         return (*words, wire.kind())  # what a NIC offers hangs on it
 
     def _machine(self) -> qemu.Machine:
-        here = self._dir.resolve()
         return qemu.Machine(
             name=self.name,
             uuid=self.server.uuid,
             kernel=self._image.kernel.resolve(),
             initrd=self._image.initrd.resolve(),
             disk=self.disk.resolve(),
-            drive=here / "config-2.iso",
+            drive=self._drive.resolve() if self._drive.exists() else None,
             nics=tuple(self._nics.values()),
             accel=self.accel,
             model=self.model,

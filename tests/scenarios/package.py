@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Union
 
@@ -86,23 +85,16 @@ def untouched(guest: Container) -> Iterator[None]:
     """The kernel hears of no change of a link, an address or a route during the block, and no configuration is rewritten."""
     wait_until(lambda: "tentative" not in guest.run("ip -6 address").stdout, 15, "duplicate address detection is over")
     before, config = _network(guest), _configuration(guest)
-    with tempfile.TemporaryFile("w+") as log:
-        watching = _watch(guest, log)
-        try:
-            yield
-        finally:
-            watching.terminate()
-            watching.wait()
-        log.seek(0)
-        seen = [line for line in log.read().splitlines() if line and " lladdr " not in line]
+    watch = "systemd-run --quiet --unit=lab-watch -p StandardOutput=file:/run/lab-watch ip monitor link address route"
+    guest.run(f"rm -f /run/lab-watch; {watch}")
+    try:
+        yield
+    finally:
+        guest.run("systemctl stop lab-watch")
+    seen = [line for line in guest.run("cat /run/lab-watch").stdout.splitlines() if line and " lladdr " not in line]
     assert seen == [], seen
     assert _network(guest) == before
     assert _configuration(guest) == config
-
-
-def _watch(guest: Container, log: Any) -> "subprocess.Popen[str]":
-    argv = ["ip", "netns", "exec", guest.name, "ip", "monitor", "link", "address", "route"]
-    return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, text=True)
 
 
 def _network(guest: Container) -> List[Any]:
@@ -113,7 +105,7 @@ def _network(guest: Container) -> List[Any]:
 
 
 def _configuration(guest: Container) -> List[str]:
-    script = "find /etc/network /etc/systemd/network -type f -printf '%i %T@ %s %m ' -exec sha256sum {} + 2> /dev/null"
+    script = "find /etc/network /etc/systemd/network /etc/netplan -type f -printf '%i %T@ %s %m ' -exec sha256sum {} + 2> /dev/null"
     return sorted(guest.run(script, check=False).stdout.splitlines())
 
 
@@ -131,13 +123,12 @@ def assert_network_boot(guest: Container, before: Dict[str, str], log_from: int 
 
 
 def log_length(guest: Container) -> int:
-    return (guest.root / "var/log/cloud-init.log").stat().st_size
+    return int(guest.run("stat -c %s /var/log/cloud-init.log").stdout)
 
 
 def warnings_since(guest: Container, offset: int = 0) -> List[str]:
-    with open(guest.root / "var/log/cloud-init.log", errors="replace") as log:
-        log.seek(offset)
-        lines = [line.strip() for line in log if "[WARNING]" in line or "[ERROR]" in line or "Traceback" in line]
+    search = r"grep -a -e '\[WARNING\]' -e '\[ERROR\]' -e Traceback"
+    lines = guest.run(f"tail -c +{offset + 1} /var/log/cloud-init.log | {search}", check=False).stdout.splitlines()
     return [
         line for line in lines if "schema.py[" not in line
     ]  # the lab's drop-in names activators, which 22.4 does not know

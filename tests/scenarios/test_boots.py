@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
@@ -291,7 +290,7 @@ def test_without_the_drive_or_the_metadata_service_a_trusted_cache_boots_as_befo
 
     guest.poweroff()
     if gone in ("drive", "both"):
-        take_drive(guest)
+        guest.take_drive()
     if gone in ("metadata", "both"):
         cloud.metadata_down()
     guest.boot()
@@ -315,7 +314,7 @@ def test_without_the_drive_a_distrusted_cache_is_no_worse_than_cloud_init_alone(
             assert_boot(guest, rung="drive")
         wait_until(lambda: network_is_up(guest, ports), 15, "the network of the first boot")
         guest.poweroff()
-        take_drive(guest)
+        guest.take_drive()
         # Without a datasource cloud-init is disabled, and writes no result.
         guest.boot(wait=False)
         wait_until(lambda: network_is_up(guest, ports), 40, "the network as before")
@@ -335,8 +334,3 @@ def test_without_the_drive_a_distrusted_cache_is_no_worse_than_cloud_init_alone(
 def network_is_up(guest: Container, ports: List[Port]) -> bool:
     """All but the DNS servers, which cloud-init alone puts on `lo`, or on every NIC."""
     return all(lack.startswith("DNS server") for port in ports for lack in lacks(guest, port))
-
-
-def take_drive(guest: Container) -> None:
-    drive: Path = guest.root / "var/lib/cloud/seed/config_drive"
-    drive.rename(guest.root / "root/config_drive")

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from typing import Any, Dict, List
 
 from tests.lab import Cloud, Container, Port
@@ -16,7 +15,6 @@ from tests.scenarios.test_package_life import attach, web
 
 ABSENT = "fa:16:3e:00:00:0%d"
 UPDATES = "updates: {network: {when: [boot-new-instance, boot, hotplug]}}\n"
-_SEED = "var/lib/cloud/seed/config_drive"
 # What cloud-init's stages do with the datasource, less the stages.
 _PREPARE = """
 import json, pickle, sys
@@ -39,7 +37,7 @@ def say(value):
 def ask(guest: Container, script: str, **values: Any) -> Any:
     """Run Python beside the guest's pickled datasource; what it `say`s."""
     given = "".join(f"{name} = json.loads({json.dumps(value)!r})\n" for name, value in values.items())
-    (guest.root / "root/ask.py").write_text(_PREPARE + given + script)
+    guest.put((_PREPARE + given + script).encode(), "/root/ask.py")
     done = guest.run("python3 /root/ask.py 2>&1")
     answers = [line[len("ANSWER") :] for line in done.stdout.splitlines() if line.startswith("ANSWER")]
     assert answers, done.stdout
@@ -147,7 +145,7 @@ def test_an_update_reads_network_data_and_nothing_else(cloud: Cloud, guest_facto
     mine, server.uuid = server.uuid, "00000000-0000-4000-8000-000000000001"
     guest.rebuild_drive()
     assert ask(guest, told) == [False, [], uuid, 3]
-    shutil.rmtree(guest.root / _SEED)
+    guest.take_drive()
     assert ask(guest, told) == [False, [], uuid, 3]
     server.uuid = mine
 
@@ -190,11 +188,12 @@ def test_updates_that_a_user_has_enabled(cloud: Cloud, guest_factory: GuestFacto
         guest.run("systemctl start cloudinit-osnetd.path")
 
     for drive in ("there", "gone", "back"):
+        guest.poweroff()
         if drive == "gone":
-            shutil.rmtree(guest.root / _SEED)
+            guest.take_drive()
         elif drive == "back":
             guest.rebuild_drive()
-        guest.reboot()
+        guest.boot()
         assert guest.cloud_init_errors() == []
         assert_follows(guest, *ports)
         assert identity(guest) == who

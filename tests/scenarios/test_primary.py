@@ -126,12 +126,12 @@ def test_the_only_nic_is_replaced_by_another(cloud: Cloud, guest_factory: GuestF
     assert_nothing_to_do(guest)
 
 
-@pytest.mark.parametrize("mode", ["slaac", "static"])
+@pytest.mark.parametrize("mode", ["slaac", "static", "unasked"])
 def test_a_second_router_that_advertises_itself(cloud: Cloud, guest_factory: GuestFactory, mode: str) -> None:
     """IPv6 routers make themselves known: what one on a second NIC says moves no default route.
 
-    Where Neutron's subnet has no address mode (a provider's own router) its port has static addresses, and the router
-    advertises all the same. cloud-init has networkd, where netplan does not, hear it beside no static address.
+    A provider's own router, of which Neutron knows nothing, does so too: beside a static address (where cloud-init has
+    networkd not listen, but ifupdown), and to a port that has an IPv4 address alone.
     """
     ipv6_mode, advertised = ("slaac", False) if mode == "slaac" else (None, True)
     blue, green = (
@@ -145,16 +145,16 @@ def test_a_second_router_that_advertises_itself(cloud: Cloud, guest_factory: Gue
         for name, number in (("blue", 90), ("green", 91))
     )
     server = cloud.server("advertised")
-    first = server.create_port(blue)
+    first = server.create_port(blue, fixed_ips=["10.90.0.5"] if mode == "unasked" else None)
     guest = guest_factory(server)
     guest.boot()
     assert_boot(guest, rung="drive")
     (primary,) = names(guest, first)
-    deaf = guest.backend == "networkd" and mode == "static"
+    deaf = guest.backend != "ifupdown" and mode == "static"
     known = [] if deaf else [primary]
     wait_until(lambda: ways_out(guest) == known, 20 * guest.patience, "the first router is known")
 
-    second = server.create_port(green)
+    second = server.create_port(green, fixed_ips=["10.91.0.5"] if mode == "unasked" else None)
     guest.plug(second)
     (other,) = names(guest, second)
     known = [] if deaf else [primary, other]

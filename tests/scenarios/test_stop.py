@@ -9,29 +9,13 @@ import pytest
 from tests.lab import Cloud, Container, Port
 from tests.scenarios.conftest import GuestFactory
 from tests.scenarios.seen import assert_follows, assert_nothing_to_do, log_of, reconcile, settled, wait_until
+from tests.scenarios.slow import quicken, slow_down, wait_until_at_work
 
-# The program by which a NIC is put in force, and takes its time. ifup goes by the name that it is called by; udev asks ifquery.
-TOOL = {"networkd": "/usr/bin/networkctl", "netplan": "/usr/bin/networkctl", "ifupdown": "/sbin/ifup"}
-SLOW = """
-mkdir /root/quick
-mv {tool} /root/quick/
-ln -s ifup /root/quick/ifdown
-ln -s ifup /root/quick/ifquery
-cat > {tool} <<'END'
-#!/bin/sh
-name=${{0##*/}}
-[ "$name" = ifquery ] || {{ touch /run/begun; sleep 3; }}
-exec "/root/quick/$name" "$@"
-END
-chmod 755 {tool}
-"""
-QUICK = "mv /root/quick/$(basename {tool}) {tool}"
 INTENT = "/var/lib/cloudinit-osnetd/intent.json"
 
 
 def attached_slowly(cloud: Cloud, guest: Container) -> Port:
-    tool = TOOL[guest.backend]
-    guest.run(SLOW.format(tool=tool))
+    slow_down(guest)
     port = guest.server.create_port(cloud.networks[1])
     guest.plug(port)
     return port
@@ -51,7 +35,7 @@ def server_of(cloud: Cloud, guest_factory: GuestFactory) -> Container:
 def assert_whole(guest: Container, *ports: Port) -> None:
     assert_follows(guest, *ports, seconds=2)
     assert guest.run(f"test -e {INTENT}", check=False).returncode == 1, "an intent is left"
-    guest.run(QUICK.format(tool=TOOL[guest.backend]))
+    quicken(guest)
     guest.run("systemctl start cloudinit-osnetd.path")
     reconcile(guest)  # whether all that was reachable still is: that had not been judged
     assert_nothing_to_do(guest)
@@ -60,7 +44,7 @@ def assert_whole(guest: Container, *ports: Port) -> None:
 def test_the_service_is_stopped(cloud: Cloud, guest_factory: GuestFactory) -> None:
     guest = server_of(cloud, guest_factory)
     late = attached_slowly(cloud, guest)
-    wait_until(lambda: guest.run("test -e /run/begun", check=False).returncode == 0, 15, "the backend at work")
+    wait_until_at_work(guest)
     guest.run("systemctl stop cloudinit-osnetd.path cloudinit-osnetd.service")
     assert guest.run("systemctl show -p Result --value cloudinit-osnetd.service").stdout == "success\n"
     assert "Killing process" not in log_of(guest)
@@ -75,8 +59,10 @@ def test_an_operators_terminal_is_closed(cloud: Cloud, guest_factory: GuestFacto
     late = attached_slowly(cloud, guest)
     # What a shell puts into the background would be deaf to INT.
     guest.run(
-        f"setsid env --default-signal={signal} sh -c 'echo $$ > /run/group; exec cloudinit-osnetd reconcile' & "
-        f"until [ -e /run/begun ]; do sleep 0.1; done; kill -{signal} -- -$(cat /run/group)"
+        f"setsid env --default-signal={signal} sh -c 'echo $$ > /run/group; exec cloudinit-osnetd reconcile' "
+        "> /dev/null 2>&1 < /dev/null &"
     )
+    wait_until_at_work(guest)
+    guest.run(f"kill -{signal} -- -$(cat /run/group)")
     wait_until(lambda: not guest.run("pgrep -f '[/]cloudinit-osnetd reconcile'", check=False).stdout, 15, "the run's end")
     assert_whole(guest, guest.plugged[0], late)

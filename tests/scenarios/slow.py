@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""A backend that takes its time to put a NIC in force, so that something can happen meanwhile."""
+
+from __future__ import annotations
+
+from tests.lab import Container
+from tests.scenarios.seen import wait_until
+
+# The program by which a NIC is put in force. ifup goes by the name that it is called by.
+_TOOL = {"networkd": "/usr/bin/networkctl", "netplan": "/usr/bin/networkctl", "ifupdown": "/sbin/ifup"}
+_AT_WORK = "/run/lab-at-work"
+_SLOW = """
+mkdir -p /root/quick
+mv {tool} /root/quick/
+ln -sf ifup /root/quick/ifdown
+ln -sf ifup /root/quick/ifquery
+cat > {tool} <<'END'
+#!/bin/sh
+name=${{0##*/}}
+case "$name $1" in
+    # Others look at what there is: udev, systemd's own helpers.
+    ifquery*|networkctl\\ -*|networkctl\\ status*|networkctl\\ list*) ;;
+    *) echo "$name $*" >> {at_work}; sleep 3 ;;
+esac
+exec "/root/quick/$name" "$@"
+END
+chmod 755 {tool}
+"""
+
+
+def slow_down(guest: Container) -> None:
+    """From now on the backend takes three seconds more for a NIC."""
+    guest.run(_SLOW.format(tool=_TOOL[guest.backend], at_work=_AT_WORK))
+
+
+def wait_until_at_work(guest: Container) -> None:
+    wait_until(lambda: guest.run(f"test -e {_AT_WORK}", check=False).returncode == 0, 15 * guest.patience, "the backend at work")
+
+
+def quicken(guest: Container) -> None:
+    tool = _TOOL[guest.backend]
+    guest.run(f"mv /root/quick/$(basename {tool}) {tool}; rm -f {_AT_WORK}")
