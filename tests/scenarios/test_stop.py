@@ -63,6 +63,6 @@ def test_an_operators_terminal_is_closed(cloud: Cloud, guest_factory: GuestFacto
         "> /dev/null 2>&1 < /dev/null &"
     )
     wait_until_at_work(guest)
-    guest.run(f"kill -{signal} -- -$(cat /run/group)")
+    guest.run(f"kill -{signal} -$(cat /run/group)")
     wait_until(lambda: not guest.run("pgrep -f '[/]cloudinit-osnetd reconcile'", check=False).stdout, 15, "the run's end")
     assert_whole(guest, guest.plugged[0], late)
