@@ -42,18 +42,21 @@ def check(item: Item, snapshot: Snapshot, plain: bool = False) -> Verdict:
     entry = item.entry
     if entry.networks and not nic.up:
         return Verdict(("the link is down",))
-    problems = _addresses(item, nic)
+    lacking, off = _lacking_addresses(item, nic)
+    problems = ["the kernel lacks %s" % ", ".join(lacking)] if lacking else []
+    problems += ["another host has %s too" % a.address for a in nic.addresses if a.duplicate]
     new = [a for a in nic.addresses if a.tentative and not a.duplicate and not a.address.startswith("fe80:")]
     findings = ["DAD of %s is under way" % a.address for a in new]
+    findings += ["IPv6 is switched off: no %s" % ", ".join(off)] if off else []
     by_lease = any(net.type in DHCP4 for net in entry.networks)
     if entry.mtu is not None and nic.mtu != entry.mtu and not nic.master:
         # A lease may bring another MTU, and on ifupdown nothing else sets it.
         (findings if by_lease else problems).append("the MTU is %d, not %d" % (nic.mtu, entry.mtu))
-    lacking = list(_lacking_routes(item, nic, snapshot.routes, plain))
-    missing = [text for text, needed in lacking if needed]
+    routes = list(_lacking_routes(item, nic, snapshot.routes, plain))
+    missing = [text for text, needed in routes if needed]
     if missing:
         problems.append("the kernel lacks the route %s" % ", ".join(missing))
-    findings += ["no route %s" % text for text, needed in lacking if not needed]
+    findings += ["no route %s" % text for text, needed in routes if not needed]
     if nic.master and problems:
         # Somebody's bridge or VRF has its addresses or its routes now: to bring it up again would take it out.
         findings, problems = ["it belongs to %s" % _name(nic.master, snapshot), *problems, *findings], []
@@ -68,10 +71,11 @@ def _name(ifindex: int, snapshot: Snapshot) -> str:
     return next((nic.name for nic in snapshot.nics if nic.ifindex == ifindex), "another device")
 
 
-def _addresses(item: Item, nic: Nic) -> List[str]:
+def _lacking_addresses(item: Item, nic: Nic) -> Tuple[List[str], List[str]]:
+    """The static addresses that are not there; and those that cannot be, for somebody has switched IPv6 off."""
     lacking = [cidr for cidr in static_addresses(item.entry) if not nic.has(cidr)]
-    problems = ["the kernel lacks %s" % ", ".join(lacking)] if lacking else []
-    return problems + ["another host has %s too" % a.address for a in nic.addresses if a.duplicate]
+    off = [cidr for cidr in lacking if ":" in cidr and not nic.six]
+    return [cidr for cidr in lacking if cidr not in off], off
 
 
 def _to_come(networks: Tuple[Network, ...], nic: Nic) -> List[str]:
@@ -104,8 +108,6 @@ def _lacking_routes(item: Item, nic: Nic, routes: Tuple[KernelRoute, ...], plain
             continue
         # One link with two subnets, each with a gateway: one of the two default routes holds.
         instead = any((n, gateway) in gateways for n, gateway, _metric in there if n == route.network)
-        # A router that advertised itself before ifupdown came to it: of two with one metric the kernel takes the first.
-        advertised = any(r.advertised for r in routes if (r.ifindex, r.network) == (nic.ifindex, route.network))
         # Where the address is to come the route comes with it, or an advertised one in its place.
         if net.address or route.network not in networks:
             text = "%s%s%s" % (
@@ -113,7 +115,8 @@ def _lacking_routes(item: Item, nic: Nic, routes: Tuple[KernelRoute, ...], plain
                 " via %s" % route.gateway if route.gateway else "",
                 " metric %d" % metric if metric else "",
             )
-            yield text, bool(net.address) and not plain and not advertised and (bool(found) or not instead)
+            switched_off = ":" in route.network and not nic.six
+            yield text, bool(net.address) and not plain and not switched_off and (bool(found) or not instead)
 
 
 def _gateway(route: Route) -> str:

@@ -21,6 +21,7 @@ _RTPROT_RA = 9  # linux/rtnetlink.h
 
 SYS = "/sys"
 UDEV_DB = "/run/udev/data"
+IPV6 = "/proc/sys/net/ipv6/conf"
 UDEV_CONTROL = "/run/udev/control"  # there where udevd runs
 CLAIM = "OSNETD_MANAGE"
 
@@ -54,6 +55,7 @@ class Nic(NamedTuple):
     virtual: bool
     kind: str  # of a virtual device: "veth", "bridge", "vlan"; empty for hardware
     addresses: Tuple[Address, ...]
+    six: bool = True  # False where IPv6 is switched off; told of those that are nobody's virtual ones, bonds and VLANs
 
     def has(self, cidr: str) -> bool:
         return any(a.address == cidr for a in self.addresses)
@@ -91,10 +93,10 @@ class Snapshot(NamedTuple):
         return found
 
     def ways_out(self) -> Tuple[str, ...]:
-        """The MACs of the NICs by which a default route goes, best first."""
+        """The MACs of the NICs by which a default route goes, best first: IPv4's, whose metrics are of their own."""
         macs = {nic.ifindex: mac for mac, nic in self.by_mac().items()}
         ways = [r for r in self.routes if r.network in ("0.0.0.0/0", "::/0") and r.ifindex in macs]
-        found = [macs[route.ifindex] for route in sorted(ways, key=lambda r: r.metric)]
+        found = [macs[route.ifindex] for route in sorted(ways, key=lambda r: (":" in r.network, r.metric))]
         return tuple(sorted(set(found), key=found.index))
 
     def named(self, name: str) -> Optional[Nic]:
@@ -158,6 +160,15 @@ def _is_virtual(name: str, index: int) -> bool:
         return True
 
 
+def has_ipv6(name: str) -> bool:
+    """False where IPv6 is switched off for a device, or as a whole."""
+    try:
+        with open(os.path.join(IPV6, name, "disable_ipv6"), encoding="ascii") as setting:
+            return setting.read().strip() == "0"
+    except OSError:
+        return False
+
+
 def _bond_permanent(name: str) -> str:
     """A bond member's own MAC (the kernel before 5.6 has no IFLA_PERM_ADDRESS)."""
     try:
@@ -187,6 +198,7 @@ def _links(sock: socket.socket) -> Iterator[Nic]:
                 link_kind = info.get(1, b"").rstrip(b"\0").decode("ascii", "replace")
         if name == "lo":
             continue
+        virtual = _is_virtual(name, index)
         yield Nic(
             name=name,
             ifindex=index,
@@ -196,9 +208,10 @@ def _links(sock: socket.socket) -> Iterator[Nic]:
             up=bool(flags & _IFF_UP),
             carrier=bool(flags & _IFF_RUNNING),
             master=master,
-            virtual=_is_virtual(name, index),
+            virtual=virtual,
             kind=link_kind,
             addresses=(),
+            six=(virtual and link_kind not in ("bond", "vlan")) or has_ipv6(name),
         )
 
 

@@ -10,7 +10,7 @@ import ipaddress
 from typing import Any, Callable, Dict, Iterable, List
 
 from .desired import Item, Want
-from .network_data import DHCP4, DHCP6, Network, Route
+from .network_data import DHCP4, DHCP6, SLAAC, Network, Route
 
 Convert = Callable[[Dict[str, Any], Dict[str, str]], Dict[str, Any]]
 
@@ -71,6 +71,9 @@ def _finish(item: Item, config: Dict[str, Any], names: Dict[str, str]) -> Dict[s
         config["bond_interfaces"] = [names[key] for key in item.entry.members]
     elif item.entry.kind == "vlan":
         config["vlan_link"] = names[item.entry.parent]
+    if config.get("accept-ra") is False and any(net.type in SLAAC | DHCP6 for net in item.entry.networks):
+        # For a static address; what another subnet of the port has comes by advertisement.
+        config["accept-ra"] = True
     served = list(item.dns)
     for net, subnet in zip(item.entry.networks, config.get("subnets", [])):
         dns = list(net.dns)

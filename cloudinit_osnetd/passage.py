@@ -165,7 +165,7 @@ def _nic(ifindex: int) -> Optional[Nic]:
 
 
 def _need_ipv6(nic: Nic) -> None:
-    if (files.read("/proc/sys/net/ipv6/conf/%s/disable_ipv6" % nic.name) or "1").strip() != "0":
+    if not kernel.has_ipv6(nic.name):
         raise NotOpened("metadata via %s (IPv6): it is switched off" % nic.name)
 
 

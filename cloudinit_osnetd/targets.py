@@ -73,12 +73,14 @@ def wanted(target: Target, item: Item, snapshot: kernel.Snapshot) -> Optional[Tu
     """The gateways for a target after a change; None where none is wanted.
 
     A lease or an advertisement may bring one of which the entry says nothing: while that is to
-    come there is nobody to ask, and once it has come without one nobody is missed.
+    come there is nobody to ask, and once it has come without one nobody is missed. A router may
+    advertise itself to a static port too, where the told gateway is nobody.
     """
     six = ":" in target.what
     told = [r.gateway for net in item.entry.networks for r in net.routes if r.network == target.what and r.gateway]
     dynamic = any(net.type in (DHCP6 | SLAAC if six else DHCP4) for net in item.entry.networks)
-    brought = of_links([item], snapshot).get(target, ()) if dynamic else ()
+    there = snapshot if dynamic else snapshot._replace(routes=tuple(r for r in snapshot.routes if r.advertised))
+    brought = of_links([item], there).get(target, ())
     if told or brought:
         return tuple(told) + brought
     return () if dynamic and not check(item, snapshot).leased else None

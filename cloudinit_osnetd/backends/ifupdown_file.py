@@ -23,6 +23,11 @@ _ROUTE = re.compile(
     r"^(\s*(?:post-up|pre-down) (?:ip (?:-family inet6 )?)?route (?:add|del) (?:(?! dev ).)*?)( \|\| true)?$",
     re.MULTILINE,
 )
+# Of the first NIC, whose routes are given no metric.
+_DEFAULT6 = re.compile(
+    r"^(\s*(?:post-up|pre-down) ip -family inet6 route (?:add|del) default via \S+)(?= dev |$| \|\|)", re.MULTILINE
+)
+_METRIC6 = 1023
 
 
 class Stanza(NamedTuple):
@@ -122,8 +127,14 @@ def with_last(text: str, option: str) -> str:
 
 
 def routes_by_ip(text: str, name: str) -> str:
-    """A section whose routes are set by ip(8), and name their NIC."""
-    return _ROUTE.sub(r"\1 dev %s\2" % name, _OLD_ROUTE.sub(_by_ip, text))
+    """A section whose routes are set by ip(8), and name their NIC.
+
+    An IPv6 default route has a metric, and it is not the one (1024) of a router that advertises itself: of two with the
+    same one the kernel refuses the second. Where that is the advertised one of the same router, it drops the rest of
+    the advertisement as well, addresses and all (net/ipv6/ndisc.c: ndisc_router_discovery).
+    """
+    text = _ROUTE.sub(r"\1 dev %s\2" % name, _OLD_ROUTE.sub(_by_ip, text))
+    return _DEFAULT6.sub(r"\1 metric %d" % _METRIC6, text)
 
 
 def _by_ip(route: Match[str]) -> str:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from tests.lab import dhcp, documents, metadata, netns, run
@@ -70,6 +71,12 @@ class Cloud:
         self.metadata.serve(name, bridge)
         self._tell_dhcp(network)
         return network
+
+    def link_local(self, network: Network) -> str:
+        """The router's own link-local address, from which it advertises itself."""
+        shown = json.loads(netns.output(self.namespace, ["ip", "-json", "-6", "address", "show", "dev", network.bridge]))
+        addresses = [a["local"] for a in shown[0]["addr_info"] if a["scope"] == "link"]
+        return str(next(address for address in addresses if address != metadata.IPV6))
 
     def server(self, name: str, user_data: Optional[str] = None, uuid: Optional[str] = None) -> Server:
         server = Server(name, self._tell_dhcp, user_data, uuid)

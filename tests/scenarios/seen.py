@@ -48,6 +48,11 @@ def reason_of(guest: Guest, port: Port) -> str:
     return str(row["reason"])
 
 
+def findings_of(guest: Guest, port: Port) -> List[str]:
+    """What status says may still come by itself."""
+    return [text for row in status(guest)["nics"] if row["mac"] == port.mac for text in row["findings"]]
+
+
 def timers(guest: Guest) -> List[str]:
     """Our timers that are set."""
     command = "systemctl list-units --no-legend --plain --type=timer 'cloudinit-osnetd*'"

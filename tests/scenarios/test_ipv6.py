@@ -10,8 +10,18 @@ import pytest
 
 from tests.lab import Cloud
 from tests.lab.ports import Subnet, random_mac
+from tests.scenarios import package
 from tests.scenarios.conftest import GuestFactory
-from tests.scenarios.seen import assert_boot, assert_follows, assert_gone, assert_nothing_to_do, reconcile
+from tests.scenarios.seen import (
+    assert_boot,
+    assert_follows,
+    assert_gone,
+    assert_nothing_to_do,
+    findings_of,
+    reconcile,
+    settled,
+    state_of,
+)
 from tests.scenarios.serving import serving
 
 _V4 = Subnet("10.91.0.0/24", dns=("10.91.0.2",))
@@ -65,3 +75,20 @@ def test_an_ipv6_port_is_attached(cloud: Cloud, guest_factory: GuestFactory, mod
     with serving(guest, touches=[port], events=["removed"]):
         guest.unplug(port)
         assert_gone(guest, name)
+
+
+def test_where_ipv6_is_switched_off_no_nic_is_brought_up_again_for_it(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """By an administrator, on a server whose port has a static IPv6 address, before the package came."""
+    cidr, _mode = _MODES["static"]
+    blue = cloud.network("blue", subnets=[_V4._replace(gateway="10.91.0.1"), Subnet(cidr, "2001:db8:1::1")])
+    server = cloud.server("four")
+    port = server.create_port(blue)
+    guest = guest_factory(server, package=False)
+    guest.boot()
+    guest.run("sysctl -w net.ipv6.conf.all.disable_ipv6=1")
+    with package.untouched(guest):
+        package.install(guest)
+        settled(guest)
+    assert state_of(guest, port) == "ok"
+    assert f"IPv6 is switched off: no {port.fixed_ips[1]}/64" in findings_of(guest, port)
+    assert_nothing_to_do(guest)

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import List, Tuple
+from typing import List, Set, Tuple
 
 import pytest
 
@@ -126,14 +126,16 @@ def test_the_only_nic_is_replaced_by_another(cloud: Cloud, guest_factory: GuestF
     assert_nothing_to_do(guest)
 
 
-@pytest.mark.parametrize("mode", ["slaac", "static", "unasked"])
+@pytest.mark.parametrize("mode", ["slaac", "link-local", "static", "unasked"])
 def test_a_second_router_that_advertises_itself(cloud: Cloud, guest_factory: GuestFactory, mode: str) -> None:
     """IPv6 routers make themselves known: what one on a second NIC says moves no default route.
 
-    A provider's own router, of which Neutron knows nothing, does so too: beside a static address (where cloud-init has
-    networkd not listen, but ifupdown), and to a port that has an IPv4 address alone.
+    One that is told as the gateway by the very address from which it advertises is still heard: of two such routes with
+    one metric the kernel would take one, and drop the advertisement. A provider's own router, of which Neutron knows
+    nothing, is heard too: beside a static address (where cloud-init has networkd not listen, but ifupdown), and by a port
+    that has an IPv4 address alone.
     """
-    ipv6_mode, advertised = ("slaac", False) if mode == "slaac" else (None, True)
+    ipv6_mode, advertised = ("slaac", False) if mode in ("slaac", "link-local") else (None, True)
     blue, green = (
         cloud.network(
             name,
@@ -144,6 +146,9 @@ def test_a_second_router_that_advertises_itself(cloud: Cloud, guest_factory: Gue
         )
         for name, number in (("blue", 90), ("green", 91))
     )
+    if mode == "link-local":
+        for network in (blue, green):
+            network.subnets[1] = network.subnets[1]._replace(gateway=cloud.link_local(network))
     server = cloud.server("advertised")
     first = server.create_port(blue, fixed_ips=["10.90.0.5"] if mode == "unasked" else None)
     guest = guest_factory(server)
@@ -158,7 +163,9 @@ def test_a_second_router_that_advertises_itself(cloud: Cloud, guest_factory: Gue
     guest.plug(second)
     (other,) = names(guest, second)
     known = [] if deaf else [primary, other]
-    wait_until(lambda: other in [dev for _metric, dev in six_routes(guest)], 10 * guest.patience, "the NIC has its routes")
+    if mode == "static":
+        told = {"2001:db8:90::1", "2001:db8:91::1"}
+        wait_until(lambda: told <= six_gateways(guest), 20 * guest.patience, "the told gateways beside the advertised ones")
     wait_until(lambda: ways_out(guest) == known, 20 * guest.patience, "the second router is known")
     assert_primary_first(guest, primary, other)
     assert_nothing_to_do(guest)
@@ -179,6 +186,11 @@ def six_routes(guest: Container) -> List[Tuple[int, str]]:
     """(metric, NIC) of the IPv6 default routes, best first."""
     found = ip(guest, "-6 route show default")
     return sorted((route["metric"], hop["dev"]) for route in found for hop in route.get("nexthops", [route]))
+
+
+def six_gateways(guest: Container) -> Set[str]:
+    found = ip(guest, "-6 route show default")
+    return {str(hop["gateway"]) for route in found for hop in route.get("nexthops", [route])}
 
 
 def ways_out(guest: Container) -> List[str]:

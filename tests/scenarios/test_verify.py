@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-from typing import List
-
 import pytest
 
 from tests.lab import Cloud, Container, Port
@@ -16,6 +14,7 @@ from tests.scenarios.seen import (
     assert_follows,
     assert_gone,
     assert_nothing_to_do,
+    findings_of,
     lacks,
     log_of,
     reason_of,
@@ -23,15 +22,9 @@ from tests.scenarios.seen import (
     reconcile_anyway,
     settled,
     state_of,
-    status,
     wait_until,
 )
 from tests.scenarios.serving import serving
-
-
-def findings_of(guest: Container, port: Port) -> List[str]:
-    """What status says may still come by itself."""
-    return [text for row in status(guest)["nics"] if row["mac"] == port.mac for text in row["findings"]]
 
 
 def test_an_mtu_and_a_route_that_somebody_took_away_are_put_back_once(cloud: Cloud, guest_factory: GuestFactory) -> None:

@@ -152,13 +152,17 @@ def test_the_route_of_an_advertised_network_is_a_finding_where_nothing_stands_in
     assert verdict(wanted, Route("::/0", "fe80::1", 2, 1024), addresses=there) == ALL_THERE
 
 
-def test_a_router_that_advertised_itself_stands_in_for_the_static_route_that_the_kernel_then_refused():
-    wanted = item(static("2001:db8::5", "ffff:ffff:ffff:ffff::", routes=[DEFAULT6]), metric=2100)
-    there = ["2001:db8::5/64"]
-    assert len(verdict(wanted, Route("::/0", "fe80::1", 2, 2100), addresses=there).problems) == 1
-    said = verdict(wanted, Route("::/0", "fe80::1", 2, 2100, advertised=True), addresses=there)
-    assert (said.problems, said.findings) == ((), ("no route ::/0 via 2001:db8::1 metric 2100",))
-    assert len(verdict(wanted, Route("::/0", "fe80::1", 3, 1024, advertised=True), addresses=there).problems) == 1
+def test_where_ipv6_is_switched_off_what_it_cannot_have_is_a_finding():
+    """It would be brought up again for that at each boot, IPv4 and all."""
+    six = static("2001:db8::5", "ffff:ffff:ffff:ffff::", routes=[DEFAULT6])
+    wanted = item(static(routes=[DEFAULT]), six)
+    there = nic("ens3", A, 2, [ADDRESS])
+    said = check(wanted, snapshot(there, routes=[default()]))
+    assert said.problems == ("the kernel lacks 2001:db8::5/64", "the kernel lacks the route ::/0 via 2001:db8::1")
+    said = check(wanted, snapshot(there._replace(six=False), routes=[default()]))
+    assert said.problems == ()
+    assert said.findings == ("IPv6 is switched off: no 2001:db8::5/64", "no route ::/0 via 2001:db8::1")
+    assert check(wanted, snapshot(there._replace(six=False))).problems == ("the kernel lacks the route 0.0.0.0/0 via 10.0.0.1",)
 
 
 def test_duplicate_address_detection_under_way_is_a_finding():

@@ -194,7 +194,7 @@ ITEM = Item("k", entry(), "ens4", ())
         ),
         (
             "post-up route add -A inet6 default gw 2001:db8::1 || true",
-            "post-up ip -family inet6 route add default via 2001:db8::1 dev ens4 || true",
+            "post-up ip -family inet6 route add default via 2001:db8::1 metric 1023 dev ens4 || true",
         ),
         (
             "post-up route add -net 10.8.0.0/16 gw 10.0.0.9 metric 7 || true",
@@ -215,6 +215,10 @@ ITEM = Item("k", entry(), "ens4", ())
         (
             "post-up ip -family inet6 route add default via fd00::1 metric 9 || true",
             "post-up ip -family inet6 route add default via fd00::1 metric 9 dev ens4 || true",
+        ),
+        (
+            "pre-down ip -family inet6 route del default via fe80::1",
+            "pre-down ip -family inet6 route del default via fe80::1 metric 1023 dev ens4",
         ),
         ("pre-down ip route del default via 10.0.0.1 dev ens4", "pre-down ip route del default via 10.0.0.1 dev ens4"),
         ("post-up route add something else", "post-up route add something else dev ens4"),

@@ -91,6 +91,7 @@ def sys_tree(tmp_path, monkeypatch):
     """/sys and udev's database, empty: a device of which they say nothing is hardware."""
     monkeypatch.setattr(kernel, "SYS", str(tmp_path / "sys"))
     monkeypatch.setattr(kernel, "UDEV_DB", str(tmp_path / "udev"))
+    monkeypatch.setattr(kernel, "IPV6", str(tmp_path / "conf"))
     (tmp_path / "udev").mkdir()
 
     def device(name, index, virtual=True, claimed=None, permanent=None):
@@ -134,6 +135,21 @@ def test_several_messages_in_one_answer_are_all_read(sys_tree):
 def test_messages_of_another_request_are_passed_over(sys_tree):
     stray = message(NEWLINK, 77, b"")
     assert only(Peer([stray, link("ens3")])).name == "ens3"
+
+
+@pytest.mark.parametrize(("setting", "six"), [("0\n", True), ("1\n", False), (None, False)])
+def test_where_ipv6_is_switched_off_a_nic_has_none(sys_tree, tmp_path, setting, six):
+    """For it alone, or for all: then there is nothing to switch."""
+    if setting:
+        (tmp_path / "conf/ens3").mkdir(parents=True)
+        (tmp_path / "conf/ens3/disable_ipv6").write_text(setting)
+    assert only(Peer([link("ens3")])).six == six
+
+
+def test_the_best_way_out_is_ipv4s(sys_tree):
+    nics = [link("ens3", 2), link("ens4", 3, mac=B)]
+    routes = [route(gateway="10.0.0.1", metric=1024), route(family=socket.AF_INET6, gateway="fe80::1", index=3, metric=512)]
+    assert kernel.read(Peer(nics, routes=routes)).ways_out() == (A, B)
 
 
 def test_the_loopback_is_no_nic(sys_tree):

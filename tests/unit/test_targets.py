@@ -50,6 +50,7 @@ def test_a_links_gateways_are_those_that_its_kernel_routes_name():
         ([dhcp()], [], [], ()),  # its lease is to come
         ([dhcp()], [], ["10.0.0.7/24"], None),  # and has come without a gateway
         ([dhcp(type="ipv6_slaac")], [], [], None),  # of no use to IPv4
+        ([static(routes=[ROUTE])], [default("10.0.0.9")._replace(advertised=True)], [], ("10.0.0.1", "10.0.0.9")),
     ],
 )
 def test_after_a_change_the_gateway_of_the_new_entry_counts(networks, routes, addresses, gateways):

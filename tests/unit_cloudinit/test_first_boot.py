@@ -6,6 +6,7 @@ So the first look adopts it, and no NIC is touched.
 """
 
 import os
+import re
 
 import pytest
 from cloudinit import stages
@@ -52,6 +53,7 @@ CASES = {
     "only ipv6": document([link()], [v6(routes=DEFAULT6)]),
     "slaac": document([link()], [v6("ipv6_slaac", routes=DEFAULT6)]),
     "slaac and static": document([link()], [static(), v6("ipv6_slaac")]),
+    "static and slaac": document([link()], [v6(routes=DEFAULT6), dict(v6("ipv6_slaac"), ip_address="fd01::5")]),
     "stateful": document([link()], [v6("ipv6_dhcpv6-stateful")]),
     "stateless": document([link()], [v6("ipv6_dhcpv6-stateless")]),
     "ipv6_dhcp": document([link()], [{"id": "n", "link": "tap1", "type": "ipv6_dhcp"}]),
@@ -146,15 +148,29 @@ def test_what_cloud_init_writes_at_first_boot_is_adopted(three_nics, case, rende
         ("three nics", "networkd", "ens5", ["Address=10.3.0.5/24", "MTUBytes=9000", "DNS=10.3.0.2"]),
         ("global dns", "eni", "ens4", ["dns-nameservers 10.9.9.9 10.9.9.8"]),
         ("dual stack", "eni", "ens3", ["iface ens3 inet static", "iface ens3 inet6 static", "address fd00::5/64"]),
+        ("slaac", "eni", "ens3", ["post-up ip -family inet6 route add default via fd00::1 metric 1023 dev ens3 || true"]),
         ("vlan", "eni", "ens3.100", ["vlan-id 100", "vlan-raw-device ens3", "address 10.7.0.5/24"]),
         ("bond", "eni", "bond0", ["bond-mode 802.3ad", "address 10.0.0.5/24"]),
         ("bond", "eni", "ens4", ["bond-master bond0"]),
     ],
 )
 def test_a_nics_part_says_what_its_port_has(three_nics, case, renderer, name, lines):
-    (text,) = [part.text for part in check_adopted(three_nics, CASES[case], renderer) if part.name == name]
+    text = text_of(three_nics, case, renderer, name)
     said = [line.strip().replace("bond_", "bond-").replace("vlan_", "vlan-") for line in text.splitlines()]  # the same to ifupdown
     assert [line for line in lines if line not in said] == [], text
+
+
+def text_of(guest, case, renderer, name):
+    (text,) = [part.text for part in check_adopted(guest, CASES[case], renderer) if part.name == name]
+    return text
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_a_static_address_does_not_shut_out_what_another_subnet_advertises(three_nics, renderer):
+    """cloud-init has a port with a static IPv6 address hear no router, whatever else the port has."""
+    text = text_of(three_nics, "static and slaac", renderer, "ens3").lower()
+    assert re.search(r"accept.?ra\W+(0|no|false)", text) is None, text
+
 
 
 @pytest.mark.parametrize("renderer", RENDERERS)
