@@ -317,7 +317,7 @@ def test_without_the_drive_a_distrusted_cache_is_no_worse_than_cloud_init_alone(
         guest.take_drive()
         # Without a datasource cloud-init is disabled, and writes no result.
         guest.boot(wait=False)
-        wait_until(lambda: network_is_up(guest, ports), 40, "the network as before")
+        wait_until(lambda: network_is_up(guest, ports), 40 * guest.patience, "the network as before")
         shown = guest.run("cloud-init status --long", check=False).stdout
         if package:
             assert status(guest)["hands_off"] or [state_of(guest, port) for port in ports] == ["ok", "ok"]

@@ -273,6 +273,7 @@ def test_switched_off(cloud: Cloud, guest_factory: GuestFactory) -> None:
 def leftovers(guest: Container) -> List[str]:
     found = guest.run(
         "find / -xdev -name '*osnetd*' ! -name '*osnetd-lab*' ! -path '/var/log/*' ! -path '/root/*'"
+        " ! -exec test -e {}/osnetd-lab.conf ';' -print"
     ).stdout
     return found.splitlines() + guest.run("ls -d /run/*osnetd*", check=False).stdout.splitlines()
 
