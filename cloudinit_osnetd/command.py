@@ -42,11 +42,14 @@ def _scratch() -> IO[bytes]:
     """
     import tempfile  # with subprocess 5 ms, and most runs have no command
 
-    try:
-        os.makedirs(paths.RUN, exist_ok=True)
-        return tempfile.TemporaryFile(dir=paths.STAGING if os.path.isdir(paths.STAGING) else paths.RUN)
-    except OSError:
-        return open(os.devnull, "w+b")
+    for directory in (paths.STAGING, paths.RUN):
+        try:
+            if directory == paths.RUN:
+                os.makedirs(directory, exist_ok=True)
+            return tempfile.TemporaryFile(dir=directory)
+        except OSError:
+            pass  # no staging tree is there now, or no room
+    return open(os.devnull, "w+b")
 
 
 def start(argv: Sequence[str]) -> Job:

@@ -3,6 +3,7 @@
 """command: a program's end is seen at once, and one that takes too long is not waited for."""
 
 import os
+import tempfile
 import time
 
 import pytest
@@ -50,3 +51,21 @@ def test_or_left_at_its_work():
     assert job.process.poll() is None
     job.process.kill()
     job.process.wait()
+
+
+def test_the_words_of_a_program_lie_in_the_staging_tree_where_there_is_one(tmp_path, monkeypatch):
+    """`plan` writes nowhere else."""
+    monkeypatch.setattr(paths, "STAGING", str(tmp_path / "staging"))
+    real, places = tempfile.TemporaryFile, []
+
+    def noted(dir):
+        file = real(dir=dir)
+        places.append(dir)
+        return file
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", noted)
+    command.run(["true"])
+    assert set(places) == {paths.RUN}
+    os.mkdir(paths.STAGING)
+    command.run(["true"])
+    assert places == [paths.RUN, paths.RUN, paths.STAGING, paths.STAGING]
