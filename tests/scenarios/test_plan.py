@@ -43,6 +43,7 @@ def test_plan_writes_nothing_but_its_staging_tree(cloud: Cloud, guest_factory: G
     guest.run("systemctl stop cloudinit-osnetd.path")  # or the service does what plan is to tell
     third = server.create_port(green)
     name = guest.plug(third)
+    guest.run("udevadm settle")  # it notes that there is a NIC, and queues our event
     server.edit_port(second, fixed_ips=["10.91.0.77"])
     staged = written(guest, "cloudinit-osnetd plan --json")
     assert staged and [path for path in staged if not path.startswith("/run/cloudinit-osnetd/staging")] == []
