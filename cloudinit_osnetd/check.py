@@ -74,7 +74,7 @@ def _name(ifindex: int, snapshot: Snapshot) -> str:
 def _lacking_addresses(item: Item, nic: Nic) -> Tuple[List[str], List[str]]:
     """The static addresses that are not there; and those that cannot be, for somebody has switched IPv6 off."""
     lacking = [cidr for cidr in static_addresses(item.entry) if not nic.has(cidr)]
-    off = [cidr for cidr in lacking if ":" in cidr and not nic.six]
+    off = [cidr for cidr in lacking if ":" in cidr and not nic.ipv6]
     return [cidr for cidr in lacking if cidr not in off], off
 
 
@@ -115,7 +115,7 @@ def _lacking_routes(item: Item, nic: Nic, routes: Tuple[KernelRoute, ...], plain
                 " via %s" % route.gateway if route.gateway else "",
                 " metric %d" % metric if metric else "",
             )
-            switched_off = ":" in route.network and not nic.six
+            switched_off = ":" in route.network and not nic.ipv6
             yield text, bool(net.address) and not plain and not switched_off and (bool(found) or not instead)
 
 

@@ -55,7 +55,7 @@ class Nic(NamedTuple):
     virtual: bool
     kind: str  # of a virtual device: "veth", "bridge", "vlan"; empty for hardware
     addresses: Tuple[Address, ...]
-    six: bool = True  # False where IPv6 is switched off; told of those that are nobody's virtual ones, bonds and VLANs
+    ipv6: bool = True  # False where IPv6 is switched off; told of those that are nobody's virtual ones, bonds and VLANs
 
     def has(self, cidr: str) -> bool:
         return any(a.address == cidr for a in self.addresses)
@@ -211,7 +211,7 @@ def _links(sock: socket.socket) -> Iterator[Nic]:
             virtual=virtual,
             kind=link_kind,
             addresses=(),
-            six=(virtual and link_kind not in ("bond", "vlan")) or has_ipv6(name),
+            ipv6=(virtual and link_kind not in ("bond", "vlan")) or has_ipv6(name),
         )
 
 

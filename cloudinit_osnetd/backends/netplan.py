@@ -88,7 +88,7 @@ class Netplan(Backend):
             body["match"] = {"macaddress": item.entry.mac, "name": item.name}
         if item.metric:
             # netplan wants them alike where both are there; networkd gives it to advertised routes too. Where there
-            # is no DHCP netplan makes nothing of it: see _complete.
+            # is no DHCP netplan makes nothing of it: see _rank_advertised.
             for family in _families(body) or ["dhcp6"]:
                 body[family + "-overrides"] = {"route-metric": item.metric}
             # The boot waits for the first NIC alone.
@@ -160,7 +160,7 @@ class Netplan(Backend):
             stale = False
         shutil.rmtree(paths.GENERATED, ignore_errors=True)
         try:
-            _complete([item.name for item in items if item.name not in left])
+            _rank_advertised([item.name for item in items if item.name not in left])
             waits = _wait_for_first(items, left)
             if stale or waits:
                 # The unit that waits for the network names the NICs; systemd has read it already.
@@ -189,7 +189,7 @@ class Netplan(Backend):
             with loaded.held(names):
                 for change in changed:
                     _put(change)
-                _complete([touch.name for touch in touches if touch.action != "down"])
+                _rank_advertised([touch.name for touch in touches if touch.action != "down"])
                 if changed or any(touch.action == "kick" for touch in touches):
                     run(["networkctl", "reload"])
         except (CommandError, OSError) as exc:
@@ -315,7 +315,7 @@ def _put(change: _Change) -> None:
         os.rename(change.new, path)  # with the owner and mode that the generator gave it
 
 
-def _complete(names: Sequence[str]) -> None:
+def _rank_advertised(names: Sequence[str]) -> None:
     """Give the routes that are advertised on these NICs a metric: one more than their static ones'.
 
     netplan says it to networkd beside a DHCP client alone, and a static NIC hears advertisements too.

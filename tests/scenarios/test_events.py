@@ -80,7 +80,7 @@ def test_five_hundred_events_with_each_run_failing_end_idle_and_listening(
     time.sleep(5)
     used = cpu_seconds(guest) - before
     assert used < max(0.5, 0.1 * guest.patience), f"{used:.2f} s of CPU in 5 s"
-    assert starts(guest) - started < 12 * guest.patience
+    assert starts(guest) - started < max(12, 1.6 * guest.patience)
     assert guest.run("systemctl is-active cloudinit-osnetd.path", check=False).stdout == "active\n"
     wait_until(lambda: timers(guest) == ["cloudinit-osnetd-retry.timer"], 10, "a timer to try again")
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import json
 import threading
-from typing import Any, Dict
+from typing import Any, Dict, Tuple
 
-from tests.lab import Cloud, Network, Subnet
+from tests.lab import Cloud, Container, Network, Subnet
 from tests.scenarios.conftest import GuestFactory
 from tests.scenarios.seen import (
     assert_boot,
@@ -40,6 +40,19 @@ def two_subnets(cloud: Cloud) -> Network:
     blue = cloud.network("blue", cidr=GOOD, gateway="10.90.0.1", dns=["10.90.0.2"], mtu=1450, subnets=[subnet])
     cloud.router_down(blue, BAD)
     return blue
+
+
+def with_a_second_nic(cloud: Cloud, guest_factory: GuestFactory) -> Tuple[Network, Container]:
+    """The network of two subnets, and a guest whose second NIC is in the good one; its first has a router of its own."""
+    blue = two_subnets(cloud)
+    green = cloud.network("green", cidr="10.91.0.0/24", gateway="10.91.0.1", dns=["10.91.0.2"], mtu=1400)
+    server = cloud.server("second")
+    server.create_port(green)
+    server.create_port(blue, fixed_ips=["10.90.0.5"])
+    guest = guest_factory(server)
+    guest.boot()
+    assert_boot(guest, rung="drive")
+    return blue, guest
 
 
 def settings(**values: Any) -> Dict[str, str]:
@@ -99,13 +112,8 @@ def test_an_edit_that_cuts_the_primary_off_is_rolled_back_and_its_sibling_stays(
 
 
 def test_where_the_old_router_is_silent_too_nothing_is_rolled_back(cloud: Cloud, guest_factory: GuestFactory) -> None:
-    blue = two_subnets(cloud)
-    green = cloud.network("green", cidr="10.91.0.0/24", gateway="10.91.0.1", dns=["10.91.0.2"], mtu=1400)
-    server = cloud.server("silent")
-    first, second = server.create_port(green), server.create_port(blue, fixed_ips=["10.90.0.5"])
-    guest = guest_factory(server)
-    guest.boot()
-    assert_boot(guest, rung="drive")
+    blue, guest = with_a_second_nic(cloud, guest_factory)
+    server, (first, second) = guest.server, guest.plugged
     cloud.router_down(blue, GOOD)
     server.edit_port(second, fixed_ips=["10.99.0.5"])
     with serving(guest, touches=[second], streams=[first], starts_of_service=0):
@@ -119,13 +127,8 @@ def test_a_router_that_answers_late_and_an_edit_that_is_to_blame_for_nothing(
     cloud: Cloud, guest_factory: GuestFactory
 ) -> None:
     """Twenty seconds of silence reject nothing; where going back does not help, the new entry stays."""
-    blue = two_subnets(cloud)
-    green = cloud.network("green", cidr="10.91.0.0/24", gateway="10.91.0.1", dns=["10.91.0.2"], mtu=1400)
-    server = cloud.server("late")
-    first, second = server.create_port(green), server.create_port(blue, fixed_ips=["10.90.0.5"])
-    guest = guest_factory(server)
-    guest.boot()
-    assert_boot(guest, rung="drive")
+    blue, guest = with_a_second_nic(cloud, guest_factory)
+    server, (first, second) = guest.server, guest.plugged
     server.edit_port(second, fixed_ips=["10.99.0.5"])
     later = threading.Timer(20, cloud.router_up, [blue, BAD])
     with serving(guest, touches=[second], streams=[first], starts_of_service=0):

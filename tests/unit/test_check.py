@@ -159,10 +159,10 @@ def test_where_ipv6_is_switched_off_what_it_cannot_have_is_a_finding():
     there = nic("ens3", A, 2, [ADDRESS])
     said = check(wanted, snapshot(there, routes=[default()]))
     assert said.problems == ("the kernel lacks 2001:db8::5/64", "the kernel lacks the route ::/0 via 2001:db8::1")
-    said = check(wanted, snapshot(there._replace(six=False), routes=[default()]))
+    said = check(wanted, snapshot(there._replace(ipv6=False), routes=[default()]))
     assert said.problems == ()
     assert said.findings == ("IPv6 is switched off: no 2001:db8::5/64", "no route ::/0 via 2001:db8::1")
-    assert check(wanted, snapshot(there._replace(six=False))).problems == ("the kernel lacks the route 0.0.0.0/0 via 10.0.0.1",)
+    assert check(wanted, snapshot(there._replace(ipv6=False))).problems == ("the kernel lacks the route 0.0.0.0/0 via 10.0.0.1",)
 
 
 def test_duplicate_address_detection_under_way_is_a_finding():

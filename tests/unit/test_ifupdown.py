@@ -13,23 +13,7 @@ from .build import A, entry, static
 from .programs import programs
 
 BACKEND = Ifupdown()
-CLOUD = """\
-# This file is generated from information provided by the datasource.
-
-auto lo
-iface lo inet loopback
-
-auto ens3
-iface ens3 inet static
-    address 10.0.0.5/24
-
-# control-alias ens3
-iface ens3 inet6 static
-    address fd00::5/64
-
-auto ens4
-iface ens4 inet dhcp
-"""
+CLOUD = "auto lo\niface lo inet loopback\n\nauto ens3\niface ens3 inet dhcp\n\nauto ens4\niface ens4 inet dhcp\n"
 
 # -- other people's files --------------------------------------------------------------------------------
 

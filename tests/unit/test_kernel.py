@@ -137,13 +137,13 @@ def test_messages_of_another_request_are_passed_over(sys_tree):
     assert only(Peer([stray, link("ens3")])).name == "ens3"
 
 
-@pytest.mark.parametrize(("setting", "six"), [("0\n", True), ("1\n", False), (None, False)])
-def test_where_ipv6_is_switched_off_a_nic_has_none(sys_tree, tmp_path, setting, six):
+@pytest.mark.parametrize(("setting", "ipv6"), [("0\n", True), ("1\n", False), (None, False)])
+def test_where_ipv6_is_switched_off_a_nic_has_none(sys_tree, tmp_path, setting, ipv6):
     """For it alone, or for all: then there is nothing to switch."""
     if setting:
         (tmp_path / "conf/ens3").mkdir(parents=True)
         (tmp_path / "conf/ens3/disable_ipv6").write_text(setting)
-    assert only(Peer([link("ens3")])).six == six
+    assert only(Peer([link("ens3")])).ipv6 == ipv6
 
 
 def test_the_best_way_out_is_ipv4s(sys_tree):
