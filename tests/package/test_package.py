@@ -6,11 +6,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+from pathlib import Path
 from typing import Callable
 
 import pytest
 
-from tests.lab import deb
+from cloudinit_osnetd import __version__
+from tests.lab import deb, roots, run
 from tests.package.conftest import Root
 
 UNITS = ["cloudinit-osnetd.path", "cloudinit-osnetd.service", "cloudinit-osnetd-early.service"]
@@ -107,3 +110,14 @@ def test_an_upgrade_and_a_second_installation_go_through(root: Root) -> None:
     root.run("dpkg", "-i", "/root/osnetd.deb")
     assert (root.path / LINK).is_symlink()
     assert root.run("systemctl", "is-enabled", "cloudinit-osnetd.path").stdout.strip() == "enabled"
+
+
+def test_built_where_the_default_compression_is_new(tmp_path: Path) -> None:
+    """As on Ubuntu: Debian 11 knows no zstd."""
+    package = tmp_path / f"cloudinit-osnetd_{__version__}_all.deb"
+    ubuntu = {**os.environ, "DPKG_DEB_COMPRESSOR_TYPE": "zstd"}
+    subprocess.run(["scripts/build-deb", str(package)], cwd=run.CHECKOUT, env=ubuntu, check=True)
+    with roots.tree("bullseye", "ifupdown").mounted() as path:
+        root = Root(path)
+        shutil.copy(package, path / "root" / "osnetd.deb")
+        root.run("dpkg", "-i", "/root/osnetd.deb")
