@@ -98,16 +98,16 @@ def wanted_metric(item: Item, route: Route) -> Optional[int]:
 def _lacking_routes(item: Item, nic: Nic, routes: Tuple[KernelRoute, ...], plain: bool) -> Iterator[Tuple[str, bool]]:
     """(route, whether that is a problem) for each one that the kernel does not have."""
     there = {(r.network, r.gateway, r.metric) for r in routes if r.ifindex == nic.ifindex}
-    networks = {network for network, _gateway, _metric in there}
+    networks = {network for network, _via, _metric in there}
     wanted = [(net, route) for net in item.entry.networks for route in net.routes]
     gateways = {(route.network, _gateway(route)) for _net, route in wanted}
     for net, route in wanted:
         metric = None if plain else wanted_metric(item, route)
-        found = [m for n, gateway, m in there if (n, gateway) == (route.network, _gateway(route))]
+        found = [m for n, via, m in there if (n, via) == (route.network, _gateway(route))]
         if metric in found or (found and not metric):
             continue
         # One link with two subnets, each with a gateway: one of the two default routes holds.
-        instead = any((n, gateway) in gateways for n, gateway, _metric in there if n == route.network)
+        instead = any((n, via) in gateways for n, via, _metric in there if n == route.network)
         # Where the address is to come the route comes with it, or an advertised one in its place.
         if net.address or route.network not in networks:
             text = "%s%s%s" % (
