@@ -92,7 +92,7 @@ def suites() -> List[Suite]:
     ]
 
 
-_LINTIAN = 'said=$(lintian --allow-root --pedantic "$1" 2>&1); echo "$said"; [ -z "$said" ]'
+_LINTIAN = 'said=$(lintian --allow-root --profile debian --pedantic "$1" 2>&1); echo "$said"; [ -z "$said" ]'
 
 
 def _deb() -> str:

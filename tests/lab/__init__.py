@@ -12,10 +12,10 @@ with Cloud() as cloud:
 """
 
 from tests.lab import roots
+from tests.lab.call import LabError
 from tests.lab.cloud import Cloud
 from tests.lab.container import Container
 from tests.lab.ports import Network, Port, Subnet
-from tests.lab.roots import LabError
 from tests.lab.server import Server
 from tests.lab.vm import VM
 

@@ -8,10 +8,10 @@ import argparse
 import json
 from typing import List, NamedTuple, Sequence
 
+from tests.lab.call import LabError
 from tests.lab.cloud import Cloud
 from tests.lab.container import Container
 from tests.lab.ports import Network, Port
-from tests.lab.roots import LabError
 from tests.lab.server import Server
 
 

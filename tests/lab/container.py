@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 from tests.lab import cgroups, deb, documents, netns, nspawn, roots, run
+from tests.lab.call import LabError
 from tests.lab.cloud import Cloud, Plugged
 from tests.lab.ports import Port
 from tests.lab.recipe import NIC_GROUP
-from tests.lab.roots import LabError
 from tests.lab.server import Server
 from tests.lab.waiting import wait_for
 

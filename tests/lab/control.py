@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Iterator, List, Optional, Sequence, Tuple
 
 from tests.lab import commands, run
-from tests.lab.roots import LabError
+from tests.lab.call import LabError
 
 _NAME = "control"
 

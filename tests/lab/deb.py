@@ -10,8 +10,8 @@ import subprocess
 from pathlib import Path
 
 from tests.lab import run
+from tests.lab.call import LabError
 from tests.lab.progress import step
-from tests.lab.roots import LabError
 
 
 @functools.lru_cache(maxsize=None)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 from tests.lab import metadata, netns, run
+from tests.lab.call import LabError
 from tests.lab.ports import Network, Port, Subnet
-from tests.lab.roots import LabError
 from tests.lab.waiting import wait_for
 
 

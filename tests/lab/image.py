@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Mapping, NamedTuple
 
 from tests.lab import documents, initrd, run
+from tests.lab.call import LabError
 from tests.lab.progress import step
-from tests.lab.roots import LabError, Tree
+from tests.lab.roots import Tree
 
 SIZE = "4G"  # sparse: about 300 MB are used
 _KEPT = 4

@@ -15,7 +15,7 @@ import subprocess
 from pathlib import Path
 from typing import Iterable, Iterator, NamedTuple
 
-from tests.lab.roots import LabError
+from tests.lab.call import LabError
 
 MODULES = "virtio_pci virtio_blk virtio_net virtio_console virtio_rng ext4 isofs crc32c_generic".split()
 ROOT = "osnetd-root"  # the disk's serial number, and the label of its file system

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Mapping
 
-from tests.lab.roots import LabError
+from tests.lab.call import LabError
 
 LABEL = "config-2"
 # nova/virt/configdrive.py, ConfigDriveBuilder._make_iso9660, less -ldots, -allow-lowercase and -allow-multidot, which

@@ -10,7 +10,7 @@ import subprocess
 import threading
 from typing import Callable, List, Sequence, TypeVar
 
-from tests.lab.roots import LabError
+from tests.lab.call import LabError
 
 T = TypeVar("T")
 _CLONE_NEWNET = 0x40000000

@@ -13,11 +13,14 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import NoReturn, Sequence
 
 from tests.lab import qemu, run, wire
-from tests.lab.roots import LabError
+from tests.lab.call import LabError
 
+# Ubuntu from 23.10 on: who makes a user namespace has no capability in it, unless a profile of AppArmor says so.
+_APPARMOR = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
 ENTER = ["unshare", "--user", "--map-root-user", "--map-auto", "--mount"]
 # Names of network namespaces lie in /run/netns, and /run is not ours: a new one shows all of the old one, but for these.
 # $1: where the old one goes. The rest: what to run.
@@ -48,7 +51,12 @@ def _check() -> None:
     if shutil.which("newuidmap") is None:
         raise LabError("without root the lab needs newuidmap (the package uidmap)")
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    done = subprocess.run([*ENTER, "true"], **quiet, text=True)
+    done = subprocess.run([*ENTER, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], **quiet, text=True)
+    if done.returncode != 0 and _APPARMOR.exists() and _APPARMOR.read_text().strip() == "1":
+        raise LabError(
+            f"without root the lab needs a user namespace, and AppArmor gives none here: {done.stdout.strip()}\n"
+            f"root can lift that: sysctl kernel.{_APPARMOR.name}=0"
+        )
     if done.returncode != 0:
         raise LabError(
             "without root the lab needs a user namespace with subordinate ids (/etc/subuid, /etc/subgid), "

@@ -18,20 +18,16 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, Iterator, NamedTuple, Optional, Tuple
 
 from tests.lab import mirror, run
+from tests.lab.call import call
 from tests.lab.progress import step
 from tests.lab.recipe import Recipe
 
 _KEPT_LAYERS = 6
 _in_use: Dict[Path, int] = {}  # open lock files: a tree that a living process uses is not pruned
-
-
-class LabError(RuntimeError):
-    """Something the lab needed did not work. The text says what, and ends with what the tool printed."""
 
 
 class Tree(NamedTuple):
@@ -92,7 +88,7 @@ def mount_overlay(lowerdir: str, directory: Path) -> Path:
     options = f"lowerdir={lowerdir},upperdir={directory}/upper,workdir={directory}/work"
     # What overlayfs notes of a directory is an attribute that only the real root may set, unless told otherwise.
     options += ",userxattr" if run.in_user_namespace() else ""
-    _call(["mount", "-t", "overlay", "osnetd-lab", "-o", options, f"{directory}/root"], "mounting an overlay")
+    call(["mount", "-t", "overlay", "osnetd-lab", "-o", options, f"{directory}/root"], "mounting an overlay")
     return directory / "root"
 
 
@@ -122,13 +118,11 @@ def _beside(path: Path, what: str) -> Path:
 
 def _bootstrap(recipe: Recipe, path: Path) -> None:
     unfinished = path.with_suffix(".unfinished")
-    argv = ["mmdebstrap", "--mode=root", "--variant=minbase", "--format=tar"]
-    argv += ["--aptopt=Apt::Install-Recommends false"]
-    argv += ["--aptopt=Acquire::Check-Valid-Until false"]  # a mirror's snapshot of an unreleased suite may be stale
-    argv += [f"--dpkgopt=path-exclude=/usr/share/{kind}/*" for kind in ("man", "doc", "locale")]
-    argv += [f"--include={','.join(recipe.packages)}", recipe.suite, str(unfinished)]
+    options = ["--variant=minbase", "--format=tar", f"--include={','.join(recipe.packages)}"]
+    options += ["--aptopt=Apt::Install-Recommends false"]
+    options += [f"--dpkgopt=path-exclude=/usr/share/{kind}/*" for kind in ("man", "doc", "locale")]
     with step(f"bootstrapping {recipe.suite} with {recipe.backend}{' for VMs' if recipe.vm else ''}"):
-        _call(argv + mirror.sources(recipe.suite), f"bootstrapping {recipe.suite}")
+        mirror.bootstrap(recipe.suite, unfinished, *options)
     unfinished.rename(path)
 
 
@@ -138,7 +132,7 @@ def _extract(recipe: Recipe, root: Path) -> None:
         root.mkdir(parents=True)
         # Without device nodes: every guest gets a /dev of its own, and a mere user cannot make them.
         words = ["--numeric-owner", "--xattrs", "--exclude=./dev/*"]
-        _call(["tar", "-C", str(root), *words, "-xf", str(archive)], "extracting a root")
+        call(["tar", "-C", str(root), *words, "-xf", str(archive)], "extracting a root")
         for name, content in recipe.files().items():
             _replace(root / name).write_text(content)
         for name, target in recipe.links().items():
@@ -171,7 +165,7 @@ def _install(base: Path, deb: Path, layer: Path) -> None:
             'apt-get install -y --no-install-recommends "/root/$2"'
         )
         # A pid namespace as well: without one a mere user may not mount a /proc.
-        _call(["unshare", "--mount", "--pid", "--fork", "sh", "-c", script, "sh", str(root), deb.name], f"installing {deb.name}")
+        call(["unshare", "--mount", "--pid", "--fork", "sh", "-c", script, "sh", str(root), deb.name], f"installing {deb.name}")
         (root / "root" / deb.name).unlink()
     (directory / "upper").rename(layer)
     shutil.rmtree(directory, ignore_errors=True)
@@ -185,11 +179,3 @@ def _prune_layers() -> None:
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(old, ignore_errors=True)
-
-
-def _call(argv: List[str], doing: str) -> None:
-    began = time.monotonic()
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if done.returncode != 0:
-        tail = "\n".join(done.stdout.splitlines()[-30:])
-        raise LabError(f"{doing} failed with {done.returncode} after {time.monotonic() - began:.0f} s:\n{tail}")

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 
 from tests.lab import qemu, wire
 from tests.lab.agent import Agent, AgentError
+from tests.lab.call import LabError
 from tests.lab.cloud import Cloud
 from tests.lab.ports import Port
 from tests.lab.progress import step
-from tests.lab.roots import LabError
 from tests.lab.server import Server
 
 _BOOTED = "booted"

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any, Sequence
 
-from tests.lab.roots import LabError
+from tests.lab.call import LabError
 from tests.lab.view import Guest
 
 _SCRIPT = Path(__file__).with_name("inside") / "watch_nic.py"

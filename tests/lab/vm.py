@@ -18,11 +18,11 @@ from typing import Any, Iterable, Mapping
 
 from tests.lab import accel, deb, image, iso, netns, qemu, roots, run, wire
 from tests.lab.agent import Agent, AgentAway, AgentError
+from tests.lab.call import LabError
 from tests.lab.cloud import Cloud
 from tests.lab.ports import Port
 from tests.lab.progress import step
 from tests.lab.qmp import Qmp, QmpError
-from tests.lab.roots import LabError
 from tests.lab.server import Server
 from tests.lab.snapshots import Snapshots
 

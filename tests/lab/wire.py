@@ -14,7 +14,7 @@ import subprocess
 from pathlib import Path
 
 from tests.lab import netns, qemu, run
-from tests.lab.roots import LabError
+from tests.lab.call import LabError
 
 TUN = Path("/dev/net/tun")
 LONGEST_FRAME = 1 << 16

@@ -5,11 +5,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
 
-from tests.lab import Cloud, Container, LabError, Network, Server
+from tests.lab import Cloud, Container, LabError, Network, Server, roots, run
 from tests.lab.ports import link_local
 from tests.scenarios.conftest import GuestFactory, Kind
 
@@ -187,3 +191,23 @@ def test_dhcp_network_gives_the_reserved_lease(guest_factory: GuestFactory, clou
         1400 if kind.backend == "ifupdown" else 1500
     )
     assert json.loads(guest.run(f"{FETCH} {LATEST}meta_data.json").stdout)["uuid"] == server.uuid
+
+
+_OLD_KEYS = """
+mount --bind "$1" /usr/share/keyrings/debian-archive-keyring.gpg
+mount -t tmpfs none /etc/apt/trusted.gpg.d
+exec "$2" -c 'import sys; from pathlib import Path; from tests.lab import mirror
+mirror.bootstrap("trixie", Path(sys.argv[1]), "--variant=extract", "--include=netbase")' "$3"
+"""
+
+
+def test_a_host_whose_keyring_is_older_than_the_suite(tmp_path: Path) -> None:
+    """As Ubuntu 22.04's."""
+    trusted = roots.tree("bullseye", "ifupdown").layers[-1] / "etc/apt/trusted.gpg.d"
+    (tmp_path / "old.gpg").write_bytes(b"".join(path.read_bytes() for path in trusted.glob("*-bullseye-*")))
+    argv = ["unshare", "--mount", "sh", "-ec", _OLD_KEYS, "sh", str(tmp_path / "old.gpg"), sys.executable, str(tmp_path / "root")]
+    done = subprocess.run(
+        argv, cwd=run.CHECKOUT, env={**os.environ, "OSNETD_LAB": str(tmp_path)}, stderr=subprocess.PIPE, text=True, check=True
+    )
+    assert "is too old, getting bullseye's" in done.stderr
+    assert (tmp_path / "root/etc/protocols").exists()
