@@ -88,6 +88,28 @@ def prefix_length(address: str, netmask: Any, path: str) -> int:
     return length
 
 
+def gateway(value: Any, path: str, destination: str, own: str) -> str:
+    """The address of a neighbour. `destination`: of its route; `own`: the `ip/prefix` of its network, or empty.
+
+    The kernel refuses a route through any other address (net/ipv4/fib_semantics.c: fib_check_nh_v4_gw), and for that
+    networkd fails the NIC, with its addresses.
+    """
+    address = ipaddress.ip_address(ip_address(value, path))
+    if address.version != ipaddress.ip_network(destination).version:
+        raise DataError(path, "a gateway of the other address family: %s for %s" % (address, destination))
+    subnet = ipaddress.ip_interface(own).network if own else None
+    if address.is_multicast or address.is_loopback or _is_broadcast(address, subnet):
+        raise DataError(path, "no neighbour's address: %s" % address)
+    return str(address)
+
+
+def _is_broadcast(address: Any, subnet: Any) -> bool:
+    if address.version == 6:
+        return False
+    own = subnet.broadcast_address if subnet is not None and subnet.prefixlen < 31 else None
+    return address in (own, ipaddress.IPv4Address("255.255.255.255"))
+
+
 def object_list(value: Any, path: str) -> List[Any]:
     if value is None:
         return []

@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """What a touch has not helped: a NIC is not kicked again for what it lacked after the last one.
 
-A kernel refuses a route whose gateway is not on-link, and a driver an MTU, however often they are
+A kernel refuses a route that it has over another NIC, and a driver an MTU, however often they are
 asked. Kept under /run: at the next boot the backend begins anew, and so does this.
 """
 

@@ -12,11 +12,12 @@ plain word is a fault: a newline in a DNS address would be a root shell in ifupd
 
 import ipaddress
 import json
-from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
 from . import digest
 from .fields import (
     DataError,
+    gateway,
     ip_address,
     json_object,
     mac_address,
@@ -114,7 +115,7 @@ def make_key(kind: str, mac: str, vlan_id: Optional[int] = None) -> str:
 # -- parts of a document -------------------------------------------------------------------------
 
 
-def _parse_route(raw: Any, path: str) -> Route:
+def _parse_route(raw: Any, path: str, own: str) -> Route:
     obj = json_object(raw, path)
     target = obj.get("network", obj.get("destination"))
     if isinstance(target, str) and "/" in target:
@@ -124,11 +125,11 @@ def _parse_route(raw: Any, path: str) -> Route:
     else:
         network = ip_address(target, path + ".network")
         length = prefix_length(network, needed(obj, "netmask", path), path + ".netmask")
-    gateway = obj.get("gateway")
+    network = str(ipaddress.ip_network("%s/%d" % (network, length), strict=False))
     metric = obj.get("metric")
     return Route(
-        network=str(ipaddress.ip_network("%s/%d" % (network, length), strict=False)),
-        gateway=ip_address(gateway, path + ".gateway") if gateway else "",
+        network=network,
+        gateway=gateway(obj["gateway"], path + ".gateway", network, own) if obj.get("gateway") else "",
         metric=None if metric is None else number(metric, path + ".metric", 0, 0xFFFFFFFF),
     )
 
@@ -160,13 +161,13 @@ def _parse_network(raw: Dict[str, Any], path: str) -> Network:
         ip = ip_address(ip, path + ".ip_address")
         address = "%s/%d" % (ip, prefix_length(ip, netmask, path + ".netmask"))
     routes = [
-        _parse_route(route, "%s.routes[%d]" % (path, i))
+        _parse_route(route, "%s.routes[%d]" % (path, i), address)
         for i, route in enumerate(object_list(raw.get("routes"), path + ".routes"))
     ]
     if raw.get("gateway"):
         # Not Nova's way to say it, but others' (shakenfist, hand-made drives): the default route.
-        gateway = ip_address(raw["gateway"], path + ".gateway")
-        routes.append(Route(DEFAULT6 if ":" in gateway else DEFAULT4, gateway, None))
+        default = DEFAULT6 if ":" in ip_address(raw["gateway"], path + ".gateway") else DEFAULT4
+        routes.append(Route(default, gateway(raw["gateway"], path + ".gateway", default, address), None))
     # Nova's schema has a network's DNS servers on its routes, Nova itself on the network.
     dns: Tuple[str, ...] = ()
     for i, route in enumerate(object_list(raw.get("routes"), path + ".routes")):
@@ -379,3 +380,20 @@ def takes_default(entry: Entry) -> bool:
 def static_addresses(entry: Entry) -> Tuple[str, ...]:
     """The `ip/prefix` of each static network of an entry."""
     return tuple(net.address for net in entry.networks if net.address)
+
+
+def off_subnet_gateways(entry: Entry) -> FrozenSet[str]:
+    """The gateways of its static networks that no subnet of the link holds, as Neutron allows.
+
+    The kernel takes a route through one only where it is told that the gateway is a neighbour all the same (`onlink` of
+    ip-route(8)). A link-local IPv6 one always is.
+    """
+    subnets = [ipaddress.ip_interface(address).network for address in static_addresses(entry)]
+    gateways = {route.gateway for net in entry.networks if net.address for route in net.routes if route.gateway}
+    return frozenset(gateway for gateway in gateways if _is_off(ipaddress.ip_address(gateway), subnets))
+
+
+def _is_off(gateway: Any, subnets: Sequence[Any]) -> bool:
+    if gateway.is_unspecified or (gateway.version == 6 and gateway.is_link_local):
+        return False
+    return not any(gateway.version == subnet.version and gateway in subnet for subnet in subnets)

@@ -11,6 +11,7 @@ from typing import Dict, FrozenSet, List, Optional, Sequence, Set
 from .. import files
 from ..command import CommandError, end, ran, run, start
 from ..desired import Item
+from ..network_data import off_subnet_gateways
 from . import fallback, ifupdown_file
 from .base import Backend, Dns, Part, Touch
 
@@ -84,13 +85,14 @@ class Ifupdown(Backend):
     def finish(self, text: str, item: Item) -> str:
         """Routes by ip(8), which is there where route(8) of net-tools is not, and nobody would hear of it.
 
-        They name their NIC: with two NICs on one network the kernel would take the other. And the MTU
+        They name their NIC: with two NICs on one network the kernel would take the other. One through a
+        gateway that no subnet of the port holds says that it is a neighbour. And the MTU
         of a NIC that has static IPv6 only: ifupdown gives it to the protocol, and the link keeps 1500.
         And the metric of a router that advertises itself, which any NIC hears: the kernel takes it from
         a setting (Linux 5.12 on), before the link is up; other kinds of link are made later. It is one
         more than our routes', for the kernel takes no two default routes of one metric.
         """
-        text = ifupdown_file.routes_by_ip(text, item.name)
+        text = ifupdown_file.routes_by_ip(text, item.name, off_subnet_gateways(item.entry))
         mtu = item.entry.mtu
         if mtu is not None and ifupdown_file.mtu_families(text) == {"inet6"}:
             text = ifupdown_file.with_last(text, "pre-up ip link set dev %s mtu %d" % (item.name, mtu))

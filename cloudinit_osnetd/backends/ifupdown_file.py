@@ -4,7 +4,7 @@
 
 import ipaddress
 import re
-from typing import Dict, Iterator, List, Match, NamedTuple, Optional, Set
+from typing import Container, Dict, Iterator, List, Match, NamedTuple, Optional, Set
 
 _STARTS = ("iface", "auto", "mapping", "source", "source-directory", "rename", "no-scripts", "no-auto-down")
 _IFACE = re.compile(r"^iface .*\n", re.MULTILINE)
@@ -126,14 +126,20 @@ def with_last(text: str, option: str) -> str:
     return "%s    %s\n" % (_section(text), option)
 
 
-def routes_by_ip(text: str, name: str) -> str:
-    """A section whose routes are set by ip(8), and name their NIC.
+def routes_by_ip(text: str, name: str, onlink: Container[str] = ()) -> str:
+    """A section whose routes are set by ip(8), and name their NIC; `onlink`: the gateways that no subnet of it holds.
 
     An IPv6 default route has a metric, and it is not the one (1024) of a router that advertises itself: of two with the
     same one the kernel refuses the second. Where that is the advertised one of the same router, it drops the rest of
     the advertisement as well, addresses and all (net/ipv6/ndisc.c: ndisc_router_discovery).
     """
-    text = _ROUTE.sub(r"\1 dev %s\2" % name, _OLD_ROUTE.sub(_by_ip, text))
+
+    def naming(route: Match[str]) -> str:
+        words = route.group(1).split()
+        by_force = "add" in words and "via" in words and words[words.index("via") + 1] in onlink
+        return "%s dev %s%s%s" % (route.group(1), name, " onlink" if by_force else "", route.group(2) or "")
+
+    text = _ROUTE.sub(naming, _OLD_ROUTE.sub(_by_ip, text))
     return _DEFAULT6.sub(r"\1 metric %d" % _METRIC6, text)
 
 

@@ -16,7 +16,7 @@ from typing import Any, Callable, Container, Dict, FrozenSet, List, NamedTuple, 
 from .. import files, paths
 from ..command import CommandError, run
 from ..desired import Item
-from ..network_data import DHCP6, SLAAC
+from ..network_data import DHCP6, SLAAC, off_subnet_gateways
 from . import links, loaded, netplan_file
 from .base import Backend, Dns, Part, Touch, first_of
 
@@ -93,6 +93,10 @@ class Netplan(Backend):
                 body[family + "-overrides"] = {"route-metric": item.metric}
             # The boot waits for the first NIC alone.
             body["optional"] = True
+        off = off_subnet_gateways(item.entry)
+        for route in body.get("routes", []):
+            if route.get("via") in off:
+                route["on-link"] = True
         # cloud-init says DNS beside a static address only.
         dns = [server for net in item.entry.networks if net.type in SLAAC | DHCP6 for server in net.dns]
         if not any(net.address for net in item.entry.networks):

@@ -6,12 +6,13 @@ import fnmatch
 import glob
 import logging
 import os
+import re
 from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 from .. import files
 from ..command import CommandError, run
 from ..desired import Item
-from ..network_data import DHCP4, DHCP6, SLAAC
+from ..network_data import DHCP4, DHCP6, SLAAC, off_subnet_gateways
 from . import links
 from .base import Backend, Dns, Part, Touch, first_of
 
@@ -19,6 +20,7 @@ LOG = logging.getLogger(__name__)
 DIRECTORY = "/etc/systemd/network"
 RUNTIME = "/run/systemd/network"
 _PREFIX, _SUFFIX = "10-cloud-init-", ".network"
+_GATEWAY = re.compile(r"^Gateway=(\S+)\n", re.MULTILINE)
 
 
 _DIRECTORIES = ("/usr/lib/systemd/network", "/usr/local/lib/systemd/network", RUNTIME, DIRECTORY)
@@ -82,8 +84,11 @@ class Networkd(Backend):
         """What is said in sections of their own; a section that comes twice is one (systemd.syntax).
 
         A secondary NIC's routes from leases and advertisements get its metric too. An MTU that Nova
-        leaves to DHCP (null) is taken from the lease, which networkd by itself does not do.
+        leaves to DHCP (null) is taken from the lease, which networkd by itself does not do. A gateway
+        that no subnet of the port holds is said to be a neighbour, for networkd would not ask it.
         """
+        off = off_subnet_gateways(item.entry)
+        text = _GATEWAY.sub(lambda line: line[0] + "GatewayOnLink=yes\n" if line[1] in off else line[0], text)
         dhcp4 = ["RouteMetric=%d" % item.metric] if item.metric else []
         if item.entry.mtu is None and any(net.type in DHCP4 for net in item.entry.networks):
             dhcp4.append("UseMTU=yes")

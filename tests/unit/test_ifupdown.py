@@ -213,6 +213,20 @@ def test_routes_go_by_ip_and_name_their_nic(route, by_ip):
     assert BACKEND.finish(text % route, ITEM) == text % by_ip
 
 
+@pytest.mark.parametrize(
+    ("route", "by_ip"),
+    [
+        ("post-up route add default gw 10.77.0.1 || true", "post-up ip route add default via 10.77.0.1 dev ens4 onlink || true"),
+        ("pre-down route del default gw 10.77.0.1 || true", "pre-down ip route del default via 10.77.0.1 dev ens4 || true"),
+        ("post-up route add default gw 10.0.0.1 || true", "post-up ip route add default via 10.0.0.1 dev ens4 || true"),
+    ],
+)
+def test_a_gateway_outside_the_subnet_is_a_neighbour(route, by_ip):
+    text = "auto ens4\niface ens4 inet static\n    address 10.0.0.5/24\n    %s\n"
+    one = entry(static(gateway="10.77.0.1", routes=[{"network": "10.9.0.0/16", "gateway": "10.0.0.1"}]))
+    assert BACKEND.finish(text % route, Item(one.key, one, "ens4", (), 0)) == text % by_ip
+
+
 # -- DNS -------------------------------------------------------------------------------------------------------
 
 

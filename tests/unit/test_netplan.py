@@ -62,6 +62,12 @@ def test_nothing_renames_and_a_nic_is_known_by_its_mac_and_its_name():
     }
 
 
+def test_a_gateway_outside_the_subnet_is_a_neighbour():
+    off, near = {"to": "0.0.0.0/0", "via": "10.77.0.1"}, {"to": "10.9.0.0/16", "via": "10.0.0.1"}
+    one = item(static(gateway="10.77.0.1", routes=[{"network": "10.9.0.0/16", "gateway": "10.0.0.1"}]))
+    assert finished(one, routes=[off, near])["routes"] == [dict(off, **{"on-link": True}), near]
+
+
 @pytest.mark.parametrize(
     ("networks", "body", "added"),
     [

@@ -86,6 +86,7 @@ NOT_AN_ADDRESS = [
     [],
     {},
 ]
+NO_NEIGHBOUR = ["10.0.0.255", "255.255.255.255", "224.0.0.5", "127.0.0.1", "ff02::1", "::1"]
 NOT_A_NUMBER = [
     "",
     "x",
@@ -129,6 +130,9 @@ FAULTY = (
     + faults("route network", NOT_AN_ADDRESS + [None, "10.0.0.0/33", "10.0.0.0/", "/8"], lambda v: faulty_network(routes=[{"network": v, "netmask": "255.0.0.0", "gateway": "10.0.0.1"}]))
     + faults("route netmask", [None, "", "255.0.255.0", "ffff::", 33], lambda v: faulty_network(routes=[{"network": "10.0.0.0", "netmask": v, "gateway": "10.0.0.1"}]))
     + faults("route gateway", [v for v in NOT_AN_ADDRESS if v], lambda v: faulty_network(routes=[{"network": "10.0.0.0/8", "gateway": v}]))
+    + faults("no neighbour", [*NO_NEIGHBOUR[:4], "fd00::1"], lambda v: faulty_network(routes=[{"network": "10.9.0.0/16", "gateway": v}]))
+    + faults("no neighbour", [*NO_NEIGHBOUR[4:], "10.0.0.1"], lambda v: faulty_network(routes=[{"network": "fd00:9::/48", "gateway": v}]))
+    + faults("no neighbour", NO_NEIGHBOUR, lambda v: faulty_network(gateway=v))
     + faults("route metric", NOT_A_NUMBER + [-1, 1 << 32], lambda v: faulty_network(routes=[{"network": "10.0.0.0/8", "gateway": "10.0.0.1", "metric": v}]))
     + faults("network type", [None, "", "ipv5", "ipv4\n", "ipv4 dhcp", 4, []], lambda v: faulty_network(type=v))
 )  # fmt: skip
@@ -403,6 +407,11 @@ def test_a_route_is_read_in_each_of_its_forms(raw, route):
     assert entry(static(routes=[raw])).networks[0].routes == (route,)
 
 
+def test_the_last_address_of_a_point_to_point_subnet_is_a_neighbour():
+    read = entry(static("10.0.0.4", "255.255.255.254", gateway="10.0.0.5"))
+    assert [route.gateway for route in read.networks[0].routes] == ["10.0.0.5"]
+
+
 @pytest.mark.parametrize(("written", "read"), [(None, None), (0, None), ("0", None), (1450, 1450), ("1450", 1450), (68, 68), (65535, 65535)])
 def test_an_mtu_is_a_number_or_not_said(written, read):
     assert entry(mtu=written).mtu == read
@@ -542,3 +551,25 @@ def test_an_entry_survives_its_way_through_json(key):
 
 def test_the_static_addresses_are_told():
     assert network_data.static_addresses(entry(static(), V6, dhcp())) == ("10.0.0.5/24", "fd00::5/64")
+
+
+@pytest.mark.parametrize(
+    ("gateway", "networks", "off"),
+    [
+        ("10.0.0.1", [], False),
+        ("10.77.0.1", [], True),
+        ("10.77.0.1", [static("10.77.0.9", id="n2")], False),
+        ("169.254.1.1", [], True),
+        ("0.0.0.0", [], False),
+        ("2001:db8::1", [static("fd00::5", 64, id="n2")], True),
+        ("fe80::1", [], False),
+    ],
+)
+def test_a_gateway_that_no_subnet_of_the_link_holds_is_told(gateway, networks, off):
+    ours = static("fd00:1::5", 64) if ":" in gateway else static()
+    one = entry(dict(ours, gateway=gateway), *networks)
+    assert network_data.off_subnet_gateways(one) == ({gateway} if off else set())
+
+
+def test_a_gateway_that_comes_with_a_lease_is_the_leases_matter():
+    assert network_data.off_subnet_gateways(entry(dhcp(gateway="10.77.0.1"), static())) == set()

@@ -110,6 +110,13 @@ def test_a_part_is_finished_with_sections_of_our_own(metric, networks, mtu, adde
     assert finished(metric, *networks, mtu=mtu) == TEXT + added
 
 
+def test_a_gateway_outside_the_subnet_is_a_neighbour():
+    one = entry(static(gateway="10.77.0.1", routes=[{"network": "10.9.0.0/16", "gateway": "10.0.0.1"}]))
+    text = TEXT + "\n[Route]\nGateway=10.77.0.1\nMetric=5\n\n[Route]\nDestination=10.9.0.0/16\nGateway=10.0.0.1\n"
+    finished = BACKEND.finish(text, Item(one.key, one, "ens3", (), 0))
+    assert finished == text.replace("Gateway=10.77.0.1\n", "Gateway=10.77.0.1\nGatewayOnLink=yes\n")
+
+
 def test_a_boot_waits_for_the_best_way_out_alone(guest, monkeypatch):
     monkeypatch.setattr(networkd, "RUNTIME", str(guest / "run"))
 
