@@ -24,6 +24,8 @@ BIN = Path(sys.executable).parent
 
 Command = Sequence[str]
 
+PYTHONS = "py36,py37,py38,py39,py310,py311,py312,py313,py314"  # the environments of tox.ini
+
 
 class Suite(NamedTuple):
     name: str
@@ -76,6 +78,8 @@ def suites() -> List[Suite]:
         ),
         Suite("package", [pytest("tests/package")], ("deb",), "tests/package", limit=900),
         Suite("unit", [pytest("tests/unit")], (), "tests/unit", limit=900),
+        # Those that are here; a machine that has none but its own runs that one twice.
+        Suite("pythons", [["scripts/all-pythons", bin_ + "/tox", "--skip-missing-interpreters", "true", "-e", PYTHONS]], limit=1800),
         Suite("cloudinit", [[python, "-m", "tests.unit_cloudinit"]], (), "tests/unit_cloudinit", limit=1200),
         Suite("upstream", [[python, "-m", "tests.upstream"]], (), "tests/upstream", limit=1200),
         Suite("nova", [pytest("tests/nova")], (), "tests/nova", limit=900),

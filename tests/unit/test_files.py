@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 
+import pyfakefs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,10 @@ def mode_of(path):
     return stat.S_IMODE(os.stat(str(path)).st_mode)
 
 
+@pytest.mark.skipif(
+    int(pyfakefs.__version__.split(".")[0]) < 5,
+    reason="it has no fchmod of its own: the real one is called, on what has that number outside, such as /dev/null",
+)
 @pytest.mark.parametrize("old", [None, "", "old\n", "x" * 3000])
 def test_a_full_disk_leaves_the_old_file_and_no_scrap(fs, old):
     fs.set_disk_usage(4096)
