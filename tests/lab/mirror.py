@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
-from typing import Optional
+from typing import Iterator, Optional
 
-from tests.lab import run
 from tests.lab.call import LabError, call
 from tests.lab.progress import step
 
@@ -45,7 +46,8 @@ def bootstrap(suite: str, target: Path, *options: str) -> None:
         if suite == OLDEST or not any(words in str(error) for words in UNKNOWN_KEY):
             raise
         shutil.rmtree(target, ignore_errors=True)
-        _mmdebstrap(suite, target, _both_keyrings(), *options)
+        with _both_keyrings() as keys:
+            _mmdebstrap(suite, target, keys, *options)
 
 
 def _mmdebstrap(suite: str, target: Path, keys: Path, *options: str) -> None:
@@ -56,22 +58,19 @@ def _mmdebstrap(suite: str, target: Path, keys: Path, *options: str) -> None:
     call([*argv, suite, str(target), *([f"deb {mirror} {suite} main"] if mirror else [])], f"bootstrapping {suite}")
 
 
-def _both_keyrings() -> Path:
+@contextlib.contextmanager
+def _both_keyrings() -> Iterator[Path]:
     """This host's and the oldest suite's, as far as this host's vouches for it, in one directory.
 
-    Where mmdebstrap is not told of all of this host's keys, it has apt take those alone.
+    Where mmdebstrap is not told of all of this host's keys, it has apt take those alone. Not in the lab's own directory:
+    apt reads keys as a user of its own, who may not enter the home in which that lies.
     """
-    keys = run.lab_dir() / "roots" / "keys"
-    with run.locked(keys.with_suffix(".lock")):
-        if not keys.exists():
-            root, unfinished = keys.with_suffix(".root"), keys.with_suffix(".unfinished")
-            for path in (root, unfinished):
-                shutil.rmtree(path, ignore_errors=True)
-            with step(f"{KEYRING} is too old, getting {OLDEST}'s"):
-                _mmdebstrap(OLDEST, root, KEYRING, "--variant=extract", "--include=debian-archive-keyring")
-            unfinished.mkdir()
-            shutil.copy(KEYRING, unfinished / "host.gpg")
-            shutil.copy(root / KEYRING.relative_to("/"), unfinished / f"{OLDEST}.gpg")
-            shutil.rmtree(root)
-            unfinished.rename(keys)
-    return keys
+    with tempfile.TemporaryDirectory(prefix="osnetd-lab-keys-") as directory:
+        root, keys = Path(directory) / "root", Path(directory)
+        keys.chmod(0o755)
+        with step(f"{KEYRING} is too old, getting {OLDEST}'s"):
+            _mmdebstrap(OLDEST, root, KEYRING, "--variant=extract", "--include=debian-archive-keyring")
+        shutil.copy(KEYRING, keys / "host.gpg")
+        shutil.copy(root / KEYRING.relative_to("/"), keys / f"{OLDEST}.gpg")
+        shutil.rmtree(root)
+        yield keys
