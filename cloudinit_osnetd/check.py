@@ -98,6 +98,7 @@ def wanted_metric(item: Item, route: Route) -> Optional[int]:
 def _lacking_routes(item: Item, nic: Nic, routes: Tuple[KernelRoute, ...], plain: bool) -> Iterator[Tuple[str, bool]]:
     """(route, whether that is a problem) for each one that the kernel does not have."""
     there = {(r.network, r.gateway, r.metric) for r in routes if r.ifindex == nic.ifindex}
+    # No name of a function here: up to Python 3.12.3 the comprehensions below would lose it (cpython#118513).
     networks = {network for network, _via, _metric in there}
     wanted = [(net, route) for net in item.entry.networks for route in net.routes]
     gateways = {(route.network, _gateway(route)) for _net, route in wanted}

@@ -91,8 +91,8 @@ def prefix_length(address: str, netmask: Any, path: str) -> int:
 def gateway(value: Any, path: str, destination: str, own: str) -> str:
     """The address of a neighbour. `destination`: of its route; `own`: the `ip/prefix` of its network, or empty.
 
-    The kernel refuses a route through any other address (net/ipv4/fib_semantics.c: fib_check_nh_v4_gw), and for that
-    networkd fails the NIC, with its addresses.
+    The kernel refuses a route through a broadcast or multicast address (net/ipv4/fib_semantics.c: fib_check_nh_v4_gw),
+    and for that networkd fails the NIC, with its addresses. The loopback is nobody's way out.
     """
     address = ipaddress.ip_address(ip_address(value, path))
     if address.version != ipaddress.ip_network(destination).version:

@@ -23,6 +23,7 @@ _ROUTE = re.compile(
     r"^(\s*(?:post-up|pre-down) (?:ip (?:-family inet6 )?)?route (?:add|del) (?:(?! dev ).)*?)( \|\| true)?$",
     re.MULTILINE,
 )
+_ADDED_VIA = re.compile(r" add .* via (\S+)")
 # Of the first NIC, whose routes are given no metric.
 _DEFAULT6 = re.compile(
     r"^(\s*(?:post-up|pre-down) ip -family inet6 route (?:add|del) default via \S+)(?= dev |$| \|\|)", re.MULTILINE
@@ -135,9 +136,9 @@ def routes_by_ip(text: str, name: str, onlink: Container[str] = ()) -> str:
     """
 
     def naming(route: Match[str]) -> str:
-        words = route.group(1).split()
-        by_force = "add" in words and "via" in words and words[words.index("via") + 1] in onlink
-        return "%s dev %s%s%s" % (route.group(1), name, " onlink" if by_force else "", route.group(2) or "")
+        added = _ADDED_VIA.search(route.group(1))
+        flag = " onlink" if added and added.group(1) in onlink else ""
+        return "%s dev %s%s%s" % (route.group(1), name, flag, route.group(2) or "")
 
     text = _ROUTE.sub(naming, _OLD_ROUTE.sub(_by_ip, text))
     return _DEFAULT6.sub(r"\1 metric %d" % _METRIC6, text)
