@@ -4,7 +4,6 @@
 
 import logging
 import os
-import shlex
 import time
 from typing import IO, TYPE_CHECKING, List, NamedTuple, Sequence
 
@@ -54,6 +53,7 @@ def _scratch() -> IO[bytes]:
 
 def start(argv: Sequence[str]) -> Job:
     """Start a program. Raises CommandError where it cannot be."""
+    import shlex
     import subprocess
 
     text = " ".join(shlex.quote(word) for word in argv)

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""The loop: look, decide, do, until nothing is left to wait for."""
+"""The loop: look, decide, do, until nothing is left to wait for.
+
+What carries a plan out is imported where there is one: most looks find nothing to do.
+"""
 
 import logging
 import time
@@ -18,7 +21,6 @@ from . import (
     queue,
     rejections,
     store,
-    trial,
     truth,
     waiting,
 )
@@ -26,7 +28,6 @@ from .backends import Touch
 from .ground import Ground, HandsOff, ground, permit
 from .hear import hear_drive, hear_metadata
 from .look import Look, log_plan, look_at, new_macs, pending_macs, standing
-from .verify import verify
 
 LOG = logging.getLogger(__name__)
 _BACK_OFF = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
@@ -100,10 +101,11 @@ class _Run:
         snapshot = kernel.snapshot()
         nics = snapshot.by_mac()
         unripe, ripe_in = self._unripe(frozenset(nics))
-        seen = look_at(self.on, self.state, nics, snapshot, unripe, self.force, kicks.read())
+        tried = kicks.read()
+        seen = look_at(self.on, self.state, nics, snapshot, unripe, self.force, tried)
         # With the commit at the latest: run again after a power loss, a NIC must get the metric it had.
         self.state = self.state._replace(metrics=seen.metrics)
-        self._do(seen)
+        self._do(seen, tried)
         for mac, problem in left.items():
             self.problems.setdefault(mac, problem)
         present = [key for want in seen.wants for key in want.keys]
@@ -132,6 +134,8 @@ class _Run:
         """
         if not self.state.on_trial:
             return {}
+        from . import trial
+
         judged, self.unfinished = trial.take_up(self.on, self.state, self.unfinished)
         self.state = judged.state
         store.save(self.state)
@@ -156,18 +160,30 @@ class _Run:
         unripe = {mac: rest for mac, rest in left.items() if rest > 0}
         return frozenset(unripe), max(unripe.values()) if unripe else 0.0
 
-    def _do(self, seen: Look) -> None:
+    def _do(self, seen: Look, tried: FrozenSet[plan.Lacking]) -> None:
         made = seen.plan._replace(touches=self._touches(seen))
         log_plan(made)
+        self.drifted = made.drifted
+        self.problems = dict(seen.failures)
+        self.findings = {}
+        if made.changes or made.touches or tried:
+            self._carry_out(seen, made)
+        else:
+            store.clear_intent()  # one that was settled, with nothing left to do
+            self.problems.update(seen.rejected)
+        for lacking in made.hopeless:
+            self.problems.setdefault(lacking.mac, lacking.lacks + "; bringing it up again did not help")
+
+    def _carry_out(self, seen: Look, made: plan.Plan) -> None:
+        from . import trial
+
         then, known, nics = self.state, self.known, kernel.snapshot().by_mac()
         done = trial.carry_out(self.on, self.state, seen, made, lambda: standing(self.on, then, known, nics))
         self.state = done.state
-        self.problems = dict(seen.failures)
         self.problems.update(done.problems)
         self.findings = done.findings
         self.changes += done.changes
         self.touches += done.touches
-        self.drifted = made.drifted
 
     def _touches(self, seen: Look) -> Tuple[Touch, ...]:
         """The plan's touches, with a kick only for a NIC that does not get there by itself.
@@ -179,11 +195,18 @@ class _Run:
         left = [t for t in self.unfinished if t.name not in names and t.action != "down"]
         self.unfinished = ()
         asked = [t for t in seen.plan.touches if t.action == "kick" and t.mac not in self.kicked]
-        plain = plan.plain_keys(self.state.ledger)
-        lacking = verify(seen.wants, asked, seconds=_GRACE_SECONDS, plain=plain).problems if asked else {}
-        asked = [t for t in asked if t.mac in lacking] + [t._replace(action="kick") for t in left]
+        asked = self._lacking_still(seen, asked) + [t._replace(action="kick") for t in left]
         self.kicked |= {touch.mac for touch in asked}
         return tuple(t for t in seen.plan.touches if t.action != "kick") + tuple(asked)
+
+    def _lacking_still(self, seen: Look, asked: Sequence[Touch]) -> List[Touch]:
+        if not asked:
+            return []
+        from .verify import verify
+
+        plain = plan.plain_keys(self.state.ledger)
+        lacking = verify(seen.wants, asked, seconds=_GRACE_SECONDS, plain=plain).problems
+        return [touch for touch in asked if touch.mac in lacking]
 
     def record(self, reasons: Sequence[str], seconds: float, look_again: float) -> Record:
         return Record(

@@ -54,8 +54,6 @@ def carry_out(
     problems.update(seen.rejected)
     problems.update(judged.problems)
     problems.update(judged.rejected)
-    for lacking in made.hopeless:
-        problems.setdefault(lacking.mac, lacking.lacks + "; bringing it up again did not help")
     changes, touches = made.changes + judged.changes, made.touches + judged.touches
     return Done(judged.state._replace(on_trial=""), changes, touches, problems, findings)
 
