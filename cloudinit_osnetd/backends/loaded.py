@@ -92,5 +92,3 @@ def _link(there: str, place: str) -> None:
         os.unlink(temporary)
     os.link(there, temporary)
     os.rename(temporary, place)
-
-

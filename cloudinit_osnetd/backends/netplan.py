@@ -6,25 +6,21 @@
 directory of ours, and what our change made different there is put in place, and nothing else.
 """
 
-import fnmatch
 import glob
 import logging
 import os
 import shutil
-from typing import Any, Callable, Container, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Container, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .. import files, paths
 from ..command import CommandError, run
 from ..desired import Item
 from ..network_data import DHCP6, SLAAC, off_subnet_gateways
-from . import links, loaded, netplan_file
+from . import links, loaded, netplan_config, netplan_file
 from .base import Backend, Dns, Part, Touch, first_of
+from .netplan_config import FILE
 
 LOG = logging.getLogger(__name__)
-TOP = ""  # of the machine; the tests have their own
-FILE = "/etc/netplan/50-cloud-init.yaml"
-# The later ones' files hide those of the same name in the earlier ones (netplan-generate(8)).
-DIRECTORIES = ("/lib/netplan", "/etc/netplan", "/run/netplan")
 # Since 1.2 the generator is content with units, and another program writes the rest.
 _GENERATORS = (
     "/usr/libexec/netplan/configure",
@@ -61,14 +57,7 @@ class Netplan(Backend):
 
     def unfit(self) -> str:
         """networkd is what is supported; netplan's files may hand all NICs to NetworkManager, as a desktop's do."""
-        chosen, by = "networkd", ""
-        for path in _configuration():
-            text = files.read(TOP + path) or ""
-            if "renderer" in text:  # few have one, and YAML takes 15 ms
-                try:
-                    chosen, by = str(netplan_file.load(text).get("renderer", chosen)), path
-                except netplan_file.NotNetplan:
-                    continue  # netplan does not read it either
+        chosen, by = netplan_config.chosen_renderer()
         return "" if chosen == "networkd" else "netplan's renderer is %s (%s)" % (chosen, by)
 
     def staged(self, tree: str) -> List[Part]:
@@ -117,25 +106,14 @@ class Netplan(Backend):
             raise ValueError("netplan refuses it: %s" % exc) from exc
 
     def claimed(self, items: Sequence[Item]) -> Dict[str, str]:
-        """By name: the NICs that another netplan file configures as well, or instead, and that file."""
-        return dict(self.theirs(items), **_those(items, _speaks_of))
+        return netplan_config.claimed(items)
 
     def theirs(self, items: Sequence[Item]) -> Dict[str, str]:
-        """The same, of those that have no definition in our file: somebody has taken care of them already."""
-        if not _others():
-            return {}  # as on most servers; YAML takes its time
-        ours = _definitions([FILE]).get(FILE, {})
-        return _those([item for item in items if item.name not in ours], lambda *of: _speaks_of(*of) or _names(*of))
+        return netplan_config.theirs(items)
 
     def referred(self, ours: Container[Tuple[str, str]]) -> Dict[str, str]:
         """Without a definition of what a VLAN, a bridge or a bond stands on, netplan refuses all that there is."""
-        return {
-            below: "%s of %s" % (name, path)
-            for path, theirs in _definitions(_configuration()).items()
-            for name, (_group, body) in theirs.items()
-            if (path, name) not in ours
-            for below in _stands_on(body)
-        }
+        return netplan_config.referred(ours)
 
     def split(self, text: str) -> Dict[str, str]:
         try:
@@ -154,7 +132,7 @@ class Netplan(Backend):
         """Put in place what does not fit: systemd ran the generator before the early flow."""
         try:
             _generate(_NEW)
-            new, now = _output(_NEW), _output(TOP)
+            new, now = _output(_NEW), _output(netplan_config.TOP)
             changed = _differing(new, now)
             for path in sorted(changed):
                 _put(_Change(path, new.get(path)))
@@ -216,44 +194,11 @@ class _Change(NamedTuple):
     new: Optional[str]
 
 
-def _configuration() -> List[str]:
-    """netplan's files, in the order in which it reads them."""
-    found: Dict[str, str] = {}
-    for directory in DIRECTORIES:
-        found.update({os.path.basename(path): path[len(TOP) :] for path in glob.glob(TOP + directory + "/*.yaml")})
-    return [found[name] for name in sorted(found)]
-
-
-def _others() -> List[str]:
-    return [path for path in _configuration() if path != FILE]
-
-
-def _definitions(paths_: Sequence[str]) -> Dict[str, Dict[str, Tuple[str, Any]]]:
-    """By path: the group and the content of each definition, by its id. A file that is not there has none."""
-    found = {}
-    for path in paths_:
-        try:
-            found[path] = netplan_file.definitions(netplan_file.load(files.read(TOP + path) or ""))
-        except netplan_file.NotNetplan as exc:
-            LOG.warning("unreadable: file=%s error=%s", path, exc)
-    return found
-
-
-def _those(items: Sequence[Item], has_a_say: Callable[[Item, str, str, Any], bool]) -> Dict[str, str]:
-    """By name: the NICs in which a definition of another file has a say, and that file."""
-    return {
-        item.name: path
-        for path, theirs in _definitions(_others()).items()
-        for item in items
-        if any(has_a_say(item, name, group, body) for name, (group, body) in theirs.items())
-    }
-
-
 def _generate(root: str) -> None:
     """Have the generator write below `root` what it makes of the configuration as it is."""
     shutil.rmtree(root, ignore_errors=True)
-    for path in _configuration():
-        files.replace(root + path, files.read(TOP + path) or "", mode=0o600, sync=False)
+    for path in netplan_config.paths():
+        files.replace(root + path, netplan_config.text_of(path), mode=0o600, sync=False)
     _run_generator(root)
 
 
@@ -287,7 +232,7 @@ def _to_change(names: Set[str]) -> List[_Change]:
 
     What else differs was changed by others and is not for us to put in force.
     """
-    new, now = _output(_NEW), _output(TOP)
+    new, now = _output(_NEW), _output(netplan_config.TOP)
     differing = _differing(new, now)
     ours = _differing(new, _output(_OLD)) if os.path.isdir(_OLD) else frozenset()
     changed = {path for path in differing if path in ours or _nic_of(path) in names}
@@ -296,7 +241,8 @@ def _to_change(names: Set[str]) -> List[_Change]:
 
 def _waits_for_others() -> bool:
     """False where the generator has the boot wait for the same NICs as before; up to 1.1 it can be asked."""
-    return os.path.exists(_GENERATORS[0]) or loaded.content(_NEW + _WAITING) != loaded.content(TOP + _WAITING)
+    then, now = (loaded.content(root + _WAITING) for root in (netplan_config.TOP, _NEW))
+    return os.path.exists(_GENERATORS[0]) or now != then
 
 
 def _nic_of(path: str) -> str:
@@ -305,7 +251,7 @@ def _nic_of(path: str) -> str:
 
 
 def _put(change: _Change) -> None:
-    path = TOP + change.path
+    path = netplan_config.TOP + change.path
     if change.new is None:
         files.remove(path)
         try:
@@ -325,8 +271,8 @@ def _rank_advertised(names: Sequence[str]) -> None:
     netplan says it to networkd beside a DHCP client alone, and a static NIC hears advertisements too.
     """
     # A server with one NIC has none, and YAML takes 15 ms.
-    some = "route-metric" in (files.read(TOP + FILE) or "")
-    ours = _definitions([FILE]).get(FILE, {}) if some else {}
+    some = "route-metric" in netplan_config.text_of(FILE)
+    ours = netplan_config.our_definitions() if some else {}
     for name in names:
         drop_in = os.path.join(loaded.RUNTIME, _PREFIX + name + ".network.d", _ADVERTISED)
         _group, body = ours.get(name, ("", {}))
@@ -353,49 +299,7 @@ def _wait_for_first(items: Sequence[Item], left: FrozenSet[str]) -> bool:
         return False
     drop_in = os.path.join(loaded.RUNTIME, _PREFIX + first.name + ".network.d", _DROP_IN)
     files.replace(drop_in, "[Link]\nRequiredForOnline=yes\n", sync=False)
-    if not glob.glob(TOP + "/run/systemd/*/" + _WAITER + ".d/10-netplan.conf"):
+    if not glob.glob(netplan_config.TOP + "/run/systemd/*/" + _WAITER + ".d/10-netplan.conf"):
         return False
-    files.replace(TOP + _OUR_WAITING, _WAIT.format(name=first.name), sync=False)
+    files.replace(netplan_config.TOP + _OUR_WAITING, _WAIT.format(name=first.name), sync=False)
     return True
-
-
-# -- other people's files -----------------------------------------------------------------------------------------
-
-
-def _speaks_of(item: Item, name: str, group: str, body: Any) -> bool:
-    """True where a definition of another file has a say in the NIC.
-
-    One of the same id is merged with ours. Of two that match a NIC networkd takes the one whose file comes first.
-    """
-    if name == item.name:
-        return True
-    match = _match(item, group, body)
-    # By the names of the files that networkd gets: "ens4-x" comes before "ens4" there.
-    if match is None or name + ".network" > item.name + ".network":
-        return False
-    mac, pattern = match.get("macaddress"), match.get("name")
-    if mac is not None and str(mac).lower() != item.entry.mac:
-        return False
-    return pattern is None or fnmatch.fnmatchcase(item.name, str(pattern))
-
-
-def _names(item: Item, _id: str, group: str, body: Any) -> bool:
-    """True where a definition is of this very NIC, whatever it is called, and not of any NIC like it."""
-    match = _match(item, group, body)
-    if match is None or not {"macaddress", "name"} & set(match):
-        return False
-    mac, pattern = str(match.get("macaddress", item.entry.mac)).lower(), match.get("name", item.name)
-    return (mac, pattern) == (item.entry.mac, item.name)
-
-
-def _match(item: Item, group: str, body: Any) -> Optional[Dict[str, Any]]:
-    match = body.get("match") if group == "ethernets" and isinstance(body, dict) else None
-    return match if isinstance(match, dict) and item.entry.kind == "phy" else None
-
-
-def _stands_on(body: Any) -> List[str]:
-    """The ids that a definition refers to."""
-    if not isinstance(body, dict):
-        return []
-    several = body.get("interfaces")
-    return [str(one) for one in [body.get("link"), *(several if isinstance(several, list) else [])] if one is not None]
