@@ -10,6 +10,8 @@ import subprocess
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.unit.build import A, B
+
 INSIDE = os.environ.get("OSNETD_IN_ROOT") == "1"
 if not INSIDE:
     collect_ignore_glob = ["test_*.py"]  # they write to /etc; see __main__.py
@@ -101,3 +103,10 @@ def guest():
     wipe()
     yield found
     found.cleanup()
+
+
+@pytest.fixture
+def two_nics(guest):
+    guest.nic("ens3", A)
+    guest.nic("ens4", B)
+    return guest

@@ -1,26 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""The override: found before cloud-init's own classes, and harmless, from rung to rung, whatever is missing."""
+"""The override: found before cloud-init's own classes, and harmless, from rung to rung."""
 
 import json
-import os
-import pickle
-import shutil
-import stat
-import subprocess
-import sys
 
 import pytest
-from cloudinit import helpers, settings, sources, stages
+from cloudinit import sources
 
-from cloudinit_osnetd import desired, files, kernel, netconfig, network_data, paths, pickled, store, truth
+from cloudinit_osnetd import files, netconfig, network_data, paths, store, truth
 from cloudinit_osnetd.sources import DataSourceConfigDrive, DataSourceOpenStack, ladder
-from tests.unit.build import A, B, C, bond, dns, document, link, static, vlan
+from tests.unit.build import A, B, C, bond, document, link, static, vlan
+
+from .datasources import TWO, UUID, make, names
 
 FILESYSTEM, NETWORK = sources.DEP_FILESYSTEM, sources.DEP_NETWORK
-PACKAGE = os.path.dirname(os.path.dirname(ladder.__file__))
-UUID = "1b2c0000-0000-0000-0000-00000000000a"
-TWO = document([link(mtu=1450), link(B, "tap2")], [static(), static("10.1.0.5", link="tap2")], dns("10.9.9.9"))
 
 
 # -- found by cloud-init ----------------------------------------------------------------------------------
@@ -47,24 +40,7 @@ def test_every_other_datasource_is_still_cloud_inits_own():
     assert cls.__module__ == "cloudinit.sources.DataSourceNoCloud"
 
 
-# -- a datasource, as cloud-init makes it ----------------------------------------------------------------------
-
-
-def distro():
-    init = stages.Init(ds_deps=[])
-    init.read_cfg()
-    return init.distro
-
-
-def make(cls, doc, fresh=True):
-    found = cls(
-        settings.CFG_BUILTIN, distro(), helpers.Paths({"run_dir": "/run/cloud-init", "cloud_dir": "/var/lib/cloud"})
-    )
-    found.metadata = {"instance-id": UUID, "uuid": UUID}
-    found.network_json = doc
-    if fresh:
-        found.osnetd_fresh = True
-    return found
+# -- from rung to rung ---------------------------------------------------------------------------------------------
 
 
 def drive(doc, fresh=True):
@@ -80,10 +56,6 @@ def rung():
     return noted["rung"] if noted else None
 
 
-def names(config):
-    return sorted(item["name"] for item in config["config"] if item["type"] not in ("nameserver", "loopback"))
-
-
 def addresses(config):
     return sorted(subnet.get("address") for item in config["config"] for subnet in item.get("subnets", []))
 
@@ -92,13 +64,6 @@ def remember(doc, *macs, source="metadata", instance=UUID):
     known = truth.observe(truth.EMPTY, source, network_data.parse(doc), 0.0)
     rows = tuple(store.Owned(mac + "/phy", mac, "ens", "networkd", "/x/" + mac, "", "m", "d") for mac in macs)
     store.save(store.empty(instance, rows)._replace(truth=known))
-
-
-@pytest.fixture
-def two_nics(guest):
-    guest.nic("ens3", A)
-    guest.nic("ens4", B)
-    return guest
 
 
 MAKERS = pytest.mark.parametrize(("maker", "document_rung"), [(drive, "drive"), (metadata, "metadata")])
@@ -288,210 +253,3 @@ def test_nothing_will_be_renamed(two_nics, renderer):
     source = drive(TWO)
     assert source.network_config
     assert (source.distro.renderer_configs.get(renderer) or {"netrules_path": None})["netrules_path"] is None
-
-
-# -- the pickle ---------------------------------------------------------------------------------------------------
-
-PAIRS = [
-    ("DataSourceConfigDrive", "DataSourceConfigDrive"),
-    ("DataSourceOpenStack", "DataSourceOpenStack"),
-    ("DataSourceOpenStack", "DataSourceOpenStackLocal"),
-]
-LOAD = getattr(sources, "pkl_load", None) or stages._pkl_load
-STORE = getattr(sources, "pkl_store", None) or stages._pkl_store
-
-
-def built_in(module, name):
-    __import__("cloudinit.sources." + module)
-    return getattr(sys.modules["cloudinit.sources." + module], name)
-
-
-def raw(path):
-    with open(path, "rb") as fh:
-        return fh.read()
-
-
-@pytest.fixture
-def cached(tmp_path):
-    """obj.pkl as cloud-init writes it, of a built-in class."""
-
-    def cache(module, name, asked=False):
-        obj = make(built_in(module, name), TWO, fresh=False)
-        assert not asked or obj.network_config
-        path = str(tmp_path / "obj.pkl")
-        assert STORE(obj, path)
-        return path
-
-    return cache
-
-
-def plain(obj):
-    """What a datasource holds, less other objects and the network config, which is made anew at each boot."""
-    held = {name: value for name, value in vars(obj).items() if name != "_network_config"}
-    return {name: value for name, value in held.items() if isinstance(value, (str, int, list, dict, type(None)))}
-
-
-@pytest.mark.parametrize(("module", "name"), PAIRS)
-def test_adopted_and_released_the_cached_datasource_is_as_it_was(two_nics, cached, module, name):
-    path = cached(module, name)
-    before = plain(LOAD(path))
-    assert "cloudinit_osnetd" in pickled.adopt(path)
-    adopted = LOAD(path)
-    assert (type(adopted).__module__, type(adopted).__name__) == ("cloudinit_osnetd.sources." + module, name)
-    assert issubclass(type(adopted), built_in(module, name))
-    assert names(adopted.network_config) == ["ens3", "ens4"]
-    assert stat.S_IMODE(os.stat(path).st_mode) == 0o400
-    assert "cloudinit.sources" in pickled.release(path)
-    released = LOAD(path)
-    assert type(released) is built_in(module, name)
-    assert plain(released) == before
-    assert os.listdir(os.path.dirname(path)) == ["obj.pkl"]
-
-
-@pytest.mark.parametrize(("module", "name"), PAIRS)
-def test_adopting_and_releasing_twice_is_like_once(cached, module, name):
-    path = cached(module, name)
-    pickled.adopt(path)
-    assert "left as it is" in pickled.adopt(path)
-    pickled.release(path)
-    assert "left as it is" in pickled.release(path)
-    assert type(LOAD(path)) is built_in(module, name)
-
-
-@pytest.mark.parametrize(("module", "name"), PAIRS)
-def test_what_we_pickle_carries_no_name_into_another_boot(two_nics, cached, module, name):
-    path = cached(module, name)
-    pickled.adopt(path)
-    source = LOAD(path)
-    assert source.network_config
-    assert STORE(source, path)
-    assert LOAD(path)._network_config in (None, sources.UNSET)
-    assert b"ens3" not in raw(path)
-
-
-@pytest.mark.parametrize(("module", "name"), PAIRS)
-def test_the_names_that_the_built_in_class_has_cached_go_with_its_adoption(two_nics, cached, module, name):
-    path = cached(module, name, asked=True)
-    assert b"ens3" in raw(path)
-    pickled.adopt(path)
-    assert b"ens3" not in raw(path)
-    two_nics.drop("ens3")
-    two_nics.nic("ens9", A)
-    assert names(LOAD(path).network_config) == ["ens4", "ens9"]
-
-
-@pytest.mark.parametrize(("module", "name"), PAIRS)
-def test_released_it_loads_where_the_package_is_gone(cached, module, name, tmp_path):
-    path = cached(module, name)
-    pickled.adopt(path)
-    pickled.release(path)
-    script = "import pickle, sys; fh = open(sys.argv[1], 'rb'); print(type(pickle.load(fh)).__module__)"
-    done = subprocess.run(
-        [sys.executable, "-c", script, path], env={}, cwd=str(tmp_path), stdout=subprocess.PIPE, universal_newlines=True
-    )
-    assert done.stdout.strip() == "cloudinit.sources." + module
-
-
-def test_a_failed_adoption_leaves_the_pickle_as_it_was(cached, monkeypatch):
-    path = cached("DataSourceConfigDrive", "DataSourceConfigDrive")
-    before = raw(path)
-
-    def full(*_args):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(pickled.PickleError, match="No space left"):
-        pickled.adopt(path)
-    assert raw(path) == before
-    assert os.listdir(os.path.dirname(path)) == ["obj.pkl"]
-
-
-# -- half installed ------------------------------------------------------------------------------------------------
-
-FILES = sorted(
-    os.path.relpath(os.path.join(directory, name), PACKAGE)
-    for directory, _dirs, found in os.walk(PACKAGE)
-    for name in found
-    if name.endswith(".py")
-)
-HALF = """
-import json, os, sys
-sys.dont_write_bytecode = True
-sys.path.insert(0, sys.argv[1])
-from cloudinit import helpers, settings, sources, stages
-init = stages.Init(ds_deps=[])
-init.read_cfg()
-
-
-def config_of(name, document):
-    (cls,) = sources.list_sources([name], [sources.DEP_FILESYSTEM], ["cloudinit_osnetd.sources", "", "cloudinit.sources"])
-    found = cls(settings.CFG_BUILTIN, init.distro, helpers.Paths({"run_dir": "/run/cloud-init", "cloud_dir": "/var/lib/cloud"}))
-    found.metadata = {"instance-id": "i", "uuid": "i"}
-    found.network_json = document
-    names = sorted(item["name"] for item in found.network_config["config"] if item["type"] == "physical")
-    return " ".join([cls.__module__.split(".")[0]] + names)
-
-
-# A process for each missing file: what one has imported the next one must not find.
-for gone in json.loads(sys.argv[2]):
-    for name in ("ConfigDrive", "OpenStack"):
-        sys.stdout.flush()
-        child = os.fork()
-        if child:
-            os.waitpid(child, 0)
-            continue
-        path = os.path.join(sys.argv[1], "cloudinit_osnetd", gone)
-        os.rename(path, path + ".gone")
-        try:
-            said = config_of(name, json.loads(sys.argv[3]))
-        except BaseException as error:
-            said = repr(error)
-        os.rename(path + ".gone", path)
-        print(json.dumps([gone, name, said]), flush=True)
-        os._exit(0)
-"""
-
-
-@pytest.fixture
-def half_installed(tmp_path):
-    """What both datasources of a package give from which one file is missing, for each of its files."""
-
-    def ask(doc):
-        shutil.copytree(PACKAGE, str(tmp_path / "cloudinit_osnetd"), ignore=shutil.ignore_patterns("__pycache__"))
-        done = subprocess.run(
-            [sys.executable, "-c", HALF, str(tmp_path), json.dumps(FILES), json.dumps(doc)],
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
-            cwd=str(tmp_path),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            universal_newlines=True,
-        )
-        found = {(gone, name): said for gone, name, said in map(json.loads, done.stdout.splitlines())}
-        assert len(found) == 2 * len(FILES), done.stderr
-        return found
-
-    return ask
-
-
-def test_whichever_file_is_missing_a_server_boots_with_its_network(two_nics, half_installed):
-    for case, said in half_installed(TWO).items():
-        assert said.split()[1:] == ["ens3", "ens4"], case
-
-
-def test_whichever_file_is_missing_but_the_override_itself_a_listed_nic_that_is_gone_costs_nothing(
-    guest, half_installed
-):
-    guest.nic("ens4", B)
-    for (gone, name), said in half_installed(TWO).items():
-        if name == "ConfigDrive" and gone != "sources/DataSourceConfigDrive.py":
-            assert said == "cloudinit_osnetd ens4", gone
-
-
-def test_a_pickle_of_ours_is_no_less_than_the_built_in_one(two_nics, cached):
-    path = cached("DataSourceConfigDrive", "DataSourceConfigDrive")
-    pickled.adopt(path)
-    again = pickle.loads(pickle.dumps(LOAD(path)))
-    assert again.get_instance_id() == UUID
-    assert again.network_json == TWO
-    assert isinstance(kernel.snapshot().by_mac(early=True), dict)
-    assert desired.desired(truth.EMPTY, {}) == []
