@@ -3,7 +3,7 @@
 """cloud-init, whatever its version: the only module outside sources/ that imports it.
 
 Differences are found by probing for attributes, never by a version number: distributions patch
-both. Importing this module costs 30 to 40 ms, so it is imported only where something has to be
+both. Importing this module costs 20 to 30 ms, so it is imported only where something has to be
 rendered or cloud-init's merged configuration has to be read anew; the latter costs as much again.
 """
 
@@ -21,17 +21,33 @@ from .context import Renderer
 _root, _cloudinit = logging.getLogger(), logging.getLogger("cloudinit")
 _before = list(_root.handlers), _root.level, _cloudinit.level
 
-# What url_helper and sources name at their top, and nothing here uses: to fetch something, to make a data source. With
-# requests go 40 ms, with the others a dozen (docs/performance.md).
-_NAMED_ONLY = ("requests", "requests.exceptions", "ftplib", "ssl", "cloudinit.user_data", "cloudinit.distros")
+# What cloud-init's modules name at their top, and rendering does not use: to fetch something, to make a data source and
+# to keep it, to read and dump YAML, to hash, to tell of a signal. With requests go 40 ms, with the others thirty
+# (docs/performance.md).
+_NAMED_ONLY = (
+    "requests",
+    "requests.exceptions",
+    "ftplib",
+    "ssl",
+    "cloudinit.user_data",
+    "cloudinit.distros",
+    "yaml",
+    "cloudinit.safeyaml",
+    "concurrent.futures",
+    "hashlib",
+    "inspect",
+    "pickle",
+)
 try:
     with late.named_only(*_NAMED_ONLY):
         importlib.import_module("cloudinit.sources.helpers.openstack")
+        # Whoever reads a network config asks this one whether it is meant: it names YAML as well.
+        importlib.import_module("cloudinit.net.netplan")
 except Exception as exc:  # noqa: BLE001 - a cloud-init that does more than name them gets them
     logging.getLogger(__name__).info("cloud-init has to be imported with all that it names: %r", exc)
 
 from cloudinit import net, util  # noqa: E402
-from cloudinit.net.network_state import parse_net_config_data  # noqa: E402
+from cloudinit.net import network_state  # noqa: E402
 from cloudinit.sources.helpers import openstack  # noqa: E402
 
 _root.handlers[:] = _before[0]
@@ -138,6 +154,8 @@ def _infiniband_nics() -> Any:
 
 
 net.get_ib_hwaddrs_by_interface = _infiniband_nics
+# Reading a network config has all that was read so far dumped as YAML at each item, and nobody looks at it.
+network_state.NetworkStateInterpreter.dump_network_state = lambda _self: ""
 
 
 def convert(network_json: Dict[str, Any], known_macs: Dict[str, str]) -> Dict[str, Any]:
@@ -181,7 +199,7 @@ def render(config: Dict[str, Any], tree: str, using: Renderer) -> None:
     # Not by cloudinit.net.renderers: it imports all of them, and NetworkManager's brings the distros along.
     module = importlib.import_module("cloudinit.net." + using.name.replace("-", "_"))
     renderer = module.Renderer(config=copy.deepcopy(dict(using.config)))
-    state = parse_net_config_data(config, skip_broken=False)
+    state = network_state.parse_net_config_data(config, skip_broken=False)
     if state is None:
         raise ValueError("cloud-init makes nothing of this network config")
     if using.name == "netplan":

@@ -20,14 +20,21 @@ class _Later(types.ModuleType):
             raise AttributeError(name)
         if self.named_only:
             return _named(self.__name__, name)
-        return getattr(importlib.import_module(self.__name__), name)
+        return getattr(_real(self.__name__), name)
+
+
+def _real(name: str) -> types.ModuleType:
+    """The module itself, also where its stand-in still has its place."""
+    if isinstance(sys.modules.get(name), _Later):
+        del sys.modules[name]
+    return importlib.import_module(name)
 
 
 def _named(module: str, name: str) -> type:
     """A class by that name; to call it is to call the real thing, be that a class or a function."""
 
     def new(_cls: type, *args: Any, **kwargs: Any) -> Any:
-        return getattr(importlib.import_module(module), name)(*args, **kwargs)
+        return getattr(_real(module), name)(*args, **kwargs)
 
     return type(name, (Exception,), {"__module__": module, "__new__": new})
 

@@ -90,10 +90,13 @@ class _Run:
         left = self._judge_left()
         self.known = self.state.truth
         before = kernel.snapshot()
+        importing = None
         if self.looks == 1 and new_macs(self.state, before.by_mac(), settings.ignore, waiting.read().since):
-            late.import_compat()  # while the metadata service is asked
+            importing = late.import_compat()  # while the metadata service is asked
         heard = hear_metadata(self.state, before, settings.metadata_nic, ignored=settings.ignore)
         drive = hear_drive(heard.state)
+        if importing:
+            importing.join()  # until then what it merely names is not to be used
         for fault in heard.faults + drive.faults:
             if fault not in self.faults:
                 LOG.warning("fault: %s", fault)

@@ -27,6 +27,12 @@ from requests import get
 def fetch():
     return get("there", times=2)
 """
+# And one that calls what it has named while it is imported itself.
+CALLS_AT_ONCE = """
+from requests import get
+import requests
+FOUND = get("there", times=2), requests.get("here", times=1)
+"""
 NEEDS = """
 from requests.adapters import HTTPAdapter
 """
@@ -41,6 +47,7 @@ def python(tmp_path):
     (tmp_path / "requests/adapters.py").write_text("class HTTPAdapter: pass\n")
     (tmp_path / "helper.py").write_text(HELPER)
     (tmp_path / "calls.py").write_text(CALLS)
+    (tmp_path / "calls_at_once.py").write_text(CALLS_AT_ONCE)
     (tmp_path / "needs.py").write_text(NEEDS)
 
     def run(script):
@@ -64,6 +71,11 @@ def test_who_uses_it_afterwards_gets_the_real_one(python):
 def test_a_function_that_was_named_is_called_afterwards(python):
     script = "with late.named_only('requests'):\n    import calls\nprint(calls.fetch())"
     assert python(script) == ["therethere"]
+
+
+def test_a_function_that_is_called_at_once_is_the_real_one(python):
+    script = "with late.named_only('requests'):\n    import calls_at_once\nimport requests\nprint(*calls_at_once.FOUND, requests.LOADED)"
+    assert python(script) == ["therethere", "here", "True"]
 
 
 def test_who_imports_it_afterwards_gets_the_real_one(python):
