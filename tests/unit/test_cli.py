@@ -6,6 +6,8 @@ import importlib
 import json
 import logging
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -17,6 +19,8 @@ from cloudinit_osnetd.reconcile import Record
 from cloudinit_osnetd.store import Owned
 
 from .build import A
+
+TOP = os.path.dirname(os.path.dirname(cli.__file__))
 
 plan_command = importlib.import_module("cloudinit_osnetd.commands.plan")
 reconcile_command = importlib.import_module("cloudinit_osnetd.commands.reconcile")
@@ -108,6 +112,20 @@ def test_what_breaks_off_is_70_so_that_the_service_is_started_again(root, monkey
     monkeypatch.setattr(plan_command, "ground", lambda remember: None)
     monkeypatch.setattr(module, name, breaks)
     assert cli.main(argv) == 70
+
+
+def test_an_exception_is_shown_though_what_shows_it_is_imported_late():
+    script = (
+        "import sys; from cloudinit_osnetd import cli; cli._logging(False); late = 'traceback' not in sys.modules\n"
+        "try: 1 / 0\n"
+        "except ZeroDivisionError: cli.LOG.exception('it broke off')\n"
+        "sys.exit(0 if late or sys.version_info < (3, 8) else 1)"  # there threading imports it all the same
+    )
+    script = "import sys; sys.path.insert(0, %r); " % TOP + script
+    done = subprocess.run([sys.executable, "-I", "-c", script], stderr=subprocess.PIPE)
+    said = done.stderr.decode()
+    assert done.returncode == 0, said
+    assert said.startswith("ERROR: it broke off\nTraceback") and said.endswith("ZeroDivisionError: division by zero\n")
 
 
 # -- reconcile -------------------------------------------------------------------------------------------------
