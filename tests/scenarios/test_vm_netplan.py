@@ -107,7 +107,7 @@ def test_a_nic_is_swapped_for_another_in_its_slot(place: Place, guest: VM) -> No
     assert_follows(guest, place.first, new)
     settled(guest)
     assert configured_names(guest) == sorted([str(guest.nic(place.first)), str(name)])
-    assert old.mac not in guest.run(f"cat {NETPLAN} /run/systemd/network/*").stdout
+    assert old.mac not in guest.run(f"find {NETPLAN} /run/systemd/network -type f -exec cat {{}} +").stdout
     assert generated(guest) == reference(guest)
     assert_nothing_to_do(guest)
 
