@@ -41,7 +41,7 @@ def test_a_driver_that_is_reloaded_costs_nothing(place: Place, guest: VM, meanwh
     names = {port: str(guest.nic(port)) for port in guest.plugged}
     # What is a second on a server is many on an emulated machine.
     guest.put(b"osnetd: {debounce: 30}\n", _DEBOUNCE)
-    listed = f"stat -c '%i %y %s' {NETPLAN} /run/systemd/network/* && sha256sum {NETPLAN} /run/systemd/network/*"
+    listed = f"find {NETPLAN} /run/systemd/network -type f -exec stat -c '%n %i %y %s' {{}} + -exec sha256sum {{}} +"
     before = guest.run(listed).stdout
     index = guest.run(f"cat /sys/class/net/{name}/ifindex").stdout
     wait = _LOOKED.format(name=name) if meanwhile == "seen" else "sleep 0.5"
