@@ -203,6 +203,31 @@ def test_a_secondary_nic_that_nobody_serves_delays_no_boot(cloud: Cloud, guest_f
     assert taken < first_boot + 1, f"{taken:.1f} s to network-online.target, at the first boot {first_boot:.1f} s"
 
 
+def test_the_link_to_the_instance_is_away_when_early_boot_begins(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """cloud-init's network stage makes it anew, and runs beside early boot where nothing waits for the network."""
+    blue, green = two_networks(cloud)
+    server = cloud.server("link")
+    first, second = server.create_port(blue), server.create_port(green)
+    guest = guest_factory(server)
+    if guest.backend == "networkd":
+        pytest.skip("nothing waits for the network in this guest: it would be cloud-init that misses its link")
+    guest.boot()
+    assert_boot(guest, rung="drive")
+    assert_follows(guest, first, second)
+
+    back = "sleep 0.2; mv -T /run/away /var/lib/cloud/instance"
+    bring = f"systemd-run --quiet --no-block -p DefaultDependencies=no sh -c '{back}'"
+    guest.run(
+        "d=/etc/systemd/system/cloudinit-osnetd-early.service.d; mkdir $d; cat > $d/link.conf <<'end'\n"
+        f'[Service]\nExecStartPre=/bin/sh -c "mv -T /var/lib/cloud/instance /run/away && {bring}"\nend'
+    )
+    guest.reboot()
+    assert_boot(guest, rung="store")
+    early = status(guest)["boot"]["early"]
+    assert early.get("changes") == 0 and early["milliseconds"] > 100, early
+    assert_follows(guest, first, second)
+
+
 # -- powered off -------------------------------------------------------------------------------------------------
 
 
