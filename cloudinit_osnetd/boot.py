@@ -43,10 +43,11 @@ def _await_link() -> None:
 
     Its network stage removes that and makes it anew, and runs beside us where nothing waits for the network (no
     systemd-networkd-wait-online). Not by an order of the units: the stage may run a DHCP client of its own, which takes
-    a NIC's address away when it begins together with the network's.
+    a NIC's address away when it begins together with the network's. Where this boot has no instance yet (a datasource
+    that needs the network), no link will come.
     """
     deadline = time.monotonic() + _LINK_SECONDS
-    while os.path.exists(paths.CLOUD_RAN) and not source.datasource() and time.monotonic() < deadline:
+    while os.path.exists(paths.INSTANCE_ID[0]) and not source.datasource() and time.monotonic() < deadline:
         time.sleep(0.01)
 
 

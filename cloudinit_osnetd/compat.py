@@ -3,7 +3,7 @@
 """cloud-init, whatever its version: the only module outside sources/ that imports it.
 
 Differences are found by probing for attributes, never by a version number: distributions patch
-both. Importing this module costs 20 to 30 ms, so it is imported only where something has to be
+both. Importing this module costs some 20 ms, so it is imported only where something has to be
 rendered or cloud-init's merged configuration has to be read anew; the latter costs as much again.
 """
 

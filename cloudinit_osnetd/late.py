@@ -45,7 +45,8 @@ def named_only(*names: str) -> Iterator[None]:
 
     For an import that only names things of theirs, in an annotation or a default. Whoever uses one
     afterwards gets the real one: what the block imported keeps the stand-in, which then is the real
-    module in all but name. A module within one of these cannot be imported in the block.
+    module in all but name. A module within one of these cannot be imported in the block. It holds
+    for every thread: what another one imports meanwhile gets the stand-ins, too.
     """
     later = {name: _Later(name) for name in names if name not in sys.modules}
     for name, module in later.items():

@@ -16,6 +16,7 @@ def naps(guest, monkeypatch):
     monkeypatch.setattr(time, "monotonic", lambda: sum(slept))
     monkeypatch.setattr(time, "sleep", slept.append)
     files.replace(paths.CLOUD_RAN, "{}\n")
+    files.replace(paths.INSTANCE_ID[0], "uuid\n")
     return slept
 
 
@@ -35,10 +36,10 @@ def test_one_that_stays_away_delays_no_boot(naps):
     assert 0.4 < sum(naps) < 0.6
 
 
-def test_where_it_is_there_or_cloud_init_has_not_run_nothing_is_waited_for(naps):
-    files.remove(paths.CLOUD_RAN)
+def test_where_it_is_there_or_this_boot_has_no_instance_nothing_is_waited_for(naps):
+    files.remove(paths.INSTANCE_ID[0])
     boot._await_link()
-    files.replace(paths.CLOUD_RAN, "{}\n")
+    files.replace(paths.INSTANCE_ID[0], "uuid\n")
     files.replace(paths.DATASOURCE, "DataSourceNone\n")
     boot._await_link()
     assert naps == []

@@ -23,6 +23,14 @@ def machine(tmp_path, monkeypatch):
     return tmp_path
 
 
+def configure(machine, theirs, ours):
+    """An administrator's file and ours; the path of his."""
+    path = "/etc/netplan/60-admin.yaml"
+    files.replace(str(machine) + path, "network: {version: 2, %s}\n" % theirs)
+    files.replace(str(machine) + FILE, "network: {version: 2, %s}\n" % ours)
+    return path
+
+
 @pytest.mark.parametrize(
     ("theirs", "claimed"),
     [
@@ -41,9 +49,7 @@ def machine(tmp_path, monkeypatch):
     ],
 )
 def test_a_nic_in_which_another_file_has_a_say_is_left_to_it(machine, theirs, claimed):
-    path = "/etc/netplan/60-admin.yaml"
-    files.replace(str(machine) + path, "network: {version: 2, %s}\n" % theirs)
-    files.replace(str(machine) + FILE, "network: {version: 2, ethernets: {ens3: {}}}\n")
+    path = configure(machine, theirs, "ethernets: {ens3: {}}")
     assert BACKEND.claimed([ENS3]) == ({"ens3": path} if claimed else {})
 
 
@@ -61,19 +67,15 @@ def test_a_nic_in_which_another_file_has_a_say_is_left_to_it(machine, theirs, cl
     ],
 )
 def test_a_nic_that_somebody_has_taken_care_of_is_not_taken_over(machine, theirs, claimed):
-    path = "/etc/netplan/60-admin.yaml"
-    files.replace(str(machine) + path, "network: {version: 2, %s}\n" % theirs)
-    files.replace(str(machine) + FILE, "network: {version: 2, ethernets: {ens9: {}}}\n")
+    path = configure(machine, theirs, "ethernets: {ens9: {}}")
     expected = {"ens3": path} if claimed else {}
     assert (BACKEND.theirs([ENS3]), BACKEND.claimed([ENS3])) == (expected, expected)
 
 
 def test_what_somebody_has_built_on_is_told(machine):
-    path = "/etc/netplan/60-admin.yaml"
     theirs = "vlans: {v5: {id: 5, link: ens3}}, bridges: {br0: {interfaces: [ens4, ens5]}}, ethernets: {ens6: {}}"
-    files.replace(str(machine) + path, "network: {version: 2, %s}\n" % theirs)
     ours = "vlans: {ens7.5: {id: 5, link: ens7}, ens8.5: {id: 5, link: ens8}}"
-    files.replace(str(machine) + FILE, "network: {version: 2, %s}\n" % ours)
+    path = configure(machine, theirs, ours)
     assert BACKEND.referred({(FILE, "ens7.5")}) == {
         "ens3": "v5 of " + path,
         "ens4": "br0 of " + path,
