@@ -11,7 +11,7 @@ with Cloud() as cloud:
         guest.plug(server.create_port(network))
 """
 
-from tests.lab import roots
+from tests.lab import foreign, roots
 from tests.lab.call import LabError
 from tests.lab.cloud import Cloud
 from tests.lab.container import Container
@@ -19,4 +19,4 @@ from tests.lab.ports import Network, Port, Subnet
 from tests.lab.server import Server
 from tests.lab.vm import VM
 
-__all__ = ["VM", "Cloud", "Container", "LabError", "Network", "Port", "Server", "Subnet", "roots"]
+__all__ = ["VM", "Cloud", "Container", "LabError", "Network", "Port", "Server", "Subnet", "foreign", "roots"]

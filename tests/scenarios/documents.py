@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""What is right for each document of tests/documents: by hand, from what its author means and cloud-init makes of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Tuple
+
+from tests.lab import Cloud, Network, Subnet
+from tests.scenarios.seen import Guest, ip
+
+DIRECTORY = Path(__file__).parents[1] / "documents"
+ONE, TWO, THREE = (f"00:00:5e:00:53:0{number}" for number in (1, 2, 3))  # the MACs in the documents
+DEFAULT4, DEFAULT6 = ("default", "192.0.2.1"), ("default", "2001:db8::1")
+
+
+class Device(NamedTuple):
+    """A NIC, bond or VLAN as it has to be in the kernel, and its DNS as the backend has it. Routes are those that are told."""
+
+    addresses: Tuple[str, ...] = ()
+    routes: Tuple[Tuple[str, str], ...] = ()  # (destination, gateway; "" where it is on the link)
+    dns: Tuple[str, ...] = ()
+    search: Tuple[str, ...] = ()
+    mtu: Optional[int] = None
+    master: str = ""  # the bond that it is a member of: its name
+    options: Tuple[Tuple[str, str], ...] = ()  # of a bond, as in `ip -details`
+
+
+class Case(NamedTuple):
+    """`devices` by MAC, a bond or a VLAN by its name with "{MAC}" for that NIC's name; `network`: see segment()."""
+
+    file: str
+    devices: Dict[str, Device]
+    dhcp: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.file[: self.file.index("-")] if self.file[:1].isdigit() else self.file
+
+    @property
+    def document(self) -> Any:
+        return json.loads((DIRECTORY / f"{self.file}.json").read_text())
+
+    @property
+    def needs_modules(self) -> bool:
+        """Bonds and VLANs are modules, which a container's kernel, the host's, may not have."""
+        return any(link.get("type") in ("bond", "vlan") for link in self.document["links"] if isinstance(link, dict))
+
+
+_PLAIN = Device(("192.0.2.10/24",), (DEFAULT4,), ("192.0.2.53",))
+
+CASES = [
+    Case("15-adopt-routes-order", {ONE: _PLAIN._replace(mtu=1500, routes=(DEFAULT4, ("198.51.100.0/24", "192.0.2.2"), ("10.0.0.0/8", "192.0.2.2")))}),
+    Case("16-adopt-networks-order", {ONE: _PLAIN._replace(mtu=1500, addresses=("2001:db8::10/64", "192.0.2.10/24"), routes=(DEFAULT4, DEFAULT6))}),
+    Case("17-adopt-mtu-string", {ONE: _PLAIN._replace(mtu=1500)}),
+    Case("19-adopt-top-level-gateway", {ONE: _PLAIN}),
+    Case("24-networkd-one-route-section", {ONE: _PLAIN._replace(addresses=("192.0.2.10/24", "2001:db8::10/64"), routes=(DEFAULT4, DEFAULT6))}),
+]  # fmt: skip
+
+
+def segment(cloud: Cloud, case: Case) -> Network:
+    """A network that has the gateways of the documents; all NICs of one are plugged into it."""
+    if case.dhcp:
+        served = Subnet("192.0.2.64/26", "192.0.2.65", dhcp=True, dns=("192.0.2.67",))
+        return cloud.network("segment", mtu=1500, subnets=[served])
+    subnets = [Subnet("192.0.2.0/24", "192.0.2.1"), Subnet("198.51.100.0/24"), Subnet("2001:db8::/64", "2001:db8::1")]
+    return cloud.network("segment", mtu=1500, subnets=subnets)
+
+
+def wrong(guest: Guest, case: Case) -> List[str]:
+    """In what the guest is not as the document says; empty where it is right."""
+    names = {link.get("permaddr", link["address"]): link["ifname"] for link in ip(guest, "link") if not _is_made(link)}
+    found = []
+    for word, device in case.devices.items():
+        name = names.get(word) or word.format(one=names.get(ONE), two=names.get(TWO), three=names.get(THREE))
+        found += [f"{name}: {text}" for text in _wrong(guest, name, device)]
+    return found
+
+
+def _is_made(link: Dict[str, Any]) -> bool:
+    return "link" in link or link["ifname"].startswith("bond")
+
+
+def _wrong(guest: Guest, name: str, device: Device) -> List[str]:
+    there = [link for link in ip(guest, "-details addr") if link["ifname"] == name]
+    if not there:
+        return ["no such device"]
+    (link,) = there
+    found = [] if "UP" in link["flags"] else ["not up"]
+    addresses = {f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"] if a["scope"] == "global"}
+    found += _differ("address", set(device.addresses), addresses)
+    if device.mtu and link["mtu"] != device.mtu:
+        found.append(f"MTU {link['mtu']}")
+    found += _differ("master", {device.master} - {""}, {link["master"]} if "master" in link else set())
+    routes = set()
+    for version in (4, 6):
+        shown = ip(guest, f"-{version} route show dev {name}")
+        # Not what the kernel makes of an address by itself, nor a lease's host route to its own things.
+        told = [r for r in shown if r.get("protocol") not in ("kernel", "ra") and r.get("scope") != "host"]
+        routes |= {(r["dst"], r.get("gateway", "")) for r in told if not r["dst"].startswith(("169.254.", "fe80:"))}
+    found += _differ("route", set(device.routes), routes)
+    said = link.get("linkinfo", {}).get("info_data", {})
+    found += [f"{option} is {said.get(option)!r}" for option, value in device.options if str(said.get(option)) != value]
+    servers, domains = dns_of(guest, name)
+    if servers is not None:
+        found += _differ("DNS server", set(device.dns), servers) + _differ("search domain", set(device.search), set(domains or ()))
+    return found
+
+
+def _differ(what: str, wanted: Any, there: Any) -> List[str]:
+    lacking = [f"no {what} {one}" for one in sorted(wanted - there)]
+    return lacking + [f"{what} of nobody {one}" for one in sorted(there - wanted)]
+
+
+def dns_of(guest: Guest, name: str) -> Tuple[Optional[FrozenSet[str]], Optional[FrozenSet[str]]]:
+    """A device's DNS servers and search domains, as the backend's resolver has them; None where nobody can tell."""
+    if guest.backend != "ifupdown":
+        servers = guest.run(f"resolvectl dns {name}", check=False).stdout.partition("):")[2].split()
+        return frozenset(servers), frozenset(guest.run(f"resolvectl domain {name}", check=False).stdout.partition("):")[2].split())
+    if guest.run("command -v resolvconf", check=False).returncode:
+        return None, None
+    lines = [line.split() for line in guest.run(f"cat /run/resolvconf/interface/{name}.*", check=False).stdout.splitlines()]
+    said: Dict[str, List[str]] = {"nameserver": [], "search": []}
+    for words in lines:
+        said.setdefault(words[0] if words else "", []).extend(words[1:])
+    return frozenset(said["nameserver"]), frozenset(said["search"])
