@@ -98,6 +98,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     if os.geteuid() != 0:
         sys.stderr.write("cloudinit-osnetd: must be run as root\n")
         return EXIT_FAILED
+    # Not the operator's shell's: what we write, and what netplan's generator writes for us, is read by networkd's user.
+    os.umask(0o022)
     command = importlib.import_module("cloudinit_osnetd.commands." + args.command)
     try:
         return int(command.main(args))

@@ -11,6 +11,7 @@ from typing import Any, Optional
 LOG = logging.getLogger(__name__)
 # A name that no backend reads: networkd wants *.network, ifupdown's `source` globs skip dot files.
 TEMPORARY = ".osnetd-"
+_DIRECTORY_MODE = 0o755
 _SELINUX = "security.selinux"
 
 
@@ -42,9 +43,22 @@ def _like(path: str, fd: int, mode: int) -> None:
         pass  # no SELinux, or a file system without labels
 
 
+def make_directory(path: str) -> None:
+    """Make a directory, and those above it, readable whatever the caller's umask: networkd is not root."""
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        return  # what else than a directory is there is told by who writes below it
+    except FileNotFoundError:
+        make_directory(os.path.dirname(path))
+        make_directory(path)
+        return
+    os.chmod(path, _DIRECTORY_MODE)  # mkdir's own mode is cut by the umask
+
+
 def replace(path: str, text: str, mode: int = 0o644, sync: bool = True) -> None:
     """Write `text` to `path` so that at any instant either the old or the new is there."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
+    make_directory(os.path.dirname(path))
     temporary = temporary_of(path)
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
@@ -86,11 +100,11 @@ def sweep(pattern: str) -> None:
 
 
 def read(path: str) -> Optional[str]:
-    """The text of a file, None where there is none. Every byte survives a rewrite, UTF-8 or not."""
+    """The text of a file, None where there is none (a directory is none). Every byte survives, UTF-8 or not."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape", newline="") as fh:
             return fh.read()
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
 
 

@@ -74,7 +74,7 @@ def held(changed: FrozenSet[str]) -> Iterator[None]:
 
 def _files(directory: str) -> Dict[str, str]:
     found = [path for pattern in _PATTERNS for path in glob.glob(os.path.join(directory, pattern))]
-    return {os.path.basename(path): path for path in found}
+    return {os.path.basename(path): path for path in found if os.path.isfile(path)}
 
 
 def _read(path: str) -> bool:

@@ -261,7 +261,7 @@ def _put(change: _Change) -> None:
         except OSError:
             pass  # there is none, or somebody else's is in it
     else:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        files.make_directory(os.path.dirname(path))
         os.rename(change.new, path)  # with the owner and mode that the generator gave it
 
 

@@ -23,7 +23,8 @@ def paths() -> List[str]:
     """netplan's files, in the order in which it reads them."""
     found: Dict[str, str] = {}
     for directory in _DIRECTORIES:
-        found.update({os.path.basename(path): path[len(TOP) :] for path in glob.glob(TOP + directory + "/*.yaml")})
+        there = [path for path in glob.glob(TOP + directory + "/*.yaml") if os.path.isfile(path)]
+        found.update({os.path.basename(path): path[len(TOP) :] for path in there})
     return [found[name] for name in sorted(found)]
 
 

@@ -17,13 +17,19 @@ WATCH = Path(tests.lab.__file__).with_name("inside") / "watch_writes.py"
 EVERYWHERE = "/etc,/usr,/var,/run,/root,/tmp,/home,/opt,/srv,/boot"
 # Whom anybody may wake: the journal, and what hears of every program that is started.
 OTHERS = ("/run/log/journal/", "/var/log/journal/")
+# What networkd and resolved note of the links, whenever one changes. They are users of their own, and our program is root.
+NOTES = {"/run/systemd/netif": "systemd-network", "/run/systemd/resolve": "systemd-resolve"}
 
 
 def written(guest: Container, command: str) -> List[str]:
     guest.put(WATCH.read_bytes(), "/root/watch_writes.py")
     said = guest.run(f"python3 /root/watch_writes.py {EVERYWHERE} {command}", check=False)
     assert "Traceback" not in said.stderr, said.stderr
-    return [path for path in said.stdout.splitlines() if not path.startswith(OTHERS)]
+    for directory, user in NOTES.items():
+        look = f"test ! -e {directory} || find {directory} -mindepth 1 ! -user {user}"
+        assert guest.run(look).stdout == "", "not written by who notes it there"
+    others = OTHERS + tuple(directory + "/" for directory in NOTES)
+    return [path for path in said.stdout.splitlines() if not path.startswith(others)]
 
 
 def test_plan_writes_nothing_but_its_staging_tree(cloud: Cloud, guest_factory: GuestFactory) -> None:

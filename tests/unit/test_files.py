@@ -86,6 +86,23 @@ def test_the_directory_is_made_where_there_is_none(tmp_path):
     assert files.read(str(tmp_path / "a" / "b" / "f")) == "x"
 
 
+@pytest.mark.parametrize("umask", [0o077, 0o022, 0o027])
+def test_everybody_may_read_what_is_made_whatever_the_umask(tmp_path, umask):
+    """networkd's user reads its files and the directories of their drop-ins; an operator's shell may have any umask."""
+    mine = os.umask(umask)
+    try:
+        files.replace(str(tmp_path / "a.network.d" / "b" / "f"), "x", sync=False)
+        files.make_directory(str(tmp_path / "c" / "d"))
+    finally:
+        os.umask(mine)
+    assert mode_of(tmp_path / "a.network.d" / "b" / "f") == 0o644
+    for made in ("a.network.d", "a.network.d/b", "c", "c/d"):
+        assert mode_of(tmp_path / made) == 0o755
+    (tmp_path / "c").chmod(0o700)
+    files.make_directory(str(tmp_path / "c" / "d"))
+    assert mode_of(tmp_path / "c") == 0o700, "somebody's own"
+
+
 def test_a_link_is_replaced_not_followed(tmp_path):
     (tmp_path / "target").write_text("theirs")
     (tmp_path / "f").symlink_to("target")
@@ -109,7 +126,7 @@ def test_no_backend_reads_the_half_written_file(name):
     assert os.path.dirname(files.temporary_of("/etc/x/" + name)) == "/etc/x"
 
 
-@pytest.mark.parametrize("path", ["absent", "file/below"])
+@pytest.mark.parametrize("path", ["absent", "file/below", "."])
 def test_what_is_not_there_reads_as_none(tmp_path, path):
     (tmp_path / "file").write_text("x")
     assert files.read(str(tmp_path / path)) is None

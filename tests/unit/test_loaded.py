@@ -124,3 +124,10 @@ def test_reading_leaves_no_trace(machine):
     about = os.stat(str(machine.directory / "10-netplan-ens3.network"))
     assert about.st_atime == about.st_mtime
     assert loaded.content(str(machine.directory / "no-such")) is None
+
+
+def test_a_directory_that_is_called_like_a_file_is_none(machine):
+    (machine.directory / "50-x.network").mkdir()
+    loaded.note()
+    with loaded.held(frozenset()):
+        pass

@@ -53,6 +53,12 @@ def test_a_nic_in_which_another_file_has_a_say_is_left_to_it(machine, theirs, cl
     assert BACKEND.claimed([ENS3]) == ({"ens3": path} if claimed else {})
 
 
+def test_a_directory_that_is_called_like_a_file_is_none(machine):
+    configure(machine, "ethernets: {ens4: {}}", "ethernets: {ens3: {}}")
+    (machine / "etc/netplan/10-x.yaml").mkdir()
+    assert netplan_config.paths() == [FILE, "/etc/netplan/60-admin.yaml"]
+
+
 @pytest.mark.parametrize(
     ("theirs", "claimed"),
     [
