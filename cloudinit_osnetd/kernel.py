@@ -103,7 +103,8 @@ class Snapshot(NamedTuple):
         return next((nic for nic in self.nics if nic.name == name), None)
 
 
-def _attributes(data: bytes) -> Iterator[Tuple[int, bytes]]:
+def attributes(data: bytes) -> Iterator[Tuple[int, bytes]]:
+    """(kind, value) of each struct rtattr."""
     offset = 0
     while offset + 4 <= len(data):
         length, kind = struct.unpack_from("=HH", data, offset)
@@ -113,7 +114,7 @@ def _attributes(data: bytes) -> Iterator[Tuple[int, bytes]]:
         offset += (length + 3) & ~3
 
 
-def _dump(sock: socket.socket, kind: int, body: bytes) -> Iterator[bytes]:
+def dump(sock: socket.socket, kind: int, body: bytes) -> Iterator[bytes]:
     """Send one dump request; yield the body of each message of its answer."""
     header = struct.pack("=IHHII", 16 + len(body), kind, _NLM_F_REQUEST | _NLM_F_DUMP, kind, 0)
     sock.send(header + body)
@@ -179,10 +180,10 @@ def _bond_permanent(name: str) -> str:
 
 
 def _links(sock: socket.socket) -> Iterator[Nic]:
-    for body in _dump(sock, _RTM_GETLINK, struct.pack("=BxHiII", 0, 0, 0, 0, 0)):
+    for body in dump(sock, _RTM_GETLINK, struct.pack("=BxHiII", 0, 0, 0, 0, 0)):
         _family, _type, index, flags, _change = struct.unpack_from("=BxHiII", body)
         name, current, permanent, mtu, master, link_kind = "", "", "", 0, 0, ""
-        for kind, value in _attributes(body[16:]):
+        for kind, value in attributes(body[16:]):
             if kind == 3:  # IFLA_IFNAME
                 name = value.rstrip(b"\0").decode("utf-8", "replace")
             elif kind == 1:  # IFLA_ADDRESS
@@ -194,7 +195,7 @@ def _links(sock: socket.socket) -> Iterator[Nic]:
             elif kind == 10:  # IFLA_MASTER
                 (master,) = struct.unpack("=I", value)
             elif kind == 18:  # IFLA_LINKINFO, in it IFLA_INFO_KIND
-                info = dict(_attributes(value))
+                info = dict(attributes(value))
                 link_kind = info.get(1, b"").rstrip(b"\0").decode("ascii", "replace")
         if name == "lo":
             continue
@@ -217,12 +218,12 @@ def _links(sock: socket.socket) -> Iterator[Nic]:
 
 def _addresses(sock: socket.socket) -> Dict[int, List[Address]]:
     found: Dict[int, List[Address]] = {}
-    for body in _dump(sock, _RTM_GETADDR, struct.pack("=BBBBi", 0, 0, 0, 0, 0)):
+    for body in dump(sock, _RTM_GETADDR, struct.pack("=BBBBi", 0, 0, 0, 0, 0)):
         family, prefix, flags, _scope, index = struct.unpack_from("=BBBBi", body)
         if family not in (socket.AF_INET, socket.AF_INET6):
             continue
         local, address = b"", b""
-        for kind, value in _attributes(body[8:]):
+        for kind, value in attributes(body[8:]):
             if kind == 1:  # IFA_ADDRESS
                 address = value
             elif kind == 2:  # IFA_LOCAL: the address itself where IFA_ADDRESS is a peer's
@@ -236,13 +237,13 @@ def _addresses(sock: socket.socket) -> Dict[int, List[Address]]:
 
 
 def _routes(sock: socket.socket) -> Iterator[Route]:
-    for body in _dump(sock, _RTM_GETROUTE, struct.pack("=BBBBBBBBI", 0, 0, 0, 0, 0, 0, 0, 0, 0)):
+    for body in dump(sock, _RTM_GETROUTE, struct.pack("=BBBBBBBBI", 0, 0, 0, 0, 0, 0, 0, 0, 0)):
         family, length, _src, _tos, table, protocol, _scope, kind, _flags = struct.unpack_from("=BBBBBBBBI", body)
         if family not in (socket.AF_INET, socket.AF_INET6) or kind != 1:  # RTN_UNICAST
             continue
         target, gateway, index, metric = b"", b"", 0, 0
         hops: List[Tuple[int, bytes]] = []
-        for attr, value in _attributes(body[12:]):
+        for attr, value in attributes(body[12:]):
             if attr == 1:  # RTA_DST
                 target = value
             elif attr == 5:  # RTA_GATEWAY
@@ -275,7 +276,7 @@ def _hops(data: bytes) -> Iterator[Tuple[int, bytes]]:
         length, index = struct.unpack_from("=Hxxi", data, offset)
         if length < 8:
             return
-        yield index, dict(_attributes(data[offset + 8 : offset + length])).get(5, b"")  # RTA_GATEWAY
+        yield index, dict(attributes(data[offset + 8 : offset + length])).get(5, b"")  # RTA_GATEWAY
         offset += (length + 3) & ~3
 
 
