@@ -2,4 +2,4 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """Servers on OpenStack follow their ports: a fork-free extension of cloud-init."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

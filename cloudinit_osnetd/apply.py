@@ -12,7 +12,7 @@ from typing import Dict, List, NamedTuple, Sequence, Tuple
 from . import files, stop, store
 from .backends import Backend, Touch
 from .plan import Change, Place, Plan
-from .render import disk_parts
+from .render import carried_over, disk_parts
 from .store import Owned
 
 LOG = logging.getLogger(__name__)
@@ -133,11 +133,13 @@ def _commit(
 def settle(state: store.State, backend: Backend) -> Tuple[store.State, Tuple[Touch, ...]]:
     """`settled`, kept in the store, and the half-written files of the commit removed.
 
+    The first run of a version also has the ledger of the one before carried over; that is kept by the next save.
+
     The intent stays until the next commit, which replaces it: the store must know by then.
     """
     intent = store.read_intent()
     if intent is None:
-        return state, ()
+        return settled(state, backend)
     for path, _section in intent.places:
         files.remove(files.temporary_of(path))
     state, touches = settled(state, backend)
@@ -152,9 +154,11 @@ def settled(state: store.State, backend: Backend) -> Tuple[store.State, Tuple[To
     that fits is the true one. Neither fits where somebody else wrote in between; then it is the
     old row, and the part will be found drifted.
     """
+    state = state._replace(ledger=carried_over(backend, state.ledger))
     intent = store.read_intent()
     if intent is None:
         return state, ()
+    intent = intent._replace(ledger=carried_over(backend, intent.ledger))
     LOG.warning("a commit was cut short: nics=%s", ",".join(touch.name for touch in intent.touches))
     disk = disk_parts(backend, intent.places)
     rows = {row.place: row for row in state.ledger}

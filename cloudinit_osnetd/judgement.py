@@ -9,9 +9,9 @@ in between leaves it to the next one.
 
 import json
 import logging
-from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, FrozenSet, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from . import desired, kernel, network_data, rejections, render, store, targets, truth
+from . import desired, kernel, network_data, records, rejections, render, store, targets, truth
 from .backends import Touch
 from .desired import Item
 from .ground import Ground
@@ -114,26 +114,60 @@ def keys(state: store.State) -> FrozenSet[str]:
 
 
 # -- on disk --------------------------------------------------------------------------------------
+#
+# Lists of as many values as 0.1.0 knows; what records have gained since is under "more", as in store.py.
+
+_CHANGE = ("action", "key", "mac", "name", "path", "section", "text", "row", "reason")
+_ITEM = ("key", "entry", "name", "dns", "metric")
 
 
 def _unit_to_json(unit: Unit) -> Dict[str, Any]:
-    items = [[i.key, network_data.entry_to_json(i.entry), i.name, list(i.dns), i.metric] for i in unit.items]
-    return {"items": items, "forward": _plan_to_json(unit.forward), "back": _plan_to_json(unit.back)}
+    items = [
+        [network_data.entry_to_json(value) if name == "entry" else value for name, value in zip(_ITEM, row)]
+        for row in records.rows(unit.items, _ITEM)
+    ]
+    return {
+        "items": items,
+        "forward": _plan_to_json(unit.forward),
+        "back": _plan_to_json(unit.back),
+        "more": records.beyond(unit.items, _ITEM),
+    }
 
 
 def _unit_from_json(obj: Mapping[str, Any]) -> Unit:
-    items = tuple(
-        Item(key, network_data.entry_from_json(entry), name, tuple(dns), int(metric))
-        for key, entry, name, dns, metric in obj["items"]
-    )
-    return Unit(items, _plan_from_json(obj["forward"]), _plan_from_json(obj["back"]))
+    items = [
+        item._replace(entry=network_data.entry_from_json(item.entry), dns=tuple(item.dns), metric=int(item.metric))  # type: ignore[arg-type]
+        for item in records.read_rows(Item, _ITEM, obj["items"], obj.get("more"))
+    ]
+    return Unit(tuple(items), _plan_from_json(obj["forward"]), _plan_from_json(obj["back"]))
 
 
-def _plan_to_json(made: Plan) -> Dict[str, List[Any]]:
-    return {"changes": [list(change) for change in made.changes], "touches": [list(touch) for touch in made.touches]}
+def _plan_to_json(made: Plan) -> Dict[str, Any]:
+    rows = [change.row for change in made.changes]
+    changes = [change._replace(row=None) for change in made.changes]
+    listed = records.rows(changes, _CHANGE)
+    for fields, row in zip(listed, rows):
+        fields[_CHANGE.index("row")] = None if row is None else records.rows([row], store.ROW)[0]
+    return {
+        "changes": listed,
+        "touches": records.rows(made.touches, store.TOUCH),
+        "more": {
+            "changes": records.beyond(changes, _CHANGE),
+            "rows": {
+                place: more
+                for place, row in enumerate(rows)
+                for more in records.beyond([row] if row is not None else [], store.ROW).values()
+            },
+            "touches": records.beyond(made.touches, store.TOUCH),
+        },
+    }
 
 
 def _plan_from_json(obj: Mapping[str, Any]) -> Plan:
-    changes = [Change(*change) for change in obj["changes"]]
-    changes = [change._replace(row=Owned(*change.row)) if change.row is not None else change for change in changes]
-    return Plan(tuple(changes), tuple(Touch(*touch) for touch in obj["touches"]), ())
+    more = obj.get("more", {})
+    changes = records.read_rows(Change, _CHANGE, obj["changes"], more.get("changes"))
+    for place, change in enumerate(changes):
+        if change.row is not None:
+            row = store.read_row(change.row, records.of_place(more.get("rows"), place))
+            changes[place] = change._replace(row=row)
+    return Plan(tuple(changes), tuple(records.read_rows(Touch, store.TOUCH, obj["touches"], more.get("touches"))), ())

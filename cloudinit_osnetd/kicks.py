@@ -9,15 +9,17 @@ asked. Kept under /run: at the next boot the backend begins anew, and so does th
 import json
 from typing import FrozenSet
 
-from . import files, paths
+from . import files, paths, records
 from .plan import Lacking
+
+_LACKING = ("key", "mac", "name", "ifindex", "lacks")  # as many as 0.1.0 knows
 
 
 def read() -> FrozenSet[Lacking]:
     noted = files.read_json(paths.KICKS)
     try:
-        return frozenset(Lacking(*one) for one in noted or [])
-    except TypeError:
+        return frozenset(records.read_rows(Lacking, _LACKING, noted or []))
+    except TypeError:  # what has not helped is tried once more
         return frozenset()
 
 
@@ -25,6 +27,6 @@ def keep(tried: FrozenSet[Lacking]) -> None:
     if tried == read():
         return
     if tried:
-        files.replace(paths.KICKS, json.dumps(sorted(tried)) + "\n", mode=0o600, sync=False)
+        files.replace(paths.KICKS, json.dumps(records.rows(sorted(tried), _LACKING)) + "\n", mode=0o600, sync=False)
     else:
         files.remove(paths.KICKS)

@@ -6,7 +6,7 @@ import logging
 import time
 from typing import Container, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from . import apply, desired, kernel, plan, rejections, render, store, truth
+from . import __version__, apply, desired, kernel, plan, rejections, render, store, truth
 from .ground import Ground
 
 LOG = logging.getLogger(__name__)
@@ -42,13 +42,14 @@ def look_at(
     wants, metrics = _wanted(on, state, known, nics, snapshot)
     disk = render.disk_parts(on.backend, apply.places(state))
     unfinished = snapshot is None and on.backend.finishes_at_boot
+    by = __version__ if snapshot is None else None  # a server that runs is not disturbed for an upgrade
     claimed = on.backend.claimed([item for want in wants for item in want.items])
     todo = [
         want
         for want in wants
         if force
         or (not plan.spoken_for(want, claimed)
-        and plan.needs_render(want, state.ledger, disk, on.backend.name, unfinished))
+        and plan.needs_render(want, state.ledger, disk, on.backend.name, unfinished, by))
     ]
     rendering = render.render(todo, on.backend, on.context.renders_with)
     disk = render.disk_parts(on.backend, apply.places(state, [p.place for p in rendering.parts]))

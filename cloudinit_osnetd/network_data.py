@@ -14,7 +14,7 @@ import ipaddress
 import json
 from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
-from . import digest
+from . import digest, records
 from .fields import (
     DataError,
     gateway,
@@ -341,33 +341,35 @@ def parse_bytes(raw: bytes) -> NetworkData:
 
 
 def entry_to_json(entry: Entry) -> Dict[str, Any]:
-    out: Dict[str, Any] = entry._asdict()
-    out["networks"] = [dict(net._asdict(), routes=[list(route) for route in net.routes]) for net in entry.networks]
-    return dict(out)
+    """An entry as JSON, for the store and for digests.
+
+    A field that is added to Entry or Network gets a default (see records.py): then a store of an
+    older version is read, and an older version reads ours and leaves the field. A Route stays three
+    values: 0.1.0 knows no other number of them.
+    """
+    nets = [dict(records.write(net), routes=[list(route) for route in net.routes]) for net in entry.networks]
+    return dict(records.write(entry), networks=nets)
 
 
 def entry_from_json(obj: Dict[str, Any]) -> Entry:
-    """The inverse of entry_to_json; raises KeyError or TypeError on a damaged store."""
+    """The inverse of entry_to_json; raises KeyError, TypeError or ValueError on a damaged store."""
     networks = tuple(
-        Network(
-            type=net["type"],
-            address=net["address"],
-            routes=tuple(Route(*route) for route in net["routes"]),
-            dns=tuple(net["dns"]),
+        records.read(
+            Network,
+            net,
+            {
+                "routes": tuple(records.read_row(Route, Route._fields, route) for route in net["routes"]),
+                "dns": tuple(net["dns"]),
+            },
         )
         for net in obj["networks"]
     )
-    return Entry(
-        kind=obj["kind"],
-        mac=obj["mac"],
-        type=obj["type"],
-        mtu=obj["mtu"],
-        vlan_id=obj["vlan_id"],
-        parent=obj["parent"],
-        members=tuple(obj["members"]),
-        params=tuple((name, value) for name, value in obj["params"]),
-        networks=networks,
-    )
+    told = {
+        "members": tuple(obj["members"]),
+        "params": tuple((name, value) for name, value in obj["params"]),
+        "networks": networks,
+    }
+    return records.read(Entry, obj, told)
 
 
 def takes_default(entry: Entry) -> bool:

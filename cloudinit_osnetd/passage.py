@@ -13,7 +13,7 @@ import time
 from contextlib import contextmanager
 from typing import Any, Iterator, List, NamedTuple, Optional, Sequence
 
-from . import files, kernel, paths
+from . import files, kernel, paths, records
 from .command import CommandError, run
 from .kernel import Nic
 from .source import METADATA4
@@ -101,8 +101,8 @@ def close_leftovers() -> None:
 def _noted() -> Optional[Passage]:
     noted: Any = files.read_json(_NOTE)
     try:
-        return Passage(**noted) if noted is not None else None
-    except TypeError:  # another version's
+        return records.read(Passage, noted) if noted is not None else None
+    except TypeError:  # one that lacks what is needed
         files.remove(_NOTE)
         return None
 

@@ -8,6 +8,7 @@ where it stands on disk as the ledger says we left it; else it is drifted, and l
 
 from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
+from . import __version__
 from .backends import Touch
 from .check import check
 from .desired import Want
@@ -87,11 +88,17 @@ class Plan(NamedTuple):
 
 
 def needs_render(
-    want: Want, ledger: Sequence[Owned], disk: Mapping[Place, str], backend: str, unfinished: bool = False
+    want: Want,
+    ledger: Sequence[Owned],
+    disk: Mapping[Place, str],
+    backend: str,
+    unfinished: bool = False,
+    by: Optional[str] = None,
 ) -> bool:
     """False where every part of the want stands on disk as it was written for this very want.
 
-    With `unfinished` what cloud-init wrote, and we adopted as it was, is not good enough.
+    With `unfinished` what cloud-init wrote, and we adopted as it was, is not good enough. Nor is, where
+    `by` names a version of ours, what another one rendered: what it mended is to hold after an upgrade.
     """
     for key in want.keys:
         rows = [row for row in ledger if row.key == key]
@@ -100,7 +107,7 @@ def needs_render(
         for row in rows:
             if row.digest != want.digest or row.backend != backend or disk.get(row.place) != row.disk:
                 return True
-            if unfinished and row.plain:
+            if (unfinished and row.plain) or (by is not None and not row.plain and row.by != by):
                 return True
     return False
 
@@ -148,7 +155,7 @@ class _Planner:
             row = self.rows.get(part.place)
             new_row = Owned(
                 part.key, part.mac, part.name, self.backend, part.path, part.section, part.mark, part.digest
-            )
+            )._replace(by=__version__)
             there = self.disk.get(part.place)
             if there == part.mark:
                 if row != new_row:
@@ -156,13 +163,13 @@ class _Planner:
                     self._change("adopt", new_row, None, new_row, reason)
             elif row is None and there in part.alone and self.live:
                 # Installed on a running server: what is there serves, and no NIC is touched for it.
-                as_it_is = new_row._replace(disk=str(there), plain=True)
+                as_it_is = new_row._replace(disk=str(there), plain=True, by="")
                 self._change("adopt", as_it_is, None, as_it_is, "cloud-init wrote it for the same entry")
             elif self._ours(part.place) or there in part.alone or (row is None and there in part.earlier):
                 action = "reconfigure" if there is not None else "up"
                 reason = "a new NIC"
                 if row is not None and row.key == part.key and self._ours(part.place):
-                    reason = "its entry changed"
+                    reason = "its entry changed" if row.digest != part.digest else "rendered by another version"
                 elif there in part.alone | part.earlier:
                     reason = "cloud-init wrote it"
                 self._change("write", new_row, part.text, new_row, reason)

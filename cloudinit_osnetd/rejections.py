@@ -9,11 +9,12 @@ is suspended after a while, ever longer, for another try.
 import time
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-from . import digest
+from . import digest, records
 from .network_data import Entry, entry_from_json, entry_to_json
 from .truth import KeyTruth, Truth, needs_services
 
 LONGEST_SECONDS = 86400.0
+FIRST = ("key", "digest", "since", "seconds", "times", "reason", "old", "services")  # the fields of 0.1.0
 
 
 class Rejection(NamedTuple):
@@ -104,10 +105,13 @@ def next_try(known: Truth, rejections: Rejections, now: float) -> Optional[float
 
 
 def to_json(rejection: Rejection) -> Dict[str, Any]:
-    return dict(rejection._asdict(), old=entry_to_json(rejection.old) if rejection.old else None)
+    said = records.write(rejection)
+    # 0.1.0 refuses any other field: see store.py for where to keep one that is added.
+    return dict({name: said[name] for name in FIRST}, old=entry_to_json(rejection.old) if rejection.old else None)
 
 
-def from_json(obj: Mapping[str, Any]) -> Rejection:
-    """The inverse of to_json; raises KeyError or TypeError on a damaged store."""
+def from_json(obj: Dict[str, Any], more: Any = None) -> Rejection:
+    """The inverse of to_json, with what is kept beside it; raises KeyError or TypeError on a damaged store."""
     old = entry_from_json(obj["old"]) if obj["old"] else None
-    return Rejection(**dict(obj, old=old, services=tuple(obj["services"])))
+    read = records.read(Rejection, obj, more or {}, {"old": old, "services": tuple(obj["services"])})
+    return read._replace(since=float(read.since), seconds=float(read.seconds), times=int(read.times))

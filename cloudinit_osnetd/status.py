@@ -40,8 +40,9 @@ class _View:
         wanted = desired(believed, self.nics, self.settings.ignore, state.bonds, state.metrics)
         self.items = {item.key: item for want in wanted for item in want.items}
         self.left = left_alone(state.truth, self.nics, self.settings.ignore, state.bonds)
-        disk = render.disk_parts(on.backend, [row.place for row in state.ledger])
-        self.edited = {row.key for row in state.ledger if disk.get(row.place) != row.disk}
+        ledger = render.carried_over(on.backend, state.ledger)
+        disk = render.disk_parts(on.backend, [row.place for row in ledger])
+        self.edited = {row.key for row in ledger if disk.get(row.place) != row.disk}
         self.edited |= {drift["key"] for drift in self.last.get("drifted", [])}
         self.claimed = on.backend.claimed(list(self.items.values()))
         self.on_trial = judgement.keys(state)

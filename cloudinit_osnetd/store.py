@@ -12,14 +12,17 @@ import logging
 import os
 import time
 from contextlib import contextmanager
-from typing import IO, Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import IO, Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
-from . import files, paths, rejections, truth
+from . import files, paths, records, rejections, truth
 from .backends import Backend, Touch
 from .rejections import Rejection
 
 LOG = logging.getLogger(__name__)
 _VERSION = 1
+# The fields that 0.1.0 knows: it refuses a record with another.
+ROW = ("key", "mac", "name", "backend", "path", "section", "disk", "digest", "plain")
+TOUCH = ("action", "mac", "name", "reason")
 _HISTORY_LINES = 200
 
 
@@ -35,6 +38,7 @@ class Owned(NamedTuple):
     disk: str  # fingerprint of what stands on disk
     digest: str  # what was wanted when it was written; see desired.Want
     plain: bool = False  # as cloud-init wrote it by itself: without what Backend.finish adds
+    by: str = ""  # our version that rendered it; empty: 0.1.0, or that is not known
 
     @property
     def place(self) -> Tuple[str, str]:
@@ -61,31 +65,89 @@ def empty(instance_id: str, ledger: Tuple[Owned, ...] = ()) -> State:
     return State(instance_id, truth.EMPTY, ledger, "", "")
 
 
+# -- on disk, for this version, older and newer ones ------------------------------------------------
+#
+# A package is upgraded, and an upgrade is taken back: each version reads what any other wrote, takes what it knows, and
+# has defaults for what is lacking. How to add a field:
+# - to State: with a default, read by `.get` in _from_json; 0.1.0 leaves what it does not know.
+# - to Owned, Rejection, Touch, Change or Item: as the last one, with a default. 0.1.0 refuses a record that has one
+#   more, so what it does not know is kept beside the records, under "more" (records.beyond): nothing has to be done.
+# - to Entry and Network: with a default; a tuple is made one again in network_data.entry_from_json.
+# - to KeyTruth and Word: read by `.get` in truth.py.
+# A field never gets another meaning: a new meaning is a new field. _VERSION is raised where what came before cannot
+# read a store at all; it is there to tell a reader why.
+
+
 def _to_json(state: State) -> Dict[str, Any]:
     return {
         "version": _VERSION,
         "instance_id": state.instance_id,
         "truth": truth.to_json(state.truth),
-        "ledger": [dict(row._asdict()) for row in state.ledger],
+        "ledger": [dict(zip(ROW, row)) for row in records.rows(state.ledger, ROW)],
         "answered": state.answered,
         "drive_stamp": state.drive_stamp,
         "metrics": dict(state.metrics),
         "rejections": [rejections.to_json(one) for one in state.rejections],
         "on_trial": state.on_trial,
+        "more": {
+            "ledger": records.beyond(state.ledger, ROW),
+            "rejections": records.beyond(state.rejections, rejections.FIRST),
+        },
     }
 
 
 def _from_json(obj: Dict[str, Any]) -> State:
+    """What can be read of a store; raises KeyError or TypeError where there is no telling whose it is, or no truth.
+
+    A key that cannot be read costs itself, and its rows: a row without an entry would be taken for a departed NIC's.
+    """
+    known, lost = truth.salvage(obj["truth"])
+    if not all(key.endswith("/phy") for key in lost):
+        raise TypeError("a bond or a VLAN cannot be read, nor what becomes of those that lean on it: %s" % lost)
+    for key, problem in lost.items():
+        LOG.error("store: entry left out: key=%s error=%s", key, problem)
+    instance_id = obj["instance_id"]
+    if not isinstance(instance_id, str):
+        raise TypeError("no instance id: %.60r" % (instance_id,))
+    more = obj.get("more")
+    more = more if isinstance(more, dict) else {}
+    ledger = [row for row in _each(read_row, obj.get("ledger"), more.get("ledger"), "row") if row.key not in lost]
+    metrics = obj.get("metrics")
     return State(
-        instance_id=obj["instance_id"],
-        truth=truth.from_json(obj["truth"]),
-        ledger=tuple(Owned(**row) for row in obj["ledger"]),
-        answered=obj["answered"],
-        drive_stamp=obj["drive_stamp"],
-        metrics={key: int(metric) for key, metric in obj["metrics"].items()},
-        rejections=tuple(rejections.from_json(one) for one in obj.get("rejections", ())),
-        on_trial=str(obj.get("on_trial", "")),
+        instance_id=instance_id,
+        truth=known,
+        ledger=tuple(ledger),
+        answered=_text(obj.get("answered")),
+        drive_stamp=_text(obj.get("drive_stamp")),
+        metrics={
+            key: metric
+            for key, metric in (metrics if isinstance(metrics, dict) else {}).items()
+            if isinstance(metric, int)
+        },
+        rejections=tuple(_each(rejections.from_json, obj.get("rejections"), more.get("rejections"), "rejection")),
+        on_trial=_text(obj.get("on_trial")),
     )
+
+
+def _each(read: Callable[[Any, Any], Any], listed: Any, more: Any, what: str) -> Iterator[Any]:
+    """Each of a list's records; one that cannot be read costs itself."""
+    for place, one in enumerate(listed if isinstance(listed, list) else []):
+        try:
+            yield read(one, records.of_place(more, place))
+        except (KeyError, TypeError, ValueError, AttributeError) as exc:
+            LOG.error("store: %s left out: %.200r error=%r", what, one, exc)
+
+
+def read_row(obj: Any, more: Any) -> Owned:
+    """A ledger row as it was written, as an object or (in an intent) as a list."""
+    row = records.read_row(Owned, ROW, obj, more) if isinstance(obj, list) else records.read(Owned, obj, more)
+    if not all(isinstance(value, str) for value in row[: len(ROW) - 1]) or not os.path.isabs(row.path):
+        raise TypeError("no row of a ledger")
+    return row
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def load(instance_id: str) -> State:
@@ -94,8 +156,11 @@ def load(instance_id: str) -> State:
     if text is None:
         return empty(instance_id)
     try:
-        state = _from_json(json.loads(text))
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        obj = json.loads(text)
+        if isinstance(obj, dict) and obj.get("version") != _VERSION:
+            LOG.warning("store of another version, read as far as it is known: version=%.20r", obj.get("version"))
+        state = _from_json(obj)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         # Nothing is deleted on the strength of a store that cannot be read: what is on disk will
         # be compared with what would be rendered, and adopted or reported.
         LOG.error("store unreadable, starting anew: file=%s error=%r", paths.STORE, exc)
@@ -204,9 +269,10 @@ class Intent(NamedTuple):
 
 def write_intent(intent: Intent) -> None:
     obj = {
-        "touches": [list(touch) for touch in intent.touches],
-        "ledger": [list(row) for row in intent.ledger],
+        "touches": records.rows(intent.touches, TOUCH),
+        "ledger": records.rows(intent.ledger, ROW),
         "places": [list(place) for place in intent.places],
+        "more": {"touches": records.beyond(intent.touches, TOUCH), "ledger": records.beyond(intent.ledger, ROW)},
     }
     files.replace(paths.INTENT, json.dumps(obj) + "\n", mode=0o600)
 
@@ -215,13 +281,16 @@ def read_intent() -> Optional[Intent]:
     obj = files.read_json(paths.INTENT)
     if not isinstance(obj, dict):
         return None
+    more = obj.get("more")
+    more = more if isinstance(more, dict) else {}
     try:
         return Intent(
-            tuple(Touch(*touch) for touch in obj["touches"]),
-            tuple(Owned(*row) for row in obj["ledger"]),
-            tuple((path, section) for path, section in obj["places"]),
+            tuple(records.read_rows(Touch, TOUCH, obj["touches"], more.get("touches"))),
+            tuple(read_row(row, records.of_place(more.get("ledger"), i)) for i, row in enumerate(obj["ledger"])),
+            tuple((str(path), str(section)) for path, section in obj["places"]),
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError) as exc:
+        LOG.error("intent unreadable, left: file=%s error=%r", paths.INTENT, exc)
         return None
 
 

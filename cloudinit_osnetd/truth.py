@@ -213,21 +213,65 @@ def to_json(truth: Truth) -> Dict[str, Any]:
 
 
 def from_json(obj: Dict[str, Any]) -> Truth:
-    """The inverse of to_json; raises KeyError or TypeError on a damaged store."""
-    keys = {}
-    for key, raw in obj["keys"].items():
-        words = {
-            source: Word(
-                entry=entry_from_json(word["entry"]),
-                changed=word["changed"],
-                listed=word["listed"],
-                superseded=tuple((digest, when) for digest, when in word["superseded"]),
-                doubted_since=word["doubted_since"],
-            )
-            for source, word in raw["words"].items()
-        }
-        keys[key] = KeyTruth(raw["in_force"], words, tuple(raw["services"]))
-        if keys[key].entry.key != key:
-            raise KeyError(key)
-    services = {source: (ks, tuple(dns)) for source, (ks, dns) in obj["services"].items()}
-    return Truth(obj["counter"], keys, services)
+    """The inverse of to_json; raises KeyError or TypeError where anything of it cannot be read."""
+    truth, lost = salvage(obj)
+    if lost:
+        raise KeyError(lost)
+    return truth
+
+
+def salvage(obj: Dict[str, Any]) -> Tuple[Truth, Dict[str, str]]:
+    """What can be read of a truth; and, by key, what is wrong with those that cannot, which are left out.
+
+    Raises KeyError or TypeError where there are no keys to be read at all.
+    """
+    keys, lost = {}, {}
+    for key, raw in _dict(obj["keys"]).items():
+        try:
+            keys[key] = _key_from_json(key, raw)
+        except (KeyError, TypeError, ValueError, AttributeError) as exc:
+            lost[key] = repr(exc)
+    services = {}
+    for source, said in _dict(obj.get("services", {})).items():
+        try:
+            entries, dns = said
+            services[source] = (str(entries), tuple(str(address) for address in dns))
+        except (TypeError, ValueError):
+            continue  # as if it had named none yet
+    counts = [word.changed for known in keys.values() for word in known.words.values()]
+    if _is_number(obj.get("counter")):
+        counts.append(int(obj["counter"]))
+    return Truth(max(counts, default=0), keys, services), lost
+
+
+def _key_from_json(key: str, raw: Dict[str, Any]) -> KeyTruth:
+    words = {
+        source: Word(
+            entry=entry_from_json(word["entry"]),
+            changed=_number(word["changed"]),
+            listed=bool(word["listed"]),
+            superseded=tuple((str(digest), float(when)) for digest, when in word.get("superseded", ())),
+            doubted_since=None if word.get("doubted_since") is None else float(word["doubted_since"]),
+        )
+        for source, word in raw["words"].items()
+    }
+    known = KeyTruth(raw["in_force"], words, tuple(str(address) for address in raw["services"]))
+    if known.entry.key != key:
+        raise KeyError(key)
+    return known
+
+
+def _dict(value: Any) -> Dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError("not an object: %.60r" % (value,))
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> int:
+    if not _is_number(value):
+        raise TypeError("not a number: %.60r" % (value,))
+    return int(value)

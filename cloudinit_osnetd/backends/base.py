@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """What every backend answers: which parts its files have, and how a NIC is taken up and down."""
 
-from typing import Container, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Container, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..desired import Item
 from ..network_data import takes_default
@@ -50,6 +50,9 @@ class Backend:
     mode = 0o644  # of a new file
     finishes_at_boot = False  # a boot rewrites what cloud-init wrote, and we adopted as it was while the server ran
     directories: Tuple[str, ...] = ()  # where it has files replaced; glob patterns
+    # What `normal` was in versions before this one: the ledger that such a one left has its fingerprints. Who changes
+    # `normal` puts the old function here, so that an upgrade takes nothing of ours for somebody else's.
+    earlier_normals: Tuple[Callable[[str], str], ...] = ()
 
     def unfit(self) -> str:
         """Why this backend does not run the network here, whatever cloud-init writes; empty where it does."""

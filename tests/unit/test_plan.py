@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudinit_osnetd import apply, plan
+from cloudinit_osnetd import __version__, apply, plan
 from cloudinit_osnetd.backends import Touch
 from cloudinit_osnetd.desired import Item, Want
 from cloudinit_osnetd.plan import Staged
@@ -31,7 +31,7 @@ def staged(mac=A, name="ens3", mark="m1", digest="d1", file=None, section=""):
 
 
 def owned(mac=A, name="ens3", disk="m1", digest="d1", backend=BACKEND, file=None, section=""):
-    return Owned(mac + "/phy", mac, name, backend, file or path(name), section, disk, digest)
+    return Owned(mac + "/phy", mac, name, backend, file or path(name), section, disk, digest, by=__version__)
 
 
 def on_disk(*rows):
@@ -190,7 +190,7 @@ def test_what_cloud_init_wrote_is_told_from_what_a_person_wrote(there, nics, don
 def test_what_cloud_init_wrote_is_adopted_as_it_stands_and_a_second_run_does_nothing():
     made = make([want()], [ALONE], {ALONE.place: "alone"}, [], LIVE)
     (row,) = apply.ledger_after([], made.changes)
-    assert row == owned(disk="alone")._replace(plain=True)
+    assert row == owned(disk="alone")._replace(plain=True, by="")
     assert not plan.needs_render(want(), [row], {row.place: "alone"}, BACKEND)
     assert plan.needs_render(want(digest="d2"), [row], {row.place: "alone"}, BACKEND)
 
@@ -202,6 +202,21 @@ def test_a_boot_may_write_anew_what_was_adopted_as_cloud_init_wrote_it():
     assert told(made) == ([("write", "ens3")], [("reconfigure", "ens3")], [])
     (row,) = apply.ledger_after([row], made.changes)
     assert not plan.needs_render(want(), [row], {row.place: row.disk}, BACKEND, unfinished=True)
+
+
+def test_what_another_version_rendered_is_rendered_anew_where_nobody_is_disturbed():
+    row = owned()._replace(by="0.1.0")
+    disk = on_disk(row)
+    assert not plan.needs_render(want(), [row], disk, BACKEND)
+    assert plan.needs_render(want(), [row], disk, BACKEND, by=__version__)
+    assert not plan.needs_render(want(), [owned()], disk, BACKEND, by=__version__)
+    alone = row._replace(plain=True, by="")
+    assert not plan.needs_render(want(), [alone], disk, BACKEND, by=__version__), "that is no version of ours"
+    same = make([want()], [staged()], disk, [row], None)
+    assert told(same) == ([("adopt", "ens3")], [], [])
+    mended = make([want()], [staged(mark="m2")], disk, [row], None)
+    assert [(c.action, c.reason) for c in mended.changes] == [("write", "rendered by another version")]
+    assert apply.ledger_after([row], mended.changes)[0].by == __version__
 
 
 def test_what_cloud_init_wrote_is_not_kicked_for_a_route_that_it_did_not_get_into_the_kernel():

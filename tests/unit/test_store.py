@@ -126,7 +126,20 @@ def test_a_key_in_force_by_a_source_that_never_spoke_is_damage(guest):
     obj = json.loads(json.dumps(PLAIN))
     obj["truth"]["keys"][A + "/phy"]["in_force"] = "push"
     files.replace(paths.STORE, json.dumps(obj))
+    state = store.load(UUID)
+    # It costs itself, and its row: one without an entry would be taken for a departed NIC's.
+    assert sorted(state.truth.keys) == sorted(set(STATE.truth.keys) - {A + "/phy"})
+    assert state.ledger == (ROW2,)
+
+
+def test_where_a_bond_cannot_be_read_there_is_no_telling_what_its_members_are(guest):
+    obj = json.loads(json.dumps(PLAIN))
+    obj["truth"]["keys"][C + "/bond"]["words"] = {}
+    files.replace(paths.STORE, json.dumps(obj))
     assert store.load(UUID) == store.empty(UUID)
+
+
+# -- other versions of the package: tests/unit/test_versions.py --------------------------------------------
 
 
 # -- the instance id -----------------------------------------------------------------------------------
