@@ -151,7 +151,7 @@ def desired(
             metric = (given or {}).get(key, metrics.PRIMARY)
             items.append(Item(key, entry, names[key], dns, metric))
         content: List[Any] = [
-            [item.key, entry_to_json(item.entry), item.name, list(item.dns), item.metric] for item in items
+            [item.key, entry_to_json(item.entry.canonical), item.name, list(item.dns), item.metric] for item in items
         ]
         wants.append(Want(tuple(items), digest.of_value(content)))
     return wants

@@ -12,7 +12,7 @@ plain word is a fault: a newline in a DNS address would be a root shell in ifupd
 
 import ipaddress
 import json
-from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple, TypeVar
 
 from . import digest, records
 from .fields import (
@@ -35,6 +35,7 @@ DHCP6 = frozenset(["ipv6_dhcp", "ipv6_dhcpv6-stateful", "ipv6_dhcpv6-stateless"]
 SLAAC = frozenset(["ipv6_slaac"])
 STATIC = frozenset(["ipv4", "ipv6", "static", "static6"])
 DEFAULT4, DEFAULT6 = "0.0.0.0/0", "::/0"
+_Value = TypeVar("_Value")
 
 
 class Refused(DataError):
@@ -59,7 +60,11 @@ class Network(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What one source says of one link: no ids, no order (Nova renumbers both)."""
+    """What one source says of one link, without ids, which Nova renumbers.
+
+    Its networks and their routes stand as the document has them, for so they are rendered. Two that differ in that
+    order alone are equal, and have one digest: Nova's order means nothing, and is another one now and then.
+    """
 
     kind: str  # "phy", "bond" or "vlan"
     mac: str
@@ -77,8 +82,25 @@ class Entry(NamedTuple):
         return make_key(self.kind, self.mac, self.vlan_id)
 
     @property
+    def canonical(self) -> "Entry":
+        """The same in an order that is always the same one: what is compared and digested."""
+        networks = {net._replace(routes=tuple(sorted(set(net.routes), key=str))) for net in self.networks}
+        return self._replace(networks=tuple(sorted(networks, key=str)))
+
+    @property
     def digest(self) -> str:
-        return digest.of_value(entry_to_json(self))
+        return digest.of_value(entry_to_json(self.canonical))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Entry):
+            return NotImplemented
+        return tuple(self) == tuple(other) or tuple(self.canonical) == tuple(other.canonical)
+
+    def __ne__(self, other: object) -> bool:  # tuple has its own
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.canonical))
 
 
 class Fault(NamedTuple):
@@ -110,6 +132,11 @@ class NetworkData(NamedTuple):
 
 def make_key(kind: str, mac: str, vlan_id: Optional[int] = None) -> str:
     return "%s/%s" % (mac, kind) if vlan_id is None else "%s/%s.%d" % (mac, kind, vlan_id)
+
+
+def _once(values: Sequence[_Value]) -> Tuple[_Value, ...]:
+    """Each of them once, where it came first."""
+    return tuple(dict.fromkeys(values))
 
 
 # -- parts of a document -------------------------------------------------------------------------
@@ -176,8 +203,8 @@ def _parse_network(raw: Dict[str, Any], path: str) -> Network:
     return Network(
         type=kind,
         address=address,
-        routes=tuple(sorted(set(routes), key=str)),
-        dns=tuple(sorted(set(dns), key=dns.index)),
+        routes=_once(routes),
+        dns=_once(dns),
     )
 
 
@@ -263,7 +290,7 @@ def _parse_link(links: _Links, obj: Dict[str, Any], path: str, networks: List[Ne
         parent=parent,
         members=members,
         params=params,
-        networks=tuple(sorted(set(networks), key=str)),
+        networks=_once(networks),
     )
 
 

@@ -150,3 +150,15 @@ def test_a_bond_keeps_the_name_it_has_and_a_new_one_takes_a_free_one():
 def test_what_a_document_says_of_an_unusable_vlan_costs_no_other_nic():
     doc = document([link(), vlan(B, "v1", 7, "v2"), vlan(A, "v2", 8, "tap1"), link(B, "tap2")])
     assert sorted(name for group in names(desired(know(doc), BOTH)) for name in group) == ["ens3", "ens3.8", "ens4"]
+
+
+def test_a_wants_digest_is_that_of_released_versions_whatever_the_documents_order():
+    """The ledgers of servers in the field have it (by 0.1.0): with another one an upgrade would touch each NIC."""
+    routes = [
+        {"network": "192.168.0.0", "netmask": "255.255.0.0", "gateway": "10.0.0.1"},
+        {"network": "172.16.0.0", "netmask": "255.240.0.0", "gateway": "10.0.0.1"},
+    ]
+    v6 = static("fd00::5", "ffff:ffff:ffff:ffff::", gateway="fd00::1")
+    for networks in ([v6, static("10.0.0.9", routes=routes)], [static("10.0.0.9", routes=routes[::-1]), v6]):
+        (want,) = desired(know(document([link(mtu=1450)], networks)), nics(nic("ens3")))
+        assert want.digest == "e01b16e4b2c1d29a448fd3a03e9d822d"

@@ -217,3 +217,38 @@ def test_a_gateway_that_no_subnet_of_the_link_holds_is_told(gateway, networks, o
 
 def test_a_gateway_that_comes_with_a_lease_is_the_leases_matter():
     assert network_data.off_subnet_gateways(entry(dhcp(gateway="10.77.0.1"), static())) == set()
+
+
+def in_order(*numbers):
+    """A port of two addresses, one of them with two routes; all in this order."""
+    routes = [
+        {"network": "192.168.0.0", "netmask": "255.255.0.0", "gateway": "10.0.0.1"},
+        {"network": "172.16.0.0", "netmask": "255.240.0.0", "gateway": "10.0.0.1"},
+    ]
+    networks = [
+        static("fd00::5", "ffff:ffff:ffff:ffff::", gateway="fd00::1"),
+        static("10.0.0.9", routes=[routes[number] for number in numbers]),
+    ]
+    return entry(*[networks[number] for number in numbers], mtu=1450)
+
+
+def test_what_is_rendered_keeps_the_documents_order():
+    there, back = in_order(0, 1), in_order(1, 0)
+    assert [net.address for net in there.networks] == ["fd00::5/64", "10.0.0.9/24"]
+    assert [route.network for route in there.networks[1].routes] == ["192.168.0.0/16", "172.16.0.0/12"]
+    assert [net.address for net in back.networks] == ["10.0.0.9/24", "fd00::5/64"]
+    assert [route.network for route in back.networks[0].routes] == ["172.16.0.0/12", "192.168.0.0/16"]
+
+
+def test_an_entry_in_another_order_is_the_same_one():
+    there, back = in_order(0, 1), in_order(1, 0)
+    assert there == back
+    assert (there != back) is False
+    assert hash(there) == hash(back)
+    assert there.digest == back.digest
+    assert there != there._replace(mtu=1400)
+
+
+def test_the_digest_is_that_of_released_versions():
+    """The stores of servers in the field have it (0.1.0 sorted where it read): with another one each upgrade would touch each NIC."""
+    assert in_order(0, 1).digest == "26b646b1525c0296fa965d8b16cb1aea"
