@@ -50,8 +50,9 @@ def check(item: Item, snapshot: Snapshot, plain: bool = False) -> Verdict:
     findings += ["IPv6 is switched off: no %s" % ", ".join(off)] if off else []
     by_lease = any(net.type in DHCP4 for net in entry.networks)
     if entry.mtu is not None and nic.mtu != entry.mtu and not nic.master:
-        # A lease may bring another MTU, and on ifupdown nothing else sets it.
-        (findings if by_lease else problems).append("the MTU is %d, not %d" % (nic.mtu, entry.mtu))
+        why = _refuses_mtu(item, nic, snapshot)
+        # A lease may bring another MTU. What the kernel refuses it refuses however often it is asked.
+        (findings if by_lease or why else problems).append("the MTU is %d, not %d%s" % (nic.mtu, entry.mtu, why))
     routes = list(_lacking_routes(item, nic, snapshot.routes, plain))
     missing = [text for text, needed in routes if needed]
     if missing:
@@ -65,6 +66,17 @@ def check(item: Item, snapshot: Snapshot, plain: bool = False) -> Verdict:
     if entry.networks and not nic.carrier:
         return Verdict((), tuple(["there is no carrier"] + problems + findings), False, not to_come)
     return Verdict(tuple(problems), tuple(findings), True, not to_come)
+
+
+def _refuses_mtu(item: Item, nic: Nic, snapshot: Snapshot) -> str:
+    """Why the kernel does not take an MTU as high, empty where nothing tells."""
+    wanted = item.entry.mtu or 0
+    parent = snapshot.named(nic.name.rpartition(".")[0]) if nic.kind == "vlan" else None
+    if 0 < nic.max_mtu < wanted:
+        return ": the device takes %d at the most" % nic.max_mtu
+    if parent and parent.mtu < wanted:
+        return ": %s has %d" % (parent.name, parent.mtu)
+    return ""
 
 
 def _name(ifindex: int, snapshot: Snapshot) -> str:

@@ -56,6 +56,7 @@ class Nic(NamedTuple):
     kind: str  # of a virtual device: "veth", "bridge", "vlan"; empty for hardware
     addresses: Tuple[Address, ...]
     ipv6: bool = True  # False where IPv6 is switched off; told of those that are nobody's virtual ones, bonds and VLANs
+    max_mtu: int = 0  # what its driver takes; 0 where the kernel does not tell (it does from 4.19 on)
 
     def has(self, cidr: str) -> bool:
         return any(a.address == cidr for a in self.addresses)
@@ -182,7 +183,7 @@ def _bond_permanent(name: str) -> str:
 def _links(sock: socket.socket) -> Iterator[Nic]:
     for body in dump(sock, _RTM_GETLINK, struct.pack("=BxHiII", 0, 0, 0, 0, 0)):
         _family, _type, index, flags, _change = struct.unpack_from("=BxHiII", body)
-        name, current, permanent, mtu, master, link_kind = "", "", "", 0, 0, ""
+        name, current, permanent, mtu, master, link_kind, max_mtu = "", "", "", 0, 0, "", 0
         for kind, value in attributes(body[16:]):
             if kind == 3:  # IFLA_IFNAME
                 name = value.rstrip(b"\0").decode("utf-8", "replace")
@@ -192,6 +193,8 @@ def _links(sock: socket.socket) -> Iterator[Nic]:
                 permanent = _mac_text(value)
             elif kind == 4:  # IFLA_MTU
                 (mtu,) = struct.unpack("=I", value)
+            elif kind == 51:  # IFLA_MAX_MTU
+                (max_mtu,) = struct.unpack("=I", value)
             elif kind == 10:  # IFLA_MASTER
                 (master,) = struct.unpack("=I", value)
             elif kind == 18:  # IFLA_LINKINFO, in it IFLA_INFO_KIND
@@ -213,6 +216,7 @@ def _links(sock: socket.socket) -> Iterator[Nic]:
             kind=link_kind,
             addresses=(),
             ipv6=(virtual and link_kind not in ("bond", "vlan")) or has_ipv6(name),
+            max_mtu=max_mtu,
         )
 
 

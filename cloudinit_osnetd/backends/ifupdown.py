@@ -12,7 +12,7 @@ from .. import files
 from ..command import CommandError, end, ran, run, start
 from ..desired import Item
 from ..network_data import off_subnet_gateways
-from . import fallback, ifupdown_file
+from . import fallback, ifupdown_file, ifupdown_finish
 from .base import Backend, Dns, Part, Touch
 
 LOG = logging.getLogger(__name__)
@@ -26,7 +26,6 @@ _RESOLVCONF_PROGRAMS = ("/sbin/resolvconf", "/usr/sbin/resolvconf")
 _CLOUD_INITS = "50-cloud-init"  # how its file's name begins
 _SOURCED = re.compile(r"[A-Za-z0-9_-]+\Z")  # what interfaces(5) says of source-directory: no ens4.bak
 _UP_SECONDS = 30
-_ADVERTISED_METRIC = "/proc/sys/net/ipv6/conf/%s/ra_defrtr_metric"
 
 
 def _sources(path: str) -> Dict[str, str]:
@@ -50,6 +49,7 @@ def _sources(path: str) -> Dict[str, str]:
 
 class Ifupdown(Backend):
     name = "ifupdown"
+    finishes_at_boot = True
     directories = (DIRECTORY, DIRECTORY + "/interfaces.d", os.path.dirname(STATE))
 
     def staged(self, tree: str) -> List[Part]:
@@ -83,23 +83,20 @@ class Ifupdown(Backend):
         return {item.name: found[item.name] for item in items if item.name in found and item.name not in ours}
 
     def finish(self, text: str, item: Item) -> str:
-        """Routes by ip(8), which is there where route(8) of net-tools is not, and nobody would hear of it.
+        """Nothing in it that ends `ifup` where the kernel refuses it: see ifupdown_finish.py.
 
-        They name their NIC: with two NICs on one network the kernel would take the other. One through a
-        gateway that no subnet of the port holds says that it is a neighbour. And the MTU
-        of a NIC that has static IPv6 only: ifupdown gives it to the protocol, and the link keeps 1500.
-        And the metric of a router that advertises itself, which any NIC hears: the kernel takes it from
-        a setting (Linux 5.12 on), before the link is up; other kinds of link are made later. It is one
-        more than our routes', for the kernel takes no two default routes of one metric.
+        Routes by ip(8), which is there where route(8) of net-tools is not, and nobody would hear of it. They name their
+        NIC: with two NICs on one network the kernel would take the other. One through a gateway that no subnet of the
+        port holds says that it is a neighbour. The MTU is the link's also where ifupdown gives it to IPv6 alone, or to
+        nobody (DHCP). And the metric of a router that advertises itself, which any NIC hears: the kernel takes it from
+        a setting (Linux 5.12 on), before the link is up; other kinds of link are made later. It is one more than our
+        routes', for the kernel takes no two default routes of one metric.
         """
-        text = ifupdown_file.routes_by_ip(text, item.name, off_subnet_gateways(item.entry))
-        mtu = item.entry.mtu
-        if mtu is not None and ifupdown_file.mtu_families(text) == {"inet6"}:
-            text = ifupdown_file.with_last(text, "pre-up ip link set dev %s mtu %d" % (item.name, mtu))
+        when = "pre-up" if item.entry.kind == "phy" else "up"
+        text = ifupdown_finish.finished(text, item.name, when, off_subnet_gateways(item.entry))
         if item.metric:
-            when, setting = "pre-up" if item.entry.kind == "phy" else "up", _ADVERTISED_METRIC % item.name
-            option = "%s test ! -w %s || echo %d >%s" % (when, setting, item.metric + 1, setting)
-            text = ifupdown_file.with_first(text, option)
+            setting = ifupdown_finish.setting6(when, item.name, "ra_defrtr_metric", item.metric + 1)
+            text = ifupdown_finish.with_first(text, setting)
         return text
 
     def split(self, text: str) -> Dict[str, str]:

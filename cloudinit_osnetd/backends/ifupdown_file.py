@@ -2,33 +2,12 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """An interfaces(5) file, cut into stanzas and put together again: what is not ours stays, byte for byte."""
 
-import ipaddress
 import re
-from typing import Container, Dict, Iterator, List, Match, NamedTuple, Optional, Set
+from typing import Dict, Iterator, List, NamedTuple, Optional
 
 _STARTS = ("iface", "auto", "mapping", "source", "source-directory", "rename", "no-scripts", "no-auto-down")
-_IFACE = re.compile(r"^iface .*\n", re.MULTILINE)
 # What cloud-init's eni renderer writes in the place of `auto`, where a stanza has none.
 _NO_AUTO = re.compile(r"# control-\S+ (\S+)\n\Z")
-# What it writes for a route up to 25 (cloudinit/net/eni.py: _render_route): a network with its prefix or, up to 19,
-# with its netmask; from 22.1 on -host for a single address.
-_OLD_ROUTE = re.compile(
-    r"^(?P<when>\s*(?:post-up|pre-down)) route (?P<verb>add|del)(?P<six> -A inet6)?"
-    r"(?: -net| -host)? (?P<network>\S+)(?: netmask (?P<mask>\S+))?"
-    r" gw (?P<gateway>\S+)(?: metric (?P<metric>\d+))?(?P<or_true> \|\| true)?$",
-    re.MULTILINE,
-)
-# From 26 on, as which we write those too.
-_ROUTE = re.compile(
-    r"^(\s*(?:post-up|pre-down) (?:ip (?:-family inet6 )?)?route (?:add|del) (?:(?! dev ).)*?)( \|\| true)?$",
-    re.MULTILINE,
-)
-_ADDED_VIA = re.compile(r" add .* via (\S+)")
-# Of the first NIC, whose routes are given no metric.
-_DEFAULT6 = re.compile(
-    r"^(\s*(?:post-up|pre-down) ip -family inet6 route (?:add|del) default via \S+)(?= dev |$| \|\|)", re.MULTILINE
-)
-_METRIC6 = 1023
 
 
 class Stanza(NamedTuple):
@@ -75,7 +54,7 @@ def split(text: str) -> Dict[str, str]:
     for stanza in stanzas(text):
         if stanza.owner:
             sections[stanza.owner] = sections.get(stanza.owner, "") + stanza.text
-    return {name: _section(text) for name, text in sections.items()}
+    return {name: section(text) for name, text in sections.items()}
 
 
 def join(old: Optional[str], template: Optional[str], changes: Dict[str, Optional[str]]) -> str:
@@ -85,7 +64,7 @@ def join(old: Optional[str], template: Optional[str], changes: Dict[str, Optiona
     else:
         # A new file: what the renderer puts there besides NICs (a header, the loopback).
         there = [stanza for stanza in stanzas(template or "") if stanza.owner in ("", "lo")]
-    todo = {name: _section(text) for name, text in changes.items() if text is not None}
+    todo = {name: section(text) for name, text in changes.items() if text is not None}
     out, ours = "", False
     for stanza in there:
         if stanza.owner not in changes:
@@ -97,61 +76,13 @@ def join(old: Optional[str], template: Optional[str], changes: Dict[str, Optiona
     for added in todo.values():
         out += ("\n" if out and not out.endswith("\n\n") else "") + added
     # What went away at the end leaves no blank line that was not there before.
-    return out if not out or (old or "").endswith("\n\n") else _section(out)
+    return out if not out or (old or "").endswith("\n\n") else section(out)
 
 
 def meaning(text: str) -> str:
     """What two sections that say the same have in common."""
     lines = [" ".join(_words(line)) for line in _lines(text) if not _is_comment(line)]
     return "\n".join(line for line in lines if line)
-
-
-def mtu_families(text: str) -> Set[str]:
-    """The families whose stanzas set an MTU."""
-    families, family = set(), ""
-    for words in statements(text):
-        if words[:1] == ["iface"] and len(words) > 2:
-            family = words[2]
-        elif words[:1] == ["mtu"]:
-            families.add(family)
-    return families
-
-
-def with_first(text: str, option: str) -> str:
-    """A section with an option at the head of its first stanza."""
-    return _IFACE.sub(lambda iface: "%s    %s\n" % (iface.group(), option), text, count=1)
-
-
-def with_last(text: str, option: str) -> str:
-    """A section with an option at its end."""
-    return "%s    %s\n" % (_section(text), option)
-
-
-def routes_by_ip(text: str, name: str, onlink: Container[str] = ()) -> str:
-    """A section whose routes are set by ip(8), and name their NIC; `onlink`: the gateways that no subnet of it holds.
-
-    An IPv6 default route has a metric, and it is not the one (1024) of a router that advertises itself: of two with the
-    same one the kernel refuses the second. Where that is the advertised one of the same router, it drops the rest of
-    the advertisement as well, addresses and all (net/ipv6/ndisc.c: ndisc_router_discovery).
-    """
-
-    def naming(route: Match[str]) -> str:
-        added = _ADDED_VIA.search(route.group(1))
-        flag = " onlink" if added and added.group(1) in onlink else ""
-        return "%s dev %s%s%s" % (route.group(1), name, flag, route.group(2) or "")
-
-    text = _ROUTE.sub(naming, _OLD_ROUTE.sub(_by_ip, text))
-    return _DEFAULT6.sub(r"\1 metric %d" % _METRIC6, text)
-
-
-def _by_ip(route: Match[str]) -> str:
-    network = route.group("network")
-    if route.group("mask"):
-        network = str(ipaddress.ip_network("%s/%s" % (network, route.group("mask")), strict=False))
-    words = [route.group("when"), "ip -family inet6 route" if route.group("six") else "ip route", route.group("verb")]
-    words += [network, "via", route.group("gateway")]
-    words += ["metric", route.group("metric")] if route.group("metric") else []
-    return " ".join(words) + (route.group("or_true") or "")
 
 
 def _owner(words: List[str]) -> str:
@@ -189,5 +120,6 @@ def _words(line: str) -> List[str]:
     return line.replace("\\\n", "").split()
 
 
-def _section(text: str) -> str:
+def section(text: str) -> str:
+    """Without blank lines at its end."""
     return text.rstrip("\n") + "\n"

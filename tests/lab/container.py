@@ -19,6 +19,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Uni
 from tests.lab import cgroups, deb, documents, netns, nspawn, roots, run
 from tests.lab.call import LabError
 from tests.lab.cloud import Cloud, Plugged
+from tests.lab.limit import limit_mtu
 from tests.lab.ports import Port
 from tests.lab.recipe import NIC_GROUP
 from tests.lab.server import Server
@@ -36,6 +37,7 @@ class Container:
     files: more files for the guest's disk, path to content.
     datasource: "ConfigDrive", or "OpenStack": no drive, the guest's product name says where it runs.
     without: packages of the usual root that this one has not: a root of its own, bootstrapped when it is first asked for.
+    mtu_limit: its NICs take no MTU above some 3500 (limit.py).
     The ports that the server has now are the guest's NICs at its first boot, and what its config drive lists.
     """
 
@@ -50,12 +52,14 @@ class Container:
         files: Optional[Mapping[str, str]] = None,
         datasource: str = "ConfigDrive",
         without: Sequence[str] = (),
+        mtu_limit: bool = False,
     ) -> None:
         chosen = deb.under_test() if package is True else package or None
         tree = roots.tree(suite, backend, chosen, without=tuple(without))
         self.cloud, self.server, self.suite, self.backend = cloud, server, suite, backend
         self.boot_seconds = 0.0
         self.datasource = datasource
+        self._mtu_limit = mtu_limit
         self.patience = 1.0  # how many times as long as on real hardware things may take here
         self._run = run.current()
         self.name = self._run.name("guest")
@@ -273,6 +277,8 @@ class Container:
     def _connect(self, nics: Mapping[Port, Tuple[str, str]]) -> None:
         plugged = [Plugged(port.network.bridge, outside, name, port.mac) for port, (outside, name) in nics.items()]
         self.cloud.connect(plugged, self.name, NIC_GROUP)
+        for nic in plugged if self._mtu_limit else []:
+            limit_mtu(self.cloud.namespace, nic.outside)
 
     def _disconnect(self, outside: str) -> None:
         try:

@@ -35,13 +35,14 @@ def has_dgram() -> bool:
 class Nic(NamedTuple):
     """A virtio NIC: its PCI place (kept for as long as it is plugged, like Nova keeps it), its device on the host, its MAC.
 
-    wire: how QEMU reaches that device, `tap` or `dgram`; see wire.py.
+    wire: how QEMU reaches that device, `tap` or `dgram`; see wire.py. host_mtu: the MTU that it says is the most, 0 for none.
     """
 
     slot: int
     host: str
     mac: str
     wire: str = "tap"
+    host_mtu: int = 0
 
     @property
     def device(self) -> str:
@@ -124,7 +125,9 @@ def backend_arguments(nic: Nic) -> dict[str, Any]:
 def device_arguments(nic: Nic, model: str) -> dict[str, Any]:
     """The guest side of a NIC, for -device or device_add."""
     place = {"bus": f"port{nic.slot}"} if model == "q35" else {"bus": "pci.0", "addr": hex(FIRST_PC_SLOT + nic.slot)}
-    return {"driver": "virtio-net-pci", "id": nic.device, "netdev": nic.backend, "mac": nic.mac, "romfile": "", **place}
+    limit = {"host_mtu": nic.host_mtu} if nic.host_mtu else {}
+    words = {"driver": "virtio-net-pci", "id": nic.device, "netdev": nic.backend, "mac": nic.mac, "romfile": ""}
+    return {**words, **limit, **place}
 
 
 def _joined(arguments: dict[str, Any]) -> str:

@@ -44,6 +44,7 @@ class VM(Snapshots):
     slots: how many NICs fit, on q35.
     without: packages of the usual root that this one has not.
     disk_of: another guest, switched off, of whose disk this one has a copy: what a server from a snapshot's image has.
+    mtu_limit: a NIC takes no MTU above that of its port when it is plugged, as Nova has it (host_mtu).
     The ports that the server has now are the guest's NICs at its first boot, and what its config drive lists. All time
     limits are those of KVM; an emulated guest gets `patience` times as long.
     """
@@ -62,6 +63,7 @@ class VM(Snapshots):
         slots: int = qemu.SLOTS,
         disk_of: VM | None = None,
         without: Iterable[str] = (),
+        mtu_limit: bool = False,
     ) -> None:
         chosen = deb.under_test() if package is True else package or None
         self._image = image.build(roots.tree(suite, backend, chosen, True, tuple(without)), files or {}, journal=noted)
@@ -69,6 +71,7 @@ class VM(Snapshots):
         self.cloud, self.server, self.suite, self.backend = cloud, server, suite, backend
         self.model, self.append, self.slots = model, append, slots
         self.boot_seconds = 0.0
+        self._mtu_limit = mtu_limit
         self.patience = self.accel.patience
         self._run = run.current()
         self.name = self._run.name("vm")
@@ -202,7 +205,8 @@ class VM(Snapshots):
         slot = next((slot for slot in range(self.slots) if slot not in used), None)
         if slot is None:
             raise LabError(f"{self.name} has {self.slots} NICs already, no PCI slot is left")
-        nic = qemu.Nic(slot, port.devname, port.mac, wire.kind())
+        limit = port.mtu or 0 if self._mtu_limit else 0
+        nic = qemu.Nic(slot, port.devname, port.mac, wire.kind(), limit)
         wire.add(self.cloud.namespace, nic, port.network.bridge)
         self._nics[port] = nic
         if self._qmp is not None:

@@ -8,7 +8,7 @@ from cloudinit_osnetd.check import ALL_THERE, check
 from cloudinit_osnetd.desired import Item
 from cloudinit_osnetd.kernel import Address, Route
 
-from .build import A, dhcp, entry, nic, snapshot, static
+from .build import A, B, dhcp, entry, nic, snapshot, static
 
 ADDRESS = "10.0.0.5/24"
 DEFAULT = {"network": "0.0.0.0", "netmask": "0.0.0.0", "gateway": "10.0.0.1"}
@@ -138,6 +138,25 @@ def test_a_port_without_networks_may_be_down_and_its_mtu_counts_unless_a_bond_ha
 def test_what_a_lease_or_an_advertisement_brings_is_a_finding(wanted, addresses, findings):
     said = verdict(wanted, addresses=addresses)
     assert (said.problems, said.findings, said.leased) == ((), findings, not findings)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "why"),
+    [
+        ("ens3", {"max_mtu": 1450}, "the device takes 1450 at the most"),
+        ("ens2.7", {"kind": "vlan", "max_mtu": 65535}, "ens2 has 1500"),
+    ],
+)
+def test_an_mtu_that_the_kernel_refuses_is_a_finding_that_says_why(name, fields, why):
+    """To bring the NIC up again would not help."""
+    one = item(static(), mtu=8950)._replace(name=name)
+    shot = snapshot(nic("ens2", B, 1), nic(name, A, 2, [ADDRESS], **fields))
+    assert check(one, shot)[:2] == ((), ("the MTU is 1500, not 8950: " + why,))
+
+
+@pytest.mark.parametrize("max_mtu", [0, 9000])
+def test_an_mtu_that_nothing_speaks_against_is_a_problem(max_mtu):
+    assert verdict(item(static(), mtu=8950), max_mtu=max_mtu).lacks == "the MTU is 1500, not 8950"
 
 
 def test_the_mtu_of_a_leased_nic_is_a_finding():

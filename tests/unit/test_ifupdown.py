@@ -186,7 +186,7 @@ ITEM = Item("k", entry(), "ens4", ())
         ),
         (
             "post-up route add -net 10.8.0.0 netmask 255.255.0.0 gw 10.0.0.9",
-            "post-up ip route add 10.8.0.0/16 via 10.0.0.9 dev ens4",
+            "post-up ip route add 10.8.0.0/16 via 10.0.0.9 dev ens4 || true",
         ),
         (
             "post-up route add -host 169.254.169.254/32 gw 10.0.0.2 || true",
@@ -202,14 +202,14 @@ ITEM = Item("k", entry(), "ens4", ())
         ),
         (
             "pre-down ip -family inet6 route del default via fe80::1",
-            "pre-down ip -family inet6 route del default via fe80::1 metric 1023 dev ens4",
+            "pre-down ip -family inet6 route del default via fe80::1 metric 1023 dev ens4 || true",
         ),
         ("pre-down ip route del default via 10.0.0.1 dev ens4", "pre-down ip route del default via 10.0.0.1 dev ens4"),
-        ("post-up route add something else", "post-up route add something else dev ens4"),
+        ("post-up route add something else", "post-up route add something else dev ens4 || true"),
     ],
 )
 def test_routes_go_by_ip_and_name_their_nic(route, by_ip):
-    text = "auto ens4\niface ens4 inet static\n    address 10.0.0.5/24\n    %s\n    mtu 1400\n"
+    text = "auto ens4\niface ens4 inet static\n    address 10.0.0.5/24\n    %s\n    hwaddress x\n"
     assert BACKEND.finish(text % route, ITEM) == text % by_ip
 
 
@@ -243,21 +243,71 @@ def test_dns_servers_in_use_are_those_that_resolvconf_knows_of_the_nic(tmp_path,
 
 # -- what cloud-init does not say -------------------------------------------------------------------------
 
-SIX = "auto ens3\niface ens3 inet6 static\n    address fd00::5/64\n    mtu 1400\n"
+AUTOCONF = "/proc/sys/net/ipv6/conf/ens3/autoconf"
+SIX = "auto ens3\niface ens3 inet6 static\n    address fd00::5/64\n"
+SIX_BY_COMMANDS = (
+    "auto ens3\niface ens3 inet6 manual\n    address fd00::5/64\n"
+    "    pre-up test ! -w %s || echo 0 >%s || true\n" % (AUTOCONF, AUTOCONF)
+    + "    up ip -6 address add fd00::5/64 dev ens3 || true\n"
+    "%s    up IF_ADDRESS=fd00::5 IF_NETMASK=64 /lib/ifupdown/settle-dad.sh || true\n"
+)
+
+
+def finish(text, kind="phy", **fields):
+    one = entry(static(), **fields)._replace(kind=kind)
+    return BACKEND.finish(text, Item(one.key, one, "ens3", (), 0))
+
+
+@pytest.mark.parametrize(("kind", "when"), [("phy", "pre-up"), ("bond", "up")])
+@pytest.mark.parametrize("method", ["inet static", "inet manual", "inet dhcp", "inet6 auto"])
+def test_an_mtu_that_is_refused_does_not_end_ifup(method, kind, when):
+    """`inet static` would set it in one command with the link's state; DHCP would not set it at all."""
+    text = "auto ens3\niface ens3 %s\n    x y\n" % method
+    assert finish(text + "    mtu 8950\n", kind) == text + "    %s ip link set dev ens3 mtu 8950 || true\n" % when
+
+
+def test_an_ipv6_address_that_is_refused_does_not_end_ifup():
+    """Nor does a carrier that is late; the routes come after the address, and the wait for its proof after them."""
+    route = "    post-up ip -family inet6 route add fd01::/64 via fd00::9 dev ens3 || true\n"
+    assert finish(SIX + route) == SIX_BY_COMMANDS % route
+
+
+def test_of_several_ipv6_addresses_the_proof_of_the_last_is_waited_for():
+    other = "\n# control-alias ens3\niface ens3 inet6 static\n    address fd00::6/64\n"
+    said = finish(SIX + other)
+    assert said.count("settle-dad") == 1 and "IF_ADDRESS=fd00::6" in said
+    assert said.replace("manual", "static").count("\n\n# control-alias ens3\n") == 1
+    assert "up ip -6 address add fd00::5/64" in said and "up ip -6 address add fd00::6/64" in said
+
+
+def test_what_inet6_static_sets_beside_its_address_is_set():
+    said = finish(SIX + "    accept_ra 1\n    autoconf 1\n    netmask 64\n")
+    for key in ("accept_ra", "autoconf"):
+        path = "/proc/sys/net/ipv6/conf/ens3/" + key
+        assert "    pre-up test ! -w %s || echo 1 >%s || true\n" % (path, path) in said
+
+
+def test_a_stanza_that_is_there_for_its_ipv6_routes_has_no_address_to_add():
+    """cloud-init writes one where a port has IPv6 routes and no IPv6 subnet; ifupdown wants an address of it."""
+    route = "    post-up ip -family inet6 route add fd01::/64 via fd00::9 dev ens3 || true\n"
+    said = finish("iface ens3 inet6 static\n" + route)
+    assert said.startswith("iface ens3 inet6 manual\n") and said.endswith(route)
+    assert "address" not in said and "settle" not in said
 
 
 @pytest.mark.parametrize(
-    ("text", "mtu", "added"),
+    ("family", "gateway", "route"),
     [
-        (SIX, 1400, "    pre-up ip link set dev ens3 mtu 1400\n"),
-        (SIX.replace("    mtu 1400\n", ""), None, ""),
-        (SIX + "\niface ens3 inet static\n    address 10.0.0.5/24\n    mtu 1400\n", 1400, ""),
+        ("inet", "10.0.0.1", "ip route %s default via 10.0.0.1 dev ens3 || true"),
+        ("inet6", "fd00::1", "ip -family inet6 route %s default via fd00::1 metric 1023 dev ens3 || true"),
     ],
-    ids=["IPv6 alone", "none", "both"],
 )
-def test_static_ipv6_alone_gives_its_mtu_to_the_link(text, mtu, added):
-    one = entry(static(), mtu=mtu)
-    assert BACKEND.finish(text, Item(one.key, one, "ens3", (), 0)) == text + added
+def test_a_gateway_that_is_refused_does_not_end_ifup(family, gateway, route):
+    said = finish("iface ens3 %s static\n    gateway %s\n" % (family, gateway))
+    assert "    post-up %s\n    pre-down %s\n" % (route % "add", route % "del") in said
+    assert "gateway" not in said
+    if family == "inet6":
+        assert "echo 0 >/proc/sys/net/ipv6/conf/ens3/accept_ra" in said  # as ifupdown takes a gateway
 
 
 SETTING = "/proc/sys/net/ipv6/conf/ens3/ra_defrtr_metric"
@@ -268,6 +318,6 @@ def test_a_router_that_advertises_itself_to_a_second_nic_comes_after_its_routes(
     """Said before the link is up, in the first stanza; a VLAN is not there before."""
     one = entry(static())._replace(kind=kind)
     four, six = "auto ens3\niface ens3 inet static\n", "    address 10.0.0.5/24\n\niface ens3 inet6 auto\n"
-    line = "    %s test ! -w %s || echo 2101 >%s\n" % (when, SETTING, SETTING)
+    line = "    %s test ! -w %s || echo 2101 >%s || true\n" % (when, SETTING, SETTING)
     assert BACKEND.finish(four + six, Item(one.key, one, "ens3", (), 2100)) == four + line + six
     assert BACKEND.finish(four + six, Item(one.key, one, "ens3", (), 0)) == four + six

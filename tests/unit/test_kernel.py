@@ -37,11 +37,12 @@ def mac_bytes(mac):
     return bytes(int(pair, 16) for pair in mac.split(":"))
 
 
-def link(name, index=2, flags=0x41, mac=A, permanent=None, mtu=1500, master=0, kind=""):
+def link(name, index=2, flags=0x41, mac=A, permanent=None, mtu=1500, master=0, kind="", max_mtu=None):
     body = struct.pack("=BxHiII", 0, 1, index, flags, 0)
     body += attribute(3, name.encode() + b"\0") + attribute(4, u32(mtu)) + attribute(1, mac_bytes(mac))
     body += attribute(54, mac_bytes(permanent)) if permanent else b""
     body += attribute(10, u32(master)) if master else b""
+    body += attribute(51, u32(max_mtu)) if max_mtu is not None else b""
     body += attribute(18 | 0x8000, attribute(1, kind.encode() + b"\0")) if kind else b""
     return message(NEWLINK, GETLINK, body)
 
@@ -124,6 +125,11 @@ def test_a_link_is_read_with_its_addresses(sys_tree):
     assert [a.address for a in found.addresses] == ["10.0.0.5/24", "fd00::5/64"]
     assert found.has("10.0.0.5/24")
     assert not found.has("10.0.0.5/25")
+
+
+def test_what_a_device_takes_at_the_most_is_read_where_the_kernel_tells(sys_tree):
+    assert only(Peer([link("ens3", max_mtu=1450)])).max_mtu == 1450
+    assert only(Peer([link("ens3")])).max_mtu == 0
 
 
 def test_several_messages_in_one_answer_are_all_read(sys_tree):
