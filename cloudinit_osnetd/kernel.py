@@ -9,11 +9,14 @@ times that. Message layouts are those of linux/rtnetlink.h, linux/if_link.h and 
 import os
 import socket
 import struct
+import time
 from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 _RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE = 18, 22, 26
 _NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
+_NLM_F_DUMP_INTR = 0x10  # what is told changed meanwhile: something may be lacking, or be there twice
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_DUMPS = 20  # how often one that is interrupted is begun anew, each time later
 _IFF_UP, _IFF_RUNNING = 0x1, 0x40
 _IFA_F_TENTATIVE, _IFA_F_DADFAILED = 0x40, 0x08
 _RT_TABLE_MAIN = 254
@@ -115,8 +118,25 @@ def attributes(data: bytes) -> Iterator[Tuple[int, bytes]]:
         offset += (length + 3) & ~3
 
 
-def dump(sock: socket.socket, kind: int, body: bytes) -> Iterator[bytes]:
-    """Send one dump request; yield the body of each message of its answer."""
+def dump(sock: socket.socket, kind: int, body: bytes) -> List[bytes]:
+    """The body of each message of the answer to one dump request, of one that no change has interrupted.
+
+    Raises OSError where each of a second's dumps was interrupted: half a snapshot would be a NIC that is gone.
+    """
+    for number in range(_DUMPS):
+        if number:
+            time.sleep(number * 0.005)
+        bodies, seen = [], 0
+        for flags, one in _answer(sock, kind, body):
+            bodies.append(one)
+            seen |= flags
+        if not seen & _NLM_F_DUMP_INTR:
+            return bodies[:-1]
+    raise OSError("netlink dump %d: interrupted %d times" % (kind, _DUMPS))
+
+
+def _answer(sock: socket.socket, kind: int, body: bytes) -> Iterator[Tuple[int, bytes]]:
+    """Send one dump request; yield the flags and the body of each message of its answer, of the end as well."""
     header = struct.pack("=IHHII", 16 + len(body), kind, _NLM_F_REQUEST | _NLM_F_DUMP, kind, 0)
     sock.send(header + body)
     while True:
@@ -127,16 +147,17 @@ def dump(sock: socket.socket, kind: int, body: bytes) -> Iterator[bytes]:
         while offset < len(data):
             if offset + 16 > len(data):
                 raise OSError("netlink: %d bytes are no message" % (len(data) - offset))
-            length, msg_type, _flags, seq, _pid = struct.unpack_from("=IHHII", data, offset)
+            length, msg_type, flags, seq, _pid = struct.unpack_from("=IHHII", data, offset)
             if length < 16 or offset + length > len(data):
                 raise OSError("netlink: a message of %d bytes" % length)
             if seq == kind:
                 if msg_type == _NLMSG_DONE:
+                    yield flags, b""
                     return
                 if msg_type == _NLMSG_ERROR:
                     (code,) = struct.unpack_from("=i", data, offset + 16)
                     raise OSError(-code, "netlink dump %d: %s" % (kind, os.strerror(-code)))
-                yield data[offset + 16 : offset + length]
+                yield flags, data[offset + 16 : offset + length]
             offset += (length + 3) & ~3
 
 
@@ -171,8 +192,15 @@ def has_ipv6(name: str) -> bool:
         return False
 
 
+def _permanent(name: str) -> str:
+    """A NIC's own MAC by its driver, for the kernel before 5.6 has no IFLA_PERM_ADDRESS."""
+    from . import ethtool
+
+    return _mac_text(ethtool.permanent_address(name))
+
+
 def _bond_permanent(name: str) -> str:
-    """A bond member's own MAC (the kernel before 5.6 has no IFLA_PERM_ADDRESS)."""
+    """A bond member's own MAC, which has the bond's meanwhile."""
     try:
         with open(os.path.join(SYS, "class/net", name, "bonding_slave/perm_hwaddr")) as fh:
             return fh.read().strip().lower()
@@ -206,7 +234,10 @@ def _links(sock: socket.socket) -> Iterator[Nic]:
         yield Nic(
             name=name,
             ifindex=index,
-            mac=permanent or (_bond_permanent(name) if master else "") or current,
+            mac=permanent
+            or (_bond_permanent(name) if master else "")
+            or ("" if virtual else _permanent(name))  # who made up a virtual one's knows of no other
+            or current,
             current_mac=current,
             mtu=mtu,
             up=bool(flags & _IFF_UP),

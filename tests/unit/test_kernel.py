@@ -3,14 +3,17 @@
 """kernel: rtnetlink messages made by hand, as linux/rtnetlink.h lays them out, read into a snapshot."""
 
 import os
+import shutil
 import socket
 import struct
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudinit_osnetd import kernel
+from cloudinit_osnetd import ethtool, kernel
 from cloudinit_osnetd.kernel import Address, Route
 
 from .build import A, B, nic, snapshot
@@ -24,8 +27,8 @@ def attribute(kind, value):
     return raw + b"\0" * (-len(raw) % 4)
 
 
-def message(kind, seq, body):
-    raw = struct.pack("=IHHII", 16 + len(body), kind, 2, seq, 0) + body
+def message(kind, seq, body, flags=2):
+    raw = struct.pack("=IHHII", 16 + len(body), kind, flags, seq, 0) + body
     return raw + b"\0" * (-len(raw) % 4)
 
 
@@ -93,6 +96,7 @@ def sys_tree(tmp_path, monkeypatch):
     monkeypatch.setattr(kernel, "SYS", str(tmp_path / "sys"))
     monkeypatch.setattr(kernel, "UDEV_DB", str(tmp_path / "udev"))
     monkeypatch.setattr(kernel, "IPV6", str(tmp_path / "conf"))
+    monkeypatch.setattr(ethtool, "permanent_address", lambda _name: b"")
     (tmp_path / "udev").mkdir()
 
     def device(name, index, virtual=True, claimed=None, permanent=None):
@@ -183,6 +187,23 @@ def test_a_bond_members_own_mac_is_found_where_the_kernel_tells_no_permanent_one
     assert only(Peer([link("ens3", mac=B, master=7)])).mac == A
 
 
+def test_a_nics_own_mac_is_its_drivers_where_the_kernel_tells_no_permanent_one(sys_tree, monkeypatch):
+    """Linux before 5.6; somebody has given it another one."""
+    monkeypatch.setattr(ethtool, "permanent_address", {"ens3": mac_bytes(A), "ens4": bytes(6)}.get)
+    sys_tree("veth0", 4, virtual=True)
+    told = kernel.read(Peer([link("ens3", mac=B), link("ens4", 3, mac=B), link("veth0", 4, mac=B, kind="veth")])).nics
+    assert [(n.mac, n.current_mac) for n in told] == [(A, B), (B, B), (B, B)]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/net/dev"), reason="not Linux")
+def test_the_drivers_of_this_machine_say_what_netlink_does():
+    """Devices that are made of software have nothing to say."""
+    for one in kernel.snapshot().nics:
+        assert kernel._mac_text(ethtool.permanent_address(one.name)) in ("", one.mac)
+    assert ethtool.permanent_address("no-such-nic") == b""
+    assert ethtool.permanent_address("lo") in (b"", bytes(6))
+
+
 def test_a_mac_of_zeros_is_none(sys_tree):
     assert only(Peer([link("tun0", mac="00:00:00:00:00:00")])).mac == ""
 
@@ -261,6 +282,50 @@ def test_an_error_of_the_kernel_is_an_oserror_with_its_number(sys_tree):
     refused = message(ERROR, GETLINK, struct.pack("=i", -1) + b"\0" * 16)
     with pytest.raises(PermissionError):
         kernel.read(Peer([refused]))
+
+
+# -- interrupted ----------------------------------------------------------------------------------------------
+
+INTERRUPTED = 0x12
+
+
+@pytest.mark.parametrize("times", [1, 2, 7])
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["links", "addresses", "routes"])
+@pytest.mark.parametrize("told_by", ["a message", "the end"])
+def test_a_dump_that_a_change_has_interrupted_is_not_taken_for_whole(sys_tree, monkeypatch, times, which, told_by):
+    monkeypatch.setattr(kernel.time, "sleep", lambda _seconds: None)
+    kind = (GETLINK, GETADDR, GETROUTE)[which]
+    # Of the links one is lacking, of the others one is there twice.
+    half = [link("ens3")], [address(2, "10.0.0.5", 24)] * 2, [route("10.1.0.0", 16)] * 2
+    flags = {"a message": (INTERRUPTED, 2), "the end": (2, INTERRUPTED)}[told_by]
+    first = bytearray(half[which][0])
+    first[6:8] = struct.pack("=H", flags[0])
+    again = [bytes(first) + b"".join(half[which][1:]) + message(DONE, kind, u32(0), flags[1])]
+    whole = [link("ens3") + link("ens4", 3, mac=B)], [address(2, "10.0.0.5", 24)], [route("10.1.0.0", 16)]
+    answers = [
+        [list(again) for _ in range(times if number == which else 0)]
+        + [[b"".join(one) + message(DONE, (GETLINK, GETADDR, GETROUTE)[number], u32(0))]]
+        for number, one in enumerate(whole)
+    ]
+    read = kernel.read(Peer(datagrams=[datagram for one in answers for datagram in one]))
+    assert [n.name for n in read.nics] == ["ens3", "ens4"]
+    assert [len(n.addresses) for n in read.nics] == [1, 0] and len(read.routes) == 1
+
+
+def test_one_that_is_always_interrupted_is_no_snapshot(sys_tree, monkeypatch):
+    slept = []
+    monkeypatch.setattr(kernel.time, "sleep", slept.append)
+    endless = [[link("ens3") + message(DONE, GETLINK, u32(0), INTERRUPTED)] for _ in range(1000)]
+    with pytest.raises(OSError, match="interrupted 20 times"):
+        kernel.read(Peer(datagrams=endless))
+    assert 0.5 < sum(slept) < 1.5
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="makes links in a namespace of its own")
+def test_while_links_come_and_go_no_snapshot_lacks_one_that_is_there():
+    churn = ["unshare", "--net", sys.executable, "-m", "tests.unit.churn"]
+    interrupted, lacking = map(int, subprocess.run(churn, stdout=subprocess.PIPE, check=True).stdout.split())
+    assert interrupted > 0 and lacking == 0
 
 
 WHOLE = [
