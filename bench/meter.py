@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Iterator, NamedTuple
 
 from bench.contenders import SLICE
 from tests.lab import Container, LabError, cgroups
@@ -55,17 +56,11 @@ class Meter:
         return False
 
     def _busy(self) -> bool:
-        return "populated 1" in (self._agent / "cgroup.events").read_text()
+        return "populated 1" in _read(self._agent / "cgroup.events")
 
     def processes(self) -> list[int]:
         """The contender's, as the host numbers them."""
-        found = []
-        for procs in self._agent.rglob("cgroup.procs"):
-            try:
-                found += [int(line) for line in procs.read_text().split()]
-            except OSError:
-                continue  # a unit that ends takes its cgroup with it
-        return found
+        return [int(line) for procs in _files(self._agent, "cgroup.procs") for line in _read(procs).split()]
 
 
 class Peak:
@@ -94,16 +89,25 @@ class Peak:
 
 
 def _usage(cgroup: Path) -> float:
-    try:
-        first = (cgroup / "cpu.stat").read_text().split()
-    except OSError:
-        return 0.0
-    return int(first[first.index("usage_usec") + 1]) / 1e6
+    words = _read(cgroup / "cpu.stat").split()
+    return int(words[words.index("usage_usec") + 1]) / 1e6 if "usage_usec" in words else 0.0
 
 
 def _high_water(pid: int) -> float:
+    lines = _read(Path(f"/proc/{pid}/status")).splitlines()
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), 0.0)
+
+
+def _read(path: Path) -> str:
+    """Empty where it has gone: a unit that ends takes its cgroup with it, at any moment."""
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
+        return path.read_text()
     except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM:")), 0.0)
+        return ""
+
+
+def _files(top: Path, name: str) -> Iterator[Path]:
+    """The files of this name in a tree that may shrink meanwhile; Path.rglob raises where a directory has gone (3.8 to 3.12)."""
+    for directory, _inside, names in os.walk(top):
+        if name in names:
+            yield Path(directory, name)

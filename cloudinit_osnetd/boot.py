@@ -9,12 +9,11 @@ imported.
 
 import json
 import logging
-import os
 import sys
 import time
 from typing import Any, Dict
 
-from . import apply, files, kernel, paths, source, store
+from . import apply, files, kernel, paths, store
 from .command import CommandError, run
 from .ground import ground, permit
 from .hear import hear_drive
@@ -22,7 +21,6 @@ from .look import log_plan, look_at, written_for_departed
 
 LOG = logging.getLogger(__name__)
 _SETTLE_SECONDS = 10
-_LINK_SECONDS = 0.5
 
 
 def _nics(state: store.State) -> Dict[str, kernel.Nic]:
@@ -38,19 +36,6 @@ def _nics(state: store.State) -> Dict[str, kernel.Nic]:
     return nics
 
 
-def _await_link() -> None:
-    """Until cloud-init's link to its instance is there, a moment at most.
-
-    Its network stage removes that and makes it anew, and runs beside us where nothing waits for the network (no
-    systemd-networkd-wait-online). Not by an order of the units: the stage may run a DHCP client of its own, which takes
-    a NIC's address away when it begins together with the network's. Where this boot has no instance yet (a datasource
-    that needs the network), no link will come.
-    """
-    deadline = time.monotonic() + _LINK_SECONDS
-    while os.path.exists(paths.INSTANCE_ID[0]) and not source.datasource() and time.monotonic() < deadline:
-        time.sleep(0.01)
-
-
 def _names() -> Dict[str, str]:
     """By MAC: the names under which the override gave cloud-init the NICs of this boot."""
     noted = files.read_json(paths.BOOT)
@@ -62,8 +47,8 @@ def early() -> Dict[str, Any]:
     """Make the configuration on disk fit. Raises HandsOff where there is nothing for us to do."""
     began = time.monotonic()
     with store.locked():
-        _await_link()
-        on = ground()
+        # Where nothing waits for the network, cloud-init's next stage runs beside us and writes its files anew.
+        on = ground(moving=True)
         store.sweep(on.backend)
         permit(on, ["boot"], new_instance=not store.load(on.instance_id).truth.keys)
         state, _unfinished = apply.settle(store.load(on.instance_id), on.backend)

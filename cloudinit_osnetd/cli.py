@@ -93,6 +93,7 @@ def _arguments(words: List[str]) -> Any:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
+    late.in_our_process()
     args = _arguments(sys.argv[1:] if argv is None else argv)
     _logging(args.verbose)
     if os.geteuid() != 0:

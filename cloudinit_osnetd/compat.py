@@ -5,6 +5,9 @@
 Differences are found by probing for attributes, never by a version number: distributions patch
 both. Importing this module costs some 20 ms, so it is imported only where something has to be
 rendered or cloud-init's merged configuration has to be read anew; the latter costs as much again.
+
+In a process of ours (late.in_our_process) some of what cloud-init does and nobody uses is left out.
+In cloud-init's own, where the datasources in sources/ may import this, nothing of it is changed.
 """
 
 import copy
@@ -14,7 +17,7 @@ import os
 from contextlib import contextmanager
 from typing import Any, Dict, FrozenSet, Iterator, List, NamedTuple, Tuple
 
-from . import files, late, paths
+from . import files, instance, late
 from .context import Renderer
 
 # Up to 23.3 importing cloudinit.log takes the root logger's handlers away and opens it for DEBUG.
@@ -39,7 +42,7 @@ _NAMED_ONLY = (
     "pickle",
 )
 try:
-    with late.named_only(*_NAMED_ONLY):
+    with late.named_only(*(_NAMED_ONLY if late.is_our_process() else ())):
         importlib.import_module("cloudinit.sources.helpers.openstack")
         # Whoever reads a network config asks this one whether it is meant: it names YAML as well.
         importlib.import_module("cloudinit.net.netplan")
@@ -50,9 +53,10 @@ from cloudinit import net, util  # noqa: E402
 from cloudinit.net import network_state  # noqa: E402
 from cloudinit.sources.helpers import openstack  # noqa: E402
 
-_root.handlers[:] = _before[0]
-_root.setLevel(_before[1])
-_cloudinit.setLevel(_before[2])
+if late.is_our_process():
+    _root.handlers[:] = _before[0]
+    _root.setLevel(_before[1])
+    _cloudinit.setLevel(_before[2])
 
 
 class Cloud(NamedTuple):
@@ -107,11 +111,14 @@ def _initramfs_config() -> Any:
 
 
 def cloud() -> Cloud:
-    """Read cloud-init's merged configuration, the instance's cloud-config included."""
+    """Read cloud-init's merged configuration, the instance's cloud-config included, anew each time."""
+    del _init[:]
     init = _stages_init()
     cfg = dict(init.cfg)
-    if os.path.exists(paths.CLOUD_CONFIG):
-        cfg = util.mergemanydict([util.read_conf(paths.CLOUD_CONFIG) or {}, cfg])
+    # It reads this by its link to the instance, which may be away at the moment.
+    of_instance = instance.cloud_config()
+    if of_instance and os.path.exists(of_instance):
+        cfg = util.mergemanydict([util.read_conf(of_instance) or {}, cfg])
     settings, updates = cfg.get("osnetd"), cfg.get("updates")
     renderer, renderer_config = _renderer()
     return Cloud(
@@ -153,9 +160,10 @@ def _infiniband_nics() -> Any:
     return _infiniband[there]
 
 
-net.get_ib_hwaddrs_by_interface = _infiniband_nics
-# Reading a network config has all that was read so far dumped as YAML at each item, and nobody looks at it.
-network_state.NetworkStateInterpreter.dump_network_state = lambda _self: ""
+if late.is_our_process():
+    net.get_ib_hwaddrs_by_interface = _infiniband_nics
+    # Reading a network config has all that was read so far dumped as YAML at each item, and nobody looks at it.
+    network_state.NetworkStateInterpreter.dump_network_state = lambda _self: ""
 
 
 def convert(network_json: Dict[str, Any], known_macs: Dict[str, str]) -> Dict[str, Any]:

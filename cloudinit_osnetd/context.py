@@ -3,7 +3,8 @@
 """What cloud-init's configuration says, remembered: importing cloud-init to ask costs 100 ms.
 
 The answer is kept with a fingerprint of all it depends on: the configuration files, the kernel
-command line, the user-data, cloud-init itself, and which renderers' tools are installed.
+command line, the user-data, cloud-init itself, our own version, and which renderers' tools are
+installed.
 """
 
 import glob
@@ -11,9 +12,9 @@ import importlib.util
 import json
 import logging
 import os
-from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple
+from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Tuple
 
-from . import digest, fields, files, paths
+from . import __version__, digest, fields, files, instance, paths
 
 LOG = logging.getLogger(__name__)
 
@@ -30,6 +31,8 @@ _TOOLS = (
 )
 _LONGEST_SECONDS = 1e9  # thirty years; endless is none of the numbers that time knows
 _UPGRADED = "/var/lib/cloud/data/upgraded-network"
+_TRIES = 5
+_ANSWER = (("renderer", str), ("renderer_config", dict), ("disabled_by", str), ("settings", dict), ("updates", dict))
 
 
 class Settings(NamedTuple):
@@ -66,16 +69,28 @@ class Context(NamedTuple):
         return Renderer(self.renderer, self.renderer_config)
 
 
-def _fingerprint() -> str:
+class _Mark(NamedTuple):
+    """The fingerprint of what an answer depends on."""
+
+    fixed: str  # what is written by hand, by packages, or before anything of ours runs
+    instance: str
+    user: str  # what cloud-init writes at each boot, in place
+
+
+def _fingerprint() -> _Mark:
     package = importlib.util.find_spec("cloudinit")
     origin = os.path.dirname(package.origin) if package and package.origin else ""
-    read = ["/etc/cloud/cloud.cfg", "/run/cloud-init/cloud.cfg", "/proc/cmdline", paths.CLOUD_CONFIG]
+    read = ["/etc/cloud/cloud.cfg", "/run/cloud-init/cloud.cfg", "/proc/cmdline"]
     read.append("/proc/1/cmdline")  # what cloud-init takes for the kernel's in a container
-    read += sorted(glob.glob("/etc/cloud/cloud.cfg.d/*.cfg"))
+    read += sorted(path for path in glob.glob("/etc/cloud/cloud.cfg.d/*.cfg") if os.path.isfile(path))
     # The packaged version stands in version.py; every upgrade changes it.
     read.append(os.path.join(origin, "version.py"))
+    # An upgrade of ours may ask for more, or make something else of it.
+    read += [os.path.join(os.path.dirname(__file__), name) for name in ("context.py", "compat.py")]
     there = [path for path in _TOOLS + (_UPGRADED,) if os.path.exists(path)]
-    return digest.of_value([[path, _content(path)] for path in read] + there)
+    fixed = digest.of_value([__version__, [[path, _content(path)] for path in read], there])
+    user = digest.of_value([[path, _content(path)] for path in instance.cloud_configs()])
+    return _Mark(fixed, instance.instance_id(), user)
 
 
 def _content(path: str) -> str:
@@ -151,19 +166,19 @@ def _is_target(value: Any) -> bool:
         return False
 
 
-def load(remember: bool = True) -> Context:
+def load(remember: bool = True, moving: bool = False) -> Context:
     """The context, from the remembered answer where nothing that it depends on has changed.
 
-    `remember` False writes nothing: `plan` and `status` only look.
+    `remember` False writes nothing: `plan` and `status` only look. `moving`: cloud-init may be at
+    writing the instance's cloud-config, as it does at each boot. What was remembered of it counts
+    then, and what has changed in it is taken up by the next run.
     """
     mark = _fingerprint()
     kept = files.read_json(paths.CONTEXT)
-    if not (isinstance(kept, dict) and kept.get("fingerprint") == mark and "renderer_config" in kept):
-        from . import compat
-
-        kept = dict(compat.cloud()._asdict(), fingerprint=mark)
-        if remember:
-            _keep(kept)
+    if not _holds(kept, mark, moving):
+        kept, mark, whole = _ask(mark)
+        if remember and whole:
+            _keep(dict(kept, fingerprint=list(mark)))
     return Context(
         renderer=kept["renderer"],
         disabled_by=kept["disabled_by"],
@@ -171,6 +186,32 @@ def load(remember: bool = True) -> Context:
         updates=kept["updates"],
         renderer_config=kept["renderer_config"],
     )
+
+
+def _holds(kept: Any, mark: _Mark, moving: bool) -> bool:
+    """True for a remembered answer that is one to `mark`; whoever wrote it, it is taken as a whole or not at all."""
+    if not isinstance(kept, dict) or any(not isinstance(kept.get(name), kind) for name, kind in _ANSWER):
+        return False
+    of = kept.get("fingerprint")
+    return of == list(mark) or (moving and isinstance(of, list) and of[:-1] == list(mark[:-1]))
+
+
+def _ask(mark: _Mark) -> Tuple[Dict[str, Any], _Mark, bool]:
+    """cloud-init's answer, the mark that it is of, and False where it may be of something half written.
+
+    What was read while it was written has another mark afterwards: to import cloud-init takes longer than to write.
+    """
+    from . import compat
+
+    answer: Dict[str, Any] = {}
+    for _again in range(_TRIES):
+        answer = dict(compat.cloud()._asdict())
+        now = _fingerprint()
+        if now == mark:
+            return answer, mark, True
+        mark = now
+    LOG.warning("cloud-init's configuration changes while it is read")
+    return answer, mark, False
 
 
 def _keep(answer: Dict[str, Any]) -> None:

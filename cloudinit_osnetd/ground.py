@@ -5,7 +5,7 @@
 import os
 from typing import Any, Dict, FrozenSet, NamedTuple, Optional, Sequence
 
-from . import context, files, paths, source, store
+from . import context, files, instance, paths
 from .backends import Backend, of_renderer
 
 _ALWAYS = frozenset(["operator", "push"])  # somebody asks
@@ -24,22 +24,22 @@ class HandsOff(Exception):
     """There is nothing for us to do on this server; the message says why."""
 
 
-def ground(remember: bool = True) -> Ground:
+def ground(remember: bool = True, moving: bool = False) -> Ground:
     """Find out whether, and with what, we work here. Raises HandsOff.
 
-    `remember` as in context.load.
+    `remember` and `moving` as in context.load.
     """
     if os.path.exists(paths.CLOUD_DISABLED):
         raise HandsOff("cloud-init is disabled by %s" % paths.CLOUD_DISABLED)
     if not os.path.exists(paths.CLOUD_RAN):
         raise HandsOff("cloud-init has not run at this boot (disabled, or no datasource)")
-    instance_id = store.instance_id()
+    instance_id = instance.instance_id()
     if not instance_id:
         raise HandsOff("cloud-init has no instance here")
-    name = source.datasource()
+    name = instance.datasource()
     if name not in ("ConfigDrive", "OpenStack"):
         raise HandsOff("the datasource is %s, not OpenStack's" % (name or "unknown"))
-    ctx = context.load(remember)
+    ctx = context.load(remember, moving)
     if not ctx.settings.enabled:
         raise HandsOff("switched off (osnetd: {enabled: false})")
     if ctx.settings.unusable:

@@ -9,6 +9,20 @@ import types
 from contextlib import contextmanager
 from typing import Any, Iterator
 
+_process = types.SimpleNamespace(ours=False)
+
+
+def in_our_process() -> None:
+    """Say that this process is ours, as the command line does: what below changes it is for such a one alone.
+
+    The datasources in sources/ run in cloud-init's own process, where nothing of it may be another than it is.
+    """
+    _process.ours = True
+
+
+def is_our_process() -> bool:
+    return bool(_process.ours)
+
 
 class _Later(types.ModuleType):
     """A module that is imported when something of it is used; what is named meanwhile gets a class of that name."""
@@ -68,7 +82,7 @@ def http_client() -> types.ModuleType:
 
     The metadata service speaks plain HTTP. Whoever imports http.client after us gets a whole one.
     """
-    if "http.client" in sys.modules or "ssl" in sys.modules:
+    if "http.client" in sys.modules or "ssl" in sys.modules or not is_our_process():
         return importlib.import_module("http.client")
     sys.modules["ssl"] = None  # type: ignore[assignment]
     try:

@@ -26,9 +26,8 @@ QUEUE_EVENT = "/usr/lib/cloudinit-osnetd/queue-event"
 
 # cloud-init's own (cloudinit/helpers.py: Paths; stable since 18.3)
 INSTANCE_ID = ("/run/cloud-init/.instance-id", "/var/lib/cloud/data/instance-id")
-DATASOURCE = "/var/lib/cloud/instance/datasource"
+INSTANCES = "/var/lib/cloud/instances"
 CLOUD_DISABLED = "/etc/cloud/cloud-init.disabled"
 CLOUD_RAN = "/run/cloud-init/status.json"  # made anew by each boot's first stage
 HOTPLUG_ENABLED = "/var/lib/cloud/hotplug.enabled"  # 24.1
 SEED = "/var/lib/cloud/seed/config_drive"
-CLOUD_CONFIG = "/var/lib/cloud/instance/cloud-config.txt"

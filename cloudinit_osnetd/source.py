@@ -12,7 +12,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Tuple
 
-from . import digest, files, network_data, paths
+from . import digest, network_data, paths
 from .command import CommandError, run
 from .late import http_client
 
@@ -225,13 +225,3 @@ def read_drive(drive: Drive, instance_id: str) -> network_data.NetworkData:
     except SourceError as exc:
         raise SourceError("config drive %s: %s" % (drive.path, exc)) from exc
     return network_data.parse_bytes(body)
-
-
-def datasource() -> str:
-    """The datasource in force: "ConfigDrive", "OpenStack", another's name, or empty."""
-    text = files.read(paths.DATASOURCE) or ""
-    name = text.split(":", 1)[0].strip()
-    for known in ("ConfigDrive", "OpenStack"):
-        if name.startswith("DataSource" + known):
-            return known
-    return name[len("DataSource") :] if name.startswith("DataSource") else name

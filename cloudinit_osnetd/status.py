@@ -5,7 +5,7 @@
 import time
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from . import files, judgement, kernel, paths, rejections, render, source, store, truth, waiting
+from . import files, instance, judgement, kernel, paths, rejections, render, store, truth, waiting
 from .check import ALL_THERE, check
 from .desired import desired, left_alone
 from .ground import Ground, HandsOff, ground, not_followed
@@ -134,8 +134,8 @@ def read() -> Dict[str, Any]:
     """The whole status as plain data, for --json and for the table."""
     snapshot = kernel.snapshot()
     report: Dict[str, Any] = {
-        "instance_id": store.instance_id(),
-        "datasource": source.datasource(),
+        "instance_id": instance.instance_id(),
+        "datasource": instance.datasource(),
         "boot": _boot(),
         "last_run": files.read_json(paths.STATUS),
         "hands_off": "",

@@ -182,15 +182,6 @@ def save(state: State) -> None:
     files.replace(paths.STORE, text, mode=0o600)
 
 
-def instance_id() -> str:
-    """The instance id that cloud-init found, empty where it has not (yet) found any."""
-    for path in paths.INSTANCE_ID:
-        text = files.read(path)
-        if text and text.strip():
-            return text.strip()
-    return ""
-
-
 @contextmanager
 def locked() -> Iterator[IO[str]]:
     """One run at a time; the lock dies with its process."""

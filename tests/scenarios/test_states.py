@@ -133,10 +133,10 @@ def test_what_was_edited_by_hand_survives_an_attach_and_a_reboot_and_is_reported
 
 PUSH = """
 import json, sys
-from cloudinit_osnetd import hear, network_data, store
+from cloudinit_osnetd import hear, instance, network_data, store
 data = network_data.parse_bytes(sys.stdin.buffer.read())
 with store.locked():
-    store.save(hear.hear_push(store.load(store.instance_id()), data).state)
+    store.save(hear.hear_push(store.load(instance.instance_id()), data).state)
 """
 
 

@@ -3,6 +3,8 @@
 """context: the `osnetd:` key of the configuration, and what is remembered of cloud-init's answer."""
 
 import datetime
+import glob
+import json
 import logging
 import os
 import sys
@@ -11,7 +13,7 @@ from collections import namedtuple
 
 import pytest
 
-from cloudinit_osnetd import context, files, paths
+from cloudinit_osnetd import context, files, instance, paths
 from cloudinit_osnetd.context import Settings, parse_settings
 
 Cloud = namedtuple("Cloud", "renderer renderer_config disabled_by settings updates")
@@ -118,10 +120,93 @@ def test_cloud_init_is_asked_once(cloud):
 
 def test_it_is_asked_again_when_what_it_depends_on_has_changed(cloud):
     context.load()
-    files.replace(paths.CLOUD_CONFIG, "#cloud-config\n")
+    user_data("#cloud-config\n")
     cloud.answer = cloud.answer._replace(renderer="networkd")
     assert context.load().renderer == "networkd"
     assert cloud.asked == 2
+
+
+def user_data(text, instance_id="uuid"):
+    """As cloud-init's network stage writes it, at each boot."""
+    files.replace(paths.INSTANCE_ID[0], instance_id + "\n")
+    files.replace(instance.cloud_config(), text)
+
+
+def test_an_upgrade_of_ours_asks_again(cloud, monkeypatch):
+    context.load()
+    monkeypatch.setattr(context, "__version__", "9.9")
+    context.load()
+    assert cloud.asked == 2
+
+
+def test_what_another_version_remembered_is_no_answer(cloud):
+    context.load()
+    kept = files.read_json(paths.CONTEXT)
+    for other in (dict(kept, fingerprint="0123"), dict(kept, settings=7), dict(kept, fingerprint=7), {"renderer": "x"}):
+        files.replace(paths.CONTEXT, json.dumps(other))
+        assert context.load(moving=True).renderer == "eni"
+    assert cloud.asked == 5
+
+
+@pytest.mark.parametrize("kind", ["directory", "link to nothing", "pipe"])
+def test_what_is_no_file_among_the_drop_ins_is_passed_over(cloud, tmp_path, monkeypatch, kind):
+    """As cloud-init does (util.read_conf_d)."""
+    odd = tmp_path / "x.cfg"
+    {"directory": odd.mkdir, "link to nothing": lambda: odd.symlink_to("nowhere"), "pipe": lambda: os.mkfifo(str(odd))}[kind]()
+    monkeypatch.setattr(glob, "glob", lambda _pattern: [str(odd)])
+    assert context.load() == context.load()
+    assert cloud.asked == 1
+
+
+@pytest.mark.parametrize("half", ["", "#cloud-config\n\nosnetd: {ign"])
+def test_at_early_boot_a_cloud_config_that_is_being_written_is_not_taken_for_a_new_one(cloud, half):
+    user_data("#cloud-config\n\nosnetd: {ignore: [ens4]}\n")
+    cloud.answer = cloud.answer._replace(settings={"ignore": ["ens4"]})
+    whole = context.load()
+    user_data(half)
+    cloud.answer = cloud.answer._replace(settings={})
+    assert context.load(moving=True) == whole
+    assert cloud.asked == 1
+    assert context.load() != whole, "by the next run cloud-init has written it"
+    assert cloud.asked == 2
+
+
+def test_but_that_of_another_instance_is(cloud):
+    user_data("#cloud-config\n")
+    context.load()
+    user_data("", "other")
+    context.load(moving=True)
+    assert cloud.asked == 2
+
+
+def test_what_was_written_while_it_was_read_is_read_again(cloud, monkeypatch):
+    user_data("#cloud-config\n")
+    writes = ["", "#cloud-config\n\nosnetd: {debounce: 7}\n"]
+    ask = sys.modules["cloudinit_osnetd.compat"].cloud
+
+    def while_it_is_written():
+        if writes:
+            user_data(writes.pop(0))
+            cloud.answer = cloud.answer._replace(settings={} if writes else {"debounce": 7})
+        return ask()
+
+    cloud.cloud = while_it_is_written
+    assert context.load().settings.debounce == 7.0
+    assert context.load().settings.debounce == 7.0
+    assert cloud.asked == 3
+
+
+def test_what_changes_all_the_time_is_not_remembered(cloud, caplog):
+    ask, count = cloud.cloud, []
+
+    def while_it_is_written():
+        count.append(1)
+        user_data("# %d\n" % len(count))
+        return ask()
+
+    cloud.cloud = while_it_is_written
+    assert context.load().renderer == "eni"
+    assert not os.path.exists(paths.CONTEXT) and "changes while it is read" in caplog.text
 
 
 def test_only_looking_remembers_nothing(cloud):

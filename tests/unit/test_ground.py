@@ -11,12 +11,12 @@ from cloudinit_osnetd import context, files, ground, paths
 def server(guest, monkeypatch):
     """A server on which we work; what a test changes makes it another."""
     files.replace(paths.INSTANCE_ID[0], "uuid\n")
-    files.replace(paths.DATASOURCE, "DataSourceConfigDrive: x\n")
+    files.replace(paths.INSTANCES + "/uuid/datasource", "DataSourceConfigDrive: x\n")
     files.replace(paths.CLOUD_RAN, "{}\n")
     answer = context.Context("eni", "", context.Settings(), {})
 
     def change(**fields):
-        monkeypatch.setattr(context, "load", lambda remember: answer._replace(**fields))
+        monkeypatch.setattr(context, "load", lambda remember, moving: answer._replace(**fields))
 
     change()
     return change
@@ -44,7 +44,7 @@ def test_hands_off_where_the_configuration_says_so(server, fields, why):
 
 @pytest.mark.parametrize("text", ["DataSourceEc2Local: x\n", "DataSourceNone\n", "DataSourceNoCloud: y\n", ""])
 def test_hands_off_on_another_cloud(server, text):
-    files.replace(paths.DATASOURCE, text)
+    files.replace(paths.INSTANCES + "/uuid/datasource", text)
     with pytest.raises(ground.HandsOff, match="not OpenStack's"):
         ground.ground()
 

@@ -110,6 +110,7 @@ def test_http_client_comes_without_tls_and_whoever_imports_it_later_gets_a_whole
     program = """
 import sys
 from cloudinit_osnetd import late
+late.in_our_process()
 ours = late.http_client()
 assert "ssl" not in sys.modules and not hasattr(ours, "HTTPSConnection")
 {}
@@ -117,3 +118,13 @@ assert client is not ours and client.HTTPSConnection
 assert late.http_client() is client, "one that is there is taken"
 """
     subprocess.run([sys.executable, "-c", program.format(how)], check=True)
+
+
+def test_in_anothers_process_http_client_is_the_whole_one():
+    program = """
+from cloudinit_osnetd import late
+ours = late.http_client()
+import http.client
+assert http.client is ours and ours.HTTPSConnection
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

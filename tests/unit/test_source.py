@@ -366,22 +366,3 @@ def test_another_volume_has_another_stamp(tmp_path):
     first = source.drive_stamp(source.Drive(str(device), True))
     device.write_bytes(b"\0" * 32768 + b"2026010100000001" + b"\0" * 40000)
     assert source.drive_stamp(source.Drive(str(device), True)) != first
-
-
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        ("DataSourceConfigDrive: DataSourceConfigDrive [net,ver=2][source=/dev/sr0]\n", "ConfigDrive"),
-        ("DataSourceConfigDriveNet: x\n", "ConfigDrive"),
-        ("DataSourceOpenStack: DataSourceOpenStack [net,ver=2]\n", "OpenStack"),
-        ("DataSourceOpenStackLocal: DataSourceOpenStackLocal\n", "OpenStack"),
-        ("DataSourceEc2Local: x\n", "Ec2Local"),
-        ("DataSourceNone\n", "None"),
-        ("", ""),
-        (None, ""),
-    ],
-)
-def test_the_datasource_in_force_is_told_by_its_class(guest, text, name):
-    if text is not None:
-        files.replace(paths.DATASOURCE, text)
-    assert source.datasource() == name

@@ -142,20 +142,6 @@ def test_where_a_bond_cannot_be_read_there_is_no_telling_what_its_members_are(gu
 # -- other versions of the package: tests/unit/test_versions.py --------------------------------------------
 
 
-# -- the instance id -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("run", "var", "found"),
-    [(UUID + "\n", None, UUID), (None, UUID + "\n", UUID), (UUID, OTHER, UUID), ("\n", UUID, UUID), (None, None, "")],
-)
-def test_the_instance_id_is_the_one_of_this_boot_else_the_last(guest, run, var, found):
-    for number, text in enumerate((run, var)):
-        if text is not None:
-            files.replace(paths.INSTANCE_ID[number], text)
-    assert store.instance_id() == found
-
-
 # -- the intent ----------------------------------------------------------------------------------------
 
 

@@ -10,10 +10,11 @@ import sys
 import pytest
 from cloudinit.net import renderers
 
-from cloudinit_osnetd import compat, context, files, paths
+from cloudinit_osnetd import compat, context, files, instance, paths
 
 CFG = "/etc/cloud/cloud.cfg.d/98_unit.cfg"
 UPGRADED = "/var/lib/cloud/data/upgraded-network"
+UUID = "1b2c0000-0000-0000-0000-00000000000a"
 CONFIG = {
     "version": 1,
     "config": [
@@ -32,12 +33,13 @@ def cloud(guest, monkeypatch):
         monkeypatch.setenv("DEBUG_PROC_CMDLINE", cmdline)
         files.replace(CFG, cfg)
         if user:
-            files.replace(paths.CLOUD_CONFIG, user)
+            files.replace(paths.INSTANCE_ID[0], UUID + "\n")
+            files.replace(instance.cloud_config(), user)
         del compat._init[:]
         return compat.cloud()
 
     yield ask
-    for path in (CFG, paths.CLOUD_CONFIG, UPGRADED):
+    for path in (CFG, instance.cloud_config(), paths.INSTANCE_ID[0], UPGRADED):
         files.remove(path)
     del compat._init[:]
 
@@ -98,6 +100,7 @@ def test_importing_cloud_init_and_rendering_imports_nothing_that_it_only_names(t
     """Where a release needs more than a name, all of it is imported: that works, and would be seen in the bench alone."""
     script = (
         "import json, logging, sys; there = set(sys.modules);"  # of Python 3.14 logging has one of them
+        "from cloudinit_osnetd import late; late.in_our_process();"
         "from cloudinit_osnetd import compat, context;"
         "compat.render(json.loads(sys.argv[1]), sys.argv[2], context.Renderer(sys.argv[3], {}));"
         # 20.4 asks it for the version of requests, and it calls something of inspect's at once.
@@ -117,6 +120,7 @@ def test_importing_cloud_init_and_rendering_imports_nothing_that_it_only_names(t
 def test_importing_cloud_init_leaves_our_logging_as_it_was():
     script = (
         "import logging, sys; h = logging.StreamHandler(); logging.basicConfig(level=logging.WARNING, handlers=[h]); "
+        "from cloudinit_osnetd import late; late.in_our_process(); "
         "import cloudinit_osnetd.compat; r = logging.getLogger(); "
         "sys.exit(0 if r.handlers == [h] and r.level == logging.WARNING else 1)"
     )
