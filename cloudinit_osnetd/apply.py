@@ -7,7 +7,7 @@ part is told by what stands on disk: the new row where the file is new, the old 
 """
 
 import logging
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 from . import files, stop, store
 from .backends import Backend, Touch
@@ -84,15 +84,19 @@ def commit(
     backend: Backend,
     templates: Dict[str, str],
     activate: bool,
+    touched: Callable[[], None] = lambda: None,
 ) -> Outcome:
-    """Do what the plan says; with `activate` false only on disk (early boot)."""
+    """Do what the plan says; with `activate` false only on disk (early boot).
+
+    `touched` is called as soon as the backend has done its part, before anything else is written.
+    """
     writing = [change for change in plan.changes if change.action in ("write", "remove")]
     after = ledger_after(state.ledger, plan.changes)
     if not writing and not (activate and plan.touches):
         store.clear_intent()  # one that was settled, with nothing left to do
         return Outcome(after, {}, ())
     with stop.when_done():
-        return _commit(plan, state, backend, templates, activate, writing, after)
+        return _commit(plan, state, backend, templates, activate, writing, after, touched)
 
 
 def _commit(
@@ -103,6 +107,7 @@ def _commit(
     activate: bool,
     writing: Sequence[Change],
     after: Tuple[Owned, ...],
+    touched_now: Callable[[], None],
 ) -> Outcome:
     store.save(state)  # what the files below are rendered from
     store.write_intent(store.Intent(plan.touches, after, tuple(change.place for change in writing)))
@@ -117,6 +122,7 @@ def _commit(
     if activate:
         # A NIC whose file could not be written comes back with its old configuration.
         said = backend.after(plan.touches, files_changed=bool(writing))
+        touched_now()
         for touch in plan.touches:
             if touch.name in said:
                 problems.setdefault(touch.mac, said[touch.name])

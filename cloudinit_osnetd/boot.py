@@ -59,7 +59,7 @@ def early() -> Dict[str, Any]:
         if not state.ledger:
             state = state._replace(ledger=written_for_departed(on, state, nics, _names()))
         seen = look_at(on, state, nics, None)
-        state = state._replace(metrics=seen.metrics)
+        state = state._replace(metrics=seen.metrics, unwanted={})  # the kernel has no addresses yet
         log_plan(seen.plan)
         outcome = apply.commit(seen.plan, state, on.backend, seen.templates, activate=False)
         state = state._replace(ledger=outcome.ledger)

@@ -6,6 +6,7 @@ What carries a plan out is imported where there is one: most looks find nothing 
 """
 
 import logging
+import os
 import time
 from typing import Callable, Dict, FrozenSet, List, NamedTuple, Sequence, Set, Tuple
 
@@ -17,6 +18,7 @@ from . import (
     kicks,
     late,
     passage,
+    paths,
     plan,
     queue,
     rejections,
@@ -169,7 +171,8 @@ class _Run:
         self.drifted = made.drifted
         self.problems = dict(seen.failures)
         self.findings = {}
-        if made.changes or made.touches or tried:
+        left = self.state.unwanted or os.path.exists(paths.THEIRS)
+        if made.changes or made.touches or tried or left:
             self._carry_out(seen, made)
         else:
             store.clear_intent()  # one that was settled, with nothing left to do
@@ -181,7 +184,11 @@ class _Run:
         from . import trial
 
         then, known, nics = self.state, self.known, kernel.snapshot().by_mac()
-        done = trial.carry_out(self.on, self.state, seen, made, lambda: standing(self.on, then, known, nics))
+
+        def stood() -> Dict[str, truth.KeyTruth]:
+            return standing(self.on, then, known, nics)
+
+        done = trial.carry_out(self.on, self.state, seen, made, stood, known.keys)
         self.state = done.state
         self.problems.update(done.problems)
         self.findings = done.findings

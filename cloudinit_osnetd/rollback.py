@@ -10,7 +10,7 @@ import logging
 import time
 from typing import Dict, FrozenSet, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from . import apply, kernel, rejections, store, targets
+from . import apply, foreign, kernel, leftovers, rejections, store, targets
 from .backends import Backend, Touch
 from .context import Settings
 from .desired import Item, Want
@@ -149,6 +149,17 @@ def judge(
     return judged
 
 
+def commit(
+    made: Plan, state: store.State, backend: Backend, items: Sequence[Item], stood: Mapping[str, KeyTruth]
+) -> apply.Outcome:
+    """Commit what these links had, or were to have; what others gave their NICs stays."""
+    given = foreign.given([Want(tuple(items), "")], stood, state.truth.keys)
+    kept = foreign.before(made.touches, given, backend.drops_foreign)
+    outcome = apply.commit(made, state, backend, {}, True, lambda: kept.put_back(backend.lag))
+    kept.finish()
+    return outcome
+
+
 def _suspects(found: Sequence[Unit], lost: FrozenSet[Target], then: Before) -> Iterator[Unit]:
     """Those whose own gateway is lost; then those by which the server reached, or would now reach, what is lost."""
     own = [unit for unit in found if any(target.key in unit.keys for target in lost)]
@@ -177,7 +188,8 @@ def _go_back(
     back_to: Dict[str, Optional[KeyTruth]] = {key: stood.get(key) for key in sorted(unit.keys)}
     refused = rejections.add(state.rejections, state.truth, back_to, reason, settings.rejected_for, time.time())
     # The rejection is kept first: who finds this cut short goes on in the same direction.
-    outcome = apply.commit(unit.back, state._replace(rejections=refused), backend, {}, activate=True)
+    going_back = leftovers.rolled_back(state._replace(rejections=refused), unit.items, stood)
+    outcome = commit(unit.back, going_back, backend, unit.items, stood)
     if outcome.ledger != apply.ledger_after(state.ledger, unit.back.changes):
         raise OSError("not rolled back: %s" % "; ".join(sorted(outcome.problems.values())))
     back = targets.await_all(lambda _now: {t: then.asked[t] for t in mine}, _names([unit]), BACK_SECONDS)
@@ -187,12 +199,12 @@ def _go_back(
         LOG.warning("rolled back: nics=%s restored=%s", unit.names, ", ".join(sorted(map(str, back - there))))
         told = {r.key: str(r) for r in refused}
         said = next((told[key] for key in sorted(unit.keys) if key in told), reason)
-        state = state._replace(ledger=outcome.ledger, rejections=refused)
+        state = going_back._replace(ledger=outcome.ledger)
         new = judged._replace(state=state, rejected=dict(judged.rejected, **dict.fromkeys(macs, said)))
         return new._replace(changes=changes, touches=touches), back - there
     LOG.warning("going back restores nothing, forward again: nics=%s", unit.names)
     state = state._replace(ledger=outcome.ledger, rejections=judged.state.rejections)
-    outcome = apply.commit(unit.forward, state, backend, {}, activate=True)
+    outcome = commit(unit.forward, state, backend, unit.items, stood)
     problems = dict(judged.problems, **dict.fromkeys(macs, reason + "; going back did not restore it"))
     new = judged._replace(state=state._replace(ledger=outcome.ledger), problems=problems)
     changes, touches = changes + unit.forward.changes, touches + unit.forward.touches

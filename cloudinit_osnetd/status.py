@@ -5,7 +5,7 @@
 import time
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from . import files, instance, judgement, kernel, paths, rejections, render, store, truth, waiting
+from . import files, instance, judgement, kernel, leftovers, paths, rejections, render, store, truth, waiting
 from .check import ALL_THERE, check
 from .desired import desired, left_alone
 from .ground import Ground, HandsOff, ground, not_followed
@@ -45,6 +45,7 @@ class _View:
         self.edited = {row.key for row in ledger if disk.get(row.place) != row.disk}
         self.edited |= {drift["key"] for drift in self.last.get("drifted", [])}
         self.claimed = on.backend.claimed(list(self.items.values()))
+        self.left_over = leftovers.there(state, self.items, snapshot) if state.unwanted else {}
         self.on_trial = judgement.keys(state)
         self.plain = {row.key for row in state.ledger if row.plain}
         self.unused_dns = dns_findings(list(self.items.values()), on.backend, snapshot)
@@ -58,6 +59,7 @@ class _View:
         if key in self.on_trial and word in ("ok", "failed"):
             reason = "; ".join(filter(None, ["on trial", reason]))
         findings = verdict.findings + (self.unused_dns.get(entry.mac, ()) if item and entry.networks else ())
+        findings += tuple(leftovers.said(address) for address in self.left_over.get(key, ()))
         return NicStatus(
             name=nic.name if nic else "",
             mac=entry.mac,

@@ -54,6 +54,7 @@ class State(NamedTuple):
     metrics: Mapping[str, int] = {}  # route metric by key; see metrics.py
     rejections: Tuple[Rejection, ...] = ()
     on_trial: str = ""  # judgement.py's note, as it writes it: what is committed and not judged yet
+    unwanted: Mapping[str, Tuple[str, ...]] = {}  # by key: addresses that we gave, not seen gone yet; see leftovers.py
 
     @property
     def bonds(self) -> Dict[str, str]:
@@ -89,6 +90,7 @@ def _to_json(state: State) -> Dict[str, Any]:
         "metrics": dict(state.metrics),
         "rejections": [rejections.to_json(one) for one in state.rejections],
         "on_trial": state.on_trial,
+        "unwanted": {key: list(addresses) for key, addresses in state.unwanted.items()},
         "more": {
             "ledger": records.beyond(state.ledger, ROW),
             "rejections": records.beyond(state.rejections, rejections.FIRST),
@@ -109,23 +111,22 @@ def _from_json(obj: Dict[str, Any]) -> State:
     instance_id = obj["instance_id"]
     if not isinstance(instance_id, str):
         raise TypeError("no instance id: %.60r" % (instance_id,))
-    more = obj.get("more")
-    more = more if isinstance(more, dict) else {}
+    more = _object(obj.get("more"))
     ledger = [row for row in _each(read_row, obj.get("ledger"), more.get("ledger"), "row") if row.key not in lost]
-    metrics = obj.get("metrics")
     return State(
         instance_id=instance_id,
         truth=known,
         ledger=tuple(ledger),
         answered=_text(obj.get("answered")),
         drive_stamp=_text(obj.get("drive_stamp")),
-        metrics={
-            key: metric
-            for key, metric in (metrics if isinstance(metrics, dict) else {}).items()
-            if isinstance(metric, int)
-        },
+        metrics={key: metric for key, metric in _object(obj.get("metrics")).items() if isinstance(metric, int)},
         rejections=tuple(_each(rejections.from_json, obj.get("rejections"), more.get("rejections"), "rejection")),
         on_trial=_text(obj.get("on_trial")),
+        unwanted={
+            key: tuple(address for address in addresses if isinstance(address, str))
+            for key, addresses in _object(obj.get("unwanted")).items()
+            if isinstance(addresses, list)
+        },
     )
 
 
@@ -144,6 +145,10 @@ def read_row(obj: Any, more: Any) -> Owned:
     if not all(isinstance(value, str) for value in row[: len(ROW) - 1]) or not os.path.isabs(row.path):
         raise TypeError("no row of a ledger")
     return row
+
+
+def _object(value: Any) -> Dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _text(value: Any) -> str:
@@ -272,8 +277,7 @@ def read_intent() -> Optional[Intent]:
     obj = files.read_json(paths.INTENT)
     if not isinstance(obj, dict):
         return None
-    more = obj.get("more")
-    more = more if isinstance(more, dict) else {}
+    more = _object(obj.get("more"))
     try:
         return Intent(
             tuple(records.read_rows(Touch, TOUCH, obj["touches"], more.get("touches"))),

@@ -6,7 +6,7 @@ import logging
 import time
 from typing import Callable, Dict, FrozenSet, Mapping, NamedTuple, Sequence, Tuple
 
-from . import apply, judgement, kernel, kicks, plan, rollback, store
+from . import apply, foreign, judgement, kernel, kicks, leftovers, plan, rollback, store
 from .backends import Touch
 from .desired import Want
 from .ground import Ground
@@ -27,20 +27,30 @@ class Done(NamedTuple):
 
 
 def carry_out(
-    on: Ground, state: store.State, seen: Look, made: plan.Plan, olds: Callable[[], Mapping[str, KeyTruth]]
+    on: Ground,
+    state: store.State,
+    seen: Look,
+    made: plan.Plan,
+    olds: Callable[[], Mapping[str, KeyTruth]],
+    known: Mapping[str, KeyTruth],
 ) -> Done:
     """Do what `made` says, which is the plan of `seen` or less, and see what comes of it.
 
-    `olds` gives, by key, what the parts on disk were rendered from; it is called where it is needed.
+    `olds` gives, by key, what the parts on disk were rendered from; it is called where it is needed. `known`: what was
+    in force before anybody was heard.
     """
     units = rollback.units(seen.wants, made, state, on.backend)
     before = rollback.before(units, kernel.snapshot(), on.context.settings) if units else rollback.NOBODY
-    stood = olds() if before.asked else {}
+    stood = olds() if before.asked or any(touch.action != "up" for touch in made.touches) else {}
+    state = leftovers.remember(state, seen.wants, made.touches, stood, known)
+    kept = foreign.before(made.touches, foreign.given(seen.wants, stood, known), on.backend.drops_foreign)
     if before.asked:
         state = state._replace(on_trial=judgement.write(units, before, stood, state.truth, time.time()))
     began = time.monotonic()
-    outcome = apply.commit(made, state, on.backend, seen.templates, activate=True)
+    outcome = apply.commit(made, state, on.backend, seen.templates, True, lambda: kept.put_back(on.backend.lag))
     verified = verify(seen.wants, outcome.touched, plain=plan.plain_keys(outcome.ledger))
+    kept.put_back()  # of what a backend has taken away since
+    state, removed = leftovers.take_away(state, seen.wants)
     problems, findings = _said(outcome.problems, verified)
     judged = rollback.nothing_lost(state._replace(ledger=outcome.ledger))
     if before.asked:
@@ -51,6 +61,9 @@ def carry_out(
         findings[mac] = findings.get(mac, ()) + said
     for mac in judged.rejected:
         findings.pop(mac, None)
+    for told in (removed, kept.finish()):
+        for mac, said in told.items():
+            findings[mac] = findings.get(mac, ()) + said
     problems.update(seen.rejected)
     problems.update(judged.problems)
     problems.update(judged.rejected)
@@ -79,11 +92,14 @@ def take_up(on: Ground, state: store.State, unfinished: Sequence[Touch]) -> Tupl
     if half:
         kicked = tuple(touch._replace(action="kick") for unit in half for touch in unit.forward.touches)
         changes = tuple(change for unit in half for change in unit.forward.changes)
-        outcome = apply.commit(plan.Plan(changes, kicked, ()), state, on.backend, {}, activate=True)
+        items = tuple(item for unit in half for item in unit.items)
+        outcome = rollback.commit(plan.Plan(changes, kicked, ()), state, on.backend, items, note.stood)
         state = state._replace(ledger=outcome.ledger)
         unfinished = [touch for touch in unfinished if touch.name not in {one.name for one in kicked}]
     touches = [touch for unit in note.units for touch in unit.forward.touches]
-    verify([Want(unit.items, "") for unit in note.units], touches)
+    wants = [Want(unit.items, "") for unit in note.units]
+    verify(wants, touches)
+    state, _removed = leftovers.take_away(state, wants)
     judged = rollback.judge(on.backend, on.context.settings, state, note.units, note.then, note.stood, began)
     return judged._replace(state=judged.state._replace(on_trial="")), tuple(unfinished)
 

@@ -49,6 +49,8 @@ class Backend:
     name = ""
     mode = 0o644  # of a new file
     finishes_at_boot = False  # a boot rewrites what cloud-init wrote, and we adopted as it was while the server ran
+    lag = 0.0  # seconds after which it has begun with what it was told, for one that works beside us
+    drops_foreign = False  # told of one NIC, it takes away others' rules and routes that belong to no NIC
     directories: Tuple[str, ...] = ()  # where it has files replaced; glob patterns
     # What `normal` was in versions before this one: the ledger that such a one left has its fingerprints. Who changes
     # `normal` puts the old function here, so that an upgrade takes nothing of ours for somebody else's.

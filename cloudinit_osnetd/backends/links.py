@@ -10,6 +10,7 @@ from ..command import CommandError, run
 from .base import Dns, Touch
 
 NOTES = "/run/systemd/netif/links"  # what sd-network(3) reads
+LAG = 0.5  # seconds; it asks the kernel for the link first, and takes its old configuration away then
 _OF_NETWORKD = ("bond", "vlan")  # kinds of device that networkd makes of its configuration, and never unmakes
 
 

@@ -52,6 +52,7 @@ ExecStart=/lib/systemd/systemd-networkd-wait-online --any -o routable -i {name}
 class Netplan(Backend):
     name = "netplan"
     mode = 0o600  # netplan warns of a file that others may read
+    lag, drops_foreign = links.LAG, True
     finishes_at_boot = True
     directories = (os.path.dirname(FILE), loaded.RUNTIME + "/*.network.d", os.path.dirname(_OUR_WAITING))
 

@@ -66,6 +66,7 @@ def _fits(match: Mapping[str, List[str]], item: Item) -> Tuple[bool, bool]:
 
 class Networkd(Backend):
     name = "networkd"
+    lag, drops_foreign = links.LAG, True
     directories = (DIRECTORY, RUNTIME + "/*.network.d")
 
     def staged(self, tree: str) -> List[Part]:

@@ -47,7 +47,8 @@ class Run(Scene):
 
     def carry_out(self, state=None, made=None):
         seen = Look(tuple(self.wants), made or self.made, {}, {}, {}, {})
-        done = trial.carry_out(self.on, state or self.state, seen, made or self.made, lambda: dict(self.before.keys))
+        known = self.before.keys
+        done = trial.carry_out(self.on, state or self.state, seen, made or self.made, lambda: dict(known), known)
         store.save(done.state)
         return done
 
