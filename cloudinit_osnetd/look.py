@@ -8,6 +8,7 @@ from typing import Container, Dict, FrozenSet, List, Mapping, NamedTuple, Option
 
 from . import __version__, apply, desired, kernel, plan, rejections, render, store, truth
 from .ground import Ground
+from .recognise import means_ours, recognise
 
 LOG = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def look_at(
     may_go = rendering.parts or plan.departed(wants, state.ledger, keep)
     made = plan.make(
         wants,
-        _recognise(on, state, nics, wants, rendering.parts, disk),
+        recognise(on, state, wants, lambda other: _wanted(on, state, other, nics)[0], rendering.parts, disk),
         disk,
         state.ledger,
         snapshot,
@@ -123,45 +124,6 @@ def _wanted(
     return desired.desired(known, nics, ignored, state.bonds, metrics), metrics
 
 
-def _recognise(
-    on: Ground,
-    state: store.State,
-    nics: Dict[str, kernel.Nic],
-    wants: Sequence[desired.Want],
-    parts: Sequence[plan.Staged],
-    disk: Mapping[plan.Place, str],
-) -> Sequence[plan.Staged]:
-    """Tell what cloud-init wrote, before we were installed or while we were not, from what a person wrote.
-
-    Looked into only where a part that is not as we left it stands in the way of one of ours.
-    """
-    owned = {row.place for row in state.ledger if disk.get(row.place) == row.disk}
-    strange = [
-        part for part in parts if part.place in disk and part.place not in owned and disk[part.place] != part.mark
-    ]
-    if all(disk[part.place] in part.alone for part in strange):
-        return parts
-    services = next((truth.services_of(state.truth, s) for s in truth.RANK if s in state.truth.services), ())
-    alone = render.marks_alone(wants, services, on.backend, on.context.renders_with)
-    by_drive, _metrics = _wanted(on, state, truth.by_source(state.truth, "drive"), nics)
-    by_drives = truth.services_of(state.truth, "drive")
-    earlier = render.marks_alone(by_drive, by_drives, on.backend, on.context.renders_with)
-    by_us = {part.place: part.mark for part in render.render(by_drive, on.backend, on.context.renders_with).parts}
-    # The global DNS is a union over all ports: what the drive says of an entry that has not changed
-    # since may differ in that, and still serves.
-    entries = {item.key: item.entry for want in by_drive for item in want.items}
-    same = {item.key for want in wants for item in want.items if entries.get(item.key) == item.entry}
-    recognised = []
-    for part in parts:
-        now = part.alone | {alone.get(part.place, part.mark)}
-        before = frozenset([earlier.get(part.place, part.mark), by_us.get(part.place, part.mark)])
-        if part.key in same:
-            recognised.append(part._replace(alone=now | before))
-        else:
-            recognised.append(part._replace(alone=now, earlier=before))
-    return recognised
-
-
 def written_for_departed(
     on: Ground, state: store.State, nics: Dict[str, kernel.Nic], names: Mapping[str, str]
 ) -> Tuple[store.Owned, ...]:
@@ -178,12 +140,13 @@ def written_for_departed(
     rendering = render.render(wants, on.backend, on.context.renders_with)
     parts = [part for part in rendering.parts if part.mac in gone]
     disk = render.disk_parts(on.backend, [part.place for part in parts])
+    texts = render.disk_texts(on.backend, [part.place for part in parts])
     return tuple(
         store.Owned(
             part.key, part.mac, part.name, on.backend.name, part.path, part.section, disk[part.place], part.digest
         )
         for part in parts
-        if disk.get(part.place) in part.alone | {part.mark}
+        if part.place in texts and means_ours(on.backend, part, texts[part.place])
     )
 
 

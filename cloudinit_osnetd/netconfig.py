@@ -60,17 +60,21 @@ def network_json(want: Want) -> Dict[str, Any]:
     }
 
 
+def _name(item: Item, config: Dict[str, Any], names: Dict[str, str]) -> None:
+    config["name"] = item.name
+    if item.entry.kind == "bond":
+        config["bond_interfaces"] = [names[key] for key in item.entry.members]
+    elif item.entry.kind == "vlan":
+        config["vlan_link"] = names[item.entry.parent]
+
+
 def _finish(item: Item, config: Dict[str, Any], names: Dict[str, str]) -> Dict[str, Any]:
     """Names and DNS, in which cloud-init's conversions differ from release to release.
 
     DNS goes to the subnets: before 23.2 that of a network is dropped, and the global one lands on
     `lo` (eni) or on every NIC (networkd), where one NIC's arrival would rewrite another's file.
     """
-    config["name"] = item.name
-    if item.entry.kind == "bond":
-        config["bond_interfaces"] = [names[key] for key in item.entry.members]
-    elif item.entry.kind == "vlan":
-        config["vlan_link"] = names[item.entry.parent]
+    _name(item, config, names)
     if config.get("accept-ra") is False and any(net.type in SLAAC | DHCP6 for net in item.entry.networks):
         # For a static address; what another subnet of the port has comes by advertisement.
         config["accept-ra"] = True
@@ -99,21 +103,24 @@ def items(want: Want, convert: Convert) -> List[Dict[str, Any]]:
     return [_finish(item, config, names) for item, config in zip(want.items, converted)]
 
 
-def as_cloud_init_alone(wants: Iterable[Want], services: Iterable[str], convert: Convert) -> Dict[str, Any]:
-    """What cloud-init without us makes of the same entries, global DNS and all, to know it by."""
-    joined: Dict[str, List[Any]] = {"links": [], "networks": [], "services": []}
-    macs = {}
-    for number, want in enumerate(wants):
-        plain = want._replace(items=tuple(item._replace(metric=0) for item in want.items))
-        ids = {item.key: "link%d-%d" % (number, i) for i, item in enumerate(want.items)}
-        joined["links"] += [_link(item, ids) for item in plain.items]
-        for item in plain.items:
-            for net in item.entry.networks:
-                dns = [{"type": "dns", "address": address} for address in net.dns]
-                joined["networks"].append(dict(_network(net, ids[item.key], 0), services=dns))
-        macs.update({item.entry.mac: item.name for item in want.items if item.entry.kind == "phy"})
-    joined["services"] = [{"type": "dns", "address": address} for address in services]
-    return convert(joined, macs)
+def as_cloud_init_alone(want: Want, services: Iterable[str], convert: Convert) -> Dict[str, Any]:
+    """What cloud-init without us makes of the same entries, global DNS and all, to know it by.
+
+    Under their own names: a bond's depends on the bonds before it, which are not here.
+    """
+    plain = want._replace(items=tuple(item._replace(metric=0) for item in want.items))
+    ids = {item.key: "link%d" % i for i, item in enumerate(want.items)}
+    names = {item.key: item.name for item in want.items}
+    document: Dict[str, List[Any]] = {"links": [_link(item, ids) for item in plain.items], "networks": []}
+    for item in plain.items:
+        for net in item.entry.networks:
+            dns = [{"type": "dns", "address": address} for address in net.dns]
+            document["networks"].append(dict(_network(net, ids[item.key], 0), services=dns))
+    document["services"] = [{"type": "dns", "address": address} for address in services]
+    config = convert(document, {item.entry.mac: item.name for item in want.items if item.entry.kind == "phy"})
+    for item, said in zip(want.items, config["config"]):
+        _name(item, said, names)
+    return config
 
 
 def whole(wants: Iterable[Want], convert: Convert) -> Dict[str, Any]:

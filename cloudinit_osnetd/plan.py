@@ -31,6 +31,9 @@ class Staged(NamedTuple):
     digest: str  # of the Want it was rendered for
     alone: FrozenSet[str] = frozenset()  # marks of what cloud-init alone writes for the same entry
     earlier: FrozenSet[str] = frozenset()  # and for what the drive says, where that is superseded
+    same: FrozenSet[str] = frozenset()  # marks of what is written otherwise and means the same as `text`
+    bare: str = ""  # the text without what Backend.finish adds
+    differs: Tuple[str, ...] = ()  # in what the part on disk does; see meaning.differences
 
     @property
     def place(self) -> Place:
@@ -64,6 +67,7 @@ class Drift(NamedTuple):
     name: str
     path: str
     reason: str
+    differs: Tuple[str, ...] = ()  # line by line, where there is another text to compare with
 
 
 class Lacking(NamedTuple):
@@ -157,25 +161,28 @@ class _Planner:
                 part.key, part.mac, part.name, self.backend, part.path, part.section, part.mark, part.digest
             )._replace(by=__version__)
             there = self.disk.get(part.place)
-            if there == part.mark:
-                if row != new_row:
+            if there == part.mark or (there in part.same and self.live):
+                # What is not to the letter ours may lack what Backend.finish adds, and is written anew at a boot.
+                plain = there != part.mark and (row is None or row.plain)
+                as_it_is = new_row._replace(disk=str(there), plain=plain)
+                if row != as_it_is:
                     reason = "it means what is wanted" if row is None else "its entry means the same"
-                    self._change("adopt", new_row, None, new_row, reason)
+                    self._change("adopt", as_it_is, None, as_it_is, reason)
             elif row is None and there in part.alone and self.live:
                 # Installed on a running server: what is there serves, and no NIC is touched for it.
                 as_it_is = new_row._replace(disk=str(there), plain=True, by="")
                 self._change("adopt", as_it_is, None, as_it_is, "cloud-init wrote it for the same entry")
-            elif self._ours(part.place) or there in part.alone or (row is None and there in part.earlier):
+            elif self._ours(part.place) or there in part.alone | part.same or (row is None and there in part.earlier):
                 action = "reconfigure" if there is not None else "up"
                 reason = "a new NIC"
                 if row is not None and row.key == part.key and self._ours(part.place):
                     reason = "its entry changed" if row.digest != part.digest else "rendered by another version"
-                elif there in part.alone | part.earlier:
+                elif there in part.alone | part.same | part.earlier:
                     reason = "cloud-init wrote it"
                 self._change("write", new_row, part.text, new_row, reason)
                 self.touches.append(Touch(action, part.mac, part.name, reason))
             else:
-                self._drift(new_row, "somebody else wrote it" if row is None else "edited by somebody else")
+                self._drift(new_row, _strange(part, there is not None, row is not None), part.differs)
 
     def leave(self, want: Want, theirs: str) -> None:
         """A want in which a file of somebody else's has a say, "" for none."""
@@ -205,8 +212,15 @@ class _Planner:
     def _change(self, action: str, row: Owned, text: Optional[str], new_row: Optional[Owned], reason: str) -> None:
         self.changes.append(Change(action, row.key, row.mac, row.name, row.path, row.section, text, new_row, reason))
 
-    def _drift(self, row: Owned, reason: str) -> None:
-        self.drifted.append(Drift(row.key, row.mac, row.name, row.path, reason))
+    def _drift(self, row: Owned, reason: str, differs: Sequence[str] = ()) -> None:
+        self.drifted.append(Drift(row.key, row.mac, row.name, row.path, reason, tuple(differs)))
+
+
+def _strange(part: Staged, there: bool, known: bool) -> str:
+    """Why a part is left alone: what is known of it, and no more."""
+    if known:
+        return "changed by somebody else" if there else "removed by somebody else"
+    return "differs from what network_data says" if part.differs else "somebody else wrote it"
 
 
 def make(

@@ -7,7 +7,7 @@ Each Want is rendered by itself, so a link that cloud-init cannot digest costs t
 
 import logging
 import os
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, FrozenSet, List, NamedTuple, Sequence, Tuple
 
 from . import digest, files, netconfig, paths
 from .backends import Backend, Part
@@ -56,6 +56,7 @@ def _render_one(want: Want, backend: Backend, using: Renderer, tree: str) -> Lis
                 digest=want.digest,
                 # The ladder gave cloud-init the same config at the first boot; it knows no finish.
                 alone=frozenset([digest.of_text(backend.normal(part.text))]),
+                bare=part.text,
             )
         )
     if {part.name for part in parts} != set(by_name):
@@ -94,21 +95,36 @@ def render(wants: Sequence[Want], backend: Backend, using: Renderer) -> Renderin
     return Rendering(tuple(parts), tuple(templates.items()), tuple(failures))
 
 
-def marks_alone(
+def meanings_alone(
     wants: Sequence[Want], services: Sequence[str], backend: Backend, using: Renderer
-) -> Dict[Tuple[str, str], str]:
-    """The marks of what cloud-init without us writes for `wants`; empty where it fails on them."""
+) -> Dict[Tuple[str, str], FrozenSet[str]]:
+    """By place, what a part means that cloud-init without us writes for `wants`; none of one on which it fails."""
     from . import compat
 
-    tree = os.path.join(paths.STAGING, "alone")
-    _clear(tree)
-    os.makedirs(tree)
-    try:
-        compat.render(netconfig.as_cloud_init_alone(wants, services, compat.convert), tree, using)
-    except Exception as exc:  # noqa: BLE001 - cloud-init's own code; whatever it raises
-        LOG.warning("cloud-init alone does not render these entries: %r", exc)
-        return {}
-    return {(part.path, part.section): digest.of_text(backend.normal(part.text)) for part in backend.staged(tree)}
+    found: Dict[Tuple[str, str], FrozenSet[str]] = {}
+    for want in wants:
+        # Each by itself: a link that cloud-init does not digest would cost all of them.
+        tree = os.path.join(paths.STAGING, "alone")
+        _clear(tree)
+        os.makedirs(tree)
+        try:
+            compat.render(netconfig.as_cloud_init_alone(want, services, compat.convert), tree, using)
+        except Exception as exc:  # noqa: BLE001 - cloud-init's own code; whatever it raises
+            LOG.warning("cloud-init alone does not render it: nic=%s error=%r", want.items[0].name, exc)
+            continue
+        for part in backend.staged(tree):
+            found[(part.path, part.section)] = backend.meaning(part.text, part.name)
+    return found
+
+
+def disk_texts(backend: Backend, places: Sequence[Tuple[str, str]]) -> Dict[Tuple[str, str], str]:
+    """The text of each of these parts that is on disk now."""
+    found = {}
+    for path in sorted({path for path, _section in places}):
+        text = files.read(path)
+        sections = backend.split(text) if text is not None else {}
+        found.update({(path, section): part for section, part in sections.items() if (path, section) in places})
+    return found
 
 
 def carried_over(backend: Backend, ledger: Sequence[Owned]) -> Tuple[Owned, ...]:

@@ -25,6 +25,7 @@ class NicStatus(NamedTuple):
     mtu: int
     reason: str
     findings: Tuple[str, ...] = ()
+    differs: Tuple[str, ...] = ()  # of a drifted one: + is wanted and not on disk, - is there and not wanted
 
 
 class _View:
@@ -43,7 +44,7 @@ class _View:
         ledger = render.carried_over(on.backend, state.ledger)
         disk = render.disk_parts(on.backend, [row.place for row in ledger])
         self.edited = {row.key for row in ledger if disk.get(row.place) != row.disk}
-        self.edited |= {drift["key"] for drift in self.last.get("drifted", [])}
+        self.drifted = {drift["key"]: drift for drift in self.last.get("drifted", [])}
         self.claimed = on.backend.claimed(list(self.items.values()))
         self.left_over = leftovers.there(state, self.items, snapshot) if state.unwanted else {}
         self.on_trial = judgement.keys(state)
@@ -70,6 +71,7 @@ class _View:
             mtu=nic.mtu if nic else entry.mtu or 0,
             reason=reason or self._fault(entry.mac),
             findings=() if word in ("ignored", "drifted") else findings,
+            differs=tuple(self.drifted.get(key, {}).get("differs", ())) if word == "drifted" else (),
         )
 
     def _word(self, key: str, known: truth.KeyTruth, nic: Optional[kernel.Nic], lacks: str) -> Tuple[str, str]:
@@ -85,6 +87,9 @@ class _View:
             return "failed", str(self.last["problems"][mac])
         if item.name in self.claimed:
             return "drifted", "%s has a say in it too" % self.claimed[item.name]
+        if key in self.drifted:
+            path, reason = (self.drifted[key].get(word, "") for word in ("path", "reason"))
+            return "drifted", "%s: %s" % (path, reason)
         if key in self.edited:
             return "drifted", "its configuration was changed by somebody else"
         if known.doubted:

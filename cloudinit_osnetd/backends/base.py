@@ -99,8 +99,19 @@ class Backend:
         raise NotImplementedError
 
     def normal(self, text: str) -> str:
-        """The meaning of a part as text: what two equal parts have in common."""
+        """A part less what nobody reads: its fingerprint tells whether it stands as we left it.
+
+        In the ledgers of servers in the field: what this makes of a text is the same for ever.
+        """
         raise NotImplementedError
+
+    def meaning(self, text: str, name: str) -> FrozenSet[str]:
+        """What a part of the NIC `name` means, whoever wrote it: see meaning.py."""
+        raise NotImplementedError
+
+    def as_older_releases(self, meaning: FrozenSet[str]) -> Sequence[FrozenSet[str]]:
+        """How older releases of cloud-init write the same otherwise, where it does not mean the same."""
+        return ()
 
     def boot(self, items: Sequence[Item], left: FrozenSet[str] = frozenset()) -> None:
         """What must be in place before the backend starts at a boot, beside the parts of `items`.

@@ -108,6 +108,11 @@ class Ifupdown(Backend):
     def normal(self, text: str) -> str:
         return ifupdown_file.meaning(text)
 
+    def meaning(self, text: str, name: str) -> FrozenSet[str]:
+        from . import ifupdown_meaning  # of use where something has to be told from something else alone
+
+        return ifupdown_meaning.of(text, name)
+
     def boot(self, items: Sequence[Item], left: FrozenSet[str] = frozenset()) -> None:
         for item in items:
             fallback.forestall(item.name)

@@ -129,6 +129,11 @@ class Netplan(Backend):
     def normal(self, text: str) -> str:
         return netplan_file.meaning(text)
 
+    def meaning(self, text: str, name: str) -> FrozenSet[str]:
+        from . import netplan_meaning  # of use where something has to be told from something else alone
+
+        return netplan_meaning.of(text)
+
     def boot(self, items: Sequence[Item], left: FrozenSet[str] = frozenset()) -> None:
         """Put in place what does not fit: systemd ran the generator before the early flow."""
         try:

@@ -152,6 +152,16 @@ class Networkd(Backend):
         lines = [line.strip() for line in text.splitlines()]
         return "\n".join(line for line in lines if line and line[0] not in "#;")
 
+    def meaning(self, text: str, name: str) -> FrozenSet[str]:
+        from . import networkd_meaning  # of use where something has to be told from something else alone
+
+        return networkd_meaning.of(text)
+
+    def as_older_releases(self, meaning: FrozenSet[str]) -> Sequence[FrozenSet[str]]:
+        from . import networkd_meaning
+
+        return networkd_meaning.as_older_releases(meaning)
+
     def after(self, touches: Sequence[Touch], files_changed: bool) -> Dict[str, str]:
         """A reload reconfigures each link whose file changed by stat, and no other link.
 

@@ -49,7 +49,9 @@ def print_decided(report: Dict[str, Any]) -> None:
     else:
         print("nothing to do")
     lines: List[str] = []
-    lines += ["drifted, left alone: %(name)s: %(reason)s (%(path)s)" % d for d in report["drifted"]]
+    for drift in report["drifted"]:
+        lines.append("drifted, left alone: %(name)s: %(reason)s (%(path)s)" % drift)
+        lines += ["    " + line for line in drift["differs"]]
     lines += ["fault: " + fault for fault in report["faults"]]
     lines += ["pending: %s: no source names it yet" % mac for mac in report["pending"]]
     lines += ["finding: %s: %s" % (mac, text) for mac, said in sorted(report["findings"].items()) for text in said]

@@ -27,4 +27,7 @@ def main(args: argparse.Namespace) -> int:
         why = "; ".join(([r["reason"]] if r["reason"] else []) + list(r["findings"]))
         rows.append([r["name"], r["mac"], r["state"], r["source"], ", ".join(r["addresses"]), r["mtu"], why])
     print_table(["NIC", "MAC", "STATE", "SOURCE", "ADDRESSES", "MTU", "REASON"], rows)
+    for r in report["nics"]:
+        for line in r["differs"]:
+            print("%s: %s" % (r["name"], line))
     return 1 if failed else 0

@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from cloudinit_osnetd import boot, cli, paths, pickled, queue, status, store
-from cloudinit_osnetd.commands.report import decided
+from cloudinit_osnetd.commands.report import decided, print_decided
 from cloudinit_osnetd.ground import HandsOff
 from cloudinit_osnetd.plan import Change, Drift
 from cloudinit_osnetd.reconcile import Record
@@ -317,3 +317,16 @@ def test_another_clouds_datasource_stays_as_it_is(tmp_path):
     before = path.read_bytes()
     assert "left as it is" in pickled.adopt(str(path))
     assert path.read_bytes() == before
+
+
+def test_in_what_a_drifted_nic_differs_is_told_line_by_line(capsys):
+    drift = DRIFT._replace(reason="differs from what network_data says", differs=("+ mtu 1450", "- mtu 1500"))
+    report = decided((), (), (drift,), (), {}, (), {})
+    assert report["drifted"][0]["differs"] == ("+ mtu 1450", "- mtu 1500")
+    print_decided(report)
+    assert capsys.readouterr().out.splitlines() == [
+        "nothing to do",
+        "drifted, left alone: ens3: differs from what network_data says (/etc/x)",
+        "    + mtu 1450",
+        "    - mtu 1500",
+    ]

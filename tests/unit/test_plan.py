@@ -169,8 +169,46 @@ def test_one_drifted_part_does_not_hold_up_the_other_nics():
 
 # -- what cloud-init wrote before us ----------------------------------------------------------------------
 
-ALONE = staged()._replace(alone=frozenset(["alone"]), earlier=frozenset(["earlier"]))
 LIVE = snapshot(UP)
+SAME = staged()._replace(same=frozenset(["same"]))
+
+
+@pytest.mark.parametrize(
+    ("ledger", "snapshot", "does"),
+    [
+        ([], LIVE, ([("adopt", "ens3")], [], [])),
+        ([owned(disk="same", digest="d0")], LIVE, ([("adopt", "ens3")], [], [])),
+        ([owned(disk="m0")], LIVE, ([("adopt", "ens3")], [], [])),
+        ([], None, ([("write", "ens3")], [("reconfigure", "ens3")], [])),
+        ([owned(disk="m0")], None, ([("write", "ens3")], [("reconfigure", "ens3")], [])),
+    ],
+    ids=["nobody's", "ours", "edited", "nobody's at boot", "edited at boot"],
+)
+def test_what_means_the_same_is_ours_and_no_nic_is_touched_for_it(ledger, snapshot, does):
+    assert told(make([want()], [SAME], {SAME.place: "same"}, ledger, snapshot)) == does
+
+
+@pytest.mark.parametrize(("ledger", "plain"), [([], True), ([owned(disk="m0", digest="d0")], False)])
+def test_what_is_not_ours_to_the_letter_is_finished_at_a_boot(ledger, plain):
+    (change,) = make([want()], [SAME], {SAME.place: "same"}, ledger, LIVE).changes
+    assert change.row == owned(disk="same")._replace(plain=plain)
+
+
+@pytest.mark.parametrize(
+    ("ledger", "differs", "reason"),
+    [
+        ([], (), "somebody else wrote it"),
+        ([], ("+ mtu 1450",), "differs from what network_data says"),
+        ([owned(disk="m0")], ("+ mtu 1450",), "changed by somebody else"),
+    ],
+)
+def test_the_reason_is_what_is_known(ledger, differs, reason):
+    part = staged()._replace(differs=differs)
+    (drift,) = make([want()], [part], {part.place: "foreign"}, ledger, LIVE).drifted
+    assert (drift.reason, drift.differs) == (reason, differs)
+
+
+ALONE = staged()._replace(alone=frozenset(["alone"]), earlier=frozenset(["earlier"]))
 
 
 @pytest.mark.parametrize(

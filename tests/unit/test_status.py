@@ -140,6 +140,13 @@ def test_drifted_is_also_what_the_last_run_found_made_by_somebody_else(guest):
     assert state_of(know(("drive", DOC, 0)), UP) == "drifted"
 
 
+def test_a_drifted_nic_tells_why_and_in_what_it_differs(guest):
+    drift = {"key": A + "/phy", "path": "/etc/x", "reason": "differs from what network_data says", "differs": ["+ mtu 1450"]}
+    files.replace(paths.STATUS, json.dumps({"drifted": [drift]}))
+    row = rows(know(("drive", DOC, 0)), UP)[A + "/phy"]
+    assert (row.state, row.reason, row.differs) == ("drifted", "/etc/x: differs from what network_data says", ("+ mtu 1450",))
+
+
 @pytest.mark.parametrize(
     ("there", "reason"),
     [(UP._replace(addresses=()), "the kernel lacks 10.0.0.5/24"), (UP._replace(up=False), "the link is down")],

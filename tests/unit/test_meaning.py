@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""What parts mean, whoever wrote them and in whatever order; and who may have written one."""
+
+import pytest
+
+from cloudinit_osnetd import meaning
+from cloudinit_osnetd.backends import ifupdown_meaning, netplan_meaning, networkd_meaning
+
+EXPECTED = {
+    "address 10.0.0.5/24",
+    "address fd00::5/64",
+    "route 0.0.0.0/0 via 10.0.0.1",
+    "route 10.1.0.0/16 via 10.0.0.9 metric 7",
+    "route 192.0.2.1/32 via 10.0.0.9",
+    "route ::/0 via fd00::1",
+    "route 2001:db8::/32 via fd00::9",
+    "mtu 1500",
+}
+
+
+def eni(stanzas):
+    return ifupdown_meaning.of(stanzas, "ens3")
+
+
+ENI = {
+    "26": """
+auto ens3
+iface ens3 inet static
+    address 10.0.0.5/24
+    mtu 1500
+    post-up ip route add default via 10.0.0.1 || true
+    pre-down ip route del default via 10.0.0.1 || true
+    post-up ip route add 10.1.0.0/16 via 10.0.0.9 metric 7 || true
+    pre-down ip route del 10.1.0.0/16 via 10.0.0.9 metric 7 || true
+    post-up ip route add 192.0.2.1/32 via 10.0.0.9 || true
+    pre-down ip route del 192.0.2.1/32 via 10.0.0.9 || true
+# control-alias ens3
+iface ens3 inet6 static
+    address fd00::5/64
+    post-up ip -family inet6 route add default via fd00::1 || true
+    pre-down ip -family inet6 route del default via fd00::1 || true
+    post-up ip -family inet6 route add 2001:db8::/32 via fd00::9 || true
+    pre-down ip -family inet6 route del 2001:db8::/32 via fd00::9 || true
+""",
+    "22": """
+auto ens3
+iface ens3 inet static
+    address 10.0.0.5/24
+    mtu 1500
+    post-up route add -host 192.0.2.1/32 gw 10.0.0.9 || true
+    pre-down route del -host 192.0.2.1/32 gw 10.0.0.9 || true
+    post-up route add -net 10.1.0.0/16 gw 10.0.0.9 metric 7 || true
+    pre-down route del -net 10.1.0.0/16 gw 10.0.0.9 metric 7 || true
+    post-up route add default gw 10.0.0.1 || true
+    pre-down route del default gw 10.0.0.1 || true
+# control-alias ens3
+iface ens3 inet6 static
+    address fd00::5/64
+    post-up route add -A inet6 2001:db8::/32 gw fd00::9 || true
+    pre-down route del -A inet6 2001:db8::/32 gw fd00::9 || true
+    post-up route add -A inet6 default gw fd00::1 || true
+    pre-down route del -A inet6 default gw fd00::1 || true
+""",
+    "18": """
+auto ens3
+iface ens3 inet6 static
+    address FD00:0::5
+    netmask 64
+    gateway fd00::1
+    post-up route add -A inet6 2001:db8:0::/32 gw fd00::9 || true
+iface ens3 inet static
+    mtu 1500
+    netmask 255.255.255.0
+    address 10.0.0.5
+    gateway 10.0.0.1
+    up route add -net 10.1.0.0 netmask 255.255.0.0 gw 10.0.0.9 metric 7
+    up route add -net 192.0.2.1 netmask 255.255.255.255 gw 10.0.0.9 dev ens3 || true
+""",
+}
+
+
+@pytest.mark.parametrize("release", sorted(ENI))
+def test_stanzas_of_any_release_and_of_people_mean_the_same(release):
+    assert eni(ENI[release]) == EXPECTED | {"start at boot"}
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("post-up ip route add 10.0.0.0/8 dev ens9", "route 10.0.0.0/8 dev ens9"),
+        ("post-up ip route add 10.0.0.0/8 via 10.0.0.1 dev ens3 onlink", "route 10.0.0.0/8 via 10.0.0.1 onlink"),
+        ("up ip -6 ro add default via fe80::1", "route ::/0 via fe80::1"),
+        ("post-up ip route add 10.0.0.0/8 via 10.0.0.1 src 10.0.0.5", "post-up ip route add 10.0.0.0/8 via 10.0.0.1 src 10.0.0.5"),
+        ("post-up ip rule add from 10.0.0.5 table 7", "post-up ip rule add from 10.0.0.5 table 7"),
+        ("post-up route add -net 10.0.0.0 gw 10.0.0.1", "post-up route add -net 10.0.0.0 gw 10.0.0.1"),
+        ("pre-down ip route del 10.0.0.0/8 via 10.0.0.1", "pre-down ip route del 10.0.0.0/8 via 10.0.0.1"),
+        ("post-up", "post-up"),
+        ("post-up ip", "post-up ip"),
+        ("bond_mode 4", "bond mode 802.3ad"),
+        ("bond-miimon 100", "bond miimon 100"),
+        ("bond_master bond0", "belongs to bond0"),
+        ("vlan_id 100", "vlan id 100"),
+        ("hwaddress ether FA:16:3E:00:00:01", "mac fa:16:3e:00:00:01"),
+        ("accept_ra 1", "accept-ra yes"),
+        ("dns-nameservers 10.0.0.3 10.0.0.2 10.0.0.3", "dns 10.0.0.3 10.0.0.2"),
+        ("dns_search b.example a.example", "search b.example a.example"),
+    ],
+)
+def test_what_an_option_says(line, says):
+    assert eni("iface ens3 inet static\n    %s\n" % line) == {says}
+
+
+def test_no_name_server_is_no_name_server():
+    assert eni("iface ens3 inet6 dhcp\n    dns-nameservers \n") == {"dhcp6"}
+
+
+NETWORKD = """
+[Match]
+Name=ens3
+MACAddress=FA:16:3e:00:00:01
+[Link]
+MTUBytes=1500
+[Network]
+DHCP=no
+"""
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        """
+[Address]
+Address=10.0.0.5/24
+[Address]
+Address=fd00::5/64
+[Route]
+Gateway=10.0.0.1
+[Route]
+Destination=10.1.0.0/16
+Gateway=10.0.0.9
+Metric=7
+[Route]
+Destination=192.0.2.1/32
+Gateway=10.0.0.9
+[Route]
+Gateway=fd00::1
+Destination=::/0
+[Route]
+Gateway=fd00::9
+Destination=2001:db8::/32
+""",
+        """
+# by hand
+[Network]
+Gateway=fd00::1
+Address=fd00:0::5/64
+Address=10.0.0.5/24
+Gateway=10.0.0.1
+[Route]
+Destination=2001:DB8::/32
+Gateway=fd00::9
+[Route]
+Metric=7
+Gateway=10.0.0.9
+Destination=10.1.0.0/16
+[Route]
+Destination=192.0.2.1
+Gateway=10.0.0.9
+""",
+    ],
+)
+def test_sections_in_any_order_mean_the_same(rest):
+    assert networkd_meaning.of(NETWORKD + rest) == EXPECTED | {"match name ens3", "match mac fa:16:3e:00:00:01"}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[Network]\nDHCP=yes\n", {"dhcp4", "dhcp6"}),
+        ("[Network]\nDHCP=ipv4\n[Network]\nIPv6AcceptRA=True\n", {"dhcp4", "accept-ra yes"}),
+        ("[Network]\nDNS=10.0.0.2 10.0.0.1\nDNS=fd00:0::1\n", {"dns 10.0.0.2 10.0.0.1 fd00::1"}),
+        ("[Network]\nDNS=10.0.0.2\nDNS=\nDNS=10.0.0.1\n", {"dns 10.0.0.1"}),
+        ("[Route]\nGateway=10.0.0.1\nGatewayOnLink=yes\n", {"route 0.0.0.0/0 via 10.0.0.1 onlink"}),
+        ("[Route]\nGateway=10.0.0.1\nTable=7\n", {"route 0.0.0.0/0 via 10.0.0.1 Table=7"}),
+        ("[Network]\nLinkLocalAddressing=0\n", {"Network.LinkLocalAddressing no"}),
+        ("[Link]\nRequiredForOnline=no\n", {"Link.RequiredForOnline no"}),
+        ("[Network]\nVLAN=ens3.7\nBond=bond0\n", {"carries ens3.7", "belongs to bond0"}),
+        ("; nothing\nnonsense\n", set()),
+    ],
+)
+def test_what_a_section_says(text, says):
+    assert networkd_meaning.of(text) == says
+
+
+def test_the_one_route_section_of_old_releases_is_known_and_is_not_what_it_should_be():
+    old = "[Route]\nDestination=10.1.0.0/16\nDestination=::/0\nGateway=10.0.0.9\nGateway=fd00::1\n"
+    right = "[Route]\nDestination=10.1.0.0/16\nGateway=10.0.0.9\n[Route]\nDestination=::/0\nGateway=fd00::1\n"
+    assert networkd_meaning.of(old) != networkd_meaning.of(right)
+    assert networkd_meaning.as_older_releases(networkd_meaning.of(right)) == (networkd_meaning.of(old),)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        """
+      addresses: [10.0.0.5/24, "fd00::5/64"]
+      mtu: 1500
+      routes:
+      - {to: 0.0.0.0/0, via: 10.0.0.1}
+      - {to: 10.1.0.0/16, via: 10.0.0.9, metric: 7}
+      - {to: 192.0.2.1/32, via: 10.0.0.9}
+      - {to: "::/0", via: "fd00::1"}
+      - {to: "2001:db8::/32", via: "fd00::9"}
+""",
+        """
+      dhcp4: no
+      gateway4: 10.0.0.1
+      gateway6: "fd00::1"
+      mtu: "1500"
+      addresses: ["fd00:0::5/64", "10.0.0.5/24"]
+      nameservers: {addresses: [], search: []}
+      routes:
+      - {via: "fd00::9", to: "2001:DB8::/32"}
+      - {to: 192.0.2.1, via: 10.0.0.9}
+      - {to: 10.1.0.0/16, via: 10.0.0.9, metric: "7"}
+""",
+        """
+      mtu: 1500
+      addresses: ["fd00::5/64", "10.0.0.5/24"]
+      routes:
+      - {to: default, via: "fd00::1"}
+      - {to: "2001:db8::/32", via: "fd00::9", on-link: false}
+      - {to: default, via: 10.0.0.1}
+      - {to: 192.0.2.1, via: 10.0.0.9}
+      - {to: 10.1.0.0/16, via: 10.0.0.9, metric: 7}
+""",
+    ],
+)
+def test_definitions_in_the_older_words_and_the_newer_mean_the_same(body):
+    assert netplan_meaning.of("ethernets:\n    ens3:" + body) == EXPECTED | {"kind ethernets"}
+
+
+def test_a_bonds_parameters_are_a_set_and_a_number_is_its_word():
+    words = "bonds: {bond0: {interfaces: [b, a], parameters: {mode: 802.3ad, mii-monitor-interval: 100}}}"
+    numbers = 'bonds: {bond0: {parameters: {mii-monitor-interval: "100", mode: "4"}, interfaces: [a, b]}}'
+    assert netplan_meaning.of(words) == netplan_meaning.of(numbers)
+
+
+KNOWN = meaning.Known(
+    dns=frozenset(["10.0.0.2", "10.9.9.9"]),
+    macs=frozenset(["fa:16:3e:00:00:01"]),
+    ipv6=True,
+    advertised=0,
+    routes=frozenset(["route ::/0 via fd00::1"]),
+)
+WANTED = frozenset(["address 10.0.0.5/24", "dns 10.0.0.2", "accept-ra no", "match mac fa:16:3e:00:00:01"])
+
+
+@pytest.mark.parametrize(
+    ("less", "more", "does"),
+    [
+        ([], [], True),
+        (["dns 10.0.0.2"], [], True),
+        (["dns 10.0.0.2"], ["dns 10.9.9.9 10.0.0.2"], True),
+        ([], ["dns 192.0.2.66"], False),
+        (["accept-ra no"], [], True),
+        (["accept-ra no"], ["accept-ra yes"], False),
+        ([], ["mac fa:16:3e:00:00:01"], True),
+        ([], ["mac fa:16:3e:00:00:09"], False),
+        ([], ["search example.com"], False),
+        (["address 10.0.0.5/24"], [], False),
+        ([], ["address 10.0.0.6/24"], False),
+        ([], ["route 10.0.0.0/8 via 10.0.0.1"], False),
+        ([], ["post-up /root/by-hand"], False),
+        ([], ["address fd00::7/64"], False),
+        (["match mac fa:16:3e:00:00:01"], ["match mac fa:16:3e:00:00:09"], False),
+    ],
+)
+def test_what_some_release_may_have_written_for_the_same(less, more, does):
+    assert meaning.serves(WANTED - set(less) | set(more), WANTED, KNOWN) is does
+
+
+@pytest.mark.parametrize(
+    ("more", "does"),
+    [
+        (["address fd00::7/64", "route ::/0 via fd00::1"], True),
+        (["dhcp6"], True),
+        (["address fd00::7/64", "address fd00::8/64"], False),
+        (["address 10.0.0.7/24"], False),
+        (["address fd00::7/64", "route 2001:db8::/32 via fd00::1"], False),
+    ],
+)
+def test_before_19_4_an_advertised_subnet_was_written_as_a_static_one(more, does):
+    wanted = WANTED | {"slaac"}
+    assert meaning.serves(WANTED | set(more), wanted, KNOWN._replace(advertised=1)) is does
+
+
+def test_what_differs_is_told_line_by_line_and_no_more_than_anybody_reads():
+    assert meaning.differences(frozenset(["a", "c"]), frozenset(["a", "b"])) == ("+ b", "- c")
+    told = meaning.differences(frozenset("x" * 400 + str(n) for n in range(30)), frozenset())
+    assert len(told) == 13
+    assert told[-1] == "and 18 more"
+    assert max(map(len, told)) == 160
