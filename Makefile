@@ -22,7 +22,13 @@ VENV := .venv/bin/python
 SUITES := $(VENV) -m tests.suites
 
 .DEFAULT_GOAL := help
-.PHONY: help bench demo test deb rpm install install-system build-man bootstrap lint unit scenarios sudden-death deep lintian tox clean
+KIND ?= trixie-networkd,bookworm-ifupdown,bullseye-ifupdown
+OPERATIONS ?= 300
+# What a soak is called with: those of its options that were given.
+SOAK = --kind $(KIND) --operations $(OPERATIONS) $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) \
+	$(if $(WITHOUT),--without $(WITHOUT)) $(if $(REPLAY),--replay $(REPLAY)) $(if $(STEPS),--steps $(STEPS)) $(if $(SHRINK),--shrink)
+
+.PHONY: help bench demo test deb rpm install install-system build-man bootstrap lint unit scenarios soak sudden-death deep lintian tox clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,14 +70,20 @@ scenarios: ## the tests on real guests that `make test` runs (root)
 	@$(MAKE) --no-print-directory $(DEB)
 	@$(SUITES) scenarios machines
 
+soak: ## everything that may happen to a server, by lot (root; KIND=trixie-networkd SEED=1 OPERATIONS=300; REPLAY=FILE)
+	@scripts/bootstrap build lab tests
+	@$(MAKE) --no-print-directory $(DEB)
+	@OSNETD_DEB=$(CURDIR)/$(DEB) $(VENV) -m tests.soak $(SOAK)
+
 sudden-death: ## kill runs and fail disks at every operation that there is: an hour (root)
 	@scripts/bootstrap build lab tests
 	@$(MAKE) --no-print-directory $(DEB)
 	@OSNETD_DEB=$(CURDIR)/$(DEB) OSNETD_STRIDE=1 $(VENV) -m pytest -q -s --no-header tests/scenarios/test_sudden_death.py
 
-deep: ## those that boot virtual machines many times: minutes with KVM, an hour or two without (root)
+deep: ## a soak of each kind, and what boots virtual machines many times: an hour with KVM, more without (root)
 	@scripts/bootstrap build lab tests
 	@$(MAKE) --no-print-directory $(DEB)
+	@OSNETD_DEB=$(CURDIR)/$(DEB) $(VENV) -m tests.soak $(SOAK)
 	@OSNETD_DEB=$(CURDIR)/$(DEB) $(VENV) -m pytest -v --no-header -m deep tests/scenarios
 
 lintian: ## what Debian's checker says of the package

@@ -76,6 +76,8 @@ def suites() -> List[Suite]:
             limit=4200,
             again=True,
         ),
+        # 25 operations by lot on two kinds of guest, and faults that are to be found; `make deep` does 300 a kind.
+        Suite("soak", [pytest("tests/soak")], ("deb",), "tests/soak", limit=1800, again=True),
         Suite("package", [pytest("tests/package")], ("deb",), "tests/package", limit=900),
         Suite("unit", [pytest("tests/unit")], (), "tests/unit", limit=900),
         # Those that are here; a machine that has none but its own runs that one twice.
