@@ -6,7 +6,7 @@ import logging
 import time
 from typing import Container, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from . import __version__, apply, desired, kernel, plan, rejections, render, store, truth
+from . import __version__, apply, bonds, desired, kernel, plan, rejections, render, store, truth
 from .ground import Ground
 from .recognise import means_ours, recognise
 
@@ -36,6 +36,7 @@ def look_at(
     `keep` and `tried` as in plan.make.
     """
     ignored = on.context.settings.ignore
+    state = bonds.known(state, nics, snapshot, on.backend)
     # At early boot nothing can be verified, and nothing that was rejected is tried.
     now = None if snapshot is None else time.time()
     rejected = {} if force else rejections.holding(state.truth, state.rejections, now)
@@ -100,6 +101,7 @@ def standing(
     on: Ground, state: store.State, known: truth.Truth, nics: Dict[str, kernel.Nic]
 ) -> Dict[str, truth.KeyTruth]:
     """By key: what of a truth of the past the parts on disk were rendered from."""
+    state = bonds.known(state, nics, None, on.backend)
     then = rejections.believed(known, state.rejections, None)
     wants, _metrics = _wanted(on, state, then, nics)
     rows: Dict[str, List[str]] = {}

@@ -5,7 +5,7 @@
 import time
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from . import files, instance, judgement, kernel, leftovers, paths, rejections, render, store, truth, waiting
+from . import bonds, files, instance, judgement, kernel, leftovers, paths, rejections, render, store, truth, waiting
 from .check import ALL_THERE, check
 from .desired import desired, left_alone
 from .ground import Ground, HandsOff, ground, not_followed
@@ -34,7 +34,8 @@ class _View:
     def __init__(self, on: Ground, state: store.State, snapshot: kernel.Snapshot) -> None:
         now = time.time()
         self.settings = on.context.settings
-        self.state, self.snapshot, self.nics = state, snapshot, snapshot.by_mac()
+        self.snapshot, self.nics = snapshot, snapshot.by_mac()
+        self.state = state = bonds.known(state, self.nics, snapshot, on.backend)
         self.last = files.read_json(paths.STATUS) or {}
         self.rejected = rejections.holding(state.truth, state.rejections, now)
         believed = rejections.believed(state.truth, state.rejections, now)

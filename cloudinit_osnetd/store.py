@@ -55,11 +55,12 @@ class State(NamedTuple):
     rejections: Tuple[Rejection, ...] = ()
     on_trial: str = ""  # judgement.py's note, as it writes it: what is committed and not judged yet
     unwanted: Mapping[str, Tuple[str, ...]] = {}  # by key: addresses that we gave, not seen gone yet; see leftovers.py
+    learned: Mapping[str, str] = {}  # names of bonds by key, of this moment: see bonds.py. Not kept
 
     @property
     def bonds(self) -> Dict[str, str]:
-        """By key, the names that bonds have."""
-        return {row.key: row.name for row in self.ledger if row.key.endswith("/bond")}
+        """By key, the names that bonds have: ours, and those that were there before us."""
+        return dict(self.learned, **{row.key: row.name for row in self.ledger if row.key.endswith("/bond")})
 
 
 def empty(instance_id: str, ledger: Tuple[Owned, ...] = ()) -> State:

@@ -83,12 +83,13 @@ def _config(
     given: Mapping[str, int],
     configured: FrozenSet[str],
     leaves: Leaves = lambda _wants, _nics: _wants,
+    bonds: Optional[Dict[str, str]] = None,
 ) -> Optional[Dict[str, Any]]:
     """The network config of a truth, or of what of it `leaves` leaves; None where none of its keys has a NIC."""
     nics = _nics(expected)
     keys = desired.configurable(known, nics)
     metrics = desired.give_metrics(known, keys, given, configured)
-    wants = desired.desired(known, nics, given=metrics)
+    wants = desired.desired(known, nics, bonds=bonds, given=metrics)
     return netconfig.whole(leaves(wants, nics), _convert) if wants else None
 
 
@@ -186,6 +187,7 @@ def climb(
             state.metrics,
             frozenset(row.key for row in state.ledger),
             lambda wants, nics: _not_left(wants, nics, known, listed, state),
+            state.bonds,
         )
 
     def from_document() -> Optional[Dict[str, Any]]:

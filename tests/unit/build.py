@@ -6,6 +6,7 @@ import json
 
 from cloudinit_osnetd import network_data
 from cloudinit_osnetd.kernel import Address, Nic, Snapshot
+from cloudinit_osnetd.store import Owned
 
 A, B, C = ("fa:16:3e:00:00:0%d" % n for n in (1, 2, 3))
 
@@ -70,3 +71,8 @@ def nics(*some):
 
 def snapshot(*some, **fields):
     return Snapshot(nics=tuple(some), routes=tuple(fields.get("routes", ())))
+
+
+def owned_bond(mac, name):
+    """The ledger's row of a bond."""
+    return Owned(mac + "/bond", mac, name, "networkd", "/etc/x", name, "m", "d")
