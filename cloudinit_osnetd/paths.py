@@ -21,6 +21,7 @@ WAITING = RUN + "/waiting.json"
 LOADED = RUN + "/loaded"  # see backends/loaded.py
 GENERATED = RUN + "/netplan"
 KICKS = RUN + "/kicks.json"
+TOLD = RUN + "/told"  # see backends/told.py
 THEIRS = RUN + "/theirs.json"  # see foreign.py
 
 QUEUE_EVENT = "/usr/lib/cloudinit-osnetd/queue-event"

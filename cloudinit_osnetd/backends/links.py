@@ -50,5 +50,9 @@ def _unmake(touch: Touch, now: kernel.Snapshot) -> List[List[str]]:
 
 def dns(ifindex: int) -> Dns:
     """The servers that networkd hands to systemd-resolved."""
+    return Dns(frozenset(dns_in_order(ifindex)))
+
+
+def dns_in_order(ifindex: int) -> List[str]:
     lines = (files.read(os.path.join(NOTES, str(ifindex))) or "").splitlines()
-    return Dns(frozenset(word for line in lines if line.startswith("DNS=") for word in line[4:].split()))
+    return [word for line in lines if line.startswith("DNS=") for word in line[4:].split()]

@@ -3,17 +3,18 @@
 """systemd-networkd: one .network file a NIC, and a reload that looks at changed files only."""
 
 import fnmatch
+import functools
 import glob
 import logging
 import os
 import re
-from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 from .. import files
 from ..command import CommandError, run
 from ..desired import Item
 from ..network_data import DHCP4, DHCP6, SLAAC, off_subnet_gateways
-from . import links
+from . import held, links, told
 from .base import Backend, Dns, Part, Touch, first_of
 
 LOG = logging.getLogger(__name__)
@@ -62,6 +63,10 @@ def _fits(match: Mapping[str, List[str]], item: Item) -> Tuple[bool, bool]:
     by_mac = item.entry.kind == "phy" and item.entry.mac in macs  # a VLAN has its parent's
     fits = (by_name or not names) and (by_mac or not macs)
     return fits and (by_mac or (item.name in names and not not_these)), fits
+
+
+def _path(name: str) -> str:
+    return os.path.join(DIRECTORY, _PREFIX + name + _SUFFIX)
 
 
 class Networkd(Backend):
@@ -162,6 +167,25 @@ class Networkd(Backend):
 
         return networkd_meaning.as_older_releases(meaning)
 
+    def recover(self, boot: bool = False) -> None:
+        held.recover(DIRECTORY, boot)
+
+    def edits(self, touches: Sequence[Touch], coming: Mapping[str, str]) -> Dict[str, Callable[[], bool]]:
+        """A difference in DNS alone is told over D-Bus; and for a NIC that is not to be touched nothing is loaded."""
+        actions = {touch.name: touch.action for touch in touches}
+        found: Dict[str, Callable[[], bool]] = {}
+        for name, text in coming.items():
+            path = _path(name)
+            old = files.read(path) if actions.get(name, "") in ("", "reconfigure") else None
+            if old is None:
+                continue
+            differs = told.difference(old, text)
+            if name not in actions:
+                held.keep(path)
+            elif differs is not None and held.keep(path):
+                found[name] = functools.partial(told.dns, name, *differs)
+        return found
+
     def after(self, touches: Sequence[Touch], files_changed: bool) -> Dict[str, str]:
         """A reload reconfigures each link whose file changed by stat, and no other link.
 
@@ -170,9 +194,12 @@ class Networkd(Backend):
         # A kick may follow a commit that was cut short between its files and its reload.
         if files_changed or any(touch.action == "kick" for touch in touches):
             try:
-                run(["networkctl", "reload"])
-            except CommandError as exc:
+                with held.held(DIRECTORY, [_path(touch.name) for touch in touches]):
+                    run(["networkctl", "reload"])
+            except (CommandError, OSError) as exc:
                 return {touch.name: str(exc) for touch in touches}
+        for touch in touches:
+            told.forget(touch.name)
         return links.after_reload(touches)
 
     def dns(self, name: str, ifindex: int) -> Optional[Dns]:
