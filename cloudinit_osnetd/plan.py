@@ -10,7 +10,7 @@ from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequenc
 
 from . import __version__
 from .backends import Touch
-from .check import check
+from .check import check, is_others_doing
 from .desired import Want
 from .kernel import Snapshot
 from .store import Owned
@@ -78,6 +78,11 @@ class Lacking(NamedTuple):
     name: str
     ifindex: int
     lacks: str
+
+    @property
+    def is_others_doing(self) -> bool:
+        """True where no touch of the NIC can help: another host has its addresses."""
+        return all(map(is_others_doing, self.lacks.split("; ")))
 
 
 class Plan(NamedTuple):
@@ -154,35 +159,53 @@ class _Planner:
         return self.force or self.disk.get(place) == (row.disk if row else None)
 
     def want(self, parts: Sequence[Staged]) -> None:
-        for part in parts:
+        judged = [(part, *self._judge(part)) for part in parts]
+        # A NIC may have several parts: where one is somebody else's, the NIC is left to him.
+        theirs = {part.key for part, action, _reason in judged if action == "drift"}
+        as_it_is = {part.digest for part, action, _reason in judged if action == "adopt as it is"}
+        for part, action, reason in judged:
             self.taken.add(part.place)
-            row = self.rows.get(part.place)
-            new_row = Owned(
-                part.key, part.mac, part.name, self.backend, part.path, part.section, part.mark, part.digest
-            )._replace(by=__version__)
-            there = self.disk.get(part.place)
-            if there == part.mark or (there in part.same and self.live):
-                # What is not to the letter ours may lack what Backend.finish adds, and is written anew at a boot.
-                plain = there != part.mark and (row is None or row.plain)
-                as_it_is = new_row._replace(disk=str(there), plain=plain)
-                if row != as_it_is:
-                    reason = "it means what is wanted" if row is None else "its entry means the same"
-                    self._change("adopt", as_it_is, None, as_it_is, reason)
-            elif row is None and there in part.alone and self.live:
-                # Installed on a running server: what is there serves, and no NIC is touched for it.
-                as_it_is = new_row._replace(disk=str(there), plain=True, by="")
-                self._change("adopt", as_it_is, None, as_it_is, "cloud-init wrote it for the same entry")
-            elif self._ours(part.place) or there in part.alone | part.same or (row is None and there in part.earlier):
-                action = "reconfigure" if there is not None else "up"
-                reason = "a new NIC"
-                if row is not None and row.key == part.key and self._ours(part.place):
-                    reason = "its entry changed" if row.digest != part.digest else "rendered by another version"
-                elif there in part.alone | part.same | part.earlier:
-                    reason = "cloud-init wrote it"
-                self._change("write", new_row, part.text, new_row, reason)
-                self.touches.append(Touch(action, part.mac, part.name, reason))
-            else:
-                self._drift(new_row, _strange(part, there is not None, row is not None), part.differs)
+            row = Owned(part.key, part.mac, part.name, self.backend, part.path, part.section, part.mark, part.digest)
+            row = row._replace(by=__version__)
+            if action == "drift":
+                self._drift(row, reason, part.differs)
+            elif part.key in theirs:
+                continue
+            elif action.startswith("adopt"):
+                self._adopt(part, row, as_it_is=action == "adopt as it is", reason=reason)
+            elif not (part.digest in as_it_is and self._is_ours_alone(part)):
+                self._change("write", row, part.text, row, reason)
+                touch = "reconfigure" if part.place in self.disk else "up"
+                self.touches.append(Touch(touch, part.mac, part.name, reason))
+
+    def _judge(self, part: Staged) -> Tuple[str, str]:
+        """What is to be done with a part, and why."""
+        row, there = self.rows.get(part.place), self.disk.get(part.place)
+        if there == part.mark or (there in part.same and self.live):
+            return "adopt", "it means what is wanted" if row is None else "its entry means the same"
+        if row is None and there in part.alone and self.live:
+            # Installed on a running server: what is there serves, and no NIC is touched for it.
+            return "adopt as it is", "cloud-init wrote it for the same entry"
+        if self._ours(part.place) or there in part.alone | part.same or (row is None and there in part.earlier):
+            if row is not None and row.key == part.key and self._ours(part.place):
+                return "write", "its entry changed" if row.digest != part.digest else "rendered by another version"
+            return "write", "cloud-init wrote it" if there in part.alone | part.same | part.earlier else "a new NIC"
+        return "drift", _strange(part, there is not None, row is not None)
+
+    def _adopt(self, part: Staged, row: Owned, as_it_is: bool, reason: str) -> None:
+        known, there = self.rows.get(part.place), str(self.disk.get(part.place))
+        # What is not to the letter ours may lack what Backend.finish adds, and is written anew at a boot.
+        plain = as_it_is or (there != part.mark and (known is None or known.plain))
+        row = row._replace(disk=there, plain=plain, by="" if as_it_is else row.by)
+        if row != known:
+            self._change("adopt", row, None, row, reason)
+
+    def _is_ours_alone(self, part: Staged) -> bool:
+        """True for a new part that cloud-init does not write.
+
+        What belongs to it in the parts that are adopted as they are is written with it, at the next boot or edit.
+        """
+        return not part.alone and part.place not in self.rows and part.place not in self.disk
 
     def leave(self, want: Want, theirs: str) -> None:
         """A want in which a file of somebody else's has a say, "" for none."""
@@ -265,7 +288,7 @@ def make(
         for lacking in lacks(wants, [*ledger, *adopted], snapshot):
             if lacking.name in touched or lacking.key in left_alone:
                 continue
-            if lacking in tried and not force:
+            if (lacking in tried or lacking.is_others_doing) and not force:
                 hopeless.append(lacking)
             else:
                 planner.kick(lacking)

@@ -119,6 +119,49 @@ def test_every_item_has_a_reason():
     assert {t.name: t.reason for t in made.touches} == {"ens3": "a new NIC", "ens4": "the NIC is gone"}
 
 
+# -- a NIC of several parts -----------------------------------------------------------------------------------
+
+
+def device(mark="n1", **fields):
+    return staged(name="bond0", mark=mark, file=path("bond0").replace(".network", ".netdev"))._replace(**fields)
+
+
+def device_row(disk="n1", **fields):
+    return owned(name="bond0", disk=disk, file=path("bond0").replace(".network", ".netdev"))._replace(**fields)
+
+
+def test_each_part_is_owned_and_the_nic_is_touched_once():
+    parts = [staged(name="bond0"), device()]
+    made = make([want(name="bond0")], parts)
+    assert told(made) == ([("write", "bond0"), ("write", "bond0")], [("up", "bond0")], [])
+    rows = apply.ledger_after([], made.changes)
+    assert {row.place for row in rows} == {part.place for part in parts}
+    made = make([want(name="bond0", digest="d2")], [staged(name="bond0", digest="d2"), device("n2", digest="d2")], on_disk(*rows), rows)
+    assert told(made) == ([("adopt", "bond0"), ("write", "bond0")], [("reconfigure", "bond0")], [])
+    made = make([], [], on_disk(*rows), rows)
+    assert told(made) == ([("remove", "bond0"), ("remove", "bond0")], [("down", "bond0")], [])
+
+
+def test_a_nic_is_left_to_who_edited_one_of_its_parts():
+    rows = [owned(name="bond0"), device_row()]
+    disk = on_disk(rows[0], device_row("edited"))
+    parts = [staged(name="bond0", mark="m2", digest="d2"), device("n2", digest="d2")]
+    made = make([want(name="bond0", digest="d2")], parts, disk, rows)
+    assert told(made) == ([], [], ["bond0"])
+    assert made.drifted[0].path == device_row().path
+    assert len(make([want(name="bond0", digest="d2")], parts, disk, rows, force=True).changes) == 2
+
+
+def test_a_part_that_cloud_init_does_not_write_waits_for_those_that_are_adopted_as_they_are():
+    """A device is nothing without what joins its members to it, and no NIC is touched when we are installed."""
+    parts = [staged(name="bond0", mark="m2")._replace(alone=frozenset(["m1"])), device()]
+    disk = {parts[0].place: "m1"}
+    made = make([want(name="bond0")], parts, disk, nics=snapshot())
+    assert told(made) == ([("adopt", "bond0")], [], [])
+    made = make([want(name="bond0")], parts, disk)  # at the next boot
+    assert told(made) == ([("write", "bond0"), ("write", "bond0")], [("reconfigure", "bond0")], [])
+
+
 # -- what is not ours ----------------------------------------------------------------------------------
 
 
