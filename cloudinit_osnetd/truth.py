@@ -170,7 +170,9 @@ def forget_gone(truth: Truth, present: Iterable[str]) -> Truth:
 def with_nic(truth: Truth, macs: FrozenSet[str]) -> FrozenSet[str]:
     """The keys that can be configured now.
 
-    A physical link by its MAC, a bond when any of its members can be, a VLAN when its parent can.
+    A physical link by its MAC, a bond when any of its members can be, a VLAN when its parent can. The latter two are
+    there by the cloud's word alone: where nobody lists one any more it goes, while a NIC that is here keeps its last
+    entry.
     """
     ready = {key for key, kt in truth.keys.items() if kt.entry.kind == "phy" and kt.entry.mac in macs}
     grown = True
@@ -178,7 +180,9 @@ def with_nic(truth: Truth, macs: FrozenSet[str]) -> FrozenSet[str]:
         more = {
             key
             for key, kt in truth.keys.items()
-            if key not in ready and (kt.entry.parent in ready or any(m in ready for m in kt.entry.members))
+            if key not in ready
+            and not kt.orphaned
+            and (kt.entry.parent in ready or any(m in ready for m in kt.entry.members))
         }
         grown = bool(more)
         ready |= more

@@ -304,6 +304,18 @@ def test_a_bond_needs_a_member_a_vlan_its_parent(macs, keys):
     assert sorted(truth.with_nic(hear(("drive", LEANING, 0)), frozenset(macs))) == keys
 
 
+def test_a_bond_or_vlan_that_nobody_lists_any_more_goes_while_a_nic_stays():
+    nics = document([link(), link(B, "tap2")])
+    for said in ([("drive", LEANING, 0), ("metadata", LEANING, 1), ("metadata", nics, 2)], [("push", LEANING, 0), ("push", nics, 1)]):
+        assert sorted(truth.with_nic(hear(*said), frozenset([A, B]))) == [A + "/phy", B + "/phy"]
+    lists_none = document([link(B, "tap2")])
+    known = hear(("metadata", LEANING, 0), ("metadata", lists_none, 1))
+    assert sorted(truth.with_nic(known, frozenset([A, B]))) == [A + "/phy", B + "/phy"]
+    # One that was never heard of by who speaks now is the drive's.
+    known = hear(("drive", LEANING, 0), ("metadata", nics, 1))
+    assert C + "/bond" in truth.with_nic(known, frozenset([A]))
+
+
 # -- on disk --------------------------------------------------------------------------------------------
 
 documents = st.sampled_from(
