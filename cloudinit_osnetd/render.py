@@ -39,11 +39,13 @@ def _render_one(want: Want, backend: Backend, using: Renderer, tree: str) -> Lis
     compat.render(netconfig.whole([want], compat.convert), tree, using)
     by_name = {item.name: item for item in want.items}
     parts = []
-    for part in backend.staged(tree):
+    rendered = {(part.path, part.section): part.text for part in backend.staged(tree)}
+    for part in backend.completed(backend.staged(tree), want.items):
         item = by_name.get(part.name)
         if item is None:
             raise ValueError("rendered a NIC that nobody asked for: %s" % part.name)
         text = backend.finish(part.text, item)
+        alone = rendered.get((part.path, part.section))
         parts.append(
             Staged(
                 key=item.key,
@@ -55,8 +57,8 @@ def _render_one(want: Want, backend: Backend, using: Renderer, tree: str) -> Lis
                 mark=digest.of_text(backend.normal(text)),
                 digest=want.digest,
                 # The ladder gave cloud-init the same config at the first boot; it knows no finish.
-                alone=frozenset([digest.of_text(backend.normal(part.text))]),
-                bare=part.text,
+                alone=frozenset([digest.of_text(backend.normal(alone))] if alone is not None else []),
+                bare=alone or "",
             )
         )
     if {part.name for part in parts} != set(by_name):

@@ -2,14 +2,14 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """What every backend answers: which parts its files have, and how a NIC is taken up and down."""
 
-from typing import Callable, Container, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Container, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..desired import Item
 from ..network_data import takes_default
 
 
 class Part(NamedTuple):
-    """One NIC's configuration: a file of its own (`section` empty) or a section of a shared one."""
+    """A NIC's configuration, or a piece of it: a file of its own (`section` empty) or a section of a shared one."""
 
     path: str  # absolute, as on the machine
     section: str
@@ -51,6 +51,7 @@ class Backend:
     finishes_at_boot = False  # a boot rewrites what cloud-init wrote, and we adopted as it was while the server ran
     lag = 0.0  # seconds after which it has begun with what it was told, for one that works beside us
     drops_foreign = False  # told of one NIC, it takes away others' rules and routes that belong to no NIC
+    waits_for_unique = False  # a link is not done with before duplicate address detection is
     directories: Tuple[str, ...] = ()  # where it has files replaced; glob patterns
     # What `normal` was in versions before this one: the ledger that such a one left has its fingerprints. Who changes
     # `normal` puts the old function here, so that an upgrade takes nothing of ours for somebody else's.
@@ -63,6 +64,10 @@ class Backend:
     def staged(self, tree: str) -> List[Part]:
         """The parts of what a renderer wrote below `tree`."""
         raise NotImplementedError
+
+    def completed(self, parts: Sequence[Part], items: Sequence[Item]) -> List[Part]:
+        """The parts of links that are configured together, with those that cloud-init's renderer does not write."""
+        return list(parts)
 
     def finish(self, text: str, item: Item) -> str:
         """A rendered part with what cloud-init's renderer cannot say."""
@@ -118,18 +123,6 @@ class Backend:
 
         `left`: the names of those whose configuration is left as somebody else has it.
         """
-
-    def recover(self, boot: bool = False) -> None:
-        """Put right what a run that died has left half-way. `boot`: the backend has not started yet."""
-
-    def edits(self, touches: Sequence[Touch], coming: Mapping[str, str]) -> Dict[str, Callable[[], bool]]:
-        """By NIC's name: those that need not be taken down, nor taken anew, for so small a difference.
-
-        `coming`: the parts that will stand on disk, by NIC's name; of one that is not among `touches` the new part is
-        for the next boot only. Called while the old ones are there. What is given is called when the new ones are: it
-        makes the difference on the NIC as it is; where it says False, the backend is told of the NIC after all.
-        """
-        return {}
 
     def before(self, touches: Sequence[Touch]) -> None:
         """What must happen while the old configuration is still on disk."""

@@ -11,6 +11,7 @@ from .base import Dns, Touch
 
 NOTES = "/run/systemd/netif/links"  # what sd-network(3) reads
 LAG = 0.5  # seconds; it asks the kernel for the link first, and takes its old configuration away then
+RUNNING = "/run/systemd/netif/state"  # there since networkd has started in this boot
 _OF_NETWORKD = ("bond", "vlan")  # kinds of device that networkd makes of its configuration, and never unmakes
 
 
@@ -23,7 +24,7 @@ def after_reload(touches: Sequence[Touch]) -> Dict[str, str]:
     """
     problems: Dict[str, str] = {}
     for touch in touches:
-        commands = [["networkctl", "reconfigure", touch.name]] if touch.action == "kick" else []
+        commands = [["networkctl", "reconfigure", "--", touch.name]] if touch.action == "kick" else []
         if touch.action == "down":
             # Each time anew: with a bond its VLANs have gone.
             commands = _unmake(touch, kernel.snapshot())
@@ -48,11 +49,12 @@ def _unmake(touch: Touch, now: kernel.Snapshot) -> List[List[str]]:
     return [["ip", "link", "set", "dev", nic.name, "down"], ["ip", "address", "flush", "dev", nic.name]]
 
 
+def note(ifindex: int) -> Dict[str, str]:
+    """What networkd notes of a link: its file (NETWORK_FILE), how far it is (ADMIN_STATE), its DNS servers (DNS)."""
+    lines = (files.read(os.path.join(NOTES, str(ifindex))) or "").splitlines()
+    return {key: value for key, equals, value in (line.partition("=") for line in lines) if equals}
+
+
 def dns(ifindex: int) -> Dns:
     """The servers that networkd hands to systemd-resolved."""
-    return Dns(frozenset(dns_in_order(ifindex)))
-
-
-def dns_in_order(ifindex: int) -> List[str]:
-    lines = (files.read(os.path.join(NOTES, str(ifindex))) or "").splitlines()
-    return [word for line in lines if line.startswith("DNS=") for word in line[4:].split()]
+    return Dns(frozenset(note(ifindex).get("DNS", "").split()))

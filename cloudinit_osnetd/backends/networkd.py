@@ -2,99 +2,79 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """systemd-networkd: one .network file a NIC, and a reload that looks at changed files only."""
 
-import fnmatch
-import functools
 import glob
 import logging
 import os
-import re
-from typing import Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, List, Optional, Sequence
 
 from .. import files
 from ..command import CommandError, run
 from ..desired import Item
-from ..network_data import DHCP4, DHCP6, SLAAC, off_subnet_gateways
-from . import held, links, told
+from ..network_data import DHCP4, DHCP6, SLAAC
+from . import devices, links, networkd_match, networkd_netdev, networkd_routes
 from .base import Backend, Dns, Part, Touch, first_of
+from .networkd_match import DIRECTORY, RUNTIME, SUFFIX
 
 LOG = logging.getLogger(__name__)
-DIRECTORY = "/etc/systemd/network"
-RUNTIME = "/run/systemd/network"
-_PREFIX, _SUFFIX = "10-cloud-init-", ".network"
-_GATEWAY = re.compile(r"^Gateway=(\S+)\n", re.MULTILINE)
+_PREFIX, _DEVICE = "10-cloud-init-", devices.KIND
+_FILES = devices.Files(DIRECTORY, _PREFIX)
 
 
-_DIRECTORIES = ("/usr/lib/systemd/network", "/usr/local/lib/systemd/network", RUNTIME, DIRECTORY)
-_MAC_KEYS = ("MACAddress", "PermanentMACAddress")
-
-
-def _network_files() -> Dict[str, str]:
-    """By name; the later directories' hide those of the same name in the earlier ones (systemd.network(5))."""
-    found: Dict[str, str] = {}
-    for directory in _DIRECTORIES:
-        for path in glob.glob(os.path.join(directory, "*" + _SUFFIX)):
-            found[os.path.basename(path)] = path
-    return found
-
-
-def _match(text: str) -> Dict[str, List[str]]:
-    """The words of each key of the file's [Match] sections, which networkd takes for one."""
-    section = ""
-    match: Dict[str, List[str]] = {}
-    for line in map(str.strip, text.splitlines()):
-        if line.startswith("["):
-            section = line
-        elif section == "[Match]" and "=" in line and line[0] not in "#;":
-            key, _, value = line.partition("=")
-            words = match.setdefault(key.strip(), [])
-            words.extend(value.split())
-            if not value.strip():
-                del words[:]
-    return match
-
-
-def _fits(match: Mapping[str, List[str]], item: Item) -> Tuple[bool, bool]:
-    """(whether it names just this NIC, whether it matches it). What we cannot judge does not match."""
-    if not any(match.values()) or set(match) - {"Name", *_MAC_KEYS}:
-        return False, False
-    names, macs = match.get("Name", []), [word.lower() for key in _MAC_KEYS for word in match.get(key, [])]
-    not_these = bool(names) and names[0].startswith("!")  # which inverts the whole list
-    by_name = any(fnmatch.fnmatchcase(item.name, word.lstrip("!")) for word in names) != not_these
-    by_mac = item.entry.kind == "phy" and item.entry.mac in macs  # a VLAN has its parent's
-    fits = (by_name or not names) and (by_mac or not macs)
-    return fits and (by_mac or (item.name in names and not not_these)), fits
-
-
-def _path(name: str) -> str:
-    return os.path.join(DIRECTORY, _PREFIX + name + _SUFFIX)
+def _made_by_another(name: str) -> bool:
+    """True where somebody else's .netdev file makes the device of this name."""
+    found = networkd_match.by_name("*" + _DEVICE)
+    found.pop(_PREFIX + name + _DEVICE, None)
+    return any(networkd_netdev.name_of(files.read(path) or "") == name for path in found.values())
 
 
 class Networkd(Backend):
     name = "networkd"
     lag, drops_foreign = links.LAG, True
+    finishes_at_boot = True
+    waits_for_unique = True
     directories = (DIRECTORY, RUNTIME + "/*.network.d")
 
     def staged(self, tree: str) -> List[Part]:
-        pattern = os.path.join(tree + DIRECTORY, _PREFIX + "*" + _SUFFIX)
+        """The .network files, and from cloud-init 25.2 on the .netdev files of bonds and VLANs."""
+        found = sorted(glob.glob(os.path.join(tree + DIRECTORY, _PREFIX + "*")))
+        kinds = [(path,) + os.path.splitext(path) for path in found]
         return [
-            Part(
-                path=path[len(tree) :],
-                section="",
-                name=os.path.basename(path)[len(_PREFIX) : -len(_SUFFIX)],
-                text=files.read(path) or "",
-            )
-            for path in sorted(glob.glob(pattern))
+            Part(path[len(tree) :], "", os.path.basename(stem)[len(_PREFIX) :], files.read(path) or "")
+            for path, stem, kind in kinds
+            if kind in (SUFFIX, _DEVICE)
         ]
+
+    def completed(self, parts: Sequence[Part], items: Sequence[Item]) -> List[Part]:
+        """With what makes bonds and VLANs: their .netdev files, and what their members' and parents' files say of them.
+
+        A device of which somebody else's .netdev file speaks is his: networkd takes the first file of a name.
+        """
+        found = {part.path: part for part in parts}
+        for item in items:
+            stem = os.path.join(DIRECTORY, _PREFIX + item.name)
+            lines = networkd_netdev.wanted(item)
+            if lines and not _made_by_another(item.name):
+                there = found.get(stem + _DEVICE, Part(stem + _DEVICE, "", item.name, ""))
+                found[there.path] = there._replace(text=networkd_netdev.with_lines(there.text, lines))
+            lines = networkd_netdev.wanted_below(item, items)
+            if lines and stem + SUFFIX in found:
+                there = found[stem + SUFFIX]
+                text = networkd_netdev.with_lines(there.text, lines)
+                joins = any(key == "Bond" for _section, key, _value in lines)
+                found[there.path] = there._replace(text=networkd_netdev.by_permanent_mac(text) if joins else text)
+        return [part for _path, part in sorted(found.items())]
 
     def finish(self, text: str, item: Item) -> str:
         """What is said in sections of their own; a section that comes twice is one (systemd.syntax).
 
         A secondary NIC's routes from leases and advertisements get its metric too. An MTU that Nova
-        leaves to DHCP (null) is taken from the lease, which networkd by itself does not do. A gateway
-        that no subnet of the port holds is said to be a neighbour, for networkd would not ask it.
+        leaves to DHCP (null) is taken from the lease, which networkd by itself does not do.
         """
-        off = off_subnet_gateways(item.entry)
-        text = _GATEWAY.sub(lambda line: line[0] + "GatewayOnLink=yes\n" if line[1] in off else line[0], text)
+        if "[NetDev]" in text.splitlines():
+            return text
+        text = networkd_routes.finished(text, item)
+        # A name is a pattern there.
+        text = text.replace("\nName=%s\n" % item.name, "\nName=%s\n" % networkd_match.literal(item.name), 1)
         dhcp4 = ["RouteMetric=%d" % item.metric] if item.metric else []
         if item.entry.mtu is None and any(net.type in DHCP4 for net in item.entry.networks):
             dhcp4.append("UseMTU=yes")
@@ -117,20 +97,8 @@ class Networkd(Backend):
         return "\n\n".join([text.rstrip("\n")] + added) + "\n"
 
     def theirs(self, items: Sequence[Item]) -> Dict[str, str]:
-        """By name: the NICs for which somebody else's .network file is the one that networkd takes.
-
-        Of all that match it takes the first by name. One that sorts after ours is somebody's choice where it matches
-        just this NIC, and a default of the image where it matches many.
-        """
-        found: Dict[str, str] = {}
-        for name, path in sorted(_network_files().items(), reverse=True):  # the first one last
-            match = _match(files.read(path) or "") if not name.startswith(_PREFIX) else {}
-            for item in items:
-                ours = _PREFIX + item.name + _SUFFIX
-                exact, fits = _fits(match, item)
-                if fits and (name < ours or (exact and not os.path.exists(os.path.join(DIRECTORY, ours)))):
-                    found[item.name] = path
-        return found
+        """By name: the NICs for which somebody else's .network file is the one that networkd takes."""
+        return networkd_match.claimed(items, networkd_match.Ours(DIRECTORY, _PREFIX))
 
     def boot(self, items: Sequence[Item], left: FrozenSet[str] = frozenset()) -> None:
         """Have the boot wait for the first NIC only: systemd-networkd-wait-online waits for all.
@@ -141,7 +109,7 @@ class Networkd(Backend):
         first = first_of(items)
         for item in items:
             if item is not first and item.name not in left and (item.entry.kind == "phy" or item.entry.networks):
-                drop_in = os.path.join(RUNTIME, _PREFIX + item.name + _SUFFIX + ".d", "cloudinit-osnetd.conf")
+                drop_in = os.path.join(RUNTIME, _PREFIX + item.name + SUFFIX + ".d", "cloudinit-osnetd.conf")
                 try:
                     files.replace(drop_in, "[Link]\nRequiredForOnline=no\n", sync=False)
                 except OSError as exc:
@@ -167,24 +135,8 @@ class Networkd(Backend):
 
         return networkd_meaning.as_older_releases(meaning)
 
-    def recover(self, boot: bool = False) -> None:
-        held.recover(DIRECTORY, boot)
-
-    def edits(self, touches: Sequence[Touch], coming: Mapping[str, str]) -> Dict[str, Callable[[], bool]]:
-        """A difference in DNS alone is told over D-Bus; and for a NIC that is not to be touched nothing is loaded."""
-        actions = {touch.name: touch.action for touch in touches}
-        found: Dict[str, Callable[[], bool]] = {}
-        for name, text in coming.items():
-            path = _path(name)
-            old = files.read(path) if actions.get(name, "") in ("", "reconfigure") else None
-            if old is None:
-                continue
-            differs = told.difference(old, text)
-            if name not in actions:
-                held.keep(path)
-            elif differs is not None and held.keep(path):
-                found[name] = functools.partial(told.dns, name, *differs)
-        return found
+    def before(self, touches: Sequence[Touch]) -> None:
+        devices.note(touches, _FILES)
 
     def after(self, touches: Sequence[Touch], files_changed: bool) -> Dict[str, str]:
         """A reload reconfigures each link whose file changed by stat, and no other link.
@@ -192,15 +144,14 @@ class Networkd(Backend):
         A NIC whose file is as it was, but which the kernel shows unconfigured, has to be named.
         """
         # A kick may follow a commit that was cut short between its files and its reload.
+        problems = {}
         if files_changed or any(touch.action == "kick" for touch in touches):
             try:
-                with held.held(DIRECTORY, [_path(touch.name) for touch in touches]):
-                    run(["networkctl", "reload"])
+                problems = devices.reload(touches, _FILES, lambda: run(["networkctl", "reload"]))
             except (CommandError, OSError) as exc:
                 return {touch.name: str(exc) for touch in touches}
-        for touch in touches:
-            told.forget(touch.name)
-        return links.after_reload(touches)
+        there = [touch for touch in touches if touch.action != "kick" or not devices.to_come(touch.name, _FILES)]
+        return dict(problems, **links.after_reload(there))
 
     def dns(self, name: str, ifindex: int) -> Optional[Dns]:
         return links.dns(ifindex)

@@ -115,7 +115,7 @@ def configuration(guest: Guest, port: Port) -> str:
     """The port's own configuration on disk, byte for byte."""
     name = guest.nic(port)
     if guest.backend == "networkd":
-        return guest.run(f"cat /etc/systemd/network/10-cloud-init-{name}.network", check=False).stdout
+        return guest.run(f"cat '/etc/systemd/network/10-cloud-init-{name}.network'", check=False).stdout
     if guest.backend == "netplan":
         return _definition(guest.run(f"cat {NETPLAN}").stdout, str(name))
     return _stanzas(guest.run("cat /etc/network/interfaces.d/50-cloud-init").stdout, str(name))
@@ -146,7 +146,7 @@ def configured_names(guest: Guest) -> List[str]:
     """The NICs that have a configuration on disk."""
     if guest.backend == "networkd":
         found = guest.run("ls /etc/systemd/network").stdout.split()
-        return sorted(name[len("10-cloud-init-") : -len(".network")] for name in found if name.startswith("10-cloud-init-"))
+        return sorted(name[len("10-cloud-init-") : -len(".network")] for name in found if re.match("10-cloud-init-.*[.]network$", name))
     if guest.backend == "netplan":
         return netplan_names(guest.run(f"cat {NETPLAN}").stdout)
     text = guest.run("cat /etc/network/interfaces.d/50-cloud-init").stdout
@@ -159,7 +159,7 @@ def lacks(guest: Guest, port: Port) -> List[str]:
     if name is None:
         return ["no NIC"]
     try:
-        (link,) = ip(guest, f"addr show dev {name}")
+        (link,) = ip(guest, f"addr show dev '{name}'")
     except LabError as error:
         if "does not exist" not in str(error):
             raise
@@ -170,7 +170,7 @@ def lacks(guest: Guest, port: Port) -> List[str]:
         wrong.append(f"MTU {link['mtu']}, not {port.mtu}")
     wrong += _wrong_addresses(port, {f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"] if a["scope"] == "global"})
     for version, any_network in ((4, "0.0.0.0/0"), (6, "::/0")):
-        shown = ip(guest, f"-{version} route show dev {name}")
+        shown = ip(guest, f"-{version} route show dev '{name}'")
         there = {(r["dst"].replace("default", any_network), r.get("gateway", "")) for r in shown}
         wrong += _wrong_routes(port, version, {route for route in there if route[1]})
     return wrong + _wrong_in_backend(guest, port, name)
@@ -210,12 +210,13 @@ def _wrong_routes(port: Port, version: int, there: Set[Tuple[str, str]]) -> List
 def _wrong_in_backend(guest: Guest, port: Port, name: str) -> List[str]:
     servers = {dns for subnet, _ in port.subnets() for dns in subnet.dns}
     if guest.backend != "ifupdown":
-        shown = json.loads(guest.run(f"networkctl --json=short status {name}", check=False).stdout or "{}")
+        index = ip(guest, f"link show dev '{name}'")[0]["ifindex"]  # a name is a pattern to networkctl
+        shown = json.loads(guest.run(f"networkctl --json=short status {index}", check=False).stdout or "{}")
         # Up to 252 a link stays "configuring" for as long as a router might advertise itself (12 s), whatever it has.
         good = ["configured", "configuring"] if guest.suite in ("bullseye", "bookworm") else ["configured"]
         said = shown.get("AdministrativeState")
         wrong = [] if said in good else [f"networkd says {said}"]
-        told = set(guest.run(f"resolvectl dns {name}", check=False).stdout.partition(":")[2].split())
+        told = set(guest.run(f"resolvectl dns {index}", check=False).stdout.partition(":")[2].split())
     else:
         up = guest.run("ifquery --state", check=False).stdout.split()
         wrong = [] if f"{name}={name}" in up else [f"ifupdown has {up}"]

@@ -103,17 +103,16 @@ class _Picture:
 def _changed(before: Dict[str, str], after: Dict[str, str]) -> Set[str]:
     """The files outside the store that differ."""
     both = {path for path in {*before, *after} if before.get(path) != after.get(path)}
-    ours = ("/var/lib/cloudinit-osnetd/", "/etc/systemd/network/.")  # a hidden one: the inode that networkd has loaded
-    return {path for path in both if not path.startswith(ours)}
+    return {path for path in both if not path.startswith("/var/lib/cloudinit-osnetd/")}
 
 
 def _nic(guest: Container, port: Port) -> Any:
     """A NIC as the kernel has it, less what runs by itself: lifetimes, and a neighbour's advertisements of them."""
     name = guest.nic(port)
-    (link,) = ip(guest, f"addr show dev {name}")
+    (link,) = ip(guest, f"addr show dev '{name}'")
     addresses = sorted((a["local"], a["prefixlen"]) for a in link["addr_info"])
     routes = [
-        sorted((r["dst"], r.get("gateway", ""), r.get("metric", 0)) for r in ip(guest, f"-{version} route show dev {name}"))
+        sorted((r["dst"], r.get("gateway", ""), r.get("metric", 0)) for r in ip(guest, f"-{version} route show dev '{name}'"))
         for version in (4, 6)
     ]
     return name, link["ifindex"], link["mtu"], sorted(link["flags"]), addresses, routes

@@ -282,14 +282,14 @@ def test_a_commit_that_was_cut_short_is_put_in_force_by_the_kick(two):
     # Power comes back, or another process: nothing else is known.
     assert BACKEND.after([touches[0]._replace(action="kick")], files_changed=False) == {}
     assert "ens5" in two.in_force()
-    assert two.ran() == ["networkctl reload", "networkctl reconfigure ens5"]
+    assert two.ran() == ["networkctl reload", "networkctl reconfigure -- ens5"]
 
 
 def test_a_kick_alone_names_its_nic(two):
     before = two.in_force()
     assert BACKEND.after([Touch("kick", A, "ens3", "")], files_changed=False) == {}
     assert two.in_force() == before
-    assert two.ran() == ["networkctl reload", "networkctl reconfigure ens3"]
+    assert two.ran() == ["networkctl reload", "networkctl reconfigure -- ens3"]
 
 
 def test_what_netplan_says_of_a_failure_is_told_of_each_nic(two):

@@ -5,7 +5,7 @@
 import pytest
 
 from cloudinit_osnetd import files
-from cloudinit_osnetd.backends import Touch, links, networkd
+from cloudinit_osnetd.backends import Touch, links, networkd, networkd_match
 from cloudinit_osnetd.backends.networkd import Networkd
 from cloudinit_osnetd.desired import Item
 from cloudinit_osnetd.network_data import Network
@@ -60,8 +60,8 @@ def test_two_files_mean_the_same_but_for_blanks_and_comments(other, same):
     ("touches", "files_changed", "ran"),
     [
         ([touch("up"), touch("reconfigure", "ens4"), touch("down", "ens5")], True, ["networkctl reload"]),
-        ([touch("kick")], False, ["networkctl reload", "networkctl reconfigure ens3"]),
-        ([touch("kick"), touch("up", "ens4")], True, ["networkctl reload", "networkctl reconfigure ens3"]),
+        ([touch("kick")], False, ["networkctl reload", "networkctl reconfigure -- ens3"]),
+        ([touch("kick"), touch("up", "ens4")], True, ["networkctl reload", "networkctl reconfigure -- ens3"]),
         ([], False, []),
     ],
 )
@@ -80,7 +80,7 @@ def test_a_reload_that_fails_is_every_touched_nics_problem(tmp_path, monkeypatch
 
 
 def test_a_kick_that_fails_is_that_nics_problem(tmp_path, monkeypatch):
-    programs(tmp_path, monkeypatch, {"networkctl": '[ "$2" != ens3 ]'})
+    programs(tmp_path, monkeypatch, {"networkctl": '[ "$3" != ens3 ]'})
     assert sorted(BACKEND.after([touch("kick"), touch("kick", "ens4")], False)) == ["ens3"]
 
 
@@ -139,7 +139,7 @@ def test_a_boot_says_nothing_of_a_nic_that_is_left_as_somebody_else_has_it(guest
 
 def test_a_vlan_is_not_taken_for_the_nic_whose_mac_it_has(guest, monkeypatch):
     monkeypatch.setattr(networkd, "DIRECTORY", str(guest))
-    monkeypatch.setattr(networkd, "_DIRECTORIES", (str(guest),))
+    monkeypatch.setattr(networkd_match, "DIRECTORIES", (str(guest),))
     files.replace(str(guest / "20-san.network"), "[Match]\nMACAddress=%s\n" % A)
     one = entry(static())._replace(kind="vlan", vlan_id=5)
     assert BACKEND.claimed([Item("k", one, "ens3.5", ())]) == {}
@@ -162,7 +162,14 @@ def test_a_vlan_is_not_taken_for_the_nic_whose_mac_it_has(guest, monkeypatch):
         ("05-san", "Name=!ens9", True, True),
         ("20-san", "Name=!ens9", False, False),
         ("20-san", "Name=ens3\nMACAddress=fa:16:3e:00:00:02", False, False),
-        ("05-san", "Name=ens3\nHost=elsewhere", False, False),
+        ("05-san", "Name=ens3\nHost=elsewhere", False, False),  # networkd says so, below
+        ("05-san", "Type=ether", True, True),
+        ("05-san", "Type=!loopback !wlan", True, True),
+        ("05-san", "Type=wlan wwan", False, False),
+        ("05-san", "Type=ether\nName=ens4", False, False),
+        ("20-san", "Type=ether", False, False),
+        ("05-san", "Name=e[mn]s3", True, True),
+        ("05-san", "Name=ens\\\\3", True, True),
         ("05-san", "Name=ens3\nName=", False, False),
         ("05-san", "", False, False),
     ],
@@ -170,7 +177,7 @@ def test_a_vlan_is_not_taken_for_the_nic_whose_mac_it_has(guest, monkeypatch):
 def test_a_nic_for_which_networkd_takes_somebody_elses_file_is_left_to_it(guest, monkeypatch, name, match, theirs, beside_ours):
     etc = guest / "etc"
     monkeypatch.setattr(networkd, "DIRECTORY", str(etc))
-    monkeypatch.setattr(networkd, "_DIRECTORIES", (str(guest / "lib"), str(etc)))
+    monkeypatch.setattr(networkd_match, "DIRECTORIES", (str(guest / "lib"), str(etc)))
     one = entry(static())
     items = [Item(one.key, one, "ens3", ())]
     text = "# [Match]\n[Match]\n%s\n[Network]\nName=ens3\n" % match
@@ -181,6 +188,99 @@ def test_a_nic_for_which_networkd_takes_somebody_elses_file_is_left_to_it(guest,
     assert BACKEND.claimed(items) == ({"ens3": path} if beside_ours else {})
     files.replace(str(etc / (name + ".network")), "[Match]\nName=ens7\n")
     assert BACKEND.claimed(items) == {}, "hidden by its namesake"
+
+
+@pytest.fixture
+def asked(guest, monkeypatch):
+    """A guest whose networkd notes of ens3 what the test has it say; the NIC's item."""
+    monkeypatch.setattr(networkd, "DIRECTORY", str(guest / "etc"))
+    monkeypatch.setattr(networkd_match, "DIRECTORIES", (str(guest / "lib"), str(guest / "etc")))
+    monkeypatch.setattr(networkd_match.kernel, "SYS", str(guest / "sys"))
+    monkeypatch.setattr(networkd_match, "_MATCH_SECONDS", 0.1)
+    monkeypatch.setattr(links, "NOTES", str(guest / "links"))
+    monkeypatch.setattr(links, "RUNNING", str(guest / "state"))
+    files.replace(str(guest / "state"), "")
+    files.replace(str(guest / "sys/class/net/ens3/ifindex"), "7\n")
+    one = entry(static())
+    return guest, Item(one.key, one, "ens3", ())
+
+
+@pytest.mark.parametrize("match", ["Driver=virtio_net", "Path=pci-*", "Property=A=b\nType=ether", "KernelVersion=>5", "Host=web\nName=en*"])
+@pytest.mark.parametrize(
+    ("said", "theirs"),
+    [
+        ("ADMIN_STATE=configured\nNETWORK_FILE=/usr/lib/systemd/network/05-x.network\n", True),
+        ("ADMIN_STATE=configured\nNETWORK_FILE=/etc/systemd/network/10-cloud-init-ens3.network\n", False),
+        ("ADMIN_STATE=unmanaged\n", False),
+        ("ADMIN_STATE=pending\n", False),  # it does not say in time
+    ],
+)
+def test_what_a_match_asks_beyond_a_name_networkd_is_asked(asked, match, said, theirs):
+    guest, item = asked
+    path = str(guest / "lib/05-x.network")
+    files.replace(path, "[Match]\n%s\n" % match)
+    files.replace(str(guest / "links/7"), said)
+    assert BACKEND.claimed([item]) == ({"ens3": path} if theirs else {})
+
+
+def test_networkd_is_not_asked_of_a_file_that_cannot_match(asked, monkeypatch):
+    guest, item = asked
+    files.replace(str(guest / "lib/05-x.network"), "[Match]\nDriver=virtio_net\nName=wl*\n")
+    files.replace(str(guest / "lib/95-x.network"), "[Match]\nDriver=virtio_net\n")
+    monkeypatch.setattr(links, "note", None)
+    assert BACKEND.claimed([item]) == {}
+
+
+def test_nobody_is_waited_for_before_networkd_runs(asked, monkeypatch):
+    guest, item = asked
+    (guest / "state").unlink()
+    files.replace(str(guest / "lib/05-x.network"), "[Match]\nDriver=virtio_net\n")
+    monkeypatch.setattr(networkd_match.time, "sleep", None)
+    assert BACKEND.claimed([item]) == {}
+
+
+@pytest.mark.parametrize(
+    ("drop_in", "text", "theirs"),
+    [
+        ("10-cloud-init-ens3.network.d/90-x.conf", "[Link]\nMTUBytes=1280\n", True),
+        ("10-cloud-init-ens3.network.d/90-x.conf", "[Network]\nAddress=10.7.7.7/24\n", True),
+        ("10-cloud-init-ens3.network.d/90-x.conf", "[Route]\nGateway=10.0.0.9\n", True),
+        ("10-cloud-init-ens3.network.d/90-x.conf", "[Match]\nName=ens9\n", True),
+        ("10-cloud-init-ens3.network.d/90-x.conf", "[Network]\nLLDP=yes\nDNSSEC=no\n", False),
+        ("10-cloud-init-ens3.network.d/cloudinit-osnetd.conf", "[Link]\nMTUBytes=1280\n", False),
+        ("10-cloud-init-ens4.network.d/90-x.conf", "[Link]\nMTUBytes=1280\n", False),
+    ],
+)
+def test_a_drop_in_that_says_what_a_port_has_is_somebodys_say(asked, drop_in, text, theirs):
+    guest, item = asked
+    files.replace(str(guest / "etc/10-cloud-init-ens3.network"), "[Match]\nName=ens3\n")
+    files.replace(str(guest / "etc" / drop_in), text)
+    assert BACKEND.claimed([item]) == ({"ens3": str(guest / "etc" / drop_in)} if theirs else {})
+
+
+def test_a_match_in_a_drop_in_counts(asked):
+    guest, item = asked
+    files.replace(str(guest / "lib/05-x.network"), "[Match]\nName=ens9\n")
+    files.replace(str(guest / "etc/05-x.network.d/a.conf"), "[Match]\nName=ens3\n")
+    assert BACKEND.claimed([item]) == {"ens3": str(guest / "lib/05-x.network")}
+
+
+def test_a_directory_that_is_called_like_a_file_is_none(asked):
+    guest, item = asked
+    for name in ("05-x.network", "10-cloud-init-ens3.network.d/90-x.conf", "05-x.netdev"):
+        (guest / "etc" / name).mkdir(parents=True)
+    assert BACKEND.claimed([item]) == {}
+    assert BACKEND.completed([], [item]) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [("ens3", "ens3"), ("w[1]", r"w\\[1]"), ("a*b?", r"a\\*b\\?"), ("!x", r"\\!x"), ("a!b", "a!b"), ("p=q", "p=q"), ("-dash", "-dash"), ("a\\b", r"a\\\\b")],
+)  # fmt: skip
+def test_a_name_is_matched_literally(name, pattern):
+    one = entry(static())
+    text = BACKEND.finish("[Match]\nMACAddress=%s\nName=%s\n" % (A, name), Item(one.key, one, name, (), 0))
+    assert text == "[Match]\nMACAddress=%s\nName=%s\n" % (A, pattern)
 
 
 @pytest.mark.parametrize(
