@@ -28,6 +28,12 @@ class Verdict(NamedTuple):
 
 
 ALL_THERE = Verdict()
+_DUPLICATE = "another host has "
+
+
+def is_others_doing(problem: str) -> bool:
+    """True for an address that another host has: no backend helps that, and no waiting. See duplicates.py."""
+    return problem.startswith(_DUPLICATE)
 
 
 def check(item: Item, snapshot: Snapshot, plain: bool = False) -> Verdict:
@@ -44,7 +50,7 @@ def check(item: Item, snapshot: Snapshot, plain: bool = False) -> Verdict:
         return Verdict(("the link is down",))
     lacking, off = _lacking_addresses(item, nic)
     problems = ["the kernel lacks %s" % ", ".join(lacking)] if lacking else []
-    problems += ["another host has %s too" % a.address for a in nic.addresses if a.duplicate]
+    problems += [_DUPLICATE + "%s too" % a.address for a in nic.addresses if a.duplicate]
     new = [a for a in nic.addresses if a.tentative and not a.duplicate and not a.address.startswith("fe80:")]
     findings = ["DAD of %s is under way" % a.address for a in new]
     findings += ["IPv6 is switched off: no %s" % ", ".join(off)] if off else []

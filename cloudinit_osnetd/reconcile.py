@@ -33,7 +33,18 @@ from .look import Look, log_plan, look_at, new_macs, pending_macs, standing
 
 LOG = logging.getLogger(__name__)
 _BACK_OFF = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+_DETECTION_SECONDS = 3.0  # of duplicate addresses (RFC 4862: two at the most)
 _GRACE_SECONDS = 2.0  # for a backend that is about to configure a NIC by itself
+
+
+def _is_detecting(snapshot: kernel.Snapshot) -> bool:
+    """Whether duplicate address detection is under way on an address other than a link-local one."""
+    there = (address for nic in snapshot.nics for address in nic.addresses)
+    return any(one.tentative and not one.duplicate and not one.address.startswith("fe80:") for one in there)
+
+
+def _any_duplicate(snapshot: kernel.Snapshot) -> bool:
+    return any(address.duplicate for nic in snapshot.nics for address in nic.addresses)
 
 
 class Record(NamedTuple):
@@ -57,7 +68,8 @@ class Record(NamedTuple):
 class _Run:
     """What a run carries from look to look."""
 
-    def __init__(self, on: Ground, force: bool) -> None:
+    def __init__(self, on: Ground, force: bool, again: bool = False) -> None:
+        """`again`: what has failed because of others is tried once more."""
         self.on = on
         self.force = force
         self.unfinished: Tuple[Touch, ...] = ()
@@ -73,6 +85,10 @@ class _Run:
         self.findings: Dict[str, Tuple[str, ...]] = {}
         self.pending: List[str] = []
         self.doubted: List[str] = []
+        self.wants: Tuple[desired.Want, ...] = ()
+        self.duplicates: List[str] = []  # MACs of NICs with an address that another host has
+        self.again = again
+        self.probed = False
         self.looks = 0
 
     def refresh(self) -> None:
@@ -108,6 +124,8 @@ class _Run:
         unripe, ripe_in = self._unripe(frozenset(nics))
         tried = kicks.read()
         seen = look_at(self.on, self.state, nics, snapshot, unripe, self.force, tried)
+        if self._taken_anew(seen, snapshot):
+            seen = look_at(self.on, self.state, nics, kernel.snapshot(), unripe, self.force, tried)
         # With the commit at the latest: run again after a power loss, a NIC must get the metric it had.
         self.state = self.state._replace(metrics=seen.metrics)
         self._do(seen, tried)
@@ -123,6 +141,42 @@ class _Run:
         self.pending = pending_macs(self.state, nics, settings.ignore)
         self.doubted = [key for key, kt in self.state.truth.keys.items() if kt.doubted]
         return ripe_in, self._others()
+
+    def _taken_anew(self, seen: Look, snapshot: kernel.Snapshot) -> bool:
+        """Whether addresses that another host was found to have were probed for anew: by force, or by the timer.
+
+        Once in a run. A NIC that has them now is brought up again where its backend waits for that.
+        """
+        self.wants = seen.wants
+        if self.probed or not self.again or not _any_duplicate(snapshot):
+            return False
+        from . import duplicates
+
+        drifted = {drift.name for drift in seen.plan.drifted}
+        ours = [one for one in duplicates.found(seen.wants, snapshot) if one.name not in drifted]
+        if not ours:
+            return False
+        self.probed = True
+        own = duplicates.probe(ours)
+        if self.on.backend.waits_for_unique:
+            self.unfinished += tuple(Touch("kick", mac, name, "its address is its own") for mac, name in own.items())
+        return True
+
+    def note_duplicates(self) -> None:
+        """Await the end of duplicate address detection on what was touched, and note what another host has."""
+        deadline = time.monotonic() + _DETECTION_SECONDS
+        while self.touches and _is_detecting(kernel.snapshot()) and time.monotonic() < deadline:
+            if queue.waiting():
+                break  # the next run will see it
+            time.sleep(0.05)
+        snapshot = kernel.snapshot()
+        self.duplicates = []
+        if _any_duplicate(snapshot):
+            from . import duplicates
+
+            for one in duplicates.found(self.wants, snapshot):
+                self.duplicates.append(one.mac)
+                self.problems.setdefault(one.mac, "another host has %s too" % one.address)
 
     def _still_refused(self, known: truth.Truth, nics: Dict[str, kernel.Nic]) -> rejections.Rejections:
         """Less what has been tried again since, or by force, and is in force: it cut nobody off."""
@@ -178,7 +232,8 @@ class _Run:
             store.clear_intent()  # one that was settled, with nothing left to do
             self.problems.update(seen.rejected)
         for lacking in made.hopeless:
-            self.problems.setdefault(lacking.mac, lacking.lacks + "; bringing it up again did not help")
+            tried_too = "" if lacking.is_others_doing else "; bringing it up again did not help"
+            self.problems.setdefault(lacking.mac, lacking.lacks + tried_too)
 
     def _carry_out(self, seen: Look, made: plan.Plan) -> None:
         from . import trial
@@ -235,6 +290,11 @@ class _Run:
             look_again=look_again,
         )
 
+    @property
+    def awaited(self) -> List[str]:
+        """The MACs for which a timer looks again."""
+        return sorted({*self.pending, *self.duplicates})
+
     def _others(self) -> float:
         waits = []
         if self.pending:
@@ -262,7 +322,7 @@ def run(
     reasons = list(reasons)
     command.ran.clear()
     with store.locked() as lock:
-        this = _Run(_ground(reasons), force)
+        this = _Run(_ground(reasons), force, again=force or "timer" in reasons)
         settings = this.on.context.settings
         while True:
             served = queue.taken()  # whoever took them; what comes during the look is not served by it
@@ -278,10 +338,11 @@ def run(
                 _sleep(min(due))
             this.refresh()
             reasons += [event.reason for event in queue.take() if event.reason not in reasons]
+        this.note_duplicates()
         # The timer that may be left behind is no change of the network: its command is not in the record.
         record = this.record(reasons, time.monotonic() - began, 0.0)
         retry = rejections.next_try(this.state.truth, this.state.rejections, time.time())
-        record = record._replace(look_again=waiting.leave(this.pending, bool(this.doubted), settings, retry))
+        record = record._replace(look_again=waiting.leave(this.awaited, bool(this.doubted), settings, retry))
         keep(record)
         queue.done(served)
     return record

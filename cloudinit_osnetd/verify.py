@@ -7,7 +7,7 @@ from typing import Callable, Dict, FrozenSet, Iterator, NamedTuple, Sequence, Tu
 
 from . import kernel
 from .backends import Backend, Touch
-from .check import Verdict, check
+from .check import Verdict, check, is_others_doing
 from .desired import Item, Want
 
 VERIFY_SECONDS = 30.0
@@ -49,7 +49,8 @@ def verify(
     while True:
         verdicts = touched_verdicts(wants, names, snapshot(), plain)
         waited = time.monotonic() - began
-        missing = any(v.problems or (not v.carrier and waited < _CARRIER_SECONDS) for v in verdicts.values())
+        awaited = [problem for v in verdicts.values() for problem in v.problems if not is_others_doing(problem)]
+        missing = awaited or any(not v.carrier and waited < _CARRIER_SECONDS for v in verdicts.values())
         if not missing or waited > seconds:
             return _said(verdicts, "after %d s " % seconds)
         time.sleep(pause)
