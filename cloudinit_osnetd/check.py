@@ -37,14 +37,14 @@ def is_others_doing(problem: str) -> bool:
 
 
 def check(item: Item, snapshot: Snapshot, plain: bool = False) -> Verdict:
-    """The verdict on one link, which has nothing to say of a NIC that is not there.
+    """The verdict on one link, which has nothing to say of a NIC that is not there, nor of what leans on such a one.
 
     `plain`: its part on disk is what cloud-init wrote by itself, without the metrics that we give;
     where two NICs have the same route, the kernel then refuses the second one.
     """
     nic = snapshot.named(item.name)
     if nic is None:
-        return ALL_THERE
+        return Verdict(("%s does not exist" % item.name,)) if _could_exist(item, snapshot) else ALL_THERE
     entry = item.entry
     if entry.networks and not nic.up:
         return Verdict(("the link is down",))
@@ -83,6 +83,19 @@ def _refuses_mtu(item: Item, nic: Nic, snapshot: Snapshot) -> str:
     if parent and parent.mtu < wanted:
         return ": %s has %d" % (parent.name, parent.mtu)
     return ""
+
+
+def _could_exist(item: Item, snapshot: Snapshot) -> bool:
+    """True for a bond that has a member here, and for a VLAN whose parent is: those the backend makes."""
+    if item.entry.kind == "phy":
+        return False
+    here = snapshot.by_mac()
+    below = item.entry.members if item.entry.kind == "bond" else (item.entry.parent,)
+    if any(key.partition("/")[2] == "phy" for key in below):
+        return any(key.partition("/")[0] in here for key in below)
+    # A VLAN on a bond, whose MAC may be anybody's: it is known by its name.
+    parent, _dot, number = item.name.rpartition(".")
+    return number != str(item.entry.vlan_id) or snapshot.named(parent) is not None
 
 
 def _name(ifindex: int, snapshot: Snapshot) -> str:

@@ -304,11 +304,17 @@ def lacks(wants: Sequence[Want], ledger: Sequence[Owned], snapshot: Snapshot) ->
     """What the kernel lacks of what is wanted, for each link of which it lacks anything."""
     plain = plain_keys(ledger)
     found = []
-    for item in (item for want in wants for item in want.items):
-        nic = snapshot.named(item.name)
-        said = check(item, snapshot, item.key in plain).lacks
-        if nic is not None and said:
-            found.append(Lacking(item.key, item.entry.mac, item.name, nic.ifindex, said))
+    for want in wants:
+        bondless: Dict[str, str] = {}
+        for item in sorted(want.items, key=lambda item: item.entry.kind != "bond"):
+            nic = snapshot.named(item.name)
+            said = check(item, snapshot, item.key in plain).lacks
+            if said and nic is None:
+                # Nobody is a member of a bond that does not exist: to bring it up alone would leave it without any.
+                bondless.update(dict.fromkeys(item.entry.members, said))
+            said = said or bondless.get(item.key, "")
+            if said:
+                found.append(Lacking(item.key, item.entry.mac, item.name, nic.ifindex if nic else 0, said))
     return found
 
 

@@ -63,7 +63,7 @@ class _View:
         findings = verdict.findings + (self.unused_dns.get(entry.mac, ()) if item and entry.networks else ())
         findings += tuple(leftovers.said(address) for address in self.left_over.get(key, ()))
         return NicStatus(
-            name=nic.name if nic else "",
+            name=nic.name if nic else item.name if item else "",
             mac=entry.mac,
             key=key,
             state=word,

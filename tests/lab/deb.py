@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""The .deb under test: $OSNETD_DEB, or what `make deb` builds from this checkout."""
+"""The .deb under test: $OSNETD_DEB, or what `make deb` builds from this checkout; and that of an earlier release."""
 
 from __future__ import annotations
 
 import functools
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 
 from tests.lab import run
@@ -29,3 +30,31 @@ def under_test() -> Path:
         if not built:
             raise LabError("`make deb` left no dist/cloudinit-osnetd_*.deb")
         return built[-1]
+
+
+RELEASES = {"0.1.0": "a1b7897e"}  # the commits that they were built from
+
+
+def of_release(version: str) -> Path | None:
+    """The package of an earlier release, built once from the history; None where that does not reach back to it."""
+    kept = run.lab_dir() / "packages" / f"cloudinit-osnetd_{version}_all.deb"
+    git = ["git", "-c", "safe.directory=*", "-C", str(run.CHECKOUT)]
+    if subprocess.run([*git, "cat-file", "-e", RELEASES[version] + "^{tree}"], stderr=subprocess.DEVNULL).returncode != 0:
+        return kept if kept.exists() else None  # a shallow clone
+    with run.locked(run.lab_dir() / "deb.lock"), tempfile.TemporaryDirectory() as scratch:
+        if kept.exists():
+            return kept
+        with step(f"building the package of {version}"):
+            tree = Path(scratch, "cloudinit-osnetd")
+            tree.mkdir()
+            archive = subprocess.run([*git, "archive", RELEASES[version]], check=True, stdout=subprocess.PIPE)
+            subprocess.run(["tar", "--extract", f"--directory={tree}"], check=True, input=archive.stdout)
+            made = subprocess.run(
+                ["dpkg-buildpackage", "-us", "-uc", "-b", "-d"], cwd=tree, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
+            if made.returncode != 0:
+                raise LabError(f"the package of {version} cannot be built:\n{made.stdout[-3000:]}")
+            kept.parent.mkdir(exist_ok=True)
+            kept.with_suffix(".new").write_bytes(Path(scratch, kept.name).read_bytes())
+            kept.with_suffix(".new").rename(kept)
+            return kept

@@ -4,11 +4,12 @@
 
 import pytest
 
+from cloudinit_osnetd import desired, plan, truth
 from cloudinit_osnetd.check import ALL_THERE, check
 from cloudinit_osnetd.desired import Item
 from cloudinit_osnetd.kernel import Address, Route
 
-from .build import A, B, dhcp, entry, nic, snapshot, static
+from .build import A, B, C, bond, data, dhcp, document, entry, link, nic, snapshot, static, vlan
 
 ADDRESS = "10.0.0.5/24"
 DEFAULT = {"network": "0.0.0.0", "netmask": "0.0.0.0", "gateway": "10.0.0.1"}
@@ -210,3 +211,58 @@ def test_what_cloud_init_wrote_by_itself_has_no_metrics_and_may_have_lost_a_rout
     assert verdict(wanted, default(), plain=True) == ALL_THERE
     said = verdict(wanted, default(index=3), plain=True)
     assert (said.problems, said.findings) == ((), ("no route 0.0.0.0/0 via 10.0.0.1",))
+
+
+# -- what a backend makes ------------------------------------------------------------------------------------------
+
+BONDED = document(
+    [link(), link(B, "tap2"), bond(), vlan(C, vlan_id=7, parent="bond1"), vlan(id="vlan2", vlan_id=8)],
+    [static(link="bond1"), static("10.7.0.5", link="vlan1"), static("10.8.0.5", link="vlan2")],
+)
+ONE, OTHER = nic("ens3"), nic("ens4", B, 3)
+BOND = nic("bond0", C, 4, ["10.0.0.5/24"], virtual=True, kind="bond")
+
+
+def named(kind, name, members=2):
+    """The item of a bond or a VLAN of BONDED, under this name; of a bond's members so many are wanted."""
+    entries = data(BONDED).entries
+    (found,) = [e for e in entries.values() if e.kind == kind and (kind == "bond" or name.endswith(".%d" % e.vlan_id))]
+    return Item(found.key, found._replace(members=found.members[:members]), name, ())
+
+
+@pytest.mark.parametrize(
+    ("what", "there", "lacks"),
+    [
+        (("bond", "bond0"), [ONE, OTHER], "bond0 does not exist"),
+        (("bond", "bond0"), [ONE], "bond0 does not exist"),
+        (("bond", "bond0"), [], ""),  # the members are gone, or on their way
+        (("bond", "bond0"), [ONE, OTHER, BOND], ""),
+        (("bond", "bond0", 1), [OTHER], ""),
+        (("vlan", "ens3.8"), [ONE], "ens3.8 does not exist"),
+        (("vlan", "ens3.8"), [OTHER], ""),
+        (("vlan", "bond0.7"), [ONE, OTHER, BOND], "bond0.7 does not exist"),
+        (("vlan", "bond0.7"), [ONE, OTHER], ""),  # the bond is what is lacking, and said to be
+        (("vlan", "a-long-name.7"), [ONE, OTHER], ""),
+    ],
+)
+def test_a_bond_or_a_vlan_does_not_exist(what, there, lacks):
+    assert check(named(*what), snapshot(*there)).lacks == lacks
+
+
+def test_a_nic_that_is_not_here_lacks_nothing():
+    assert check(item(static()), snapshot(OTHER)) == ALL_THERE
+
+
+def test_with_a_bond_that_does_not_exist_its_members_are_brought_up_and_no_other_nic():
+    """Nobody is its member any more; the parent of a VLAN that does not exist lacks nothing."""
+    nics = {one.mac: one for one in (ONE, OTHER)}
+    (wants,) = desired.desired(truth.observe(truth.EMPTY, "metadata", data(BONDED), 0.0), nics)
+    there = snapshot(ONE, OTHER)
+    assert [(one.name, one.ifindex, one.lacks) for one in plan.lacks([wants], (), there)] == [
+        ("bond0", 0, "bond0 does not exist"),
+        ("ens3", ONE.ifindex, "bond0 does not exist"),
+        ("ens4", OTHER.ifindex, "bond0 does not exist"),
+        ("ens3.8", 0, "ens3.8 does not exist"),
+    ]
+    enslaved = snapshot(ONE._replace(master=4), OTHER._replace(master=4), BOND)
+    assert sorted(one.name for one in plan.lacks([wants], (), enslaved)) == ["bond0.7", "ens3.8"]

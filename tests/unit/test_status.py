@@ -181,6 +181,8 @@ def test_a_vlan_is_absent_with_its_parent_and_ok_with_it(guest):
     assert rows(know(("drive", doc, 0)))[A + "/vlan.7"].state == "absent"
     device = nic("ens3.7", A, 9, ["10.7.0.5/24"], virtual=True, kind="vlan")
     assert rows(know(("drive", doc, 0)), UP, device)[A + "/vlan.7"].name == "ens3.7"
+    lost = rows(know(("drive", doc, 0)), UP)[A + "/vlan.7"]
+    assert (lost.name, lost.state, lost.reason) == ("ens3.7", "failed", "ens3.7 does not exist")
 
 
 # -- the whole report ------------------------------------------------------------------------------------------
