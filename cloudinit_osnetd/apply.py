@@ -7,7 +7,7 @@ part is told by what stands on disk: the new row where the file is new, the old 
 """
 
 import logging
-from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from . import files, stop, store
 from .backends import Backend, Touch
@@ -160,12 +160,23 @@ def settled(state: store.State, backend: Backend) -> Tuple[store.State, Tuple[To
     that fits is the true one. Neither fits where somebody else wrote in between; then it is the
     old row, and the part will be found drifted.
     """
-    state = state._replace(ledger=carried_over(backend, state.ledger))
     intent = store.read_intent()
+    if intent is not None:
+        LOG.warning("a commit was cut short: nics=%s", ",".join(touch.name for touch in intent.touches))
+    return as_it_stands(state, intent, backend)
+
+
+def as_it_stands(
+    state: store.State, intent: Optional[store.Intent], backend: Backend
+) -> Tuple[store.State, Tuple[Touch, ...]]:
+    """The same of this intent, where the commit may also be under way.
+
+    The ledger is written when the NICs are up, the files before: who has no lock sees those beside the old rows.
+    """
+    state = state._replace(ledger=carried_over(backend, state.ledger))
     if intent is None:
         return state, ()
     intent = intent._replace(ledger=carried_over(backend, intent.ledger))
-    LOG.warning("a commit was cut short: nics=%s", ",".join(touch.name for touch in intent.touches))
     disk = disk_parts(backend, intent.places)
     rows = {row.place: row for row in state.ledger}
     new = {row.place: row for row in intent.ledger}

@@ -8,7 +8,7 @@ What carries a plan out is imported where there is one: most looks find nothing 
 import logging
 import os
 import time
-from typing import Callable, Dict, FrozenSet, List, NamedTuple, Sequence, Set, Tuple
+from typing import IO, Callable, Dict, FrozenSet, List, NamedTuple, Sequence, Set, Tuple
 
 from . import (
     apply,
@@ -90,6 +90,7 @@ class _Run:
         self.again = again
         self.probed = False
         self.looks = 0
+        self.settled = False  # the last look was to the end, and what is left to wait for others have to say
 
     def refresh(self) -> None:
         """Take up what is on disk; another run may have been at work, or have been cut short."""
@@ -104,6 +105,7 @@ class _Run:
         The first for what settles by itself within seconds, the second for what others have to say.
         """
         self.looks += 1
+        self.settled = False
         settings = self.on.context.settings
         left = self._judge_left()
         self.known = self.state.truth
@@ -140,6 +142,7 @@ class _Run:
         store.save(self.state)
         self.pending = pending_macs(self.state, nics, settings.ignore)
         self.doubted = [key for key, kt in self.state.truth.keys.items() if kt.doubted]
+        self.settled = not ripe_in
         return ripe_in, self._others()
 
     def _taken_anew(self, seen: Look, snapshot: kernel.Snapshot) -> bool:
@@ -295,6 +298,18 @@ class _Run:
         """The MACs for which a timer looks again."""
         return sorted({*self.pending, *self.duplicates})
 
+    def leave(self) -> float:
+        """Leave a timer behind where there is something to be looked at again; seconds until it goes off, 0 without."""
+        retry = rejections.next_try(self.state.truth, self.state.rejections, time.time())
+        settings = self.on.context.settings
+        return waiting.leave(self.awaited, bool(self.doubted) or not self.settled, settings, retry)
+
+    def told_to_stop(self) -> None:
+        """Leave behind what a run that is over would: else nobody looks for a pending NIC until the next event."""
+        nics = kernel.snapshot().by_mac()
+        self.pending = pending_macs(self.state, nics, self.on.context.settings.ignore)
+        LOG.info("told to stop: pending=%s look_again=%.0f", ",".join(self.pending) or "-", self.leave())
+
     def _others(self) -> float:
         waits = []
         if self.pending:
@@ -323,29 +338,42 @@ def run(
     command.ran.clear()
     with store.locked() as lock:
         this = _Run(_ground(reasons), force, again=force or "timer" in reasons)
-        settings = this.on.context.settings
-        while True:
-            served = queue.taken()  # whoever took them; what comes during the look is not served by it
-            soon, others = this.step()
-            left = settings.patience - (time.monotonic() - began)
-            if set(reasons) == {"timer"} or not patient:
-                left = 0.0
-            due = [seconds for seconds in (soon, min(others, left)) if seconds > 0]
-            if not due:
-                break
-            note(this.record(reasons, time.monotonic() - began, min(due)))
-            with store.lent(lock):
-                _sleep(min(due))
-            this.refresh()
-            reasons += [event.reason for event in queue.take() if event.reason not in reasons]
-        this.note_duplicates()
+        try:
+            served = _until_settled(this, lock, reasons, patient, note)
+            this.note_duplicates()
+        except SystemExit:  # see stop.py
+            this.told_to_stop()
+            raise
         # The timer that may be left behind is no change of the network: its command is not in the record.
         record = this.record(reasons, time.monotonic() - began, 0.0)
-        retry = rejections.next_try(this.state.truth, this.state.rejections, time.time())
-        record = record._replace(look_again=waiting.leave(this.awaited, bool(this.doubted), settings, retry))
+        record = record._replace(look_again=this.leave())
         keep(record)
         queue.done(served)
     return record
+
+
+def _until_settled(
+    this: _Run, lock: IO[str], reasons: List[str], patient: bool, note: Callable[[Record], None]
+) -> List[str]:
+    """Look until there is nothing left to wait for; the names of the events that are served by then.
+
+    What comes meanwhile is put to `reasons`.
+    """
+    began = time.monotonic()
+    while True:
+        served = queue.taken()  # whoever took them; what comes during the look is not served by it
+        soon, others = this.step()
+        left = this.on.context.settings.patience - (time.monotonic() - began)
+        if set(reasons) == {"timer"} or not patient:
+            left = 0.0
+        due = [seconds for seconds in (soon, min(others, left)) if seconds > 0]
+        if not due:
+            return served
+        note(this.record(reasons, time.monotonic() - began, min(due)))
+        with store.lent(lock):
+            _sleep(min(due))
+        this.refresh()
+        reasons += [event.reason for event in queue.take() if event.reason not in reasons]
 
 
 def _ground(reasons: Sequence[str]) -> Ground:

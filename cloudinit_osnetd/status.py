@@ -3,14 +3,30 @@
 """What there is to say of each NIC and entry; reads, and changes nothing."""
 
 import time
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Tuple
 
-from . import bonds, files, instance, judgement, kernel, leftovers, paths, rejections, render, store, truth, waiting
+from . import (
+    apply,
+    bonds,
+    files,
+    instance,
+    judgement,
+    kernel,
+    leftovers,
+    paths,
+    rejections,
+    render,
+    store,
+    truth,
+    waiting,
+)
 from .check import ALL_THERE, check
 from .desired import desired, left_alone
 from .ground import Ground, HandsOff, ground, not_followed
 from .look import pending_macs
 from .verify import dns_findings
+
+_TRIES = 5
 
 
 class NicStatus(NamedTuple):
@@ -31,8 +47,9 @@ class NicStatus(NamedTuple):
 class _View:
     """Everything that a status is told from, gathered once."""
 
-    def __init__(self, on: Ground, state: store.State, snapshot: kernel.Snapshot) -> None:
+    def __init__(self, on: Ground, state: store.State, snapshot: kernel.Snapshot, at_work: FrozenSet[str]) -> None:
         now = time.time()
+        self.at_work = at_work  # names of the NICs that a run is bringing up at this moment
         self.settings = on.context.settings
         self.snapshot, self.nics = snapshot, snapshot.by_mac()
         self.state = state = bonds.known(state, self.nics, snapshot, on.backend)
@@ -42,9 +59,8 @@ class _View:
         wanted = desired(believed, self.nics, self.settings.ignore, state.bonds, state.metrics)
         self.items = {item.key: item for want in wanted for item in want.items}
         self.left = left_alone(state.truth, self.nics, self.settings.ignore, state.bonds)
-        ledger = render.carried_over(on.backend, state.ledger)
-        disk = render.disk_parts(on.backend, [row.place for row in ledger])
-        self.edited = {row.key for row in ledger if disk.get(row.place) != row.disk}
+        disk = render.disk_parts(on.backend, [row.place for row in state.ledger])
+        self.edited = {row.key for row in state.ledger if disk.get(row.place) != row.disk}
         self.drifted = {drift["key"]: drift for drift in self.last.get("drifted", [])}
         self.claimed = on.backend.claimed(list(self.items.values()))
         self.left_over = leftovers.there(state, self.items, snapshot) if state.unwanted else {}
@@ -84,6 +100,8 @@ class _View:
             return "failed", str(self.rejected[key])
         if item is None:
             return "absent", "no NIC has this MAC"
+        if item.name in self.at_work:
+            return ("pending", "a run is bringing it up: " + lacks) if lacks else ("ok", "")
         if mac in self.last.get("problems", {}):
             return "failed", str(self.last["problems"][mac])
         if item.name in self.claimed:
@@ -117,8 +135,21 @@ class _View:
         return "; ".join(fault for fault in self.last.get("faults", []) if mac in fault)
 
 
-def _states(on: Ground, state: store.State, snapshot: kernel.Snapshot) -> List[NicStatus]:
-    view = _View(on, state, snapshot)
+def _states(on: Ground, snapshot: kernel.Snapshot) -> Tuple[store.State, List[NicStatus]]:
+    """The state, and its rows: of one moment, though a run may be at work."""
+    tries = 0
+    while True:
+        tries += 1
+        stamp, intent = store.stamp(), store.read_intent()
+        state, touches = apply.as_it_stands(store.load(on.instance_id), intent, on.backend)
+        names = frozenset(touch.name for touch in touches if touch.action != "down")
+        view = _View(on, state, snapshot, names if names and store.at_work() else frozenset())
+        if store.stamp() == stamp or tries == _TRIES:
+            return state, _rows(view)
+
+
+def _rows(view: _View) -> List[NicStatus]:
+    state = view.state
     return [view.of_entry(key) for key in sorted(state.truth.keys)] + list(view.without_entry())
 
 
@@ -156,8 +187,8 @@ def read() -> Dict[str, Any]:
         report["hands_off"] = str(exc)
         return report
     report["hands_off"] = not_followed(on.context.updates)
-    state = store.load(on.instance_id)
+    state, rows = _states(on, snapshot)
     report["backend"] = on.backend.name
     report["metadata_via"] = state.answered
-    report["nics"] = [dict(row._asdict()) for row in _states(on, state, snapshot)]
+    report["nics"] = [dict(row._asdict()) for row in rows]
     return report

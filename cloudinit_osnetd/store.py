@@ -223,6 +223,31 @@ def kept_still() -> Iterator[None]:
         yield
 
 
+def at_work() -> bool:
+    """True while a run has the lock."""
+    try:
+        with open(paths.LOCK) as fh:
+            fcntl.flock(fh, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:  # no run since the server booted
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def stamp() -> Tuple[Tuple[int, ...], ...]:
+    """Changes with each change of the store and of the intent: for who reads both, and has no lock."""
+    return _stamp(paths.STORE), _stamp(paths.INTENT)
+
+
+def _stamp(path: str) -> Tuple[int, ...]:
+    try:
+        there = os.stat(path)
+    except FileNotFoundError:
+        return ()
+    return there.st_ino, there.st_mtime_ns, there.st_size
+
+
 def _for_root_alone(path: str, flags: int) -> int:
     """Whoever may read a file may lock it, and with it every run out."""
     fd = os.open(path, flags | os.O_CLOEXEC, 0o600)

@@ -32,7 +32,7 @@ def under_test() -> Path:
         return built[-1]
 
 
-RELEASES = {"0.1.0": "a1b7897e"}  # the commits that they were built from
+RELEASES = {"0.1.0": "a1b7897d66167c6b02ccd8fa177dd6b5162490a8"}  # the commits that they were built from
 
 
 def of_release(version: str) -> Path | None:

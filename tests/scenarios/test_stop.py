@@ -7,8 +7,19 @@ from __future__ import annotations
 import pytest
 
 from tests.lab import Cloud, Container, Port
+from tests.scenarios import package
 from tests.scenarios.conftest import GuestFactory
-from tests.scenarios.seen import assert_follows, assert_nothing_to_do, log_of, reconcile, settled, wait_until
+from tests.scenarios.seen import (
+    assert_follows,
+    assert_nothing_to_do,
+    log_of,
+    reconcile,
+    settled,
+    state_of,
+    status,
+    timers,
+    wait_until,
+)
 from tests.scenarios.slow import quicken, slow_down, wait_until_at_work
 
 INTENT = "/var/lib/cloudinit-osnetd/intent.json"
@@ -49,6 +60,70 @@ def test_the_service_is_stopped(cloud: Cloud, guest_factory: GuestFactory) -> No
     assert guest.run("systemctl show -p Result --value cloudinit-osnetd.service").stdout == "success\n"
     assert "Killing process" not in log_of(guest)
     assert_whole(guest, guest.plugged[0], late)
+
+
+def test_status_while_a_nic_is_being_brought_up(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """The files are written by then, the ledger is not: nobody else has changed anything."""
+    guest = server_of(cloud, guest_factory)
+    (first,) = guest.plugged
+    slow_down(guest)
+    late = guest.server.create_port(cloud.networks[1])
+    guest.server.edit_port(first, fixed_ips=["10.90.0.99"])
+    guest.plug(late)
+    wait_until_at_work(guest)
+    told = {row["mac"]: row for row in status(guest)["nics"]}
+    assert [told[port.mac]["state"] for port in (first, late)] == ["pending", "pending"], told
+    assert told[first.mac]["reason"].startswith("a run is bringing it up: the kernel lacks 10.90.0.99/24")
+    quicken(guest)
+    assert_follows(guest, first, late)
+    assert [state_of(guest, port) for port in (first, late)] == ["ok", "ok"]
+
+
+@pytest.mark.parametrize("while_it", ["waits", "asks"])
+def test_a_run_that_is_stopped_while_a_nic_is_pending_leaves_a_timer(
+    cloud: Cloud, guest_factory: GuestFactory, while_it: str
+) -> None:
+    guest = server_of(cloud, guest_factory)
+    if while_it == "waits":
+        guest.server.freeze_metadata()
+    else:
+        cloud.metadata_down("drop")
+    late = guest.server.create_port(cloud.networks[1])
+    name = guest.plug(late)
+    wait_until(lambda: f"event: reason=added nic={name}" in log_of(guest), 15, "the run")
+    if while_it == "waits":
+        wait_until(lambda: state_of(guest, late) == "pending" and status(guest)["last_run"]["pending"], 15, "the wait")
+    assert guest.run("systemctl is-active cloudinit-osnetd.service", check=False).stdout == "active\n"
+    guest.run("systemctl stop cloudinit-osnetd.service")
+    assert timers(guest) == ["cloudinit-osnetd-look.timer"]
+    assert guest.run("systemctl show -p Result --value cloudinit-osnetd.service").stdout == "success\n"
+
+    if while_it == "waits":
+        guest.server.thaw_metadata()
+    else:
+        cloud.metadata_up()
+    log = len(log_of(guest))
+    assert_follows(guest, late, seconds=25)
+    assert "event: reason=timer" in log_of(guest)[log:] and "reason=added" not in log_of(guest)[log:]
+    settled(guest)
+    assert timers(guest) == []
+    assert_nothing_to_do(guest)
+
+
+def test_and_none_where_nothing_is_left_to_do(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    guest = server_of(cloud, guest_factory)
+    guest.run("systemctl stop cloudinit-osnetd.service")
+    assert timers(guest) == []
+
+
+def test_a_package_that_is_removed_while_a_nic_is_pending_leaves_none(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    guest = server_of(cloud, guest_factory)
+    guest.server.freeze_metadata()
+    guest.plug(guest.server.create_port(cloud.networks[1]))
+    wait_until(lambda: (status(guest)["last_run"] or {}).get("pending"), 15, "the wait")
+    package.remove(guest)
+    assert timers(guest) == []
+    assert guest.run("systemctl --failed --no-legend --plain").stdout == ""
 
 
 @pytest.mark.parametrize("signal", ["INT", "HUP"])

@@ -13,8 +13,8 @@ import pytest
 from tests.lab import Cloud, Container, Port, deb
 from tests.scenarios import package
 from tests.scenarios.conftest import GuestFactory
-from tests.scenarios.package import assert_network_boot, identity, log_length, untouched
-from tests.scenarios.seen import assert_follows, assert_nothing_to_do, reconcile, settled, state_of, status
+from tests.scenarios.package import assert_network, assert_network_boot, identity, log_length, untouched
+from tests.scenarios.seen import assert_nothing_to_do, reconcile, settled, state_of, status
 
 EARLIER = "0.1.0"
 
@@ -37,7 +37,7 @@ def version_of(guest: Container) -> str:
 
 def assert_ok(guest: Container, *ports: Port) -> None:
     """Every port is ours and as it should be, whichever version says so."""
-    assert_follows(guest, *ports)
+    assert_network(guest, *ports)
     told = status(guest)
     assert [state_of(guest, port) for port in ports] == ["ok"] * len(ports), told["nics"]
     assert told["last_run"]["drifted"] == []
@@ -61,7 +61,7 @@ def assert_taken_over(guest: Container, source: Path | None, *ports: Port) -> No
 
 
 def assert_edit_followed(guest: Container, port: Port, *others: Port) -> None:
-    mtu = 1260 if port.mtu != 1260 else 1280
+    mtu = 1300 if port.mtu != 1300 else 1320
     guest.server.edit_port(port, mtu=mtu)
     record = reconcile(guest)
     assert [touch["mac"] for touch in record["touches"]] == [port.mac], record
@@ -84,7 +84,7 @@ def test_upgraded_and_taken_back(cloud: Cloud, guest_factory: GuestFactory, earl
     assert version_of(guest) == EARLIER
     third, fourth = server.create_port(blue), server.create_port(leased)
     guest.plug_all([third, fourth])
-    assert_follows(guest, first, second, third, fourth)
+    assert_network(guest, first, second, third, fourth)
     settled(guest)
     reconcile(guest)
     ports, who = [first, second, third, fourth], identity(guest)

@@ -22,6 +22,7 @@ from cloudinit_osnetd import (
     store,
     truth,
 )
+from cloudinit_osnetd.backends import Touch
 from cloudinit_osnetd.backends.networkd import Networkd
 from cloudinit_osnetd.desired import Item
 from cloudinit_osnetd.ground import Ground, HandsOff
@@ -57,7 +58,8 @@ UP = nic("ens3", A, 2, ADDRESS)
 
 def rows(known, *nics, ignore=(), ledger=()):
     state = store.empty("i", tuple(ledger))._replace(truth=known)
-    return {row.key or row.mac: row for row in status._states(ground(ignore), state, snapshot(*nics))}
+    view = status._View(ground(ignore), state, snapshot(*nics), frozenset())
+    return {row.key or row.mac: row for row in status._rows(view)}
 
 
 def state_of(*args, **fields):
@@ -172,7 +174,7 @@ def test_what_is_not_judged_yet_is_on_trial(guest, addresses, state, reason):
     unit = rollback.Unit((item,), plan.Plan((), (), ()), plan.Plan((), (), ()))
     note = judgement.write([unit], rollback.NOBODY, {}, known, 0.0)
     noted = store.empty("i")._replace(truth=known, on_trial=note)
-    (row,) = status._states(ground(), noted, snapshot(nic("ens3", A, 2, addresses)))
+    (row,) = status._rows(status._View(ground(), noted, snapshot(nic("ens3", A, 2, addresses)), frozenset()))
     assert (row.state, row.reason) == (state, reason)
 
 
@@ -240,3 +242,50 @@ def test_the_fingerprint_of_a_part_is_that_of_its_meaning(guest):
     files.replace(path, "# note\n\n" + TEXT)
     assert render.disk_parts(BACKEND, [(path, "")]) == {(path, ""): owned(path).disk}
     assert render.disk_parts(BACKEND, [(path + "-gone", "")]) == {}
+
+
+# -- while a run is at work --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def committing(guest, monkeypatch):
+    """A commit that has written its file, and whose backend is bringing the NIC up; what the kernel shows of it."""
+    path, new = str(guest) + "/10-cloud-init-ens3.network", "[Match]\nName=ens3\n[Network]\nDHCP=no\n"
+    before = owned(path)
+    after = before._replace(disk=digest.of_text(BACKEND.normal(new)))
+    store.save(store.empty("i", (before,))._replace(truth=know(("metadata", DOC, 0))))
+    store.write_intent(store.Intent((Touch("reconfigure", A, "ens3", "its entry changed"),), (after,), (after.place,)))
+    files.replace(path, new)
+    monkeypatch.setattr(status, "ground", lambda remember: ground())
+
+    def rows(addresses):
+        monkeypatch.setattr(kernel, "snapshot", lambda: snapshot(nic("ens3", A, 2, addresses)))
+        (row,) = status.read()["nics"]
+        return row["state"], row["reason"]
+
+    return rows
+
+
+def test_a_nic_that_a_run_is_bringing_up_is_neither_drifted_nor_failed(committing):
+    with store.locked():
+        assert committing(()) == ("pending", "a run is bringing it up: the kernel lacks 10.0.0.5/24")
+        assert committing(ADDRESS) == ("ok", "")
+    assert committing(()) == ("failed", "the kernel lacks 10.0.0.5/24"), "the run has died"
+    assert committing(ADDRESS) == ("ok", "")
+
+
+def test_a_status_is_of_one_moment(committing, monkeypatch):
+    """The commit ends while status reads: the store with the old rows, and then no intent."""
+    real, count = store.load, []
+
+    def load(instance_id):
+        state = real(instance_id)
+        count.append(1)
+        if len(count) == 1:
+            store.save(state._replace(ledger=store.read_intent().ledger))
+            store.clear_intent()
+        return state
+
+    monkeypatch.setattr(store, "load", load)
+    assert committing(ADDRESS) == ("ok", "")
+    assert len(count) == 2
