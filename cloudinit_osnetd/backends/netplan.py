@@ -15,8 +15,8 @@ from typing import Any, Container, Dict, FrozenSet, List, NamedTuple, Optional, 
 from .. import files, paths
 from ..command import CommandError, run
 from ..desired import Item
-from ..network_data import DHCP6, SLAAC, off_subnet_gateways
-from . import links, loaded, netplan_config, netplan_file
+from ..network_data import DHCP6, SLAAC
+from . import devices, links, loaded, netplan_config, netplan_file, networkd_match, networkd_routes
 from .base import Backend, Dns, Part, Touch, first_of
 from .netplan_config import FILE
 
@@ -32,6 +32,7 @@ _OLD, _NEW = paths.GENERATED + "/old", paths.GENERATED + "/new"
 # What of the generator's output is put in place: networkd's and udevd's. systemd reads units at a daemon-reload only.
 _PLACES = ("/run/systemd/network", "/run/udev/rules.d")
 _PREFIX = "10-netplan-"
+_FILES = devices.Files(loaded.RUNTIME, _PREFIX)
 _DROP_IN = "cloudinit-osnetd.conf"
 _ADVERTISED = "cloudinit-osnetd-advertised.conf"
 # Since 1.1 netplan names the NICs to wait for, in a drop-in of the unit that waits; where there is none, it does not.
@@ -76,7 +77,7 @@ class Netplan(Backend):
         group, name, body = netplan_file.only(text)
         if item.entry.kind == "phy":
             body.pop("set-name", None)
-            body["match"] = {"macaddress": item.entry.mac, "name": item.name}
+            body["match"] = {"macaddress": item.entry.mac, "name": networkd_match.bracketed(item.name)}
         if item.metric:
             # netplan wants them alike where both are there; networkd gives it to advertised routes too. Where there
             # is no DHCP netplan makes nothing of it: see _rank_advertised.
@@ -84,9 +85,9 @@ class Netplan(Backend):
                 body[family + "-overrides"] = {"route-metric": item.metric}
             # The boot waits for the first NIC alone.
             body["optional"] = True
-        off = off_subnet_gateways(item.entry)
+        neighbours = networkd_routes.on_link(item)
         for route in body.get("routes", []):
-            if route.get("via") in off:
+            if route.get("via") in neighbours:
                 route["on-link"] = True
         # cloud-init says DNS beside a static address only.
         dns = [server for net in item.entry.networks if net.type in SLAAC | DHCP6 for server in net.dns]
@@ -108,10 +109,14 @@ class Netplan(Backend):
             raise ValueError("netplan refuses it: %s" % exc) from exc
 
     def claimed(self, items: Sequence[Item]) -> Dict[str, str]:
-        return netplan_config.claimed(items)
+        return dict(self._of_networkd(items), **netplan_config.claimed(items))
 
     def theirs(self, items: Sequence[Item]) -> Dict[str, str]:
-        return netplan_config.theirs(items)
+        return dict(self._of_networkd(items), **netplan_config.theirs(items))
+
+    def _of_networkd(self, items: Sequence[Item]) -> Dict[str, str]:
+        """What somebody says to networkd himself, beside netplan or over its files."""
+        return networkd_match.claimed(items, networkd_match.Ours(loaded.RUNTIME, _PREFIX))
 
     def referred(self, ours: Container[Tuple[str, str]]) -> Dict[str, str]:
         """Without a definition of what a VLAN, a bridge or a bond stands on, netplan refuses all that there is."""
@@ -163,6 +168,7 @@ class Netplan(Backend):
 
     def before(self, touches: Sequence[Touch]) -> None:
         """Keep what the generator makes of the old file, to know afterwards what our change changes."""
+        devices.note(touches, _FILES)
         try:
             _generate(_OLD)
         except CommandError as exc:
@@ -171,6 +177,7 @@ class Netplan(Backend):
 
     def after(self, touches: Sequence[Touch], files_changed: bool) -> Dict[str, str]:
         """Put in place what our change made different, and reload once."""
+        problems: Dict[str, str] = {}
         try:
             _generate(_NEW)
             changed = _to_change({touch.name for touch in touches})
@@ -180,12 +187,13 @@ class Netplan(Backend):
                     _put(change)
                 _rank_advertised([touch.name for touch in touches if touch.action != "down"])
                 if changed or any(touch.action == "kick" for touch in touches):
-                    run(["networkctl", "reload"])
+                    problems = devices.reload(touches, _FILES, lambda: run(["networkctl", "reload"]))
         except (CommandError, OSError) as exc:
             return {touch.name: str(exc) for touch in touches}
         finally:
             shutil.rmtree(paths.GENERATED, ignore_errors=True)
-        return links.after_reload(touches)
+        there = [touch for touch in touches if touch.action != "kick" or not devices.to_come(touch.name, _FILES)]
+        return dict(problems, **links.after_reload(there))
 
     def dns(self, name: str, ifindex: int) -> Optional[Dns]:
         return links.dns(ifindex)

@@ -71,6 +71,16 @@ def literal(name: str) -> str:
     return _ESCAPE + escaped if escaped.startswith("!") else escaped
 
 
+def bracketed(name: str) -> str:
+    """The same for netplan, which hands it to networkd and matches by it itself: no backslash serves both.
+
+    Raises ValueError for a name for which nothing else serves.
+    """
+    if name.startswith("!") or "\\" in name:
+        raise ValueError("netplan cannot match a NIC of this name: %s" % name)
+    return "".join("[%s]" % char if char in "*?[" else char for char in name)
+
+
 def claimed(items: Sequence[Item], ours: Ours) -> Dict[str, str]:
     """By name: the NICs for which somebody else's file is the one that networkd takes, or has a say in what it takes.
 

@@ -10,7 +10,16 @@ import pytest
 import yaml
 
 from cloudinit_osnetd import files
-from cloudinit_osnetd.backends import Part, Touch, loaded, netplan, netplan_config, netplan_file
+from cloudinit_osnetd.backends import (
+    Part,
+    Touch,
+    devices,
+    loaded,
+    netplan,
+    netplan_config,
+    netplan_file,
+    networkd_match,
+)
 from cloudinit_osnetd.backends.netplan import Netplan
 from cloudinit_osnetd.desired import Item
 
@@ -94,6 +103,34 @@ def test_dns_that_the_renderer_leaves_out_is_added():
     assert mixed["nameservers"] == {"addresses": ["10.0.0.1", "fd00::53"]}
 
 
+def test_a_global_ipv6_gateway_is_said_to_be_a_neighbour():
+    """As on networkd by itself, which is what netplan writes for."""
+    six = static("2001:db8::5", "ffff:ffff:ffff:ffff::", routes=[{"network": "::", "netmask": "::", "gateway": "2001:db8::1"}])
+    text = netplan_file.part("ethernets", "ens3", {"routes": [{"to": "::/0", "via": "2001:db8::1"}, {"to": "0.0.0.0/0", "via": "10.0.0.1"}]})
+    _group, _name, body = netplan_file.only(BACKEND.finish(text, item(six)))
+    assert [route.get("on-link") for route in body["routes"]] == [True, None]
+
+
+@pytest.mark.parametrize(("name", "pattern"), [("w[1]", "w[[]1]"), ("a*b", "a[*]b"), ("p=q", "p=q"), ("-dash", "-dash"), ("!x", None), ("a\\b", None)])
+def test_a_name_is_matched_literally_or_the_nic_is_refused(name, pattern):
+    text = netplan_file.part("ethernets", name, {"mtu": 1500})
+    if pattern is None:
+        with pytest.raises(ValueError, match="netplan cannot match a NIC of this name"):
+            BACKEND.finish(text, item(static(), name=name))
+        return
+    assert netplan_file.only(BACKEND.finish(text, item(static(), name=name)))[2]["match"]["name"] == pattern
+
+
+def test_a_nic_that_an_operators_own_file_has_is_left_to_it(machine, monkeypatch):
+    """networkd reads more than what netplan writes: its first file that matches, and drop-ins by any name."""
+    etc = str(machine / "etc/systemd/network")
+    monkeypatch.setattr(networkd_match, "DIRECTORIES", (etc,))
+    files.replace(etc + "/05-x.network", "[Match]\nType=ether\nName=ens4\n")
+    files.replace(etc + "/10-netplan-ens3.network.d/x.conf", "[Link]\nMTUBytes=1280\n")
+    said = {"ens3": etc + "/10-netplan-ens3.network.d/x.conf", "ens4": etc + "/05-x.network"}
+    assert BACKEND.claimed([item(static()), item(static(), name="ens4"), item(static(), name="ens5")]) == said
+
+
 def test_what_cloud_init_rendered_is_taken_apart(tmp_path):
     files.replace(str(tmp_path) + netplan.FILE, "network: {version: 2, ethernets: {ens3: {dhcp4: true}}}\n")
     assert BACKEND.staged(str(tmp_path)) == [Part(netplan.FILE, "ens3", "ens3", "ethernets:\n  ens3:\n    dhcp4: true\n")]
@@ -115,6 +152,7 @@ def machine(guest, monkeypatch):
     for name in ("_OLD", "_NEW"):
         monkeypatch.setattr(netplan, name, str(guest) + getattr(netplan, name))
     monkeypatch.setattr(loaded, "RUNTIME", str(guest) + loaded.RUNTIME)
+    monkeypatch.setattr(netplan, "_FILES", devices.Files(loaded.RUNTIME, "10-netplan-"))
     return guest
 
 
