@@ -111,8 +111,12 @@ def _commit(
 ) -> Outcome:
     store.save(state)  # what the files below are rendered from
     store.write_intent(store.Intent(plan.touches, after, tuple(change.place for change in writing)))
-    if activate:
-        backend.before([touch for touch in plan.touches if touch.action in ("down", "reconfigure")])
+    names_written = [change.name for change in writing]
+    coming = {c.name: c.text for c in writing if c.text is not None and names_written.count(c.name) == 1}
+    edits = backend.edits(plan.touches, coming) if activate else {}
+    anew = [touch for touch in plan.touches if touch.name not in edits]
+    if activate and anew:
+        backend.before([touch for touch in anew if touch.action in ("down", "reconfigure")])
     failed = _write_files(backend, writing, templates)
     if failed:
         done = [change for change in plan.changes if change.path not in failed]
@@ -120,8 +124,12 @@ def _commit(
     problems = {change.mac: failed[change.path] for change in writing if change.path in failed}
     touched = tuple(touch for touch in plan.touches if touch.mac not in problems)  # the others have what they had
     if activate:
+        unwritten = {change.name for change in writing if change.path in failed}
+        unmade = {name for name, make in edits.items() if name not in unwritten and not make()}
+        anew += [touch for touch in plan.touches if touch.name in unmade]
+        names = {touch.name for touch in anew}
         # A NIC whose file could not be written comes back with its old configuration.
-        said = backend.after(plan.touches, files_changed=bool(writing))
+        said = backend.after(anew, any(change.name in names for change in writing)) if anew else {}
         touched_now()
         for touch in plan.touches:
             if touch.name in said:

@@ -50,6 +50,7 @@ def early() -> Dict[str, Any]:
         # Where nothing waits for the network, cloud-init's next stage runs beside us and writes its files anew.
         on = ground(moving=True)
         store.sweep(on.backend)
+        on.backend.recover(boot=True)
         permit(on, ["boot"], new_instance=not store.load(on.instance_id).truth.keys)
         state, _unfinished = apply.settle(store.load(on.instance_id), on.backend)
         store.clear_intent()

@@ -22,6 +22,7 @@ LOADED = RUN + "/loaded"  # see backends/loaded.py
 MADE = RUN + "/made"  # see backends/devices.py
 GENERATED = RUN + "/netplan"
 KICKS = RUN + "/kicks.json"
+TOLD = RUN + "/told"  # see backends/told.py
 THEIRS = RUN + "/theirs.json"  # see foreign.py
 
 QUEUE_EVENT = "/usr/lib/cloudinit-osnetd/queue-event"

@@ -276,6 +276,7 @@ def sweep(backend: Backend) -> None:
     """Remove the half-written files of a run that died. The lock is held: nobody else is at writing one."""
     for directory in (paths.STATE, paths.RUN) + backend.directories:
         files.sweep(directory)
+    backend.recover()
 
 
 # -- intent ---------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ def carry_out(
     `olds` gives, by key, what the parts on disk were rendered from; it is called where it is needed. `known`: what was
     in force before anybody was heard.
     """
+    made, findings_of_members = _without_members(seen, made, frozenset(state.bonds.values()))
     units = rollback.units(seen.wants, made, state, on.backend)
     before = rollback.before(units, kernel.snapshot(), on.context.settings) if units else rollback.NOBODY
     stood = olds() if before.asked or any(touch.action != "up" for touch in made.touches) else {}
@@ -61,7 +62,7 @@ def carry_out(
         findings[mac] = findings.get(mac, ()) + said
     for mac in judged.rejected:
         findings.pop(mac, None)
-    for told in (removed, kept.finish()):
+    for told in (findings_of_members, removed, kept.finish()):
         for mac, said in told.items():
             findings[mac] = findings.get(mac, ()) + said
     problems.update(seen.rejected)
@@ -69,6 +70,30 @@ def carry_out(
     problems.update(judged.rejected)
     changes, touches = made.changes + judged.changes, made.touches + judged.touches
     return Done(judged.state._replace(on_trial=""), changes, touches, problems, findings)
+
+
+def _without_members(
+    seen: Look, made: plan.Plan, bonds: FrozenSet[str]
+) -> Tuple[plan.Plan, Dict[str, Tuple[str, ...]]]:
+    """The plan without touches of NICs that somebody has put into a bridge or a VRF; what is to be told, by MAC.
+
+    To bring one up would take it out, or give it an address that is the bridge's by now. Its part is written all the
+    same: who keeps his bridge over a boot has a file of his own for it, beside which ours says what it did before.
+    `bonds`: the names of those that are ours, or were.
+    """
+    now = kernel.snapshot() if any(touch.action in ("reconfigure", "kick") for touch in made.touches) else None
+    if now is None or not any(nic.master for nic in now.nics):
+        return made, {}
+    bonds |= {item.name for want in seen.wants for item in want.items if item.entry.kind == "bond"}
+    names = {nic.ifindex: nic.name for nic in now.nics}
+    members = {nic.name: names.get(nic.master, "another device") for nic in now.nics if nic.master}
+    theirs = {name: master for name, master in members.items() if master not in bonds}
+    left = [touch for touch in made.touches if touch.name in theirs and touch.action in ("reconfigure", "kick")]
+    said = "it belongs to %s and stays as it is; its new configuration is on disk, for the next boot"
+    for touch in left:
+        LOG.warning("left alone: nic=%s reason=%s", touch.name, said % theirs[touch.name])
+    rest = tuple(touch for touch in made.touches if touch not in left)
+    return made._replace(touches=rest), {touch.mac: (said % theirs[touch.name],) for touch in left}
 
 
 def take_up(on: Ground, state: store.State, unfinished: Sequence[Touch]) -> Tuple[rollback.Judged, Tuple[Touch, ...]]:

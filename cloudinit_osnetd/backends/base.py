@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """What every backend answers: which parts its files have, and how a NIC is taken up and down."""
 
-from typing import Callable, Container, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Container, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ..desired import Item
 from ..network_data import takes_default
@@ -123,6 +123,18 @@ class Backend:
 
         `left`: the names of those whose configuration is left as somebody else has it.
         """
+
+    def recover(self, boot: bool = False) -> None:
+        """Put right what a run that died has left half-way. `boot`: the backend has not started yet."""
+
+    def edits(self, touches: Sequence[Touch], coming: Mapping[str, str]) -> Dict[str, Callable[[], bool]]:
+        """By NIC's name: those that need not be taken down, nor taken anew, for so small a difference.
+
+        `coming`: the parts that will stand on disk, by NIC's name; of one that is not among `touches` the new part is
+        for the next boot only. Called while the old ones are there. What is given is called when the new ones are: it
+        makes the difference on the NIC as it is; where it says False, the backend is told of the NIC after all.
+        """
+        return {}
 
     def before(self, touches: Sequence[Touch]) -> None:
         """What must happen while the old configuration is still on disk."""

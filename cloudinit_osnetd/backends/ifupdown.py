@@ -2,13 +2,14 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """ifupdown: one interfaces(5) file for all NICs; a NIC's section is all of its stanzas."""
 
+import functools
 import glob
 import logging
 import os
 import re
-from typing import Dict, FrozenSet, List, Optional, Sequence, Set
+from typing import Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Set
 
-from .. import files
+from .. import files, kernel
 from ..command import CommandError, end, ran, run, start
 from ..desired import Item
 from ..network_data import off_subnet_gateways
@@ -116,6 +117,22 @@ class Ifupdown(Backend):
     def boot(self, items: Sequence[Item], left: FrozenSet[str] = frozenset()) -> None:
         for item in items:
             fallback.forestall(item.name)
+
+    def edits(self, touches: Sequence[Touch], coming: Mapping[str, str]) -> Dict[str, Callable[[], bool]]:
+        """NICs that are up, and as their stanzas have them: only so is the difference between two stanzas theirs."""
+        changed = [t.name for t in touches if t.action == "reconfigure" and t.name in coming and _is_up(t.name)]
+        if not changed:
+            return {}
+        from . import ifupdown_edit
+
+        now, read = kernel.snapshot(), _sources(os.path.join(DIRECTORY, "interfaces"))
+        found: Dict[str, Callable[[], bool]] = {}
+        for name in changed:
+            sections = [cut[name] for cut in map(self.split, read.values()) if name in cut]
+            edit = ifupdown_edit.between(sections[0], coming[name], name) if len(sections) == 1 else None
+            if edit is not None and ifupdown_edit.stands(sections[0], now.named(name)):
+                found[name] = functools.partial(ifupdown_edit.make, edit)
+        return found
 
     def before(self, touches: Sequence[Touch]) -> None:
         """Take down with the old stanza in place: `ifdown` undoes what it reads there.

@@ -57,4 +57,8 @@ def note(ifindex: int) -> Dict[str, str]:
 
 def dns(ifindex: int) -> Dns:
     """The servers that networkd hands to systemd-resolved."""
-    return Dns(frozenset(note(ifindex).get("DNS", "").split()))
+    return Dns(frozenset(dns_in_order(ifindex)))
+
+
+def dns_in_order(ifindex: int) -> List[str]:
+    return note(ifindex).get("DNS", "").split()

@@ -6,17 +6,18 @@
 directory of ours, and what our change made different there is put in place, and nothing else.
 """
 
+import functools
 import glob
 import logging
 import os
 import shutil
-from typing import Any, Container, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Container, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .. import files, paths
 from ..command import CommandError, run
 from ..desired import Item
 from ..network_data import DHCP6, SLAAC
-from . import devices, links, loaded, netplan_config, netplan_file, networkd_match, networkd_routes
+from . import devices, links, loaded, netplan_config, netplan_file, networkd_match, networkd_routes, told
 from .base import Backend, Dns, Part, Touch, first_of
 from .netplan_config import FILE
 
@@ -166,6 +167,17 @@ class Netplan(Backend):
             LOG.warning("the boot may not wait for the right NIC: %s", exc)
         loaded.note()
 
+    def edits(self, touches: Sequence[Touch], coming: Mapping[str, str]) -> Dict[str, Callable[[], bool]]:
+        """A difference in DNS alone is told to networkd over D-Bus; its file below /run follows with the next boot."""
+        changed = {touch.name for touch in touches if touch.action == "reconfigure"}.intersection(coming)
+        ours = self.split(files.read(FILE) or "") if changed else {}
+        found: Dict[str, Callable[[], bool]] = {}
+        for name in changed.intersection(ours):
+            differs = netplan_file.dns_difference(ours[name], coming[name])
+            if differs is not None:
+                found[name] = functools.partial(told.dns, name, *differs)
+        return found
+
     def before(self, touches: Sequence[Touch]) -> None:
         """Keep what the generator makes of the old file, to know afterwards what our change changes."""
         devices.note(touches, _FILES)
@@ -192,6 +204,8 @@ class Netplan(Backend):
             return {touch.name: str(exc) for touch in touches}
         finally:
             shutil.rmtree(paths.GENERATED, ignore_errors=True)
+        for touch in touches:
+            told.forget(touch.name)
         there = [touch for touch in touches if touch.action != "kick" or not devices.to_come(touch.name, _FILES)]
         return dict(problems, **links.after_reload(there))
 

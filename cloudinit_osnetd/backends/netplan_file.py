@@ -84,6 +84,19 @@ def only(text: str) -> Tuple[str, str, Dict[str, Any]]:
     return group, name, body or {}
 
 
+def dns_difference(old: str, new: str) -> Optional[Tuple[List[str], List[str], List[str]]]:
+    """(DNS servers, search domains, the servers before) where two parts differ in nothing else.
+
+    None where they do, or where a lease may bring DNS servers as well: those would not be heard any more.
+    """
+    was, will = only(old), only(new)
+    before, after = (dict(one[2].pop("nameservers", None) or {}) for one in (was, will))
+    if was != will or any(was[2].get(family) for family in ("dhcp4", "dhcp6")):
+        return None
+    servers, search = (list(map(str, after.get(key) or [])) for key in ("addresses", "search"))
+    return servers, search, list(map(str, before.get("addresses") or []))
+
+
 def part(group: str, name: str, body: Dict[str, Any]) -> str:
     return dump({group: {name: body}})
 

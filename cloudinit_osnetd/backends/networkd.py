@@ -2,16 +2,17 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """systemd-networkd: one .network file a NIC, and a reload that looks at changed files only."""
 
+import functools
 import glob
 import logging
 import os
-from typing import Dict, FrozenSet, List, Optional, Sequence
+from typing import Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence
 
 from .. import files
 from ..command import CommandError, run
 from ..desired import Item
 from ..network_data import DHCP4, DHCP6, SLAAC
-from . import devices, links, networkd_match, networkd_netdev, networkd_routes
+from . import devices, held, links, networkd_match, networkd_netdev, networkd_routes, told
 from .base import Backend, Dns, Part, Touch, first_of
 from .networkd_match import DIRECTORY, RUNTIME, SUFFIX
 
@@ -25,6 +26,10 @@ def _made_by_another(name: str) -> bool:
     found = networkd_match.by_name("*" + _DEVICE)
     found.pop(_PREFIX + name + _DEVICE, None)
     return any(networkd_netdev.name_of(files.read(path) or "") == name for path in found.values())
+
+
+def _path(name: str) -> str:
+    return os.path.join(DIRECTORY, _PREFIX + name + SUFFIX)
 
 
 class Networkd(Backend):
@@ -135,6 +140,25 @@ class Networkd(Backend):
 
         return networkd_meaning.as_older_releases(meaning)
 
+    def recover(self, boot: bool = False) -> None:
+        held.recover(DIRECTORY, boot)
+
+    def edits(self, touches: Sequence[Touch], coming: Mapping[str, str]) -> Dict[str, Callable[[], bool]]:
+        """A difference in DNS alone is told over D-Bus; and for a NIC that is not to be touched nothing is loaded."""
+        actions = {touch.name: touch.action for touch in touches}
+        found: Dict[str, Callable[[], bool]] = {}
+        for name, text in coming.items():
+            path = _path(name)
+            old = files.read(path) if actions.get(name, "") in ("", "reconfigure") else None
+            if old is None:
+                continue
+            differs = told.difference(old, text)
+            if name not in actions:
+                held.keep(path)
+            elif differs is not None and held.keep(path):
+                found[name] = functools.partial(told.dns, name, *differs)
+        return found
+
     def before(self, touches: Sequence[Touch]) -> None:
         devices.note(touches, _FILES)
 
@@ -147,9 +171,12 @@ class Networkd(Backend):
         problems = {}
         if files_changed or any(touch.action == "kick" for touch in touches):
             try:
-                problems = devices.reload(touches, _FILES, lambda: run(["networkctl", "reload"]))
+                with held.held(DIRECTORY, [_path(touch.name) for touch in touches]):
+                    problems = devices.reload(touches, _FILES, lambda: run(["networkctl", "reload"]))
             except (CommandError, OSError) as exc:
                 return {touch.name: str(exc) for touch in touches}
+        for touch in touches:
+            told.forget(touch.name)
         there = [touch for touch in touches if touch.action != "kick" or not devices.to_come(touch.name, _FILES)]
         return dict(problems, **links.after_reload(there))
 

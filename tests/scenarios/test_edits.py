@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""An edit takes away what it changes, and nothing else: measured on the edited NIC, beside what others gave it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Dict, List, Set
+
+from tests.lab import Cloud, Container, Port
+from tests.scenarios.conftest import GuestFactory
+from tests.scenarios.seen import (
+    assert_boot,
+    assert_follows,
+    assert_nothing_to_do,
+    findings_of,
+    ip,
+    reconcile,
+    settled,
+    state_of,
+    wait_until,
+)
+from tests.scenarios.serving import serving
+from tests.scenarios.stream import Stream
+
+# keepalived's, a stanza's ens4:1, an operator's, a VPN's and Kubernetes'.
+THEIRS = """
+ip addr add 10.91.0.200/32 dev {edited}
+ip addr add 10.91.0.201/24 dev {edited} label {edited}:1
+ip addr add 192.0.2.200/24 dev {edited}
+ip addr add 2001:db8:9::200/64 dev {edited} nodad
+ip route add 198.51.100.0/24 via 10.91.0.9 dev {edited}
+ip route add 198.51.101.0/24 via 192.0.2.9 dev {edited} mtu 1280
+ip route add 198.51.102.0/24 via 10.91.0.9 dev {edited} table 77 proto 99
+ip route add default via 10.91.0.1 dev {edited} table 100
+ip route add blackhole 203.0.113.0/24
+ip route add unreachable 203.0.114.0/24 table 77
+ip rule add from 10.91.0.200 table 77 prio 500
+ip rule add not fwmark 7/0xff table 100 prio 501
+ip -6 rule add from 2001:db8:9::200 table 77 prio 502
+ip route add 198.51.110.0/24 via 10.90.0.9 dev {other}
+ip addr add 10.90.0.200/32 dev {other}
+"""
+
+
+def _give(guest: Container, edited: Port, other: Port) -> None:
+    for line in THEIRS.format(edited=guest.nic(edited), other=guest.nic(other)).strip().splitlines():
+        guest.run(line)
+
+
+def _theirs(guest: Container) -> Set[str]:
+    """What others gave, as ip(8) shows it."""
+    shown: List[str] = []
+    for words in ("-o addr", "route show table all", "-6 route show table all", "rule", "-6 rule"):
+        lines = guest.run("ip " + words).stdout.splitlines()
+        shown += [line.split("valid_lft")[0].split("\\")[0].strip() for line in lines]
+    marks = (".0.200", ".0.201", ".2.200", "::200", "198.51.1", "203.0.11", "table 100", "lookup 100")
+    # What the kernel makes of an address by itself has the order of the day: which one of a subnet came first.
+    return {line.replace(" secondary", "") for line in shown if any(m in line for m in marks) and "proto kernel" not in line}
+
+
+def _scene(cloud: Cloud, guest_factory: GuestFactory) -> Any:
+    blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.1"], mtu=1450)
+    green = cloud.network("green", cidr="10.91.0.0/24", gateway="10.91.0.1", dns=["10.91.0.2"], mtu=1400)
+    server = cloud.server("edited")
+    first, port = server.create_port(blue), server.create_port(green, fixed_ips=["10.91.0.50"])
+    guest = guest_factory(server)
+    guest.boot()
+    settled(guest)
+    assert_follows(guest, first, port)
+    return server, first, port, guest
+
+
+EDITS: Dict[str, Dict[str, Any]] = {
+    "dns": dict(dns=["10.91.0.44", "10.91.0.45"]),
+    "mtu": dict(mtu=1340),
+    "route": dict(routes=[("10.201.0.0/16", "10.91.0.8")]),
+    "address": dict(fixed_ips=["10.91.0.51"]),
+}
+
+
+def test_an_edit_takes_away_only_what_it_changes(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """What each edit costs the NIC's own stream is printed; a DNS edit costs it nothing, on any backend."""
+    server, first, port, guest = _scene(cloud, guest_factory)
+    _give(guest, port, first)
+    theirs = _theirs(guest)
+    assert len(theirs) == 15, theirs
+    cost = {}
+    for what, edit in EDITS.items():
+        server.edit_port(port, **edit)
+        with serving(guest, touches=[port], starts_of_service=0, nothing_to_do=False):
+            stream = None if what == "address" else Stream(guest, port)
+            record = reconcile(guest)
+            assert_follows_beside_theirs(guest, port)
+            cost[what] = (stream.end()[1] if stream else [], record["commands"])
+        assert _theirs(guest) == theirs, (what, record)
+        assert state_of(guest, port) == "ok"
+        down = [command for command in record["commands"] if command.startswith(("ifdown", "systemd-run"))]
+        assert down == [], record  # no backend takes the NIC down for any of these
+        lost = [text for told in record["findings"].values() for text in told if text.startswith("lost")]
+        assert lost == [], record
+    print(f"\n{guest.suite}-{guest.backend}:", {what: len(lost) for what, (lost, _) in cost.items()})
+    assert cost["dns"][0] == [], cost["dns"]
+    if guest.backend != "ifupdown":
+        assert not any("reload" in command for command in cost["dns"][1]), cost["dns"]
+    assert_nothing_to_do(guest)
+
+    # Another NIC comes: that is a reload for networkd, and none of the edited NIC's business.
+    server.edit_port(port, dns=["10.91.0.46"])
+    reconcile(guest)
+    third = server.create_port(cloud.networks[0])
+    with serving(guest, touches=[third], events=["added"], streams=[port]):
+        guest.plug(third)
+        assert_follows(guest, third)
+    assert _theirs(guest) == theirs
+    guest.reboot()
+    assert_boot(guest, rung="store")
+    assert_follows(guest, first, port, third)
+
+
+def assert_follows_beside_theirs(guest: Container, port: Port) -> None:
+    """As the port says, but for what others gave."""
+    name = guest.nic(port)
+
+    def follows() -> bool:
+        (link,) = ip(guest, f"addr show dev {name}")
+        addresses = {a["local"] for a in link["addr_info"]}
+        routes = {(r["dst"], r.get("gateway")) for r in ip(guest, f"route show dev {name}")}
+        wanted = {route for subnet, _ in port.subnets() for route in subnet.routes} | {("default", "10.91.0.1")}
+        return set(port.fixed_ips) <= addresses and link["mtu"] == port.mtu and wanted <= routes
+
+    wait_until(follows, 10 * guest.patience, f"{port} followed")
+
+
+def test_the_metadata_is_edited_while_a_nic_is_in_a_bridge(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    server, first, port, guest = _scene(cloud, guest_factory)
+    name, address = guest.nic(port), f"{port.fixed_ips[0]}/24"
+    guest.run(
+        f"ip link add br-ex type bridge && ip link set br-ex up && ip addr del {address} dev {name}"
+        f" && ip link set {name} master br-ex && ip addr add {address} dev br-ex"
+    )
+    for edit in (dict(dns=["10.91.0.77"]), dict(mtu=1300, dns=["10.91.0.78"]), dict(fixed_ips=["10.91.0.52"])):
+        server.edit_port(port, **edit)
+        record = reconcile(guest)
+        assert record["touches"] == [] and any("br-ex" in text for text in record["findings"][port.mac]), record
+        time.sleep(1)
+        assert "master br-ex" in guest.run(f"ip link show {name}").stdout
+        assert [a for a in ip(guest, f"-4 addr show dev {name}") if a.get("addr_info")] == []
+        assert address in guest.run("ip -o addr show dev br-ex").stdout
+    assert any("br-ex" in text for text in findings_of(guest, port))
+    # Nor does the next NIC's arrival have it taken out.
+    third = server.create_port(cloud.networks[0])
+    guest.plug(third)
+    assert_follows(guest, first, third)
+    assert "master br-ex" in guest.run(f"ip link show {name}").stdout
+    guest.reboot()
+    assert_boot(guest, rung="store")
+    assert_follows(guest, first, port, third)
