@@ -23,6 +23,7 @@ MADE = RUN + "/made"  # see backends/devices.py
 GENERATED = RUN + "/netplan"
 KICKS = RUN + "/kicks.json"
 TOLD = RUN + "/told"  # see backends/told.py
+FINDINGS = RUN + "/findings.json"  # see findings.py
 THEIRS = RUN + "/theirs.json"  # see foreign.py
 
 QUEUE_EVENT = "/usr/lib/cloudinit-osnetd/queue-event"

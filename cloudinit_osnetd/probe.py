@@ -15,7 +15,7 @@ import socket
 import struct
 import time
 from contextlib import ExitStack
-from typing import Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Set, Tuple
+from typing import Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 LOG = logging.getLogger(__name__)
 NEIGHBOUR, ECHO, CONNECT = "neighbour", "echo", "connect"
@@ -62,6 +62,29 @@ def answered(questions: Iterable[Question], seconds: float, stubborn: bool = Tru
                 found |= asker.hear(left)
             left -= found
     return frozenset(found)
+
+
+def holders(addresses: Sequence[Tuple[str, str]], seconds: float) -> Dict[Tuple[str, str], str]:
+    """Who has these IPv4 addresses, each (device, address), beside us: their MACs, of those that answer in time.
+
+    Asked by an ARP probe, that is as nobody: not even a neighbour's table hears of it.
+    """
+    found: Dict[Tuple[str, str], str] = {}
+    questions = [Question(NEIGHBOUR, address, device=device) for device, address in addresses]
+    with ExitStack() as stack:
+        askers = [asker for asker in _askers(questions, stack) if isinstance(asker, _Arp)]
+        for asker in askers:
+            asker.ask(set(questions))
+        deadline = time.monotonic() + seconds
+        while len(found) < len(questions) and time.monotonic() < deadline:
+            open_ones = [asker for asker in askers if asker.sock is not None]
+            heard, _, _ = select.select(open_ones, [], [], max(0.0, deadline - time.monotonic()))
+            for asker in heard:
+                for question in asker.hear(set(questions)):
+                    found[question.device, question.address] = asker.macs[question.address]
+            if not open_ones:
+                break
+    return found
 
 
 def _askers(questions: Iterable[Question], stack: ExitStack) -> List["_Asker"]:
@@ -164,6 +187,10 @@ def _need_ethernet(hardware: int, device: str) -> None:
 class _Arp(_Asker):
     family, kind, protocol = socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ARP)
 
+    def __init__(self, questions: List[Question]) -> None:
+        super().__init__(questions)
+        self.macs: Dict[str, str] = {}  # by address: who answered
+
     def _prepare(self, sock: socket.socket) -> None:
         sock.bind((self.device, _ETH_P_ARP))
         _need_ethernet(sock.getsockname()[3], self.device)
@@ -179,7 +206,9 @@ class _Arp(_Asker):
         _hardware, protocol, _hl, length, operation = struct.unpack_from("!HHBBH", data)
         if (protocol, length, operation) != (_ETH_P_IP, 4, 2) or len(data) < 28:
             return ""
-        return socket.inet_ntoa(data[14:18])
+        address = socket.inet_ntoa(data[14:18])
+        self.macs[address] = ":".join("%02x" % byte for byte in data[8:14])
+        return address
 
 
 class _Icmp6(_Asker):

@@ -20,6 +20,7 @@ from . import (
     truth,
     waiting,
 )
+from . import findings as findings_kept
 from .check import ALL_THERE, check
 from .desired import desired, left_alone
 from .ground import Ground, HandsOff, ground, not_followed
@@ -64,6 +65,7 @@ class _View:
         self.drifted = {drift["key"]: drift for drift in self.last.get("drifted", [])}
         self.claimed = on.backend.claimed(list(self.items.values()))
         self.left_over = leftovers.there(state, self.items, snapshot) if state.unwanted else {}
+        self.found_then = findings_kept.read()
         self.on_trial = judgement.keys(state)
         self.plain = {row.key for row in state.ledger if row.plain}
         self.unused_dns = dns_findings(list(self.items.values()), on.backend, snapshot)
@@ -77,6 +79,7 @@ class _View:
         if key in self.on_trial and word in ("ok", "failed"):
             reason = "; ".join(filter(None, ["on trial", reason]))
         findings = verdict.findings + (self.unused_dns.get(entry.mac, ()) if item and entry.networks else ())
+        findings += self.found_then.get(entry.mac, ())
         findings += tuple(leftovers.said(address) for address in self.left_over.get(key, ()))
         return NicStatus(
             name=nic.name if nic else item.name if item else "",

@@ -4,9 +4,10 @@
 
 import logging
 import time
-from typing import Callable, Dict, FrozenSet, Mapping, NamedTuple, Sequence, Tuple
+from typing import AbstractSet, Callable, Dict, FrozenSet, Mapping, NamedTuple, Sequence, Tuple
 
-from . import apply, foreign, judgement, kernel, kicks, leftovers, plan, rollback, store
+from . import apply, foreign, judgement, kernel, kicks, leftovers, plan, rollback, store, taken
+from . import findings as findings_kept
 from .backends import Touch
 from .desired import Want
 from .ground import Ground
@@ -39,7 +40,8 @@ def carry_out(
     `olds` gives, by key, what the parts on disk were rendered from; it is called where it is needed. `known`: what was
     in force before anybody was heard.
     """
-    made, findings_of_members = _without_members(seen, made, frozenset(state.bonds.values()))
+    asked_for = {touch.mac for touch in made.touches}
+    made, members = _without_members(seen, made, frozenset(state.bonds.values()))
     units = rollback.units(seen.wants, made, state, on.backend)
     before = rollback.before(units, kernel.snapshot(), on.context.settings) if units else rollback.NOBODY
     stood = olds() if before.asked or any(touch.action != "up" for touch in made.touches) else {}
@@ -62,14 +64,26 @@ def carry_out(
         findings[mac] = findings.get(mac, ()) + said
     for mac in judged.rejected:
         findings.pop(mac, None)
-    for told in (findings_of_members, removed, kept.finish()):
-        for mac, said in told.items():
-            findings[mac] = findings.get(mac, ()) + said
+    doubles = taken.found(seen.wants, touched, stood, known)
+    _tell(findings, asked_for, [members, removed, kept.finish(), doubles])
     problems.update(seen.rejected)
     problems.update(judged.problems)
     problems.update(judged.rejected)
     changes, touches = made.changes + judged.changes, made.touches + judged.touches
     return Done(judged.state._replace(on_trial=""), changes, touches, problems, findings)
+
+
+def _tell(
+    told: Dict[str, Tuple[str, ...]], touched: AbstractSet[str], more: Sequence[Mapping[str, Tuple[str, ...]]]
+) -> None:
+    """Add what was found around the touches; what no later look would find is kept for `status`."""
+    standing: Dict[str, Tuple[str, ...]] = {}
+    for one in more:
+        for mac, said in one.items():
+            told[mac] = told.get(mac, ()) + said
+            lasting = tuple(text for text in said if not text.startswith(("restored: ", "removed: ")))
+            standing[mac] = standing.get(mac, ()) + lasting
+    findings_kept.keep(touched, standing)
 
 
 def _without_members(

@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any, Dict, List, Set
 
-from tests.lab import Cloud, Container, Port
+from tests.lab import Cloud, Container, Port, netns
 from tests.scenarios.conftest import GuestFactory
 from tests.scenarios.seen import (
     assert_boot,
@@ -156,3 +157,85 @@ def test_the_metadata_is_edited_while_a_nic_is_in_a_bridge(cloud: Cloud, guest_f
     guest.reboot()
     assert_boot(guest, rung="store")
     assert_follows(guest, first, port, third)
+
+
+def test_an_address_that_another_host_has_is_told(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    server, _first, port, guest = _scene(cloud, guest_factory)
+    bridge = port.network.bridge
+    netns.ip(cloud.namespace, f"address add 10.91.0.66/32 dev {bridge}", f"address add 10.91.0.67/32 dev {bridge}")
+    other = json.loads(netns.output(cloud.namespace, ["ip", "-json", "link", "show", "dev", bridge]))[0]["address"]
+    third = server.create_port(port.network, fixed_ips=["10.91.0.66"])
+    with serving(guest, touches=[third], events=["added"]):
+        guest.plug(third)
+        assert_follows(guest, third, seconds=5)
+    assert f"another host ({other}) has 10.91.0.66" in findings_of(guest, third)
+    server.edit_port(port, fixed_ips=["10.91.0.67"])
+    record = reconcile(guest)
+    assert f"another host ({other}) has 10.91.0.67" in record["findings"][port.mac]
+    assert f"another host ({other}) has 10.91.0.67" in findings_of(guest, port)
+    # The two NICs on one network, each of which answers for both, are no other host.
+    server.edit_port(port, fixed_ips=["10.91.0.68"])
+    reconcile(guest)
+    assert [text for text in findings_of(guest, port) if "another host" in text] == []
+    assert state_of(guest, port) == "ok"
+
+
+def _hang(guest: Container, program: str, at: str, after: bool) -> None:
+    """Have a program hang where it is called with these words, before it does what they say or after."""
+    real = guest.run(f"readlink -f $(command -v {program})").stdout.strip()
+    call = f'/root/real/{program} "$@"'
+    wrapper = f'#!/bin/sh\ncase "$*" in *"{at}"*) {call if after else ":"}; exec sleep 1000;; esac\nexec {call}\n'
+    guest.run(f"mkdir -p /root/real && cp {real} /root/real/{program} && rm {real}")
+    guest.put(wrapper.encode(), real)
+    guest.run(f"chmod 755 {real}")
+
+
+def _as_it_was(guest: Container, program: str) -> None:
+    real = guest.run(f"readlink -f $(command -v {program})").stdout.strip()
+    guest.run(f"rm {real} && cp -p /root/real/{program} {real}")
+
+
+def test_a_run_that_is_killed_leaves_what_others_gave_to_the_next_one(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    server, first, port, guest = _scene(cloud, guest_factory)
+    _give(guest, port, first)
+    theirs = _theirs(guest)
+    # Each where the backend has taken others' addresses away with its own.
+    program, words, after = ("ip", "address replace", False) if guest.backend == "ifupdown" else ("networkctl", "reload", True)
+    _hang(guest, program, words, after)
+    server.edit_port(port, fixed_ips=["10.91.0.51"])
+    guest.run("systemd-run --quiet --collect --unit=killed cloudinit-osnetd reconcile")
+    wait_until(lambda: guest.run("pgrep -f 'sleep 100[0]'", check=False).stdout, 20 * guest.patience, "the run hangs")
+    wait_until(lambda: _theirs(guest) != theirs, 5 * guest.patience, "something of others' is gone")
+    guest.run("systemctl kill --signal=KILL killed")
+    _as_it_was(guest, program)
+    time.sleep(0.5)
+    assert _theirs(guest) != theirs
+    record = reconcile(guest)
+    assert _theirs(guest) == theirs, record
+    assert_follows_beside_theirs(guest, port)
+    shown = guest.run(f"ip -o -4 addr show dev {guest.nic(port)}").stdout
+    assert "10.91.0.51/24" in shown and "10.91.0.50/" not in shown
+    assert guest.run("ls /run/cloudinit-osnetd/theirs.json", check=False).returncode
+    settled(guest)
+    assert_nothing_to_do(guest)
+
+
+def test_an_address_of_ours_that_was_left_goes(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """Where the run was killed, and the backend does not take away what it brought up."""
+    server, _first, port, guest = _scene(cloud, guest_factory)
+    name = guest.nic(port)
+    guest.run(f"ip addr add 10.91.0.201/24 dev {name}")
+    program, words, after = ("ip", "address del", False) if guest.backend == "ifupdown" else ("networkctl", "reload", True)
+    _hang(guest, program, words, after)
+    server.edit_port(port, fixed_ips=["10.91.0.51"])
+    guest.run("systemd-run --quiet --collect --unit=killed cloudinit-osnetd reconcile")
+    wait_until(lambda: guest.run("pgrep -f 'sleep 100[0]'", check=False).stdout, 20 * guest.patience, "the run hangs")
+    guest.run("systemctl kill --signal=KILL killed")
+    _as_it_was(guest, program)
+    if guest.backend == "ifupdown":
+        guest.run("mv /sbin/ifdown /sbin/ifdown.real && ln -s /bin/false /sbin/ifdown")
+    guest.run(f"ip addr add 10.91.0.50/24 dev {name}", check=False)
+    time.sleep(1)
+    reconcile(guest)
+    shown = guest.run(f"ip -o -4 addr show dev {name}").stdout
+    assert "10.91.0.51/24" in shown and "10.91.0.201/24" in shown and "10.91.0.50/" not in shown, shown
