@@ -43,6 +43,28 @@ def word(value: Any, path: str) -> str:
     return str(value)
 
 
+def domains(value: Any, path: str) -> List[str]:
+    """Search domains: a list, or a string in which commas or spaces part them; none where it is null."""
+    parts = _parts(value)
+    for part in parts:
+        if not isinstance(part, str) or not _made_of(_WORD, part, 253) or part.startswith("-"):
+            raise DataError(path, "not a domain: %.60r" % (part,))
+    return parts
+
+
+def addresses(value: Any, path: str) -> List[str]:
+    """IP addresses: one, a list, or a string in which commas or spaces part them; none where it is null."""
+    return [ip_address(part, path) for part in _parts(value)]
+
+
+def _parts(value: Any) -> List[Any]:
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return [part for part in value.replace(",", " ").split(" ") if part]
+    return value if isinstance(value, list) else [value]
+
+
 def number(value: Any, path: str, low: int, high: int) -> int:
     # Neutron's VLAN ids and MTUs arrive as numbers or as strings, by release.
     if isinstance(value, str) and _made_of(_DIGITS, value, 10):
@@ -74,7 +96,9 @@ def ip_address(value: Any, path: str) -> str:
 
 
 def prefix_length(address: str, netmask: Any, path: str) -> int:
-    """Prefix length from an IPv4 or IPv6 netmask, or from a number."""
+    """Prefix length from an IPv4 or IPv6 netmask, or from a number; where there is none, cloud-init's: /24 and /64."""
+    if netmask is None or netmask == "":
+        return 64 if ":" in address else 24
     bits = ipaddress.ip_address(address).max_prefixlen
     if isinstance(netmask, int) or (isinstance(netmask, str) and _made_of(_DIGITS, netmask, 10)):
         return number(netmask, path, 0, bits)
@@ -88,19 +112,28 @@ def prefix_length(address: str, netmask: Any, path: str) -> int:
     return length
 
 
+def device_name(value: Any) -> bool:
+    """True for a name that the kernel and every backend take for a network device (linux/if.h: IFNAMSIZ)."""
+    return isinstance(value, str) and _made_of(_WORD, value, 15) and value[0] not in "-." and not value.isdigit()
+
+
 def gateway(value: Any, path: str, destination: str, own: str) -> str:
-    """The address of a neighbour. `destination`: of its route; `own`: the `ip/prefix` of its network, or empty.
+    """The address of a neighbour, empty where there is none: null, empty, or the unspecified address.
+
+    `destination`: of its route; `own`: the `ip/prefix` of its network, or empty.
 
     The kernel refuses a route through a broadcast or multicast address (net/ipv4/fib_semantics.c: fib_check_nh_v4_gw),
     and for that networkd fails the NIC, with its addresses. The loopback is nobody's way out.
     """
+    if not value:
+        return ""
     address = ipaddress.ip_address(ip_address(value, path))
     if address.version != ipaddress.ip_network(destination).version:
         raise DataError(path, "a gateway of the other address family: %s for %s" % (address, destination))
     subnet = ipaddress.ip_interface(own).network if own else None
     if address.is_multicast or address.is_loopback or _is_broadcast(address, subnet):
         raise DataError(path, "no neighbour's address: %s" % address)
-    return str(address)
+    return "" if address.is_unspecified else str(address)
 
 
 def _is_broadcast(address: Any, subnet: Any) -> bool:

@@ -121,14 +121,14 @@ FAULTY = (
     faults("mtu", NOT_A_NUMBER + [67, 65536, "67", -1], lambda v: faulty_link(mtu=v))
     + faults("type", ["a b", "x\ny", "phy\n", "", [], {}, True, "x" * 65], lambda v: faulty_link(type=v))
     + faults("ip_address", NOT_AN_ADDRESS + [None], lambda v: faulty_network(address=v) if isinstance(v, str) else faulty_network(ip_address=v))
-    + faults("netmask", [None, "", "255.0.255.0", "0.0.0.255", "33", 33, -1, True, "ffff::", "::", "24\n", "\u00b2", 24.0, [], {}], lambda v: faulty_network(netmask=v))
+    + faults("netmask", ["255.0.255.0", "0.0.0.255", "33", 33, -1, True, "ffff::", "::", "24\n", "\u00b2", 24.0, [], {}], lambda v: faulty_network(netmask=v))
     + faults("netmask", ["129", "255.255.255.0", "0.0.0.0", "ffff::1", "::ffff", "ffff::%x"], lambda v: faulty_network(address="fd00::5", netmask=v))
     + faults("gateway", [v for v in NOT_AN_ADDRESS if v], lambda v: faulty_network(gateway=v))
     + faults("dns", NOT_AN_ADDRESS + [None], lambda v: faulty_network(services=dns(v)))
     + faults("services", [{}, "x", [7], ["dns"]], lambda v: faulty_network(services=v))
     + faults("routes", [{}, "x", [7], [{}]], lambda v: faulty_network(routes=v))
     + faults("route network", NOT_AN_ADDRESS + [None, "10.0.0.0/33", "10.0.0.0/", "/8"], lambda v: faulty_network(routes=[{"network": v, "netmask": "255.0.0.0", "gateway": "10.0.0.1"}]))
-    + faults("route netmask", [None, "", "255.0.255.0", "ffff::", 33], lambda v: faulty_network(routes=[{"network": "10.0.0.0", "netmask": v, "gateway": "10.0.0.1"}]))
+    + faults("route netmask", ["255.0.255.0", "ffff::", 33], lambda v: faulty_network(routes=[{"network": "10.0.0.0", "netmask": v, "gateway": "10.0.0.1"}]))
     + faults("route gateway", [v for v in NOT_AN_ADDRESS if v], lambda v: faulty_network(routes=[{"network": "10.0.0.0/8", "gateway": v}]))
     + faults("no neighbour", [*NO_NEIGHBOUR[:4], "fd00::1"], lambda v: faulty_network(routes=[{"network": "10.9.0.0/16", "gateway": v}]))
     + faults("no neighbour", [*NO_NEIGHBOUR[4:], "10.0.0.1"], lambda v: faulty_network(routes=[{"network": "fd00:9::/48", "gateway": v}]))
@@ -209,7 +209,7 @@ def test_a_bad_global_service_costs_that_item(services):
 
 @pytest.mark.parametrize(
     "vlan_fields",
-    [{"vlan_id": v} for v in NOT_A_NUMBER + [None, 4095, -1]] + [{"vlan_mac_address": v} for v in NOT_A_MAC],
+    [{"vlan_id": v} for v in NOT_A_NUMBER + [None, 4095, -1]] + [{"vlan_mac_address": v} for v in NOT_A_MAC if v],
     ids=repr,
 )
 def test_a_vlan_that_cannot_be_identified_is_anonymous(vlan_fields):
@@ -235,6 +235,9 @@ def test_a_vlan_that_cannot_be_identified_is_anonymous(vlan_fields):
         (bond(bond_mode="802.3ad\n"), C + "/bond"),
         (bond(bond_mode=[1]), C + "/bond"),
         (bond(bond_miimon=True), C + "/bond"),
+        (bond(bond_mode="7"), C + "/bond"),
+        (bond(bond_mode="802.3"), C + "/bond"),
+        (bond(bond_arp_ip_target="10.0.0.1,x"), C + "/bond"),
         (bond(**{"bond_x\ny": "1"}), C + "/bond"),
     ],
     ids=lambda value: repr(value)[:60] if isinstance(value, dict) else "",

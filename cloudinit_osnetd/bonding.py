@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""The options of a bond: by which names and in which words. Facts: linux Documentation/networking/bonding.rst.
+
+The kernel and ifenslave take a word or its number, netplan and systemd.netdev(5) the word alone.
+"""
+
+from typing import Any, Dict, Iterator, Sequence, Tuple
+
+from .fields import DataError, addresses, word
+
+_MODES = ("balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb")
+# By the kernel's numbers.
+_WORDS: Dict[str, Sequence[str]] = {
+    "mode": _MODES,
+    "xmit_hash_policy": ("layer2", "layer3+4", "layer2+3", "encap2+3", "encap3+4", "vlan+srcmac"),
+    "lacp_rate": ("slow", "fast"),
+    "ad_select": ("stable", "bandwidth", "count"),
+    "arp_validate": ("none", "active", "backup", "all"),
+    "arp_all_targets": ("any", "all"),
+    "fail_over_mac": ("none", "active", "follow"),
+    "primary_reselect": ("always", "better", "failure"),
+}
+_FLAGS = frozenset(["all_slaves_active", "lacp_active", "tlb_dynamic_lb", "use_carrier"])
+_ADDRESSES = frozenset(["arp_ip_target", "arp_ip_targets", "ns_ip6_target"])
+_MEMBERS = ("bond_links", "bond_slaves")  # no options
+
+
+def option(name: str, value: str) -> str:
+    """The value of an option (`name` as the kernel has it: without "bond_") in the kernel's word."""
+    known = _WORDS.get(name, ())
+    if value.isdigit() and len(value) == 1 and int(value) < len(known):
+        return known[int(value)]
+    return value.lower() if value.lower() in known else value
+
+
+def options(link: Dict[str, Any], path: str) -> Tuple[Tuple[str, str], ...]:
+    """The `bond_*` fields of a link, sorted, each in the kernel's word. What is empty or null is not said.
+
+    Raises DataError for a value that no backend can be given.
+    """
+    return tuple(sorted(_options(link, path)))
+
+
+def _options(link: Dict[str, Any], path: str) -> Iterator[Tuple[str, str]]:
+    for field, value in link.items():
+        if not field.startswith(("bond_", "bond-")) or field in _MEMBERS or value in (None, "", [], {}):
+            continue
+        name = word(field, path)[len("bond_") :].replace("-", "_")
+        yield "bond_" + name, _value(name, value, "%s.%s" % (path, field))
+
+
+def _value(name: str, value: Any, path: str) -> str:
+    if name in _ADDRESSES:
+        return ",".join(addresses(value, path))
+    if isinstance(value, bool) and name in _FLAGS:
+        return str(int(value))
+    text = option(name, word(value, path))
+    if name == "mode" and text not in _MODES:
+        raise DataError(path, "not a bond's mode: %.60r" % (value,))
+    return text

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""The `links` of a network_data: which device each is, on which others it leans, and what is wrong with it."""
+
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+
+from . import bonding
+from .entry import Entry, Network, make_key
+from .fields import DataError, device_name, json_object, mac_address, needed, number, object_list, word
+
+_KINDS = ("phy", "bond", "vlan")  # in this order each leans on those before it alone
+
+
+class Fault(NamedTuple):
+    """`key` is empty where the link itself cannot be told (its MAC is bad), `link` where the item is no one link's."""
+
+    key: str
+    path: str  # of the field, as in links[2].mtu
+    problem: str  # with the value
+    link: str = ""  # the link's id in the document
+    costs: bool = True  # False: this field is not heeded, all others are
+
+    @property
+    def mac(self) -> str:
+        return self.key.partition("/")[0]
+
+    @property
+    def text(self) -> str:
+        """For whoever has to find the port: a number in a document says little, so the link's id and its MAC as well."""
+        names = ["link %s" % self.link] if self.link else []
+        names += ["MAC %s" % self.mac] if self.mac else []
+        return "%s%s: %s" % (self.path, " (%s)" % ", ".join(names) if names else "", self.problem)
+
+
+class Link(NamedTuple):
+    """A link that is known by its key; what else it says is still raw."""
+
+    key: str
+    kind: str
+    mac: str
+    mac_told: bool
+    vlan_id: Optional[int]
+    raw: Dict[str, Any]
+    path: str
+
+
+class Links:
+    """The links of a document by id, with what it takes to resolve one link into another."""
+
+    def __init__(self, raw_links: Sequence[Any]) -> None:
+        self.faults: List[Fault] = []
+        self.by_id: Dict[str, Link] = {}
+        self.refused: Dict[str, str] = {}  # the ids of those that cannot be told, and why
+        self._paths: Dict[str, str] = {}  # by key
+        numbered = [("links[%d]" % i, raw) for i, raw in enumerate(raw_links)]
+        for kind in _KINDS:
+            for path, raw in numbered:
+                if _kind(raw) == kind:
+                    self._take(raw, path, kind)
+
+    @property
+    def bad(self) -> Set[str]:
+        """The keys that the document lists and gets wrong."""
+        return {fault.key for fault in self.faults if fault.key and fault.costs}
+
+    def _take(self, raw: Any, path: str, kind: str) -> None:
+        link_id = ""
+        try:
+            link_id = _link_id(needed(json_object(raw, path), "id", path), path)
+            link = self._identify(raw, path, kind)
+        except DataError as exc:
+            self.faults.append(Fault("", exc.path, exc.problem, shown(link_id)))
+            if link_id:
+                self.refused.setdefault(link_id, str(exc))
+            return
+        if link.key in self._paths:
+            problem = "the same link as %s" % self._paths[link.key]
+            self.faults.append(Fault(link.key, path, problem, shown(link_id)))
+            self.refused.setdefault(link_id, "%s: %s" % (path, problem))
+            return
+        self._paths[link.key] = path
+        # Two links with one id happen in the field (shakenfist#767); the first keeps the id, and a
+        # network that names it belongs to the first.
+        if link_id in self.by_id:
+            self.faults.append(Fault(link.key, path + ".id", "id %s is taken" % shown(link_id), shown(link_id)))
+            return
+        self.by_id[link_id] = link
+
+    def _identify(self, raw: Dict[str, Any], path: str, kind: str) -> Link:
+        """The key of a link. One that is told no MAC is known by a member's, or by its parent's."""
+        vlan_id: Optional[int] = None
+        field = "vlan_mac_address" if kind == "vlan" else "ethernet_mac_address"
+        if kind == "vlan":
+            vlan_id = number(needed(raw, "vlan_id", path), path + ".vlan_id", 0, 4094)
+        told = kind == "phy" or raw.get(field) not in (None, "")
+        if told:
+            mac = mac_address(needed(raw, field, path), "%s.%s" % (path, field))
+        elif kind == "vlan":
+            mac = self.parent_of(raw, path).partition("/")[0]
+        else:
+            members = self.members_of(raw, path)
+            if not members:
+                raise DataError(path + "." + field, "missing, and so are members to know the bond by")
+            mac = members[0].partition("/")[0]
+        return Link(make_key(kind, mac, vlan_id), kind, mac, told, vlan_id, raw, path)
+
+    def parent_of(self, raw: Dict[str, Any], path: str) -> str:
+        return self.key_of(needed(raw, "vlan_link", path), path + ".vlan_link", ("phy", "bond"))
+
+    def members_of(self, raw: Dict[str, Any], path: str) -> Tuple[str, ...]:
+        named = object_list(needed(raw, "bond_links", path), path + ".bond_links")
+        keys = {self.key_of(one, "%s.bond_links[%d]" % (path, i), ("phy",)) for i, one in enumerate(named)}
+        return tuple(sorted(keys))
+
+    def key_of(self, link_id: Any, path: str, kinds: Sequence[str] = _KINDS) -> str:
+        link = self.by_id.get(str(link_id)) if isinstance(link_id, (str, int)) else None
+        if link is None:
+            why = self.refused.get(link_id, "") if isinstance(link_id, str) else ""
+            text = "the link %.60r is refused (%s)" if why else "no link has the id %.60r%s"
+            raise DataError(path, text % (link_id, why))
+        if link.kind not in kinds:
+            raise DataError(path, "the link %.60r is none of %s" % (link_id, ", ".join(kinds)))
+        return link.key
+
+    def entries(self, networks: Dict[str, List[Network]]) -> Iterator[Entry]:
+        """The entries of the links that are not bad, which those that turn out so become. `networks` by key."""
+        for link_id, link in self.by_id.items():
+            if link.key in self.bad:
+                continue
+            try:
+                yield self._entry(link_id, link, networks.get(link.key, []))
+            except DataError as exc:
+                self.faults.append(Fault(link.key, exc.path, exc.problem, shown(link_id)))
+
+    def _entry(self, link_id: str, link: Link, networks: List[Network]) -> Entry:
+        raw, path = link.raw, link.path
+        type_word = raw.get("type")
+        return Entry(
+            kind=link.kind,
+            mac=link.mac,
+            # A type that is absent or null is "bridge" to nova's consumers: physical.
+            type="phy" if type_word is None else word(type_word, path + ".type"),
+            mtu=_mtu(raw.get("mtu"), path + ".mtu"),
+            vlan_id=link.vlan_id,
+            parent=self.parent_of(raw, path) if link.kind == "vlan" else "",
+            members=self.members_of(raw, path) if link.kind == "bond" else (),
+            params=bonding.options(raw, path) if link.kind == "bond" else (),
+            networks=tuple(dict.fromkeys(networks)),
+            mac_told=link.mac_told,
+            name=self._bond_name(link_id, link) if link.kind == "bond" else "",
+        )
+
+    def _bond_name(self, link_id: str, link: Link) -> str:
+        name = link.raw.get("name")
+        if name in (None, "") or device_name(name):
+            return str(name or "")
+        problem = "not a device's name: %.60r; the bond gets another" % (name,)
+        self.faults.append(Fault(link.key, link.path + ".name", problem, shown(link_id), costs=False))
+        return ""
+
+
+def shown(link_id: str) -> str:
+    """An id as it may stand in a line of a log."""
+    return link_id if link_id.isprintable() and len(link_id) <= 60 else "%.60r" % (link_id,)
+
+
+def _kind(raw: Any) -> str:
+    return {"bond": "bond", "vlan": "vlan"}.get(str(raw.get("type")), "phy") if isinstance(raw, dict) else "phy"
+
+
+def _link_id(value: Any, path: str) -> str:
+    if not isinstance(value, (str, int)):
+        raise DataError(path + ".id", "not a string: %.60r" % (value,))
+    return str(value)
+
+
+def _mtu(value: Any, path: str) -> Optional[int]:
+    """0: not said, as by a Neutron that does not advertise it."""
+    unsaid = value is None or (value in (0, "0") and value is not False)
+    return None if unsaid else number(value, path, 68, 65535)
