@@ -64,6 +64,7 @@ def check(item: Item, snapshot: Snapshot, plain: bool = False) -> Verdict:
     if missing:
         problems.append("the kernel lacks the route %s" % ", ".join(missing))
     findings += ["no route %s" % text for text, needed in routes if not needed]
+    findings += _left_out(item) + list(item.notes)
     if nic.master and problems:
         # Somebody's bridge or VRF has its addresses or its routes now: to bring it up again would take it out.
         findings, problems = ["it belongs to %s" % _name(nic.master, snapshot), *problems, *findings], []
@@ -131,7 +132,7 @@ def _lacking_routes(item: Item, nic: Nic, routes: Tuple[KernelRoute, ...], plain
     there = {(r.network, r.gateway, r.metric) for r in routes if r.ifindex == nic.ifindex}
     # No name of a function here: up to Python 3.12.3 the comprehensions below would lose it (cpython#118513).
     networks = {network for network, _via, _metric in there}
-    wanted = [(net, route) for net in item.entry.networks for route in net.routes]
+    wanted = [(net, route) for net in item.entry.networks for route in net.routes if route.gateway not in item.own]
     gateways = {(route.network, _gateway(route)) for _net, route in wanted}
     for net, route in wanted:
         metric = None if plain else wanted_metric(item, route)
@@ -149,6 +150,16 @@ def _lacking_routes(item: Item, nic: Nic, routes: Tuple[KernelRoute, ...], plain
             )
             switched_off = ":" in route.network and not nic.ipv6
             yield text, bool(net.address) and not plain and not switched_off and (bool(found) or not instead)
+
+
+def _left_out(item: Item) -> List[str]:
+    """The kernel refuses a route by way of an address of its own."""
+    return [
+        "the route %s is left out: that next hop is this server itself" % route.text
+        for net in item.entry.networks
+        for route in net.routes
+        if route.gateway in item.own
+    ]
 
 
 def _gateway(route: Route) -> str:

@@ -67,6 +67,7 @@ class Cloud(NamedTuple):
     disabled_by: str  # empty, or what takes the network out of cloud-init's hands
     settings: Dict[str, Any]  # the merged `osnetd:` key
     updates: Dict[str, Any]  # the merged `updates:` key
+    bond_names: bool  # whether a bond is called as its link is
 
 
 _init: List[Any] = []
@@ -121,12 +122,15 @@ def cloud() -> Cloud:
         cfg = util.mergemanydict([util.read_conf(of_instance) or {}, cfg])
     settings, updates = cfg.get("osnetd"), cfg.get("updates")
     renderer, renderer_config = _renderer()
+    from . import netconfig
+
     return Cloud(
         renderer=renderer,
         renderer_config=renderer_config,
         disabled_by=_network_decided_before(cfg),
         settings=settings if isinstance(settings, dict) else {},
         updates=updates if isinstance(updates, dict) else {},
+        bond_names=netconfig.heeds_bond_names(convert),
     )
 
 

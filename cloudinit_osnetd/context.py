@@ -63,6 +63,7 @@ class Context(NamedTuple):
     settings: Settings
     updates: Dict[str, Any]
     renderer_config: Mapping[str, Any] = {}
+    bond_names: bool = False  # cloud-init calls a bond as its link is called
 
     @property
     def renders_with(self) -> Renderer:
@@ -185,6 +186,7 @@ def load(remember: bool = True, moving: bool = False) -> Context:
         settings=parse_settings(kept["settings"]),
         updates=kept["updates"],
         renderer_config=kept["renderer_config"],
+        bond_names=bool(kept.get("bond_names")),
     )
 
 

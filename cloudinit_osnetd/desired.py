@@ -10,8 +10,10 @@ from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Op
 
 from . import digest, metrics
 from .kernel import Nic
-from .network_data import Entry, entry_to_json, takes_default
-from .truth import Truth, needs_services, with_nic
+from .network_data import Entry, entry_to_json, static_addresses, takes_default
+from .truth import Truth, needs_search, needs_services, with_nic
+
+_LONGEST_NAME = 15  # linux/if.h: IFNAMSIZ, less the end of the string
 
 
 class Item(NamedTuple):
@@ -20,6 +22,20 @@ class Item(NamedTuple):
     name: str  # the kernel's name of this moment; a bond's is ours; a VLAN's follows its parent's
     dns: Tuple[str, ...]  # global DNS that serves this link
     metric: int = metrics.PRIMARY  # of its routes
+    search: Tuple[str, ...] = ()  # global search domains that serve this link
+    own: Tuple[str, ...] = ()  # next hops of its routes that are this server's own addresses: left out
+    notes: Tuple[str, ...] = ()  # what is not as the document says it, for people
+
+
+    @property
+    def all_dns(self) -> Tuple[str, ...]:
+        """The DNS servers of its networks, or the global ones; each once."""
+        return tuple(dict.fromkeys([server for net in self.entry.networks for server in net.dns] + list(self.dns)))
+
+    @property
+    def all_search(self) -> Tuple[str, ...]:
+        """The search domains of its networks, or the global ones; each once."""
+        return tuple(dict.fromkeys([one for net in self.entry.networks for one in net.search] + list(self.search)))
 
 
 class Want(NamedTuple):
@@ -61,6 +77,44 @@ def _bond_names(keys: Iterable[str], known: Dict[str, str]) -> Dict[str, str]:
     return names
 
 
+def known_bonds(
+    bonds: Mapping[str, str], truth: Truth, nics: Mapping[str, Nic], told: bool
+) -> Dict[str, str]:
+    """The names of bonds by key: those they have, and (`told`: cloud-init heeds them) those they are told to have."""
+    names = dict(bonds)
+    taken = {*names.values(), *(nic.name for nic in nics.values())}
+    for key in sorted(truth.keys) if told else ():
+        name = truth.keys[key].entry.name
+        if name and key not in names and name not in taken:
+            names[key] = name
+            taken.add(name)
+    return names
+
+
+def _vlan_name(parent: str, vlan_id: int) -> str:
+    """As cloud-init calls it; one that the kernel does not take (IFNAMSIZ) has a few digits in the place of the
+    parent's last letters, always the same ones."""
+    name = "%s.%d" % (parent, vlan_id)
+    if len(name) <= _LONGEST_NAME:
+        return name
+    kept = _LONGEST_NAME - len(".%d" % vlan_id) - 4
+    return "%s%s.%d" % (parent[:kept], digest.of_text(parent)[:4], vlan_id)
+
+
+def _notes(entry: Entry, names: Mapping[str, str], key: str) -> Tuple[str, ...]:
+    if entry.kind != "vlan" or entry.parent not in names:
+        return ()
+    usual = "%s.%d" % (names[entry.parent], entry.vlan_id or 0)
+    if names[key] == usual:
+        return ()
+    return ("it is called %s: %s is longer than the kernel takes (%d)" % (names[key], usual, _LONGEST_NAME),)
+
+
+def _own_hops(entry: Entry, addresses: FrozenSet[str]) -> Tuple[str, ...]:
+    hops = {route.gateway for net in entry.networks for route in net.routes}
+    return tuple(sorted(hops & addresses))
+
+
 def _trim(entry: Entry, keys: FrozenSet[str]) -> Entry:
     """A bond without the members that have no NIC."""
     return entry._replace(members=tuple(m for m in entry.members if m in keys))
@@ -100,7 +154,7 @@ def _names(truth: Truth, nics: Dict[str, Nic], keys: FrozenSet[str], bonds: Dict
     names.update({key: nics[entry.mac].name for key, entry in entries.items() if entry.kind == "phy"})
     for key, entry in entries.items():
         if entry.kind == "vlan" and entry.parent in names:
-            names[key] = "%s.%d" % (names[entry.parent], entry.vlan_id or 0)
+            names[key] = _vlan_name(names[entry.parent], entry.vlan_id or 0)
     return names
 
 
@@ -127,6 +181,12 @@ def give_metrics(
     return metrics.give(kept, keys & configured, [key for key in new if key in keys], best in left)
 
 
+def _content(item: Item) -> List[Any]:
+    """What its files are made of. What few links have is left out where there is none: ledgers keep the digest."""
+    content: List[Any] = [item.key, entry_to_json(item.entry.canonical), item.name, list(item.dns), item.metric]
+    return content + [{"search": item.search, "own": item.own}] if item.search or item.own else content
+
+
 def desired(
     truth: Truth,
     nics: Dict[str, Nic],
@@ -141,6 +201,9 @@ def desired(
     """
     keys = configurable(truth, nics, ignored, bonds)
     names = _names(truth, nics, keys, bonds or {})
+    addresses = frozenset(
+        cidr.partition("/")[0] for key in keys for cidr in static_addresses(truth.keys[key].entry)
+    )
     wants = []
     for group in _groups(keys, truth):
         items: List[Item] = []
@@ -149,9 +212,8 @@ def desired(
             entry = _trim(known.entry, keys)
             dns = known.services if needs_services(entry) else ()
             metric = (given or {}).get(key, metrics.PRIMARY)
-            items.append(Item(key, entry, names[key], dns, metric))
-        content: List[Any] = [
-            [item.key, entry_to_json(item.entry.canonical), item.name, list(item.dns), item.metric] for item in items
-        ]
-        wants.append(Want(tuple(items), digest.of_value(content)))
+            search = known.search if needs_search(entry) else ()
+            own = _own_hops(entry, addresses)
+            items.append(Item(key, entry, names[key], dns, metric, search, own, _notes(entry, names, key)))
+        wants.append(Want(tuple(items), digest.of_value([_content(item) for item in items])))
     return wants

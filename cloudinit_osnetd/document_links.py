@@ -26,7 +26,7 @@ class Fault(NamedTuple):
 
     @property
     def text(self) -> str:
-        """For whoever has to find the port: a number in a document says little, so the link's id and its MAC as well."""
+        """For whoever has to find the port: a number in a document says little, so with the link's id and MAC."""
         names = ["link %s" % self.link] if self.link else []
         names += ["MAC %s" % self.mac] if self.mac else []
         return "%s%s: %s" % (self.path, " (%s)" % ", ".join(names) if names else "", self.problem)

@@ -105,7 +105,7 @@ def _subnet(own: str) -> Any:
 def _services_of(raw: Dict[str, Any], raw_routes: List[Any], path: str) -> Services:
     """A network's own: Nova's schema has its DNS servers on the routes, Nova itself on the network.
 
-    Where neither names any, those in `dns_nameservers` and `dns_search` (Ironic's and Nova's spec, Talos, Airship) hold.
+    Where neither names any, those in `dns_nameservers` and `dns_search` hold (Ironic, Nova's spec, Talos, Airship).
     """
     said = Services()
     for i, route in enumerate(raw_routes):

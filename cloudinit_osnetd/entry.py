@@ -137,6 +137,11 @@ def static_addresses(entry: Entry) -> Tuple[str, ...]:
     return tuple(net.address for net in entry.networks if net.address)
 
 
+def link_routes(entry: Entry) -> Tuple[Route, ...]:
+    """Its routes on the link, each once."""
+    return tuple(dict.fromkeys(route for net in entry.networks for route in net.routes if not route.gateway))
+
+
 def off_subnet_gateways(entry: Entry) -> FrozenSet[str]:
     """The gateways of its static networks that no subnet of the link holds, as Neutron allows.
 

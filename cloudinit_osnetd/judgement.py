@@ -71,7 +71,8 @@ def still(note: Note, on: Ground, state: store.State, nics: Dict[str, kernel.Nic
     """
     places = [change.place for unit in note.units for change in unit.back.changes]
     disk = render.disk_parts(on.backend, places)
-    ours = desired.configurable(state.truth, nics, on.context.settings.ignore, state.bonds)
+    named = desired.known_bonds(state.bonds, state.truth, nics, on.context.bond_names)
+    ours = desired.configurable(state.truth, nics, on.context.settings.ignore, named)
     kept = []
     for unit in note.units:
         same = all(
@@ -136,7 +137,14 @@ def _unit_to_json(unit: Unit) -> Dict[str, Any]:
 
 def _unit_from_json(obj: Mapping[str, Any]) -> Unit:
     items = [
-        item._replace(entry=network_data.entry_from_json(item.entry), dns=tuple(item.dns), metric=int(item.metric))  # type: ignore[arg-type]
+        item._replace(
+            entry=network_data.entry_from_json(item.entry),  # type: ignore[arg-type]
+            dns=tuple(item.dns),
+            metric=int(item.metric),
+            search=tuple(item.search),
+            own=tuple(item.own),
+            notes=tuple(item.notes),
+        )
         for item in records.read_rows(Item, _ITEM, obj["items"], obj.get("more"))
     ]
     return Unit(tuple(items), _plan_from_json(obj["forward"]), _plan_from_json(obj["back"]))

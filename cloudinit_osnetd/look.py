@@ -58,7 +58,7 @@ def look_at(
     keep = (
         keep
         | ignored
-        | desired.left_alone(state.truth, nics, ignored, state.bonds)
+        | desired.left_alone(state.truth, nics, ignored, bonds_of(on, state, nics))
         | {state.truth.keys[key].entry.mac for key, one in rejected.items() if one.old is None}
     )
     may_go = rendering.parts or plan.departed(wants, state.ledger, keep)
@@ -118,12 +118,18 @@ def _wanted(
     snapshot: Optional[kernel.Snapshot] = None,
 ) -> Tuple[List[desired.Want], Dict[str, int]]:
     ignored = on.context.settings.ignore
-    keys = desired.configurable(known, nics, ignored, state.bonds)
+    named = bonds_of(on, state._replace(truth=known), nics)
+    keys = desired.configurable(known, nics, ignored, named)
     configured = frozenset(row.key for row in state.ledger)
     ways = snapshot.ways_out() if snapshot is not None else ()
     left = frozenset(mac for mac, nic in nics.items() if {mac, nic.name} & ignored)
     metrics = desired.give_metrics(known, keys, state.metrics, configured, left, ways)
-    return desired.desired(known, nics, ignored, state.bonds, metrics), metrics
+    return desired.desired(known, nics, ignored, named, metrics), metrics
+
+
+def bonds_of(on: Ground, state: store.State, nics: Mapping[str, kernel.Nic]) -> Dict[str, str]:
+    """The names of bonds by key: those they have, and those that this cloud-init would give them."""
+    return desired.known_bonds(state.bonds, state.truth, nics, on.context.bond_names)
 
 
 def written_for_departed(

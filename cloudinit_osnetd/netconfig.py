@@ -33,6 +33,8 @@ def _network(net: Network, link_id: str, metric: int) -> Dict[str, Any]:
         address = ipaddress.ip_interface(net.address)
         out["ip_address"] = str(address.ip)
         out["netmask"] = str(address.network.netmask)
+    if net.search:
+        out["dns_search"] = list(net.search)
     out["routes"] = [_route(route, metric) for route in net.routes]
     return out
 
@@ -41,9 +43,11 @@ def _link(item: Item, ids: Dict[str, str]) -> Dict[str, Any]:
     entry = item.entry
     out: Dict[str, Any] = {"id": ids[item.key], "type": entry.kind, "mtu": entry.mtu}
     if entry.kind == "vlan":
-        out.update(vlan_id=entry.vlan_id, vlan_mac_address=entry.mac, vlan_link=ids[entry.parent])
+        mac = entry.mac if entry.mac_told else None  # the kernel's choice is the parent's
+        out.update(vlan_id=entry.vlan_id, vlan_mac_address=mac, vlan_link=ids[entry.parent])
         return out
-    out["ethernet_mac_address"] = entry.mac
+    if entry.mac_told:
+        out["ethernet_mac_address"] = entry.mac
     if entry.kind == "bond":
         out.update(entry.params)
         out.update(bond_links=[ids[key] for key in entry.members], name=item.name)
@@ -55,7 +59,11 @@ def network_json(want: Want) -> Dict[str, Any]:
     ids = {item.key: "link%d" % i for i, item in enumerate(want.items)}
     return {
         "links": [_link(item, ids) for item in want.items],
-        "networks": [_network(net, ids[item.key], item.metric) for item in want.items for net in item.entry.networks],
+        "networks": [
+            _network(_sayable(net, item), ids[item.key], item.metric)
+            for item in want.items
+            for net in item.entry.networks
+        ],
         "services": [],
     }
 
@@ -68,6 +76,22 @@ def _name(item: Item, config: Dict[str, Any], names: Dict[str, str]) -> None:
         config["vlan_link"] = names[item.entry.parent]
 
 
+def _sayable(net: Network, item: Item) -> Network:
+    """Less the routes that no renderer is to be given: those on the link, of which half of them make an error or a
+    route through nobody (see Backend.finish), and those by way of this server itself."""
+    return net._replace(routes=tuple(route for route in net.routes if route.gateway and route.gateway not in item.own))
+
+
+def heeds_bond_names(convert: Convert) -> bool:
+    """True where this cloud-init calls a bond as its link is called: 26.1, unless a distribution took that back."""
+    links = [
+        {"id": "one", "type": "phy", "ethernet_mac_address": "00:00:5e:00:53:01"},
+        {"id": "both", "type": "bond", "bond_links": ["one"], "name": "osnetd"},
+    ]
+    config = convert({"links": links, "networks": [], "services": []}, {"00:00:5e:00:53:01": "one"})["config"]
+    return bool(config[1]["name"] == "osnetd")
+
+
 def _finish(item: Item, config: Dict[str, Any], names: Dict[str, str]) -> Dict[str, Any]:
     """Names and DNS, in which cloud-init's conversions differ from release to release.
 
@@ -78,14 +102,15 @@ def _finish(item: Item, config: Dict[str, Any], names: Dict[str, str]) -> Dict[s
     if config.get("accept-ra") is False and any(net.type in SLAAC | DHCP6 for net in item.entry.networks):
         # For a static address; what another subnet of the port has comes by advertisement.
         config["accept-ra"] = True
-    served = list(item.dns)
+    serving = next((net for net in item.entry.networks if net.address), None) or next(iter(item.entry.networks), None)
     for net, subnet in zip(item.entry.networks, config.get("subnets", [])):
-        dns = list(net.dns)
-        if net.address and served:
-            dns, served = served, []
-        subnet.pop("dns_nameservers", None)
-        if dns:
-            subnet["dns_nameservers"] = dns
+        dns, search = list(net.dns), list(net.search)
+        if net is serving:
+            dns, search = list(item.dns) or dns, list(item.search) or search
+        for field, said in (("dns_nameservers", dns), ("dns_search", search)):
+            subnet.pop(field, None)
+            if said:
+                subnet[field] = said
         if item.metric and net.type in DHCP4:
             subnet["metric"] = item.metric  # eni; for the others see Backend.finish
         if item.metric and any(n.type in DHCP4 or n.type in DHCP6 for n in item.entry.networks):

@@ -17,6 +17,7 @@ from . import (
     kernel,
     kicks,
     late,
+    network_data,
     passage,
     paths,
     plan,
@@ -141,6 +142,10 @@ class _Run:
         self.state = self.state._replace(truth=known, metrics=metrics, rejections=refused)
         store.save(self.state)
         self.pending = pending_macs(self.state, nics, settings.ignore)
+        for mac in self.pending:
+            why = self.state.truth.refused(network_data.make_key("phy", mac))
+            if why:
+                self.problems.setdefault(mac, why)
         self.doubted = [key for key, kt in self.state.truth.keys.items() if kt.doubted]
         self.settled = not ripe_in
         return ripe_in, self._others()

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from . import digest, records
 from .network_data import Entry, entry_from_json, entry_to_json
-from .truth import KeyTruth, Truth, needs_services
+from .truth import KeyTruth, Truth, needs_search, needs_services
 
 LONGEST_SECONDS = 86400.0
 FIRST = ("key", "digest", "since", "seconds", "times", "reason", "old", "services")  # the fields of 0.1.0
@@ -26,6 +26,7 @@ class Rejection(NamedTuple):
     reason: str
     old: Optional[Entry]  # what stands in its stead; None: nothing, or what we cannot tell
     services: Tuple[str, ...]  # its global DNS
+    search: Tuple[str, ...] = ()  # and search domains
 
     def holds(self, now: Optional[float]) -> bool:
         """`now` None: in any case. A clock that went back is no reason to wait longer."""
@@ -48,6 +49,9 @@ Rejections = Tuple[Rejection, ...]
 def content(known: KeyTruth) -> str:
     """The digest of an entry, and of the global DNS where that has to serve it."""
     dns = known.services if needs_services(known.entry) else ()
+    search = known.search if needs_search(known.entry) else ()
+    if search:
+        return digest.of_value([known.entry.digest, list(dns), list(search)])
     return digest.of_value([known.entry.digest, list(dns)]) if dns else known.entry.digest
 
 
@@ -71,13 +75,15 @@ def believed(known: Truth, rejections: Rejections, now: Optional[float]) -> Trut
         if rejection.old is None:
             del keys[rejection.key]
         else:
-            keys[rejection.key] = _with_entry(keys[rejection.key], rejection.old, rejection.services)
+            keys[rejection.key] = _with_entry(keys[rejection.key], rejection.old)._replace(
+                services=rejection.services, search=rejection.search
+            )
     return known._replace(keys=keys)
 
 
-def _with_entry(known: KeyTruth, entry: Entry, services: Tuple[str, ...]) -> KeyTruth:
+def _with_entry(known: KeyTruth, entry: Entry) -> KeyTruth:
     words = dict(known.words, **{known.in_force: known.word._replace(entry=entry)})
-    return known._replace(words=words, services=services)
+    return known._replace(words=words)
 
 
 def add(
@@ -92,8 +98,8 @@ def add(
             continue  # of this group's links it is another that was edited
         times = before[key].times + 1 if key in before else 1
         seconds = min(first * 2 ** (times - 1), max(first, LONGEST_SECONDS))
-        services = old.services if old else ()
-        new.append(Rejection(key, digest, now, seconds, times, reason, old.entry if old else None, services))
+        stands = (old.entry, old.services, old.search) if old else (None, (), ())
+        new.append(Rejection(key, digest, now, seconds, times, reason, *stands))
     added = {r.key for r in new}
     return tuple(sorted([r for r in rejections if r.key not in added] + new))
 
@@ -114,4 +120,5 @@ def from_json(obj: Dict[str, Any], more: Any = None) -> Rejection:
     """The inverse of to_json, with what is kept beside it; raises KeyError or TypeError on a damaged store."""
     old = entry_from_json(obj["old"]) if obj["old"] else None
     read = records.read(Rejection, obj, more or {}, {"old": old, "services": tuple(obj["services"])})
+    read = read._replace(search=tuple(read.search))
     return read._replace(since=float(read.since), seconds=float(read.seconds), times=int(read.times))

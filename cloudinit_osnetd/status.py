@@ -22,9 +22,10 @@ from . import (
 )
 from . import findings as findings_kept
 from .check import ALL_THERE, check
-from .desired import desired, left_alone
+from .desired import desired, known_bonds, left_alone
 from .ground import Ground, HandsOff, ground, not_followed
 from .look import pending_macs
+from .network_data import make_key
 from .verify import dns_findings
 
 _TRIES = 5
@@ -57,9 +58,10 @@ class _View:
         self.last = files.read_json(paths.STATUS) or {}
         self.rejected = rejections.holding(state.truth, state.rejections, now)
         believed = rejections.believed(state.truth, state.rejections, now)
-        wanted = desired(believed, self.nics, self.settings.ignore, state.bonds, state.metrics)
+        named = known_bonds(state.bonds, state.truth, self.nics, on.context.bond_names)
+        wanted = desired(believed, self.nics, self.settings.ignore, named, state.metrics)
         self.items = {item.key: item for want in wanted for item in want.items}
-        self.left = left_alone(state.truth, self.nics, self.settings.ignore, state.bonds)
+        self.left = left_alone(state.truth, self.nics, self.settings.ignore, named)
         disk = render.disk_parts(on.backend, [row.place for row in state.ledger])
         self.edited = {row.key for row in state.ledger if disk.get(row.place) != row.disk}
         self.drifted = {drift["key"]: drift for drift in self.last.get("drifted", [])}
@@ -89,8 +91,8 @@ class _View:
             source=known.in_force,
             addresses=_addresses(nic) if nic else (),
             mtu=nic.mtu if nic else entry.mtu or 0,
-            reason=reason or self._fault(entry.mac),
-            findings=() if word in ("ignored", "drifted") else findings,
+            reason=reason or self.state.truth.refused(key) or self._fault(entry.mac),
+            findings=() if word in ("ignored", "drifted") else findings + self._minor(key),
             differs=tuple(self.drifted.get(key, {}).get("differs", ())) if word == "drifted" else (),
         )
 
@@ -102,6 +104,9 @@ class _View:
         if key in self.rejected and nic is not None:
             return "failed", str(self.rejected[key])
         if item is None:
+            below = [self.state.truth.refused(one) for one in (known.entry.parent, *known.entry.members) if one]
+            if any(below):
+                return "failed", "what it leans on is refused: " + "; ".join(filter(None, below))
             return "absent", "no NIC has this MAC"
         if item.name in self.at_work:
             return ("pending", "a run is bringing it up: " + lacks) if lacks else ("ok", "")
@@ -126,12 +131,25 @@ class _View:
         ignore = self.settings.ignore
         for mac in pending_macs(self.state, self.nics, ignore):
             again = waiting.says(mac, self.settings)
-            why = self._fault(mac) or "no source names it"
-            yield _row(self.nics[mac], "pending", why + (again and ", " + again))
+            refused = self.state.truth.refused(make_key("phy", mac))
+            why = refused or self._fault(mac) or "no source names it"
+            yield _row(self.nics[mac], "failed" if refused else "pending", why + (again and ", " + again))
         named = {known.entry.mac for known in self.state.truth.keys.values()}
         for mac, nic in sorted(self.nics.items()):
             if mac not in named and (mac in ignore or nic.name in ignore):
                 yield _row(nic, "ignored", "osnetd.ignore, and no source names it")
+
+    def refused_devices(self) -> Iterator[NicStatus]:
+        """The bonds and VLANs that a source lists and gets wrong, and that nobody has got right before."""
+        known = self.state.truth
+        wrong = {fault.key: fault for said in known.faults.values() for fault in said if fault.costs and fault.key}
+        for key, fault in sorted(wrong.items()):
+            if key not in known.keys and not key.endswith("/phy"):
+                yield NicStatus("", fault.mac, key, "failed", "", (), 0, known.refused(key))
+
+    def _minor(self, key: str) -> Tuple[str, ...]:
+        """What a source says of a link and is not heeded, while all else is."""
+        return tuple(fault.text for fault in self.state.truth.faults_of(key) if not fault.costs)
 
     def _fault(self, mac: str) -> str:
         """What the last run found wrong in what a source says of this MAC, empty where nothing is."""
@@ -182,6 +200,7 @@ def read() -> Dict[str, Any]:
         "last_run": files.read_json(paths.STATUS),
         "hands_off": "",
         "backend": "",
+        "faults": [],
         "nics": [],
     }
     try:

@@ -9,13 +9,14 @@ push: somebody sent it, so what differs in it is a change. Where several sources
 time, RANK is the order in which they are heard.
 """
 
-from typing import Any, Dict, FrozenSet, Iterable, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
-from . import digest
+from . import digest, records
 from .network_data import (
     DHCP4,
     DHCP6,
     Entry,
+    Fault,
     NetworkData,
     entry_from_json,
     entry_to_json,
@@ -44,6 +45,7 @@ class KeyTruth(NamedTuple):
     in_force: str  # the source that is believed
     words: Dict[str, Word]
     services: Tuple[str, ...]  # global DNS, for a key whose networks name none
+    search: Tuple[str, ...] = ()  # global search domains, likewise
 
     @property
     def word(self) -> Word:
@@ -72,6 +74,22 @@ class Truth(NamedTuple):
     counter: int
     keys: Dict[str, KeyTruth]
     services: Dict[str, Tuple[str, Tuple[str, ...]]]  # source -> (digest of its entries, DNS)
+    searches: Mapping[str, Tuple[str, ...]] = {}  # source -> its global search domains
+    faults: Mapping[str, Tuple[Fault, ...]] = {}  # source -> what is wrong with what it said last
+
+    def faults_of(self, key: str) -> List[Fault]:
+        """What is wrong with what the sources say of a key. A drive says for ever what was, whoever knows better."""
+        better = key in self.keys and self.keys[key].in_force != "drive"
+        heard = [said for source, said in sorted(self.faults.items()) if not (better and source == "drive")]
+        return [fault for said in heard for fault in said if fault.key == key]
+
+    def refused(self, key: str) -> str:
+        """Why a link that a source lists is not heeded, empty where none is."""
+        return "; ".join(fault.text for fault in self.faults_of(key) if fault.costs)
+
+    def fault_texts(self, source: str) -> Tuple[str, ...]:
+        """For people and logs: all that is wrong with what a source said last."""
+        return tuple("%s: %s" % (source, fault.text) for fault in self.faults.get(source, ()))
 
 
 EMPTY = Truth(0, {}, {})
@@ -80,6 +98,11 @@ EMPTY = Truth(0, {}, {})
 def needs_services(entry: Entry) -> bool:
     """True where the global DNS has to serve: no network of the link brings any of its own."""
     return bool(entry.networks) and not any(net.dns or net.type in DHCP4 or net.type in DHCP6 for net in entry.networks)
+
+
+def needs_search(entry: Entry) -> bool:
+    """True where the global search domains serve it: no network of the link names any. A lease's stand beside them."""
+    return bool(entry.networks) and not any(net.search for net in entry.networks)
 
 
 def _hear(word: Word, entry: Entry, counter: int, now: float) -> Word:
@@ -106,9 +129,11 @@ def observe(truth: Truth, source: str, data: NetworkData, now: float) -> Truth:
     keys = dict(truth.keys)
     ports = digest.of_value(sorted(entry.digest for entry in data.entries.values()))
     before_ports, before_dns = truth.services.get(source, ("", ()))
+    before_search = truth.searches.get(source, ())
     # The global DNS is a union over all ports: when any port comes, changes or goes it says nothing
     # of the others, and one NIC's arrival or edit must not rewrite another's file.
-    dns_edited = before_ports == ports and sorted(before_dns) != sorted(data.services)
+    another = sorted(before_dns) != sorted(data.services) or sorted(before_search) != sorted(data.search)
+    dns_edited = before_ports == ports and another
 
     for key, entry in data.entries.items():
         known = keys.get(key)
@@ -116,12 +141,12 @@ def observe(truth: Truth, source: str, data: NetworkData, now: float) -> Truth:
         if data.homeless and len(entry.networks) < (len(word.entry.networks) if word else 1):
             continue  # what it seems to have lost, or to lack, may be the network that names no link
         if known is None:
-            keys[key] = KeyTruth(source, {source: Word(entry, 0, True, (), None)}, data.services)
+            keys[key] = KeyTruth(source, {source: Word(entry, 0, True, (), None)}, data.services, data.search)
             continue
         if word is None and source == "push" and entry != known.entry:
             counter += 1
             words = dict(known.words, push=Word(entry, counter, True, (), None))
-            keys[key] = KeyTruth("push", words, data.services)
+            keys[key] = KeyTruth("push", words, data.services, data.search)
             continue
         if word is None:
             keys[key] = known._replace(words=dict(known.words, **{source: Word(entry, 0, True, (), None)}))
@@ -130,9 +155,11 @@ def observe(truth: Truth, source: str, data: NetworkData, now: float) -> Truth:
         changed = heard.changed == counter + 1
         counter += changed
         in_force = source if changed else known.in_force
-        dns = data.services if changed or (dns_edited and in_force == source) else known.services
-        if heard != word or dns != known.services or in_force != known.in_force:
-            keys[key] = KeyTruth(in_force, dict(known.words, **{source: heard}), dns)
+        serves = (known.services, known.search)
+        if changed or (dns_edited and in_force == source):
+            serves = (data.services, data.search)
+        if heard != word or serves != (known.services, known.search) or in_force != known.in_force:
+            keys[key] = KeyTruth(in_force, dict(known.words, **{source: heard}), *serves)
 
     if not data.anonymous_faults:
         for key, known in list(keys.items()):
@@ -142,13 +169,17 @@ def observe(truth: Truth, source: str, data: NetworkData, now: float) -> Truth:
                 keys[key] = known._replace(words=dict(known.words, **{source: gone}))
 
     services = dict(truth.services, **{source: (ports, data.services)})
-    return Truth(counter, keys, services)
+    searches = {name: said for name, said in dict(truth.searches, **{source: data.search}).items() if said}
+    faults = {name: told for name, told in dict(truth.faults, **{source: data.faults}).items() if told}
+    return Truth(counter, keys, services, searches, faults)
 
 
 def by_source(truth: Truth, source: str) -> Truth:
     """The truth if `source` alone were believed."""
     keys = {
-        key: known._replace(in_force=source, services=services_of(truth, source))
+        key: known._replace(
+            in_force=source, services=services_of(truth, source), search=truth.searches.get(source, ())
+        )
         for key, known in truth.keys.items()
         if source in known.words
     }
@@ -196,10 +227,13 @@ def to_json(truth: Truth) -> Dict[str, Any]:
     return {
         "counter": truth.counter,
         "services": {src: [ks, list(dns)] for src, (ks, dns) in truth.services.items()},
+        "searches": {src: list(search) for src, search in truth.searches.items()},
+        "faults": {src: [records.write(fault) for fault in said] for src, said in truth.faults.items()},
         "keys": {
             key: {
                 "in_force": kt.in_force,
                 "services": list(kt.services),
+                **({"search": list(kt.search)} if kt.search else {}),
                 "words": {
                     source: {
                         "entry": entry_to_json(word.entry),
@@ -245,7 +279,23 @@ def salvage(obj: Dict[str, Any]) -> Tuple[Truth, Dict[str, str]]:
     counts = [word.changed for known in keys.values() for word in known.words.values()]
     if _is_number(obj.get("counter")):
         counts.append(int(obj["counter"]))
-    return Truth(max(counts, default=0), keys, services), lost
+    searches, faults = _lists(obj.get("searches"), str), _lists(obj.get("faults"), _fault_from_json)
+    return Truth(max(counts, default=0), keys, services, searches, faults), lost
+
+
+def _lists(raw: Any, read: Callable[[Any], Any]) -> Dict[str, Tuple[Any, ...]]:
+    """What is told of each source; what cannot be read is not told, as by a version that did not keep it."""
+    found = {}
+    for source, said in (raw if isinstance(raw, dict) else {}).items():
+        try:
+            found[source] = tuple(read(one) for one in (said if isinstance(said, list) else ()))
+        except (TypeError, ValueError):
+            continue
+    return {source: said for source, said in found.items() if said}
+
+
+def _fault_from_json(raw: Any) -> Fault:
+    return records.read(Fault, raw)
 
 
 def _key_from_json(key: str, raw: Dict[str, Any]) -> KeyTruth:
@@ -259,7 +309,8 @@ def _key_from_json(key: str, raw: Dict[str, Any]) -> KeyTruth:
         )
         for source, word in raw["words"].items()
     }
-    known = KeyTruth(raw["in_force"], words, tuple(str(address) for address in raw["services"]))
+    dns, search = raw["services"], raw.get("search", ())
+    known = KeyTruth(raw["in_force"], words, tuple(map(str, dns)), tuple(map(str, search)))
     if known.entry.key != key:
         raise KeyError(key)
     return known

@@ -26,6 +26,8 @@ def main(args: argparse.Namespace) -> int:
     for r in report["nics"]:
         why = "; ".join(([r["reason"]] if r["reason"] else []) + list(r["findings"]))
         rows.append([r["name"], r["mac"], r["state"], r["source"], ", ".join(r["addresses"]), r["mtu"], why])
+    for fault in report.get("faults", []):
+        print("fault: " + fault)
     print_table(["NIC", "MAC", "STATE", "SOURCE", "ADDRESSES", "MTU", "REASON"], rows)
     for r in report["nics"]:
         for line in r["differs"]:

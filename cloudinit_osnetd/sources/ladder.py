@@ -83,13 +83,14 @@ def _config(
     given: Mapping[str, int],
     configured: FrozenSet[str],
     leaves: Leaves = lambda _wants, _nics: _wants,
-    bonds: Optional[Dict[str, str]] = None,
+    bonds: Optional[Mapping[str, str]] = None,
 ) -> Optional[Dict[str, Any]]:
     """The network config of a truth, or of what of it `leaves` leaves; None where none of its keys has a NIC."""
     nics = _nics(expected)
+    named = desired.known_bonds(bonds or {}, known, nics, netconfig.heeds_bond_names(_convert))
     keys = desired.configurable(known, nics)
     metrics = desired.give_metrics(known, keys, given, configured)
-    wants = desired.desired(known, nics, bonds=bonds, given=metrics)
+    wants = desired.desired(known, nics, bonds=named, given=metrics)
     return netconfig.whole(leaves(wants, nics), _convert) if wants else None
 
 
@@ -167,7 +168,7 @@ def climb(
     data = None
     try:
         data = network_data.parse(document)
-        problems.extend("%s: %s" % (fault.path, fault.problem) for fault in data.faults)
+        problems.extend(fault.text for fault in data.faults)
     except network_data.Refused as exc:
         problems.append(str(exc))
 

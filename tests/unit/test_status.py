@@ -202,14 +202,33 @@ def tree(root):
 
 
 def test_what_the_last_run_found_wrong_with_a_link_is_told_of_its_nic(guest):
-    said = "metadata: links[1].mtu of %s: not a number"
-    files.replace(paths.STATUS, json.dumps({"faults": [said % B, "metadata: services[0]: no address"]}))
-    seen = rows(know(("metadata", DOC, 0)), UP, nic("ens4", B, 3))
-    assert (seen[B].state, seen[B].reason) == ("pending", said % B)
+    bad = document([link(), link(B, "tap2", mtu="x")], [static()], [{"type": "dns", "address": "x"}])
+    said = "links[%d].mtu (link tap%d, MAC %s): not a number from 68 to 65535: 'x'"
+    seen = rows(know(("metadata", bad, 0)), UP, nic("ens4", B, 3))
+    assert (seen[B].state, seen[B].reason) == ("failed", said % (1, 2, B))
     assert seen[A + "/phy"].reason == ""
-    files.replace(paths.STATUS, json.dumps({"faults": [said % A]}))
-    row = rows(know(("metadata", DOC, 0)), UP)[A + "/phy"]
-    assert (row.state, row.reason) == ("ok", said % A)
+    row = rows(know(("metadata", DOC, 0), ("metadata", one_nic(static(), mtu="x"), 1)), UP)[A + "/phy"]
+    assert (row.state, row.reason) == ("ok", said % (0, 1, A))
+
+
+def test_what_is_wrong_with_a_source_is_kept_with_what_it_said(here):
+    bad = document([link(mac="x"), vlan(parent="gone")], [], [{"type": "dns", "address": "y"}])
+    known = truth.from_json(json.loads(json.dumps(truth.to_json(know(("drive", bad, 0))))))
+    store.save(store.empty("i")._replace(truth=known))
+    report = status.read()
+    assert report["faults"] == [
+        "drive: links[0].ethernet_mac_address (link tap1): not a MAC address: 'x'",
+        "drive: links[1].vlan_link (link vlan1, MAC %s): no link has the id 'gone'" % A,
+        "drive: services[0]: not an IP address: 'y'",
+    ]
+    assert [(row["key"], row["state"]) for row in report["nics"] if row["key"]] == [(A + "/vlan.100", "failed")]
+
+
+def test_a_link_that_leans_on_a_refused_one_says_so(guest):
+    bad = document([link(mtu="x"), vlan(B)], [static(), static("10.1.0.5", link="vlan1")])
+    row = rows(know(("metadata", bad, 0)), UP)[B + "/vlan.100"]
+    assert row.state == "failed"
+    assert "links[0].mtu (link tap1, MAC %s)" % A in row.reason
 
 
 def test_looking_writes_nothing(here):
