@@ -8,9 +8,9 @@ reported; nothing is waited for, kicked or taken back because of it.
 """
 
 import ipaddress
-from typing import Iterator, List, NamedTuple, Optional, Tuple
+from typing import Iterator, List, NamedTuple, Tuple
 
-from .desired import Item
+from .desired import Item, wanted_metric
 from .kernel import Nic, Snapshot
 from .kernel import Route as KernelRoute
 from .network_data import DHCP4, DHCP6, SLAAC, Network, Route, static_addresses
@@ -120,11 +120,6 @@ def _to_come(networks: Tuple[Network, ...], nic: Nic) -> List[str]:
     if any(net.type in DHCP6 | SLAAC for net in networks) and all(":" not in address for address in brought):
         waits.append("no IPv6 address by advertisement or DHCPv6 yet")
     return waits
-
-
-def wanted_metric(item: Item, route: Route) -> Optional[int]:
-    """The metric that its route is given, None where the backend chooses."""
-    return route.metric if route.metric is not None else item.metric or None
 
 
 def _lacking_routes(item: Item, nic: Nic, routes: Tuple[KernelRoute, ...], plain: bool) -> Iterator[Tuple[str, bool]]:

@@ -10,7 +10,7 @@ from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Op
 
 from . import digest, metrics
 from .kernel import Nic
-from .network_data import Entry, entry_to_json, static_addresses, takes_default
+from .network_data import Entry, Route, entry_to_json, static_addresses, takes_default
 from .truth import Truth, needs_search, needs_services, with_nic
 
 _LONGEST_NAME = 15  # linux/if.h: IFNAMSIZ, less the end of the string
@@ -36,6 +36,11 @@ class Item(NamedTuple):
     def all_search(self) -> Tuple[str, ...]:
         """The search domains of its networks, or the global ones; each once."""
         return tuple(dict.fromkeys([one for net in self.entry.networks for one in net.search] + list(self.search)))
+
+
+def wanted_metric(item: Item, route: Route) -> Optional[int]:
+    """The metric that its route is given, None where the backend chooses."""
+    return route.metric if route.metric is not None else item.metric or None
 
 
 class Want(NamedTuple):

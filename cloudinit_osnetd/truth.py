@@ -135,10 +135,13 @@ def observe(truth: Truth, source: str, data: NetworkData, now: float) -> Truth:
     another = sorted(before_dns) != sorted(data.services) or sorted(before_search) != sorted(data.search)
     dns_edited = before_ports == ports and another
 
+    leaned_on = {other for entry in data.entries.values() for other in (entry.parent, *entry.members)}
+
     for key, entry in data.entries.items():
         known = keys.get(key)
         word = known.words.get(source) if known else None
-        if data.homeless and len(entry.networks) < (len(word.entry.networks) if word else 1):
+        had = len(word.entry.networks) if word else int(key not in leaned_on)
+        if data.homeless and len(entry.networks) < had:
             continue  # what it seems to have lost, or to lack, may be the network that names no link
         if known is None:
             keys[key] = KeyTruth(source, {source: Word(entry, 0, True, (), None)}, data.services, data.search)

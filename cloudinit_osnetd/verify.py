@@ -3,7 +3,7 @@
 """Waiting until the kernel shows what is wanted of the NICs that were touched."""
 
 import time
-from typing import Callable, Dict, FrozenSet, Iterator, NamedTuple, Sequence, Tuple
+from typing import Callable, Dict, FrozenSet, Iterable, Iterator, NamedTuple, Sequence, Tuple
 
 from . import kernel
 from .backends import Backend, Touch
@@ -70,7 +70,7 @@ def _said(verdicts: Dict[Tuple[str, str], Verdict], when: str) -> Verified:
 
 def dns_findings(items: Sequence[Item], backend: Backend, now: kernel.Snapshot) -> Dict[str, Tuple[str, ...]]:
     """The DNS servers of static networks that are not in use, by MAC."""
-    return {mac: (text,) for mac, text, _final in _unused_dns(items, backend, now)}
+    return _by_mac(_unused_dns(items, backend, now))
 
 
 def await_dns(wants: Sequence[Want], touched: Sequence[Touch], backend: Backend) -> Dict[str, Tuple[str, ...]]:
@@ -82,19 +82,27 @@ def await_dns(wants: Sequence[Want], touched: Sequence[Touch], backend: Backend)
     while now is not None:
         unused = list(_unused_dns(items, backend, now))
         if time.monotonic() > deadline or all(final for _mac, _text, final in unused):
-            return {mac: (text,) for mac, text, _final in unused}
+            return _by_mac(unused)
         time.sleep(_POLL_SECONDS)
     return {}
+
+
+def _by_mac(unused: Iterable[Tuple[str, str, bool]]) -> Dict[str, Tuple[str, ...]]:
+    found: Dict[str, Tuple[str, ...]] = {}
+    for mac, text, _final in unused:
+        found[mac] = found.get(mac, ()) + (text,)
+    return found
 
 
 def _unused_dns(items: Sequence[Item], backend: Backend, now: kernel.Snapshot) -> Iterator[Tuple[str, str, bool]]:
     """(MAC, what is to be said, whether waiting is of no use)."""
     for item in items:
         nic = now.named(item.name)
-        static = [net for net in item.entry.networks if net.address]
-        wanted = {server for net in static for server in net.dns} | set(item.dns if static else ())
-        told = backend.dns(nic.name, nic.ifindex) if nic and wanted else None
-        unused = sorted(wanted - told.servers) if told else []
-        if told and unused:
-            why = " (%s)" % told.why if told.why else ""
-            yield item.entry.mac, "DNS servers not in use: %s%s" % (", ".join(unused), why), bool(told.why)
+        servers, domains = set(item.all_dns), set(item.all_search)
+        told = backend.dns(nic.name, nic.ifindex) if nic and (servers or domains) else None
+        if told is None:
+            continue
+        for what, unused in (("DNS servers", servers - told.servers), ("search domains", domains - told.search)):
+            if unused:
+                why = " (%s)" % told.why if told.why else ""
+                yield item.entry.mac, "%s not in use: %s%s" % (what, ", ".join(sorted(unused)), why), bool(told.why)

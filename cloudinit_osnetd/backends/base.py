@@ -31,10 +31,11 @@ class Touch(NamedTuple):
 
 
 class Dns(NamedTuple):
-    """The DNS servers that are in use for a NIC; `why` says what keeps all of them from it."""
+    """The DNS servers and search domains in use for a NIC; `why` says what keeps all of them from it."""
 
     servers: FrozenSet[str]
     why: str = ""
+    search: FrozenSet[str] = frozenset()
 
 
 def first_of(items: Sequence[Item]) -> Optional[Item]:

@@ -11,8 +11,8 @@ from typing import Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence,
 
 from .. import files, kernel
 from ..command import CommandError, end, ran, run, start
-from ..desired import Item
-from ..network_data import off_subnet_gateways
+from ..desired import Item, wanted_metric
+from ..network_data import link_routes, off_subnet_gateways
 from . import fallback, ifupdown_file, ifupdown_finish
 from .base import Backend, Dns, Part, Touch
 
@@ -95,6 +95,8 @@ class Ifupdown(Backend):
         """
         when = "pre-up" if item.entry.kind == "phy" else "up"
         text = ifupdown_finish.finished(text, item.name, when, off_subnet_gateways(item.entry))
+        for route in link_routes(item.entry):
+            text = ifupdown_finish.with_link_route(text, item.name, route.network, wanted_metric(item, route))
         if item.metric:
             setting = ifupdown_finish.setting6(when, item.name, "ra_defrtr_metric", item.metric + 1)
             text = ifupdown_finish.with_first(text, setting)
@@ -184,7 +186,11 @@ class Ifupdown(Backend):
             for path in glob.glob(os.path.join(RESOLVCONF, glob.escape(name) + ".*"))
             for line in (files.read(path) or "").splitlines()
         ]
-        return Dns(frozenset(line[1] for line in words if len(line) > 1 and line[0] == "nameserver"))
+        servers, domains = (
+            frozenset(word for line in words if line[:1] and line[0] in wanted for word in line[1:])
+            for wanted in (("nameserver",), ("search", "domain"))
+        )
+        return Dns(servers, search=domains)
 
 
 def _is_up(name: str) -> bool:

@@ -37,6 +37,7 @@ _METRIC6 = 1023
 _IFACE = re.compile(r"^iface .*\n", re.MULTILINE)
 _STATIC6 = re.compile(r"^(\s*iface\s+\S+\s+inet6\s+)static\b", re.MULTILINE)
 _OPTION = r"^[ \t]*%s[ \t]+(\S+)[ \t]*\n"
+_TARGETS = re.compile(r"^\s*bond[-_]arp[-_]ip[-_]target .*$", re.MULTILINE)  # words to ifenslave
 _COMMAND = re.compile(r"\s*(?:pre-up|up|post-up|pre-down|down|post-down)\s")
 _SETTINGS6 = "/proc/sys/net/ipv6/conf"
 # It waits for the end of duplicate address detection, 6 s at most, as `inet6 static` does: for who binds the address.
@@ -51,7 +52,21 @@ def finished(text: str, name: str, when: str, onlink: Container[str] = ()) -> st
     parts = [one.text for one in stanzas(text)]
     static6 = [number for number, part in enumerate(parts) if _STATIC6.match(part)]
     done = [_by_commands(part, name, when, number == max(static6, default=-1)) for number, part in enumerate(parts)]
-    return routes_by_ip("".join(done), name, onlink)
+    return routes_by_ip(_TARGETS.sub(lambda said: said.group().replace(",", " "), "".join(done)), name, onlink)
+
+
+def with_link_route(text: str, name: str, network: str, metric: Optional[int]) -> str:
+    """A section with a route on the link, at the end of the last stanza of its family."""
+    family, command = ("inet6", "ip -family inet6 route") if ":" in network else ("inet", "ip route")
+    parts = [one.text for one in stanzas(text)]
+    ifaces = [number for number, part in enumerate(parts) if _IFACE.match(part)]
+    of_family = [number for number in ifaces if _IFACE.match(parts[number]).group().split()[2] == family]  # type: ignore[union-attr]
+    place = (of_family or ifaces or [len(parts) - 1])[-1]
+    tail = "%s%s dev %s || true" % (network, " metric %d" % metric if metric else "", name)
+    body = section(parts[place])
+    lines = "    post-up %s add %s\n    pre-down %s del %s\n" % (command, tail, command, tail)
+    parts[place] = body + lines + parts[place][len(body) :]
+    return "".join(parts)
 
 
 def with_first(text: str, option: str) -> str:

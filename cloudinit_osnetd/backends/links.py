@@ -40,9 +40,8 @@ def _unmake(touch: Touch, now: kernel.Snapshot) -> List[List[str]]:
     nic = now.named(touch.name)
     if nic is None:
         return []
-    # The kernel gives a bond that has lost its last member a MAC at random.
-    memberless = nic.kind == "bond" and not any(other.master == nic.ifindex for other in now.nics)
-    if nic.mac != touch.mac and not memberless:
+    # A bond may be told no MAC, and the kernel gives one that has lost its last member one at random.
+    if nic.mac != touch.mac and nic.kind != "bond":
         return []  # another one has its name now
     if nic.kind in _OF_NETWORKD:
         return [["ip", "link", "delete", "dev", nic.name]]
@@ -56,8 +55,8 @@ def note(ifindex: int) -> Dict[str, str]:
 
 
 def dns(ifindex: int) -> Dns:
-    """The servers that networkd hands to systemd-resolved."""
-    return Dns(frozenset(dns_in_order(ifindex)))
+    """The servers and domains that networkd hands to systemd-resolved."""
+    return Dns(frozenset(dns_in_order(ifindex)), search=frozenset(note(ifindex).get("DOMAINS", "").split()))
 
 
 def dns_in_order(ifindex: int) -> List[str]:

@@ -15,9 +15,18 @@ from typing import Any, Callable, Container, Dict, FrozenSet, List, Mapping, Nam
 
 from .. import files, paths
 from ..command import CommandError, run
-from ..desired import Item
-from ..network_data import DHCP6, SLAAC
-from . import devices, links, loaded, netplan_config, netplan_file, networkd_match, networkd_routes, told
+from ..desired import Item, wanted_metric
+from . import (
+    devices,
+    links,
+    loaded,
+    netplan_config,
+    netplan_file,
+    netplan_words,
+    networkd_match,
+    networkd_routes,
+    told,
+)
 from .base import Backend, Dns, Part, Touch, first_of
 from .netplan_config import FILE
 
@@ -90,13 +99,21 @@ class Netplan(Backend):
         for route in body.get("routes", []):
             if route.get("via") in neighbours:
                 route["on-link"] = True
-        # cloud-init says DNS beside a static address only.
-        dns = [server for net in item.entry.networks if net.type in SLAAC | DHCP6 for server in net.dns]
-        if not any(net.address for net in item.entry.networks):
-            dns += item.dns
-        if dns:
-            known = body.setdefault("nameservers", {}).setdefault("addresses", [])
-            known += [server for server in dns if server not in known]
+        # cloud-init says routes and DNS beside a static address only, and none on the link.
+        added = [
+            netplan_words.route(route, wanted_metric(item, route), route.gateway in neighbours)
+            for net in item.entry.networks
+            for route in net.routes
+            if not (route.gateway and (net.address or route.gateway in item.own))
+        ]
+        if added:
+            body.setdefault("routes", []).extend(one for one in added if one not in body["routes"])
+        for field, words in (("addresses", item.all_dns), ("search", item.all_search)):
+            if words:
+                known = body.setdefault("nameservers", {}).setdefault(field, [])
+                known += [word for word in words if word not in known]
+        if item.entry.kind == "bond":
+            netplan_words.add_options(body, item.entry.params)
         return netplan_file.part(group, name, body)
 
     def check(self, parts: Sequence[Part], tree: str) -> None:

@@ -11,7 +11,7 @@ from typing import Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence
 from .. import files
 from ..command import CommandError, run
 from ..desired import Item
-from ..network_data import DHCP4, DHCP6, SLAAC
+from ..network_data import DHCP4
 from . import devices, held, links, networkd_match, networkd_netdev, networkd_routes, told
 from .base import Backend, Dns, Part, Touch, first_of
 from .networkd_match import DIRECTORY, RUNTIME, SUFFIX
@@ -30,6 +30,12 @@ def _made_by_another(name: str) -> bool:
 
 def _path(name: str) -> str:
     return os.path.join(DIRECTORY, _PREFIX + name + SUFFIX)
+
+
+def _said(text: str, key: str) -> List[str]:
+    """All words that a key of a .network file has."""
+    lines = [line.partition("=") for line in text.splitlines()]
+    return [word for name, _is, value in lines if name == key for word in value.split()]
 
 
 class Networkd(Backend):
@@ -84,10 +90,12 @@ class Networkd(Backend):
         if item.entry.mtu is None and any(net.type in DHCP4 for net in item.entry.networks):
             dhcp4.append("UseMTU=yes")
         # cloud-init says DNS beside a static address only.
-        dns = [server for net in item.entry.networks if net.type in SLAAC | DHCP6 for server in net.dns]
-        if not any(net.address for net in item.entry.networks):
-            dns += item.dns
-        network = ["DNS=%s" % server for server in dns]
+        network = [
+            "%s=%s" % (key, word)
+            for key, words in (("DNS", item.all_dns), ("Domains", item.all_search))
+            for word in words
+            if word not in _said(text, key)
+        ]
         types = {net.type for net in item.entry.networks}
         if "ipv6_dhcpv6-stateful" in types:
             # cloud-init says no; the client that the advertisement starts all the same gets its lease, but the link

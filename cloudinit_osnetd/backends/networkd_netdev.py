@@ -68,7 +68,7 @@ def wanted(item: Item) -> Lines:
     if entry.kind == "phy":
         return []
     lines: Lines = [("NetDev", "Name", item.name), ("NetDev", "Kind", entry.kind)]
-    if entry.mac:
+    if entry.mac_told:
         lines.append(("NetDev", "MACAddress", entry.mac))
     if entry.mtu:
         lines.append(("NetDev", "MTUBytes", str(entry.mtu)))

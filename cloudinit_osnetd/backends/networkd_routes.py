@@ -4,10 +4,10 @@
 
 import ipaddress
 import re
-from typing import FrozenSet, List
+from typing import Callable, FrozenSet, List
 
-from ..desired import Item
-from ..network_data import off_subnet_gateways
+from ..desired import Item, wanted_metric
+from ..network_data import Route, off_subnet_gateways
 
 _SECTION = re.compile(r"^\[Route\][ \t]*\n(?:(?!\[).*\n?)*", re.MULTILINE)
 _GATEWAY = re.compile(r"^Gateway=(\S+)[ \t]*$(?!\nGatewayOnLink=)", re.MULTILINE)
@@ -19,10 +19,13 @@ def finished(text: str, item: Item) -> str:
     cloud-init before 23.1 writes one section for all routes, sorted by key, of which networkd takes the last of each:
     one gateway of two, and no telling which destination was whose. The sections are then made anew from the entry.
     """
-    wanted = _sections(item)
+    wanted = _sections(item, lambda route: bool(route.gateway))
     there = _SECTION.findall(text)
     if len(there) < len(wanted) and any(_is_of_several(section) for section in there):
         text = _SECTION.sub("", text).rstrip("\n") + "\n\n" + "\n".join(wanted)
+    on_the_link = _sections(item, lambda route: not route.gateway)  # which the renderer is not given: netconfig.py
+    if on_the_link:
+        text = text.rstrip("\n") + "\n\n" + "\n".join(on_the_link)
     said = on_link(item)
     return _GATEWAY.sub(lambda line: line[0] + "\nGatewayOnLink=yes" if line[1] in said else line[0], text)
 
@@ -50,14 +53,16 @@ def _is_of_several(section: str) -> bool:
     return len(set(keys)) < len(keys)
 
 
-def _sections(item: Item) -> List[str]:
-    """The routes as cloud-init writes them from 23.1 on, in the order of the entry."""
+def _sections(item: Item, which: Callable[[Route], bool]) -> List[str]:
+    """These of the routes, less those by way of this server itself, as cloud-init writes them from 23.1 on, in the order of the entry."""
     sections: List[str] = []
-    for route in (route for net in item.entry.networks for route in net.routes):
+    for route in (route for net in item.entry.networks for route in net.routes if route.gateway not in item.own):
+        if not which(route):
+            continue
         lines = ["[Route]", "Destination=" + route.network]
         if route.gateway:
             lines.append("Gateway=" + route.gateway)
-        metric = route.metric if route.metric is not None else item.metric or None
+        metric = wanted_metric(item, route)
         if metric is not None:
             lines.append("Metric=%d" % metric)
         section = "\n".join(lines) + "\n"

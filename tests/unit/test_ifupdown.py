@@ -236,9 +236,9 @@ def test_dns_servers_in_use_are_those_that_resolvconf_knows_of_the_nic(tmp_path,
     (tmp_path / "ens4.inet").write_text("domain x\nnameserver 10.0.0.2\n")
     (tmp_path / "ens4.inet6").write_text("nameserver 2001:db8::2\nnameserver\n")
     (tmp_path / "ens41.inet").write_text("nameserver 10.9.9.9\n")
-    assert BACKEND.dns("ens4", 2) == (frozenset(["10.0.0.2", "2001:db8::2"]), "")
+    assert BACKEND.dns("ens4", 2) == (frozenset(["10.0.0.2", "2001:db8::2"]), "", frozenset(["x"]))
     monkeypatch.setattr(ifupdown, "_RESOLVCONF_PROGRAMS", ("/no/such/program",))
-    assert BACKEND.dns("ens4", 2) == (frozenset(), "resolvconf is not installed")
+    assert BACKEND.dns("ens4", 2) == (frozenset(), "resolvconf is not installed", frozenset())
 
 
 # -- what cloud-init does not say -------------------------------------------------------------------------

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""Documents as others write them (tests/documents): what is read of each; and what a bad link costs."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloudinit_osnetd import network_data, truth
+from cloudinit_osnetd.desired import desired
+from cloudinit_osnetd.network_data import DEFAULT4, DEFAULT6, Route
+
+from .build import A, B, C, bond, data, dhcp, dns, document, entry, link, nic, nics, static, vlan
+from .test_network_data_faults import any_json
+
+DIRECTORY = Path(__file__).parent.parent / "documents"
+ONE, TWO, THREE = ("00:00:5e:00:53:0%d" % n for n in (1, 2, 3))
+OUT = Route(DEFAULT4, "192.0.2.1", None)
+
+
+def read(name):
+    return network_data.parse_bytes(next(DIRECTORY.glob(name + "-*.json")).read_bytes())
+
+
+@pytest.mark.parametrize("path", sorted(DIRECTORY.glob("*.json")), ids=lambda path: path.name[:2])
+def test_nothing_is_wrong_with_any_of_them(path):
+    said = network_data.parse_bytes(path.read_bytes())
+    assert said.faults == ()
+    assert len(said.entries) == len(json.loads(path.read_text())["links"])
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "networks"),
+    [
+        ("01", ONE + "/bond", [("192.0.2.10/24", (OUT,), (), ())]),
+        ("02", ONE + "/vlan.100", [("192.0.2.10/24", (OUT,), (), ())]),
+        ("03", THREE + "/bond", [("192.0.2.10/24", (OUT,), (), ())]),
+        ("05", ONE + "/phy", [("192.0.2.10/24", (OUT,), ("192.0.2.53", "192.0.2.54"), ("example.com",))]),
+        ("06", ONE + "/phy", [("192.0.2.10/24", (OUT,), ("192.0.2.53",), ())]),
+        ("11", TWO + "/phy", [("198.51.100.10/24", (), (), ())]),
+        ("12", ONE + "/phy", [("192.0.2.10/24", (OUT, Route("198.51.100.0/24", "", None)), (), ())]),
+        (
+            "13",
+            ONE + "/phy",
+            [("192.0.2.10/24", (OUT,), (), ()), ("2001:db8::10/64", (Route(DEFAULT6, "2001:db8::1", None),), (), ())],
+        ),
+        ("14", ONE + "/phy", [("", (Route("198.51.100.0/24", "192.0.2.65", None),), ("192.0.2.66",), ())]),
+        ("19", ONE + "/phy", [("192.0.2.10/24", (OUT,), ("192.0.2.53",), ())]),
+    ],
+)
+def test_the_networks_of_a_link_are_what_its_author_means(name, key, networks):
+    found = read(name).entries[key].networks
+    assert [(net.address, net.routes, net.dns, net.search) for net in found] == networks
+
+
+@pytest.mark.parametrize(
+    ("name", "servers", "search"),
+    [
+        ("01", ("192.0.2.53",), ()),
+        ("07", ("192.0.2.53",), ("example.com",)),
+        ("23", ("192.0.2.53", "192.0.2.54"), ("example.com",)),
+    ],
+)
+def test_the_global_services_are_what_cloud_init_takes(name, servers, search):
+    said = read(name)
+    assert (said.services, said.search) == (servers, search)
+
+
+def test_a_bond_that_is_told_no_mac_is_known_by_its_first_members():
+    found = read("01").entries[ONE + "/bond"]
+    assert (found.mac_told, found.members) == (False, (ONE + "/phy", TWO + "/phy"))
+    assert found.params == (("bond_miimon", "100"), ("bond_mode", "active-backup"))
+    told = data(document([link(), link(B, "tap2"), bond(A)])).entries[A + "/bond"]
+    assert told.mac_told
+
+
+@pytest.mark.parametrize("mac", [None, ""])
+def test_a_vlan_that_is_told_no_mac_has_its_parents(mac):
+    found = data(document([vlan(mac=mac), link(B, "tap1")])).entries[B + "/vlan.100"]
+    assert (found.parent, found.mac, found.mac_told) == (B + "/phy", B, False)
+
+
+@pytest.mark.parametrize("empty", [None, "", []])
+def test_an_option_that_is_empty_is_not_said(empty):
+    assert read("04").entries[THREE + "/bond"].params == (("bond_miimon", "100"), ("bond_mode", "active-backup"))
+    said = data(document([link(), bond(members=["tap1"], bond_lacp_rate=empty, bond_mode=empty)]))
+    assert said.entries[C + "/bond"].params == ()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("bond_mode", "4", "802.3ad"),
+        ("bond_mode", 1, "active-backup"),
+        ("bond_mode", "802.3AD", "802.3ad"),
+        ("bond_xmit_hash_policy", "1", "layer3+4"),
+        ("bond_xmit_hash_policy", "layer2+3", "layer2+3"),
+        ("bond_lacp_rate", 1, "fast"),
+        ("bond_all_slaves_active", True, "1"),
+        ("bond-miimon", 100, "100"),
+        ("bond_arp_ip_target", ["192.0.2.1", "192.0.2.2"], "192.0.2.1,192.0.2.2"),
+        ("bond_arp_ip_target", "192.0.2.1, 192.0.2.2", "192.0.2.1,192.0.2.2"),
+    ],
+)
+def test_an_option_has_the_kernels_word(option, value, said):
+    params = dict(data(document([link(), bond(members=["tap1"], **{option: value})])).entries[C + "/bond"].params)
+    assert params[option.replace("-", "_")] == said
+
+
+@pytest.mark.parametrize("name", ["bond-wan", "b0", "team.1"])
+def test_a_bonds_name_is_read(name):
+    assert read("09").entries[THREE + "/bond"].name == "bond-wan"
+    assert data(document([link(), bond(members=["tap1"], name=name)])).entries[C + "/bond"].name == name
+
+
+@pytest.mark.parametrize("name", ["a" * 16, "a/b", "a b", "-x", "..", 7, "w[1]", "42"])
+def test_a_name_that_no_device_can_have_costs_the_name_alone(name):
+    said = data(document([link(), bond(members=["tap1"], name=name)], [static(link="bond1")]))
+    assert said.entries[C + "/bond"].name == ""
+    assert said.faulted == frozenset()
+    assert [(fault.path, fault.costs) for fault in said.faults] == [("links[1].name", False)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "servers", "search"),
+    [
+        ({"dns_nameservers": "192.0.2.53 192.0.2.54", "dns_search": "a.example b.example"}, ("192.0.2.53", "192.0.2.54"), ("a.example", "b.example")),
+        ({"dns_nameservers": ["2001:DB8::53", "192.0.2.53", "2001:db8::53"]}, ("2001:db8::53", "192.0.2.53"), ()),
+        ({"dns_nameservers": None, "dns_search": None}, (), ()),
+        ({"dns_nameservers": ["192.0.2.53"], "services": dns("192.0.2.54")}, ("192.0.2.54",), ()),
+        ({"services": [{"type": "dns", "address": "192.0.2.54", "search": "a.example"}], "dns_search": ["b.example"]}, ("192.0.2.54",), ("a.example", "b.example")),
+    ],
+)  # fmt: skip
+def test_a_networks_own_dns(fields, servers, search):
+    for net in (static(**fields), dhcp(**fields)):
+        (found,) = entry(net).networks
+        assert (found.dns, found.search) == (servers, search)
+
+
+@pytest.mark.parametrize("bad", [["a b"], ["x\n"], "-x", 7, [None], {"a": 1}, "a;b"])
+def test_a_bad_search_domain_is_named_and_costs_its_link(bad):
+    said = data(document([link(), link(B, "tap2")], [static(dns_search=bad)]))
+    assert list(said.entries) == [B + "/phy"]
+    assert [(fault.path, fault.link, fault.mac) for fault in said.faults] == [("networks[0].dns_search", "tap1", A)]
+
+
+@pytest.mark.parametrize(
+    ("service", "servers"),
+    [
+        ({"type": "dns-nameserver", "address": ["192.0.2.53"]}, ("192.0.2.53",)),
+        ({"address": "192.0.2.53"}, ("192.0.2.53",)),
+        ({"type": "ntp", "address": "ntp.example.com"}, ()),
+        ({"type": "ntp"}, ()),
+    ],
+)
+def test_a_service_of_another_type(service, servers):
+    said = data(document([link()], [], [service]))
+    assert (said.services, said.faults) == (servers, ())
+
+
+@pytest.mark.parametrize(
+    ("raw", "routes"),
+    [
+        ({"network": "0.0.0.0", "netmask": "0.0.0.0", "gateway": None}, ()),
+        ({"network": "::", "netmask": "::", "gateway": ""}, ()),
+        ({"network": "0.0.0.0", "gateway": "10.0.0.1"}, (Route(DEFAULT4, "10.0.0.1", None),)),
+        ({"network": "default", "gateway": "fe80::1"}, (Route(DEFAULT6, "fe80::1", None),)),
+        ({"network": "10.9.0.0", "gateway": "10.0.0.1"}, (Route("10.9.0.0/24", "10.0.0.1", None),)),
+        ({"network": "10.9.0.0", "netmask": "255.255.0.0", "gateway": "0.0.0.0"}, (Route("10.9.0.0/16", "", None),)),
+        ({"network": "10.0.0.0", "netmask": "255.255.255.0", "gateway": ""}, ()),
+    ],
+)
+def test_a_route_as_cloud_init_and_its_author_mean_it(raw, routes):
+    assert entry(static(routes=[raw])).networks[0].routes == routes
+
+
+@pytest.mark.parametrize(("address", "cidr"), [("192.0.2.9", "192.0.2.9/24"), ("2001:db8::9", "2001:db8::9/64")])
+@pytest.mark.parametrize("mask", [None, ""])
+def test_a_netmask_that_is_missing_is_cloud_inits(address, cidr, mask):
+    assert entry(static(address, mask)).networks[0].address == cidr
+
+
+# -- what a bad link costs -----------------------------------------------------------------------------
+
+GOOD = document(
+    [link(), link(B, "tap2"), bond(C, "bond1", ["tap2"]), vlan(C, "vlan1", 7, "bond1")],
+    [static(), static("10.1.0.5", link="bond1"), static("10.2.0.5", link="vlan1")],
+    dns("10.0.0.2"),
+)
+
+
+def heard(*documents):
+    known = truth.EMPTY
+    for number, said in enumerate(documents):
+        known = truth.observe(known, "metadata", data(said), float(number))
+    return known
+
+
+@pytest.mark.parametrize("bad", [{"vlan_id": 4095}, {"vlan_mac_address": "x"}, {"vlan_link": "gone"}, {"mtu": 1}, {"id": None}])
+def test_the_network_of_a_refused_link_is_not_homeless(bad):
+    """At a first boot: the others have all of their networks."""
+    said = json.loads(json.dumps(GOOD))
+    said["links"][3].update(bad)
+    wants = desired(heard(said), nics(nic("ens3"), nic("ens4", B)))
+    found = {item.key: item.entry for want in wants for item in want.items}
+    assert set(found) == {A + "/phy", B + "/phy", C + "/bond"}
+    assert [net.address for net in found[C + "/bond"].networks] == ["10.1.0.5/24"]
+    assert data(said).faults[0].text.startswith("links[3]")
+
+
+def test_a_link_that_leans_on_a_refused_one_names_it():
+    said = json.loads(json.dumps(GOOD))
+    said["links"][2]["ethernet_mac_address"] = "x"
+    faults = [fault.text for fault in data(said).faults]
+    assert faults == [
+        "links[2].ethernet_mac_address (link bond1): not a MAC address: 'x'",
+        "links[3].vlan_link (link vlan1, MAC %s): the link 'bond1' is refused (links[2].ethernet_mac_address: not a MAC address: 'x')" % C,
+    ]  # fmt: skip
+
+
+LEANS = {0: {0}, 1: {1, 2, 3}, 2: {2, 3}, 3: {3}}
+KEYS = [A + "/phy", B + "/phy", C + "/bond", C + "/vlan.7"]
+
+
+@given(st.integers(0, 3), st.dictionaries(st.text(max_size=12), any_json, max_size=3), st.data())
+def test_a_fault_costs_no_link_that_does_not_lean_on_it(place, strange, draw):
+    """Whatever becomes of one link of a working document, at a later look: the others keep all that they had."""
+    said = json.loads(json.dumps(GOOD))
+    field = draw.draw(st.sampled_from(sorted(said["links"][place])))
+    if field == "id":
+        return  # its network and who leans on it name another then
+    said["links"][place].update(strange)
+    said["links"][place][field] = draw.draw(any_json)
+    known = heard(GOOD, said)
+    before = heard(GOOD)
+    for number, key in enumerate(KEYS):
+        if number not in LEANS[place]:
+            assert known.keys[key].entry == before.keys[key].entry
+            assert known.keys[key].listed
