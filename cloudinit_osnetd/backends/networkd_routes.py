@@ -54,7 +54,10 @@ def _is_of_several(section: str) -> bool:
 
 
 def _sections(item: Item, which: Callable[[Route], bool]) -> List[str]:
-    """These of the routes, less those by way of this server itself, as cloud-init writes them from 23.1 on, in the order of the entry."""
+    """These of the routes, less those by way of this server itself.
+
+    As cloud-init writes them from 23.1 on, in the order of the entry.
+    """
     sections: List[str] = []
     for route in (route for net in item.entry.networks for route in net.routes if route.gateway not in item.own):
         if not which(route):
