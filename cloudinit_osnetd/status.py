@@ -171,7 +171,8 @@ def _states(on: Ground, snapshot: kernel.Snapshot) -> Tuple[store.State, List[Ni
 
 def _rows(view: _View) -> List[NicStatus]:
     state = view.state
-    return [view.of_entry(key) for key in sorted(state.truth.keys)] + list(view.without_entry())
+    rows = [view.of_entry(key) for key in sorted(state.truth.keys)]
+    return rows + list(view.refused_devices()) + list(view.without_entry())
 
 
 def _addresses(nic: kernel.Nic) -> Tuple[str, ...]:
@@ -212,5 +213,6 @@ def read() -> Dict[str, Any]:
     state, rows = _states(on, snapshot)
     report["backend"] = on.backend.name
     report["metadata_via"] = state.answered
+    report["faults"] = [text for of in truth.RANK for text in state.truth.fault_texts(of)]
     report["nics"] = [dict(row._asdict()) for row in rows]
     return report
