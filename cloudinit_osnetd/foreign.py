@@ -14,6 +14,7 @@ import logging
 import os
 import socket
 import time
+from types import MappingProxyType
 from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Sequence, Set, Tuple
 
 from . import files, kernel, paths, rtnl
@@ -50,13 +51,28 @@ def ours(entries: Iterable[Entry]) -> Ours:
     return Ours(frozenset(addresses), frozenset(routes), leased)
 
 
-def given(wants: Iterable[Want], *truths: Mapping[str, KeyTruth]) -> Dict[str, Ours]:
-    """By NIC's name: what our parts give, and gave: of what is wanted, and what these truths say of the same keys."""
+def given(
+    wants: Iterable[Want], *truths: Mapping[str, KeyTruth], parts: Mapping[str, Iterable[str]] = MappingProxyType({})
+) -> Dict[str, Ours]:
+    """By NIC's name: what our parts give, and gave: of what is wanted, and what these truths say of the same keys.
+
+    `parts`: by NIC's name, what the parts mean that are replaced (Backend.meaning). One may be older than what anybody
+    has said last: of a NIC that was left to somebody for a while.
+    """
     found: Dict[str, Ours] = {}
     for item in (item for want in wants for item in want.items):
         known = [one[item.key] for one in truths if item.key in one]
-        found[item.name] = ours([item.entry] + [word.entry for one in known for word in one.words.values()])
+        said = ours([item.entry] + [word.entry for one in known for word in one.words.values()])
+        addresses, routes = _of_part(parts.get(item.name, ()))
+        found[item.name] = said._replace(addresses=said.addresses | addresses, routes=said.routes | routes)
     return found
+
+
+def _of_part(lines: Iterable[str]) -> Tuple[FrozenSet[str], FrozenSet[Tuple[str, str]]]:
+    said = [words for words in (line.split() for line in lines) if len(words) > 1]
+    addresses = frozenset(words[1] for words in said if words[0] == "address")
+    routes = frozenset((w[1], w[3] if w[2:3] == ["via"] else "") for w in said if w[0] == "route")
+    return addresses, routes
 
 
 def choose(there: Sequence[Thing], touched: FrozenSet[int], given: Mapping[int, Ours]) -> Tuple[Thing, ...]:

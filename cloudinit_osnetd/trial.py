@@ -6,7 +6,7 @@ import logging
 import time
 from typing import AbstractSet, Callable, Dict, FrozenSet, Mapping, NamedTuple, Sequence, Tuple
 
-from . import apply, foreign, judgement, kernel, kicks, leftovers, plan, rollback, store, taken
+from . import apply, foreign, judgement, kernel, kicks, leftovers, plan, render, rollback, store, taken
 from . import findings as findings_kept
 from .backends import Touch
 from .desired import Want
@@ -46,7 +46,8 @@ def carry_out(
     before = rollback.before(units, kernel.snapshot(), on.context.settings) if units else rollback.NOBODY
     stood = olds() if before.asked or any(touch.action != "up" for touch in made.touches) else {}
     state = leftovers.remember(state, seen.wants, made.touches, stood, known)
-    kept = foreign.before(made.touches, foreign.given(seen.wants, stood, known), on.backend.drops_foreign)
+    given = foreign.given(seen.wants, stood, known, parts=_replaced(on, made))
+    kept = foreign.before(made.touches, given, on.backend.drops_foreign)
     if before.asked:
         state = state._replace(on_trial=judgement.write(units, before, stood, state.truth, time.time()))
     began = time.monotonic()
@@ -108,6 +109,16 @@ def _without_members(
         LOG.warning("left alone: nic=%s reason=%s", touch.name, said % theirs[touch.name])
     rest = tuple(touch for touch in made.touches if touch not in left)
     return made._replace(touches=rest), {touch.mac: (said % theirs[touch.name],) for touch in left}
+
+
+def _replaced(on: Ground, made: plan.Plan) -> Dict[str, FrozenSet[str]]:
+    """By NIC's name: what its parts mean that the plan changes."""
+    changes = {change.place: change.name for change in made.changes if change.action in ("write", "remove")}
+    meanings: Dict[str, FrozenSet[str]] = {}
+    for place, text in render.disk_texts(on.backend, list(changes)).items():
+        name = changes[place]
+        meanings[name] = meanings.get(name, frozenset()) | on.backend.meaning(text, name)
+    return meanings
 
 
 def take_up(on: Ground, state: store.State, unfinished: Sequence[Touch]) -> Tuple[rollback.Judged, Tuple[Touch, ...]]:

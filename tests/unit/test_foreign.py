@@ -5,8 +5,11 @@
 import pytest
 
 from cloudinit_osnetd import foreign
+from cloudinit_osnetd.desired import Item, Want
 from cloudinit_osnetd.foreign import Ours
 from cloudinit_osnetd.rtnl import ADDRESS, ROUTE, RULE, Thing
+
+from .build import entry, static
 
 OURS = Ours(frozenset(["10.0.0.5/24"]), frozenset([("0.0.0.0/0", "10.0.0.1"), ("10.9.0.0/16", "")]))
 
@@ -76,3 +79,13 @@ def test_the_routes_that_a_dhcp_client_has_set_come_with_its_lease():
 
 def test_a_nic_that_is_not_touched_keeps_its_addresses_by_itself():
     assert chosen(address("10.0.0.200/32"), RULE_500, touched=()) == ["rule 500"]
+
+
+def test_what_the_part_on_disk_gave_is_ours_whatever_was_said_since():
+    """A NIC that was left to somebody for a while has a part that is older than anybody's last word."""
+    one = entry(static("10.0.0.78"))
+    wants = [Want((Item(one.key, one, "ens3", ()),), "d")]
+    part = ["address 10.0.0.77/24", "route 0.0.0.0/0 via 10.0.0.1 metric 5", "route 10.9.0.0/16", "mtu 1400", "name ens3"]
+    said = foreign.given(wants, parts={"ens3": part})["ens3"]
+    assert said.addresses == {"10.0.0.78/24", "10.0.0.77/24"}
+    assert said.routes == {("0.0.0.0/0", "10.0.0.1"), ("10.9.0.0/16", "")}
