@@ -22,6 +22,8 @@ ran: List[str] = []
 class CommandError(Exception):
     """A program that failed, was not there, or took too long."""
 
+    out_of_time = False
+
 
 class Job(NamedTuple):
     """A program that was started."""
@@ -85,6 +87,8 @@ def _wait(process: "subprocess.Popen[bytes]", timeout: float) -> bool:
     import select
     import subprocess
 
+    if process.poll() is not None:
+        return True  # and its number may be another's
     pidfd_open = getattr(os, "pidfd_open", None)
     try:
         fd = pidfd_open(process.pid) if pidfd_open else -1
@@ -106,6 +110,17 @@ def _wait(process: "subprocess.Popen[bytes]", timeout: float) -> bool:
     return True
 
 
+def _kill(job: Job) -> None:
+    """Kill the program and whom it waits for, who would go on without it: `ifdown`'s client, hooks."""
+    import signal
+
+    try:
+        os.killpg(job.process.pid, signal.SIGKILL)  # a group of its own by start()
+    except OSError:
+        job.process.kill()
+    job.process.wait()
+
+
 def end(job: Job, timeout: float = 60.0, kill: bool = True) -> str:
     """Wait for its end; its standard output. Raises CommandError with what it said.
 
@@ -114,9 +129,10 @@ def end(job: Job, timeout: float = 60.0, kill: bool = True) -> str:
     with job.out, job.err:
         if not _wait(job.process, timeout):
             if kill:
-                job.process.kill()
-                job.process.wait()
-            raise CommandError("%s: not done within %d s" % (job.text, timeout))
+                _kill(job)
+            error = CommandError("%s: not done within %d s" % (job.text, timeout))
+            error.out_of_time = True
+            raise error
         job.out.seek(0)
         job.err.seek(0)
         out, err = (file.read().decode("utf-8", "replace") for file in (job.out, job.err))

@@ -50,8 +50,10 @@ def look_at(
         want
         for want in wants
         if force
-        or (not plan.spoken_for(want, claimed)
-        and plan.needs_render(want, state.ledger, disk, on.backend.name, unfinished, by))
+        or (
+            not plan.spoken_for(want, claimed)
+            and plan.needs_render(want, state.ledger, disk, on.backend.name, unfinished, by)
+        )
     ]
     rendering = render.render(todo, on.backend, on.context.renders_with)
     disk = render.disk_parts(on.backend, apply.places(state, [p.place for p in rendering.parts]))
@@ -164,6 +166,12 @@ def pending_macs(state: store.State, nics: Dict[str, kernel.Nic], ignored: Froze
     return [
         mac for mac, nic in sorted(nics.items()) if mac not in known and mac not in ignored and nic.name not in ignored
     ]
+
+
+def without_carrier(seen: Look, now: kernel.Snapshot) -> List[str]:
+    """The MACs of NICs that are up, have something to be configured with, and no carrier yet."""
+    found = [(item, now.named(item.name)) for want in seen.wants for item in want.items if item.entry.networks]
+    return sorted({item.entry.mac for item, nic in found if nic is not None and nic.up and not nic.carrier})
 
 
 def new_macs(

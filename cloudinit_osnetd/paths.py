@@ -21,6 +21,7 @@ WAITING = RUN + "/waiting.json"
 LOADED = RUN + "/loaded"  # see backends/loaded.py
 MADE = RUN + "/made"  # see backends/devices.py
 GENERATED = RUN + "/netplan"
+DHCP = RUN + "/dhcp"  # see dhcp/dhclient-exit-hook
 KICKS = RUN + "/kicks.json"
 TOLD = RUN + "/told"  # see backends/told.py
 FINDINGS = RUN + "/findings.json"  # see findings.py

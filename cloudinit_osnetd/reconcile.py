@@ -30,7 +30,7 @@ from . import (
 from .backends import Touch
 from .ground import Ground, HandsOff, ground, permit
 from .hear import hear_drive, hear_metadata
-from .look import Look, log_plan, look_at, new_macs, pending_macs, standing
+from .look import Look, log_plan, look_at, new_macs, pending_macs, standing, without_carrier
 
 LOG = logging.getLogger(__name__)
 _BACK_OFF = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
@@ -90,6 +90,7 @@ class _Run:
         self.duplicates: List[str] = []  # MACs of NICs with an address that another host has
         self.again = again
         self.probed = False
+        self.dark: List[str] = []  # MACs whose carrier is late
         self.looks = 0
         self.settled = False  # the last look was to the end, and what is left to wait for others have to say
 
@@ -124,7 +125,7 @@ class _Run:
         self.state, self.faults = drive.state, heard.faults + drive.faults
         snapshot = kernel.snapshot()
         nics = snapshot.by_mac()
-        unripe, ripe_in = self._unripe(frozenset(nics))
+        unripe, ripe_in = self._unripe(nics)
         tried = kicks.read()
         seen = look_at(self.on, self.state, nics, snapshot, unripe, self.force, tried)
         if self._taken_anew(seen, snapshot):
@@ -147,6 +148,7 @@ class _Run:
             if why:
                 self.problems.setdefault(mac, why)
         self.doubted = [key for key, kt in self.state.truth.keys.items() if kt.doubted]
+        self.dark = without_carrier(seen, kernel.snapshot())
         self.settled = not ripe_in
         return ripe_in, self._others()
 
@@ -210,12 +212,18 @@ class _Run:
         self.touches += judged.touches
         return dict(judged.problems, **judged.rejected)
 
-    def _unripe(self, macs: FrozenSet[str]) -> Tuple[FrozenSet[str], float]:
-        """The MACs whose NIC vanished within the debounce, and how long that still lasts."""
+    def _unripe(self, nics: Dict[str, kernel.Nic]) -> Tuple[FrozenSet[str], float]:
+        """The MACs whose NIC vanished within the debounce, and how long that still lasts.
+
+        Not one whose name another NIC has: that would be configured by what is left of the one that has gone.
+        """
         now = time.monotonic()
         gone: Dict[str, Set[str]] = {}  # MAC -> names
+        taken = {nic.name for nic in nics.values()}
+        departed = {row.mac for row in self.state.ledger} - set(nics)
+        departed -= {row.mac for row in self.state.ledger if row.name in taken}
         for row in self.state.ledger:
-            if row.mac not in macs:
+            if row.mac in departed:
                 gone.setdefault(row.mac, set()).add(row.name)
         # Since the event where there was one: to start a run takes a tenth of a second.
         self.missing = {
@@ -301,7 +309,7 @@ class _Run:
     @property
     def awaited(self) -> List[str]:
         """The MACs for which a timer looks again."""
-        return sorted({*self.pending, *self.duplicates})
+        return sorted({*self.pending, *self.duplicates, *self.dark})
 
     def leave(self) -> float:
         """Leave a timer behind where there is something to be looked at again; seconds until it goes off, 0 without."""

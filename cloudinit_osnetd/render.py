@@ -84,6 +84,11 @@ def render(wants: Sequence[Want], backend: Backend, using: Renderer) -> Renderin
     _clear(paths.STAGING)
     for number, want in enumerate(wants):
         tree = os.path.join(paths.STAGING, str(number))
+        refused = next(filter(None, (backend.unnameable(item.name) for item in want.items)), "")
+        if refused:
+            LOG.error("left alone: nic=%s reason=%s", ", ".join(item.name for item in want.items), refused)
+            failures.append(Failure(tuple(sorted(want.keys)), refused))
+            continue
         try:
             staged = _render_one(want, backend, using, tree)
         except Exception as exc:  # noqa: BLE001 - cloud-init's own code; whatever it raises

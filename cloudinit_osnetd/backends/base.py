@@ -62,6 +62,10 @@ class Backend:
         """Why this backend does not run the network here, whatever cloud-init writes; empty where it does."""
         return ""
 
+    def unnameable(self, name: str) -> str:
+        """Why a NIC of this name cannot be configured, empty where it can."""
+        return ""
+
     def staged(self, tree: str) -> List[Part]:
         """The parts of what a renderer wrote below `tree`."""
         raise NotImplementedError

@@ -4,29 +4,29 @@
 
 import functools
 import glob
+import itertools
 import logging
 import os
 import re
-from typing import Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Set
+import time
+from typing import Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Set, Tuple
 
 from .. import files, kernel
-from ..command import CommandError, end, ran, run, start
+from ..command import CommandError, Job, end, start
 from ..desired import Item, wanted_metric
-from ..network_data import link_routes, off_subnet_gateways
-from . import fallback, ifupdown_file, ifupdown_finish
+from ..network_data import DHCP4, link_routes, off_subnet_gateways
+from . import fallback, ifupdown_file, ifupdown_finish, ifupdown_lease, ifupdown_order, ifupdown_state
 from .base import Backend, Dns, Part, Touch
 
 LOG = logging.getLogger(__name__)
 DIRECTORY = "/etc/network"
-STATE = "/run/network/ifstate"
-DEVICES = "/sys/class/net"
-DHCLIENT_PID = "/run/dhclient.%s.pid"  # ifupdown's own name for it
-_IFF_UP = 1  # linux/if.h
-RESOLVCONF = "/run/resolvconf/interface"
 _RESOLVCONF_PROGRAMS = ("/sbin/resolvconf", "/usr/sbin/resolvconf")
 _CLOUD_INITS = "50-cloud-init"  # how its file's name begins
 _SOURCED = re.compile(r"[A-Za-z0-9_-]+\Z")  # what interfaces(5) says of source-directory: no ens4.bak
-_UP_SECONDS = 30
+_UP_SECONDS = 30.0
+# What a shell, ifup and interfaces(5) take as it stands. The kernel takes nearly any name.
+_NAMEABLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@-]*\Z")
+_started = itertools.count()
 
 
 def _sources(path: str) -> Dict[str, str]:
@@ -48,10 +48,19 @@ def _sources(path: str) -> Dict[str, str]:
     return found
 
 
+def _all_text() -> str:
+    """All that ifupdown reads."""
+    texts = _sources(os.path.join(DIRECTORY, "interfaces")).values()
+    return "\n".join(text.rstrip("\n") for text in texts) + "\n"
+
+
 class Ifupdown(Backend):
     name = "ifupdown"
     finishes_at_boot = True
-    directories = (DIRECTORY, DIRECTORY + "/interfaces.d", os.path.dirname(STATE))
+    directories = (DIRECTORY, DIRECTORY + "/interfaces.d", os.path.dirname(ifupdown_state.STATE))
+
+    def __init__(self) -> None:
+        self._fell: List[str] = []  # what went down with what was taken down
 
     def staged(self, tree: str) -> List[Part]:
         found = glob.glob(os.path.join(tree + DIRECTORY, "interfaces")) + sorted(
@@ -65,7 +74,11 @@ class Ifupdown(Backend):
         ]
 
     def theirs(self, items: Sequence[Item]) -> Dict[str, str]:
-        """By name: the NICs that have a stanza in what ifupdown reads, and none in cloud-init's file."""
+        """By name: the NICs that have a stanza in what ifupdown reads, and none in cloud-init's file.
+
+        Also where it is an image's, just in case, as older ones have for a few names: `ifup` does what all stanzas of a
+        name say, and would run a DHCP client beside a static address, which is there when that has given up.
+        """
         ours: Set[str] = set()
         found: Dict[str, str] = {}
         read = _sources(os.path.join(DIRECTORY, "interfaces"))
@@ -74,9 +87,6 @@ class Ifupdown(Backend):
         for path, text in read.items():
             stanzas = ifupdown_file.stanzas(text)
             names = {stanza.owner for stanza in stanzas if stanza.words[:1] == ["iface"]}
-            if path == os.path.join(DIRECTORY, "interfaces"):
-                # Older cloud images have these for eth0 to eth2, just in case, and mean them to be overridden.
-                names -= {stanza.owner for stanza in stanzas if stanza.words[2:] == ["inet", "dhcp"]}
             if os.path.basename(path).startswith(_CLOUD_INITS):
                 ours |= names
             else:
@@ -116,13 +126,23 @@ class Ifupdown(Backend):
 
         return ifupdown_meaning.of(text, name)
 
+    def unnameable(self, name: str) -> str:
+        if _NAMEABLE.match(name):
+            return ""
+        return "ifupdown takes the name %r for something else: its commands are a shell's" % name
+
     def boot(self, items: Sequence[Item], left: FrozenSet[str] = frozenset()) -> None:
         for item in items:
             fallback.forestall(item.name)
+            if item.name not in left:
+                leases = any(net.type in DHCP4 for net in item.entry.networks)
+                ifupdown_lease.note(item.name, str(item.metric) if leases and item.metric else "")
 
     def edits(self, touches: Sequence[Touch], coming: Mapping[str, str]) -> Dict[str, Callable[[], bool]]:
         """NICs that are up, and as their stanzas have them: only so is the difference between two stanzas theirs."""
-        changed = [t.name for t in touches if t.action == "reconfigure" and t.name in coming and _is_up(t.name)]
+        changed = [
+            t.name for t in touches if t.action == "reconfigure" and t.name in coming and ifupdown_state.is_up(t.name)
+        ]
         if not changed:
             return {}
         from . import ifupdown_edit
@@ -139,51 +159,62 @@ class Ifupdown(Backend):
     def before(self, touches: Sequence[Touch]) -> None:
         """Take down with the old stanza in place: `ifdown` undoes what it reads there.
 
-        A NIC that is gone is taken down too: its DHCP client ends, and it leaves ifstate, without
-        which a later NIC of that name would count as configured.
+        With a bond go its members, with any NIC its VLANs: those are brought up again with it.
         """
+        there = ifupdown_state.up()
+        text = _all_text()
         for touch in touches:
-            if _is_up(touch.name) or _half_down(touch.name):
-                try:
-                    run(["ifdown", "--force", touch.name])
-                except CommandError:
-                    pass  # the commands of a stanza fail on a device that is gone: that is the rule
-            if _is_up(touch.name):
-                _forget(touch.name)
-            _forget_dns(touch.name)
+            ifupdown_state.take_down(touch.name, touch.mac, ifupdown_file.addresses(text, touch.name))
+        self._fell += sorted(there - ifupdown_state.up() - {touch.name for touch in touches})
 
     def after(self, touches: Sequence[Touch], files_changed: bool) -> Dict[str, str]:
-        """Bring up side by side, each in a scope of its own.
+        """Bring up side by side, but for bonds, which come before their members, and VLANs, which come after all.
 
-        A DHCP client that `ifup` leaves behind stays in the caller's cgroup: in our service's it
-        would die with it, and the lease would run out minutes later.
+        Each in a scope of its own: a DHCP client that `ifup` leaves behind stays in the caller's cgroup: in our
+        service's it would die with it, and the lease would run out minutes later.
         """
-        problems: Dict[str, str] = {}
-        jobs = []
+        text = _all_text()
+        wanted = {touch.name: touch for touch in touches if touch.action != "down"}
         for touch in touches:
-            if touch.action == "down":
-                continue
-            fallback.end(touch.name)
-            if _is_up(touch.name) or (touch.action == "kick" and _half_down(touch.name)):
-                self.before([touch])
-            try:
-                jobs.append((touch.name, start(_ifup(touch.name))))
-            except CommandError as exc:
-                problems[touch.name] = str(exc)
+            metric = ifupdown_file.leased_metric(text, touch.name) if touch.name in wanted else ""
+            ifupdown_lease.note(touch.name, metric)
+        problems: Dict[str, str] = {}
+        for touch in wanted.values():
+            self._free(touch, text)
+        with_them = [name for name in self._fell if name not in wanted and ifupdown_file.is_said(text, name)]
+        self._fell = []
+        jobs: List[Tuple[str, Job]] = []
+        deadline = time.monotonic() + _UP_SECONDS
+        for names in ifupdown_order.in_order([*wanted, *with_them], text):
+            ifupdown_order.await_ready(jobs, names, text, deadline)
+            for name in names:
+                try:
+                    jobs.append((name, start(_ifup(name))))
+                except CommandError as exc:
+                    problems[name] = str(exc)
         for name, job in jobs:
             try:
                 # A DHCP client that nobody answers goes on in its scope, and may still succeed.
-                end(job, _UP_SECONDS, kill=False)
+                end(job, max(1.0, deadline - time.monotonic()), kill=False)
             except CommandError as exc:
                 problems[name] = str(exc)
         return problems
+
+    def _free(self, touch: Touch, text: str) -> None:
+        """Nothing on the NIC on which `ifup` would stumble, whoever has put it there."""
+        fallback.end(touch.name)
+        again = touch.action == "kick" and ifupdown_state.half_down(touch.name)
+        if ifupdown_state.is_up(touch.name) or again:
+            self.before([touch])
+        else:
+            ifupdown_state.clear(touch.name, touch.mac, ifupdown_file.addresses(text, touch.name))
 
     def dns(self, name: str, ifindex: int) -> Optional[Dns]:
         if not any(os.path.exists(program) for program in _RESOLVCONF_PROGRAMS):
             return Dns(frozenset(), "resolvconf is not installed")
         words = [
             line.split()
-            for path in glob.glob(os.path.join(RESOLVCONF, glob.escape(name) + ".*"))
+            for path in glob.glob(os.path.join(ifupdown_state.RESOLVCONF, glob.escape(name) + ".*"))
             for line in (files.read(path) or "").splitlines()
         ]
         servers, domains = (
@@ -193,44 +224,10 @@ class Ifupdown(Backend):
         return Dns(servers, search=domains)
 
 
-def _is_up(name: str) -> bool:
-    """True where ifupdown believes so: by ifstate or, from 0.8 on, by the NIC's own file, which it writes first."""
-    lines = (files.read(STATE) or "").splitlines()
-    own = (files.read("%s.%s" % (STATE, name)) or "").strip()
-    return bool(own) or name in [line.split("=", 1)[0].strip() for line in lines if "=" in line]
-
-
-def _half_down(name: str) -> bool:
-    """True where an `ifdown` that was killed left addresses or a client: it leaves ifstate first."""
-    flags = (files.read(os.path.join(DEVICES, name, "flags")) or "0").strip()
-    return bool(int(flags, 16) & _IFF_UP) or os.path.exists(DHCLIENT_PID % name)
-
-
-def _forget(name: str) -> None:
-    kept = [line for line in (files.read(STATE) or "").splitlines() if line.split("=", 1)[0] != name]
-    own = "%s.%s" % (STATE, name)
-    try:
-        files.replace(STATE, "".join(line + "\n" for line in kept), sync=False)
-        if os.path.exists(own):
-            os.truncate(own, 0)  # in place: it is a lock as well
-    except OSError as exc:
-        LOG.error("still up for ifupdown: nic=%s error=%s", name, exc)
-
-
-def _forget_dns(name: str) -> None:
-    """A DHCP client whose NIC is gone ends without a word to resolvconf(8): its servers would stay."""
-    for program in ("inet", "inet6", "dhclient", "ip6.dhclient"):
-        record = "%s.%s" % (name, program)
-        if os.path.exists(os.path.join(RESOLVCONF, record)):
-            try:
-                run(["resolvconf", "-d", record])
-            except CommandError:
-                pass  # run() has logged it; the NIC goes all the same
-
-
 def _ifup(name: str) -> List[str]:
     if not os.path.isdir("/run/systemd/system"):
         return ["ifup", name]
-    # A name of its own for each: the scope of an earlier one lives as long as its DHCP client.
-    unit = "osnetd-ifup-%s-%d-%d" % (re.sub(r"[^A-Za-z0-9]", "-", name), os.getpid(), len(ran))
+    # A name that no other has: the scope of an earlier one, of this process or of another, lives as long as its client.
+    word = re.sub(r"[^A-Za-z0-9]", "-", name)
+    unit = "osnetd-ifup-%s-%d-%d-%d" % (word, os.getpid(), time.monotonic() * 1e3, next(_started))
     return ["systemd-run", "--quiet", "--scope", "--collect", "--unit", unit, "ifup", name]

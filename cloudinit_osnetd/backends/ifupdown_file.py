@@ -3,7 +3,7 @@
 """An interfaces(5) file, cut into stanzas and put together again: what is not ours stays, byte for byte."""
 
 import re
-from typing import Dict, Iterator, List, NamedTuple, Optional
+from typing import Dict, Iterator, List, NamedTuple, Optional, Set
 
 _STARTS = ("iface", "auto", "mapping", "source", "source-directory", "rename", "no-scripts", "no-auto-down")
 # What cloud-init's eni renderer writes in the place of `auto`, where a stanza has none.
@@ -83,6 +83,34 @@ def meaning(text: str) -> str:
     """What two sections that say the same have in common."""
     lines = [" ".join(_words(line)) for line in _lines(text) if not _is_comment(line)]
     return "\n".join(line for line in lines if line)
+
+
+def iface_stanzas(text: str, name: str) -> Iterator[List[List[str]]]:
+    """The words of each line of each of a NIC's `iface` stanzas, the first line's first."""
+    for stanza in stanzas(text):
+        if stanza.owner == name and stanza.words[:1] == ["iface"]:
+            yield [words for words in statements(stanza.text) if words and not words[0].startswith("#")]
+
+
+def addresses(text: str, name: str) -> Set[str]:
+    """The addresses that a NIC's stanzas set, without their prefix."""
+    found = [words[1] for lines in iface_stanzas(text, name) for words in lines if words[0] == "address" and words[1:]]
+    return {address.partition("/")[0].lower() for address in found}
+
+
+def option(text: str, name: str, *keys: str) -> str:
+    """The value of the first of these options in a NIC's stanzas, empty where none has one."""
+    return next((" ".join(words[1:]) for lines in iface_stanzas(text, name) for words in lines if words[0] in keys), "")
+
+
+def is_said(text: str, name: str) -> bool:
+    return any(True for _lines in iface_stanzas(text, name))
+
+
+def leased_metric(text: str, name: str) -> str:
+    """The metric that a NIC's stanzas give the routes of a lease, empty where they give none."""
+    leases = [lines for lines in iface_stanzas(text, name) if lines[0][2:4] == ["inet", "dhcp"]]
+    return next((words[1] for lines in leases for words in lines if words[0] == "metric" and words[1:]), "")
 
 
 def _owner(words: List[str]) -> str:

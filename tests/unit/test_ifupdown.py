@@ -5,11 +5,11 @@
 import pytest
 
 from cloudinit_osnetd import command, files
-from cloudinit_osnetd.backends import Touch, ifupdown
+from cloudinit_osnetd.backends import Touch, ifupdown, ifupdown_order, ifupdown_state, ifupdown_workers
 from cloudinit_osnetd.backends.ifupdown import Ifupdown
 from cloudinit_osnetd.desired import Item
 
-from .build import A, entry, static
+from .build import A, dhcp, entry, static
 from .programs import programs
 
 BACKEND = Ifupdown()
@@ -45,7 +45,7 @@ def network(tmp_path, monkeypatch):
         ("elsewhere/ens9", "iface ens9 inet dhcp\n", False),
         ("interfaces.d/ens9.bak", "iface ens9 inet dhcp\n", False),
         ("interfaces.d/ens9~", "iface ens9 inet dhcp\n", False),
-        ("interfaces", "source-directory interfaces.d\nallow-hotplug ens9\niface ens9 inet dhcp\n", False),
+        ("interfaces", "source-directory interfaces.d\nallow-hotplug ens9\niface ens9 inet dhcp\n", True),
         ("interfaces", "source-directory interfaces.d\niface ens9 inet dhcp\n    hostname x\n", True),
         ("interfaces", "source-directory interfaces.d\niface ens9 inet static\n    address 10.9.0.5/24\n", True),
     ],
@@ -57,7 +57,10 @@ def test_a_nic_that_somebody_has_a_stanza_for_is_left_to_it(network, path, text,
 
 
 def test_files_that_source_each_other_are_read_once(network):
-    files.replace(str(network / "more/a.cfg"), "source %s/more/*.cfg\nsource %s/fragments/*\niface ens9 inet dhcp\n" % (network, network))
+    files.replace(
+        str(network / "more/a.cfg"),
+        "source %s/more/*.cfg\nsource %s/fragments/*\niface ens9 inet dhcp\n" % (network, network),
+    )
     files.replace(str(network / "fragments/ens8"), "iface ens8 inet dhcp\n")
     items = [Item(name, entry(static()), name, ()) for name in ("ens8", "ens9")]
     assert BACKEND.claimed(items) == {"ens9": str(network / "more/a.cfg")}
@@ -92,9 +95,12 @@ FAKES = {
 @pytest.fixture
 def host(tmp_path, monkeypatch):
     state = tmp_path / "ifstate"
-    monkeypatch.setattr(ifupdown, "STATE", str(state))
-    monkeypatch.setattr(ifupdown, "DEVICES", str(tmp_path / "devices"))
-    monkeypatch.setattr(ifupdown, "DHCLIENT_PID", str(tmp_path / "%s.pid"))
+    monkeypatch.setattr(ifupdown_state, "STATE", str(state))
+    monkeypatch.setattr(ifupdown_state, "DEVICES", str(tmp_path / "devices"))
+    monkeypatch.setattr(ifupdown_state, "DHCLIENT_PID", str(tmp_path / "%s.pid"))
+    monkeypatch.setattr(ifupdown_workers, "PROC", str(tmp_path / "proc"))
+    (tmp_path / "proc").mkdir()
+    monkeypatch.setattr(ifupdown, "DIRECTORY", str(tmp_path / "network"))
     monkeypatch.setattr(ifupdown.os.path, "isdir", lambda path: path != "/run/systemd/system")
     fakes = {name: script.replace("$IFSTATE", str(state)) for name, script in FAKES.items()}
     found = programs(tmp_path, monkeypatch, fakes)
@@ -216,8 +222,14 @@ def test_routes_go_by_ip_and_name_their_nic(route, by_ip):
 @pytest.mark.parametrize(
     ("route", "by_ip"),
     [
-        ("post-up route add default gw 10.77.0.1 || true", "post-up ip route add default via 10.77.0.1 dev ens4 onlink || true"),
-        ("pre-down route del default gw 10.77.0.1 || true", "pre-down ip route del default via 10.77.0.1 dev ens4 || true"),
+        (
+            "post-up route add default gw 10.77.0.1 || true",
+            "post-up ip route add default via 10.77.0.1 dev ens4 onlink || true",
+        ),
+        (
+            "pre-down route del default gw 10.77.0.1 || true",
+            "pre-down ip route del default via 10.77.0.1 dev ens4 || true",
+        ),
         ("post-up route add default gw 10.0.0.1 || true", "post-up ip route add default via 10.0.0.1 dev ens4 || true"),
     ],
 )
@@ -231,7 +243,7 @@ def test_a_gateway_outside_the_subnet_is_a_neighbour(route, by_ip):
 
 
 def test_dns_servers_in_use_are_those_that_resolvconf_knows_of_the_nic(tmp_path, monkeypatch):
-    monkeypatch.setattr(ifupdown, "RESOLVCONF", str(tmp_path))
+    monkeypatch.setattr(ifupdown_state, "RESOLVCONF", str(tmp_path))
     monkeypatch.setattr(ifupdown, "_RESOLVCONF_PROGRAMS", ("/bin/sh",))
     (tmp_path / "ens4.inet").write_text("domain x\nnameserver 10.0.0.2\n")
     (tmp_path / "ens4.inet6").write_text("nameserver 2001:db8::2\nnameserver\n")
@@ -247,7 +259,8 @@ AUTOCONF = "/proc/sys/net/ipv6/conf/ens3/autoconf"
 SIX = "auto ens3\niface ens3 inet6 static\n    address fd00::5/64\n"
 SIX_BY_COMMANDS = (
     "auto ens3\niface ens3 inet6 manual\n    address fd00::5/64\n"
-    "    pre-up test ! -w %s || echo 0 >%s || true\n" % (AUTOCONF, AUTOCONF)
+    "    pre-up test ! -w %s || echo 0 >%s || true\n"
+    % (AUTOCONF, AUTOCONF)
     + "    up ip -6 address add fd00::5/64 dev ens3 || true\n"
     "%s    up IF_ADDRESS=fd00::5 IF_NETMASK=64 /lib/ifupdown/settle-dad.sh || true\n"
 )
@@ -321,3 +334,119 @@ def test_a_router_that_advertises_itself_to_a_second_nic_comes_after_its_routes(
     line = "    %s test ! -w %s || echo 2101 >%s || true\n" % (when, SETTING, SETTING)
     assert BACKEND.finish(four + six, Item(one.key, one, "ens3", (), 2100)) == four + line + six
     assert BACKEND.finish(four + six, Item(one.key, one, "ens3", (), 0)) == four + six
+
+
+# -- names -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["ens3", "eth0.100", "enp0s31f6", "_lan", "lan-a", "br@x", "a+b", "wlp2s0", "0x"])
+def test_a_name_that_ifupdown_takes_as_it_stands(name):
+    assert BACKEND.unnameable(name) == ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "w[1]",
+        "p=q",
+        "-dash",
+        "a*b",
+        "$x",
+        "$(id)",
+        "`id`",
+        "a;b",
+        "a|b",
+        "a&b",
+        "a'b",
+        'a"b',
+        "a\\b",
+        "a>b",
+        "~",
+        "a%b",
+        "#",
+        "!a",
+        "a?",
+        "{a}",
+        "a\n",
+    ],
+)
+def test_a_name_that_ifupdown_takes_for_something_else_is_refused_and_told(name):
+    assert repr(name) in BACKEND.unnameable(name)
+
+
+# -- what leans on what ------------------------------------------------------------------------------------
+
+BONDED = """\
+auto ens4
+iface ens4 inet manual
+    bond-master bond0
+
+auto bond0
+iface bond0 inet static
+    address 10.94.0.5/24
+    bond-mode active-backup
+    bond-slaves none
+
+auto bond0.7
+iface bond0.7 inet static
+    address 10.95.0.5/24
+    vlan-raw-device bond0
+    vlan_id 7
+
+auto ens3
+iface ens3 inet dhcp
+    metric 2100
+"""
+
+
+def test_a_bond_comes_before_its_members_and_a_vlan_after_all():
+    groups = list(ifupdown_order.in_order(["bond0.7", "ens4", "ens3", "bond0"], BONDED))
+    assert groups == [["bond0"], ["ens4", "ens3"], ["bond0.7"]]
+    assert [ifupdown_order.leans_on(BONDED, name) for name in ("ens4", "bond0.7", "bond0", "ens3")] == [
+        "bond0",
+        "bond0",
+        "",
+        "",
+    ]
+
+
+def test_what_went_down_with_another_comes_up_with_it(host, monkeypatch):
+    """`ifdown bond0` takes its members and VLANs along."""
+    files.replace(str(host.state.parent / "network/interfaces"), BONDED)
+    host.state.write_text("ens3=ens3\nbond0=bond0\nens4=ens4\nbond0.7=bond0.7\ngone=gone\n")
+    along = 'sed -i -e "/^bond0/d" -e "/^ens4=/d" -e "/^gone=/d" ' + str(host.state)
+    (host.state.parent / "bin/ifdown").write_text("#!/bin/sh\n%s\n" % along)
+    BACKEND.before([touch("reconfigure", "bond0")])
+    BACKEND.after([touch("reconfigure", "bond0")], True)
+    assert host.ran() == ["ifup bond0", "ifup ens4", "ifup bond0.7"]
+    BACKEND.after([touch("up", "ens9")], True)
+    assert host.ran()[3:] == ["ifup ens9"]
+
+
+# -- the metric of a lease ---------------------------------------------------------------------------------
+
+
+def test_the_hook_is_told_the_metric_before_ifup_and_nothing_of_a_nic_that_goes(host, tmp_path, monkeypatch):
+    monkeypatch.setattr(ifupdown.ifupdown_lease.paths, "DHCP", str(tmp_path / "dhcp"))
+    files.replace(str(tmp_path / "network/interfaces"), BONDED)
+    (tmp_path / "bin/ifup").write_text("#!/bin/sh\ncat %s/dhcp/$1 >> %s/told\n" % (tmp_path, tmp_path))
+    host.state.write_text("")
+    BACKEND.after([touch("up", "ens3")], True)
+    assert (tmp_path / "told").read_text() == "2100\n"
+    BACKEND.after([touch("down", "ens3")], True)
+    assert not (tmp_path / "dhcp/ens3").exists()
+
+
+def test_at_a_boot_the_hook_is_told_of_every_leased_nic_that_is_ours(tmp_path, monkeypatch):
+    monkeypatch.setattr(ifupdown.ifupdown_lease.paths, "DHCP", str(tmp_path))
+    monkeypatch.setattr(ifupdown.fallback, "_CONFIGURATION", ())
+    items = [
+        Item("k", entry(dhcp()), name, (), metric) for name, metric in (("ens3", 0), ("ens4", 2100), ("ens5", 2200))
+    ]
+    BACKEND.boot([*items, Item("k", entry(static()), "ens6", (), 2300)], frozenset(["ens5"]))
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"ens4": "2100\n"}
+
+
+def test_two_scopes_have_two_names(monkeypatch):
+    monkeypatch.setattr(ifupdown.os.path, "isdir", lambda path: True)
+    assert len({ifupdown._ifup(name)[5] for name in ("ens3", "ens3", "a.b", "a-b", "a_b")}) == 5

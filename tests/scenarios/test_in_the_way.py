@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""What a backend finds on a NIC that it is to configure: addresses, names, clients and locks of others. It comes up all the same."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.lab import Cloud, Container, Port, netns
+from tests.lab.ports import Subnet
+from tests.scenarios.conftest import GuestFactory
+from tests.scenarios.seen import (
+    Guest,
+    assert_boot,
+    assert_follows,
+    assert_nothing_to_do,
+    ip,
+    reason_of,
+    reconcile,
+    settled,
+    state_of,
+    timers,
+    wait_until,
+)
+
+_V4 = Subnet("10.91.0.0/24", "10.91.0.1", dns=("10.91.0.2",), routes=(("10.9.0.0/16", "10.91.0.9"),))
+_V6 = Subnet("2001:db8:1::/64", "2001:db8:1::1", dns=("2001:db8:1::53",))
+
+
+def clients(guest: Guest, name: str) -> list[str]:
+    """The DHCP clients of a NIC, by their words; one of dhcpcd's is several processes."""
+    lines = guest.run("ps axww -o args=").stdout.splitlines()
+    return [
+        line for line in lines if name in line.split() and line.split()[0] in ("dhclient", "/sbin/dhclient", "dhcpcd:")
+    ]
+
+
+def for_ifupdown(guest: Guest) -> None:
+    if guest.backend != "ifupdown":
+        pytest.skip("about ifupdown")
+
+
+def a_server(cloud: Cloud, guest_factory: GuestFactory, **options: object) -> tuple[Port, Container]:
+    blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.2"])
+    first = cloud.server("found").create_port(blue)
+    guest = guest_factory(cloud.servers[0], **options)
+    guest.boot()
+    assert_boot(guest, rung="drive")
+    assert_follows(guest, first)
+    settled(guest)
+    return first, guest
+
+
+def test_an_address_that_was_set_by_hand(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    first, guest = a_server(cloud, guest_factory)
+    server = cloud.servers[0]
+    server.freeze_metadata()
+    port = server.create_port(cloud.network("green", subnets=[_V4, _V6], mtu=1400))
+    name = guest.plug(port)
+    guest.run(
+        f"ip link set {name} up; ip addr add {port.fixed_ips[0]}/24 dev {name}; ip addr add {port.fixed_ips[1]}/128 dev {name}"
+    )
+    guest.run(f"ip route add default via 10.91.0.1 dev {name} metric 50")
+    server.thaw_metadata()
+    assert_follows(guest, first, port, seconds=25)
+    settled(guest, 20)
+    assert state_of(guest, port) == "ok", reason_of(guest, port)
+    assert_nothing_to_do(guest)
+
+
+def test_a_nic_that_is_renamed_while_it_runs(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    first, guest = a_server(cloud, guest_factory)
+    server = cloud.servers[0]
+    port = server.create_port(cloud.network("green", subnets=[_V4, _V6], mtu=1400))
+    name = guest.plug(port)
+    assert_follows(guest, first, port)
+    settled(guest)
+    guest.run(f"ip link set {name} name lan0")
+    server.edit_port(port, fixed_ips=["10.91.0.55", port.fixed_ips[1]])
+    reconcile(guest)
+    assert guest.nic(port) == "lan0"
+    assert_follows(guest, first, port)
+    if guest.backend == "ifupdown":
+        assert f"{name}=" not in guest.run("ifquery --state", check=False).stdout
+        assert guest.run(f"ls /run/resolvconf/interface | grep '^{name}[.]'", check=False).stdout == ""
+    assert_nothing_to_do(guest)
+
+
+def test_a_name_that_is_taken_again_before_the_one_that_had_it_is_cleaned_up(
+    cloud: Cloud, guest_factory: GuestFactory
+) -> None:
+    """udev starts a DHCP client for the new NIC from what is left of the old one."""
+    blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.2"])
+    leased = cloud.network("leased", cidr="10.92.0.0/24", dhcp=True)
+    green = cloud.network("green", subnets=[_V4], mtu=1400)
+    server = cloud.server("again")
+    first, second = server.create_port(blue), server.create_port(leased)
+    guest = guest_factory(server)
+    guest.boot()
+    guest.reboot()
+    assert_follows(guest, first, second)
+    settled(guest)
+    name = str(guest.nic(second))
+    server.delete_port(second)
+    guest.unplug(second)
+    time.sleep(1.4)
+    port = server.create_port(green)
+    assert guest.plug(port, name=name) == name
+    assert_follows(guest, first, port, seconds=20)
+    settled(guest, 20)
+    assert state_of(guest, port) == "ok", reason_of(guest, port)
+    assert clients(guest, name) == []
+    assert guest.run("systemctl --failed --no-legend --plain").stdout == ""
+    assert_nothing_to_do(guest)
+
+
+def test_the_stanzas_of_an_image(cloud: Cloud, guest_factory: GuestFactory, kind: object) -> None:
+    """Debian's older images have DHCP for a few names, just in case: those NICs are left to it, and it is named."""
+    _first, guest = a_server(cloud, guest_factory)
+    for_ifupdown(guest)
+    server = cloud.servers[0]
+    guest.run(
+        "printf '\\nallow-hotplug ens4\\niface ens4 inet dhcp\\nallow-hotplug ens5\\niface ens5 inet dhcp\\n' >> /etc/network/interfaces"
+    )
+    static = server.create_port(cloud.network("green", subnets=[_V4], mtu=1400))
+    assert guest.plug(static) == "ens4"
+    leased = server.create_port(cloud.network("leased", cidr="10.92.0.0/24", dhcp=True))
+    assert guest.plug(leased) == "ens5"
+
+    def has_its_lease() -> bool:
+        (link,) = ip(guest, "address show dev ens5")
+        return [a["local"] for a in link["addr_info"] if a["family"] == "inet"] == [leased.fixed_ips[0]]
+
+    wait_until(has_its_lease, 20, "the lease of ens5")
+    settled(guest)
+    for port, name in ((static, "ens4"), (leased, "ens5")):
+        assert state_of(guest, port) == "drifted" and "/etc/network/interfaces" in reason_of(guest, port)
+        # One that is about to run its script is two for a moment.
+        wait_until(lambda name=name: len(clients(guest, name)) == 1, 10, f"one client on {name}")
+    assert_nothing_to_do(guest)
+
+
+def test_a_leased_default_route_has_its_metric_from_the_first_lease_on(
+    cloud: Cloud, guest_factory: GuestFactory
+) -> None:
+    first, guest = a_server(cloud, guest_factory)
+    server = cloud.servers[0]
+    port = server.create_port(cloud.network("leased", cidr="10.92.0.0/24", gateway="10.92.0.1", dhcp=True))
+    name = guest.plug(port)
+    assert_follows(guest, first, port)
+
+    def ways() -> list[tuple[str, int]]:
+        return sorted((route["dev"], route.get("metric", 0)) for route in ip(guest, "-4 route show default"))
+
+    settled(guest)
+    now = ways()
+    assert [dev for dev, _metric in now] == [str(guest.nic(first)), name] and now[1][1] > 0, now
+    by_lease = [r for r in ip(guest, f"-4 route show dev {name}") if r["dst"] == "169.254.169.254"]
+    assert all(route.get("metric", 0) == now[1][1] for route in by_lease), by_lease
+    guest.reboot()
+    assert_follows(guest, first, port)
+    settled(guest)
+    assert ways() == now
+
+
+@pytest.mark.long
+def test_an_ifdown_that_does_not_end(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """An administrator's hook hangs: the old address does not stay beside the new one."""
+    first, guest = a_server(cloud, guest_factory)
+    for_ifupdown(guest)
+    server = cloud.servers[0]
+    port = server.create_port(cloud.network("green", subnets=[_V4, _V6], mtu=1400))
+    name = guest.plug(port)
+    assert_follows(guest, first, port)
+    settled(guest)
+    guest.put(f'#!/bin/sh\n[ "$IFACE" != {name} ] || sleep 300\n'.encode(), "/etc/network/if-down.d/hangs", 0o755)
+    server.edit_port(port, fixed_ips=["10.91.0.55", "2001:db8:1::55"], routes=[("10.8.0.0/16", "10.91.0.8")])
+    reconcile(guest)
+    assert_follows(guest, first, port)
+    assert guest.run("pgrep -f 'sleep 300'", check=False).stdout == ""
+    guest.run("rm /etc/network/if-down.d/hangs")
+    assert_nothing_to_do(guest)
+
+
+def test_an_ifup_that_failed_is_not_the_last(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """An administrator's hook fails half-way; when it is mended the next run brings the NIC up."""
+    first, guest = a_server(cloud, guest_factory)
+    for_ifupdown(guest)
+    server = cloud.servers[0]
+    guest.put(b'#!/bin/sh\n[ "$IFACE" != ens4 ]\n', "/etc/network/if-up.d/fails", 0o755)
+    port = server.create_port(cloud.network("green", subnets=[_V4, _V6], mtu=1400))
+    guest.plug(port)
+    settled(guest, 45, fails=True)
+    assert state_of(guest, port) == "failed"
+    guest.run("rm /etc/network/if-up.d/fails")
+    server.edit_port(port, fixed_ips=["10.91.0.55", "2001:db8:1::55"])
+    reconcile(guest)
+    assert_follows(guest, first, port)
+
+
+def test_a_carrier_that_comes_late(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """Nobody tells of it: the NIC is looked at again by itself, for a while."""
+    first, guest = a_server(cloud, guest_factory)
+    server = cloud.servers[0]
+    port = server.create_port(cloud.network("green", subnets=[_V4, _V6], mtu=1400))
+    outside = netns.output(cloud.namespace, ["ip", "-json", "link"])
+    guest.plug(port)
+    (new,) = set(_veths(netns.output(cloud.namespace, ["ip", "-json", "link"]))) - set(_veths(outside))
+    netns.ip(cloud.namespace, f"link set {new} down")
+    settled(guest, 40)
+    assert timers(guest) == ["cloudinit-osnetd-look.timer"]
+    netns.ip(cloud.namespace, f"link set {new} up")
+    assert_follows(guest, first, port, seconds=40)
+    wait_until(lambda: timers(guest) == [], 60, "no timer is left")
+    assert state_of(guest, port) == "ok", reason_of(guest, port)
+
+
+def _veths(text: str) -> list[str]:
+    import json
+
+    return [str(link["ifname"]) for link in json.loads(text)]
