@@ -211,7 +211,8 @@ class _Planner:
         """A want in which a file of somebody else's has a say, "" for none."""
         if theirs and not self.force:
             for item in want.items:
-                reason = "configured by %s as well" % theirs
+                ours = any(row.key == item.key for row in self.rows.values())
+                reason = "configured by %s%s" % (theirs, " as well" if ours else "")
                 self.drifted.append(Drift(item.key, item.entry.mac, item.name, theirs, reason))
 
     def gone(self, row: Owned, reason: str) -> None:

@@ -6,7 +6,7 @@ were not), and what is somebody else's.
 By meaning, not by text (meaning.py): which release of cloud-init wrote it, and in what order, is all the same.
 """
 
-from typing import Callable, Dict, Iterable, List, Mapping, NamedTuple, Sequence
+from typing import Callable, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Tuple
 
 from . import meaning, render, truth
 from .backends import Backend
@@ -100,7 +100,15 @@ def _by_cloud_init(
             there, mark = found[part.place], disk[part.place]
             if there == by_us.get(part.place) or _serves(on.backend, there, then, part, told):
                 judged[part.place] = part._replace(earlier=part.earlier | {mark}, differs=())
+            else:
+                judged[part.place] = part._replace(differs=_least(there, now.of(part.place), part.differs))
     return judged
+
+
+def _least(there: Meaning, references: Sequence[Meaning], else_: Sequence[str]) -> Tuple[str, ...]:
+    """In what it differs from that which is nearest to it: what Backend.finish adds would be told as lacking."""
+    nearest = sorted(references, key=lambda reference: len(there ^ reference))
+    return meaning.differences(there, nearest[0]) if nearest else tuple(else_)
 
 
 def _references(

@@ -26,7 +26,7 @@ def of(text: str) -> meaning.Meaning:
     for section, pairs in _sections(text):
         last = {key: value for key, value in pairs if value}
         if section == "Address":
-            said.add(" ".join(["address", meaning.address(last.pop("Address", "")), *_rest(last)]))
+            said.add(_address(pairs, last))
         elif section == "Route":
             said.add(_route(pairs))
         elif section == "Network":
@@ -99,12 +99,28 @@ def _match(pairs: _Pairs) -> Iterator[str]:
 
 
 def as_older_releases(wanted: meaning.Meaning) -> Sequence[meaning.Meaning]:
-    """Up to 22.2 cloud-init wrote all routes to one section, of which networkd takes the last of each key."""
+    """Up to 22.2 cloud-init wrote all routes to one section, of which networkd takes the last of each key; and so all
+    addresses."""
+    older = wanted
+    addresses = {line for line in wanted if line.startswith("address ")}
+    if len(addresses) > 1:
+        older = older - addresses | {_addresses_in_one([line.partition(" ")[2] for line in addresses])}
     routes = {line for line in wanted if line.startswith("route ")}
     words = [line.split() for line in routes]
-    if len(routes) < 2 or any(len(line) != 4 for line in words):  # one with more than "route X via Y"
-        return ()
-    return (wanted - routes | {_in_one([line[1] for line in words], [line[3] for line in words])},)
+    if len(routes) > 1 and all(len(line) == 4 for line in words):  # none with more than "route X via Y"
+        older = older - routes | {_in_one([line[1] for line in words], [line[3] for line in words])}
+    return () if older == wanted else (older,)
+
+
+def _addresses_in_one(addresses: List[str]) -> str:
+    return "one address of " + ", ".join(sorted(set(addresses)))
+
+
+def _address(pairs: _Pairs, last: Dict[str, str]) -> str:
+    several = [meaning.address(value) for key, value in pairs if key == "Address" and value]
+    if len(several) > 1 and len(several) == len(pairs):
+        return _addresses_in_one(several)
+    return " ".join(["address", meaning.address(last.pop("Address", "")), *_rest(last)])
 
 
 def _in_one(to: List[str], via: List[str]) -> str:

@@ -194,8 +194,8 @@ def test_what_a_section_says(text, says):
 
 
 def test_the_one_route_section_of_old_releases_is_known_and_is_not_what_it_should_be():
-    old = "[Route]\nDestination=10.1.0.0/16\nDestination=::/0\nGateway=10.0.0.9\nGateway=fd00::1\n"
-    right = "[Route]\nDestination=10.1.0.0/16\nGateway=10.0.0.9\n[Route]\nDestination=::/0\nGateway=fd00::1\n"
+    old = "[Address]\nAddress=10.0.0.5/24\nAddress=fd00::5/64\n[Route]\nDestination=10.1.0.0/16\nDestination=::/0\nGateway=10.0.0.9\nGateway=fd00::1\n"
+    right = "[Address]\nAddress=10.0.0.5/24\n[Address]\nAddress=fd00::5/64\n[Route]\nDestination=10.1.0.0/16\nGateway=10.0.0.9\n[Route]\nDestination=::/0\nGateway=fd00::1\n"
     assert networkd_meaning.of(old) != networkd_meaning.of(right)
     assert networkd_meaning.as_older_releases(networkd_meaning.of(right)) == (networkd_meaning.of(old),)
 

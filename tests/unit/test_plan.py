@@ -481,3 +481,12 @@ def test_a_second_run_does_nothing_and_only_what_is_ours_was_changed(situation, 
 def test_a_touch_says_what_happens_to_which_nic():
     made = make([want()], [staged()])
     assert made.touches == (Touch("up", A, "ens3", "a new NIC"),)
+
+
+@pytest.mark.parametrize(
+    ("ledger", "reason"), [([], "configured by /etc/x.network"), ([owned()], "configured by /etc/x.network as well")]
+)
+def test_whoever_configures_a_nic_is_named_and_so_is_whether_we_do_too(ledger, reason):
+    made = make([want()], [], on_disk(*ledger), ledger, LIVE, claimed={"ens3": "/etc/x.network"})
+    assert [drift.reason for drift in made.drifted] == [reason]
+    assert not made.changes

@@ -29,6 +29,7 @@ DROP_IN = "/etc/cloud/cloud.cfg.d/99_unit.cfg"
 WRITTEN = (
     "/etc/network/interfaces.d/50-cloud-init*",
     "/etc/systemd/network/*",
+    "/etc/netplan/50-cloud-init.yaml",
     "/etc/udev/rules.d/70-persistent-net.rules",
     "/var/lib/cloudinit-osnetd",
     "/run/cloudinit-osnetd",

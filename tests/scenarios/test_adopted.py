@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""A server that lived before the package came: cloud-init alone configured it, whatever it was told and in whatever order.
+
+Installed while it runs, nothing is touched and nothing is drifted; a later edit reaches its NIC, and no other one.
+OSNETD_RANDOM_SERVERS=40 tries as many of Nova's; a few are tried by default.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+import pytest
+
+from tests.lab import Cloud, Port, Server, Subnet, foreign
+from tests.scenarios import package
+from tests.scenarios.conftest import GuestFactory
+from tests.scenarios.package import assert_network, untouched
+from tests.scenarios.seen import (
+    Guest,
+    assert_boot,
+    assert_follows,
+    assert_nothing_to_do,
+    configuration,
+    ip,
+    reconcile,
+    settled,
+    state_of,
+    status,
+    wait_until,
+)
+
+# What cloud-init's eni renderer writes by itself, before anybody told it not to.
+RULES = {"ifupdown": ["/etc/udev/rules.d/70-persistent-net.rules"]}
+DOCUMENTS = Path(__file__).resolve().parent.parent / "documents"
+SEEDS = range(int(os.environ.get("OSNETD_RANDOM_SERVERS", "3")))
+
+
+def assert_adopted(guest: Guest, *ports: Port) -> None:
+    """Installed: no NIC hears of it, and each is ours."""
+    with untouched(guest):
+        package.install(guest)
+        settled(guest)
+    last = status(guest)["last_run"]
+    assert (last["drifted"], last["touches"], last["problems"]) == ([], [], {}), last
+    assert [(port.mac, state_of(guest, port)) for port in ports] == [(port.mac, "ok") for port in ports], status(guest)["nics"]
+    assert_nothing_to_do(guest)
+
+
+def assert_edited(guest: Guest, port: Port, mtu: int) -> None:
+    """The edit reaches the NIC, and no other one is touched."""
+    record = reconcile(guest)
+    assert {touch["mac"] for touch in record["touches"]} == {port.mac}, record
+    assert (record["drifted"], record["problems"]) == ([], {}), record
+
+    def is_so() -> bool:
+        (link,) = ip(guest, f"link show dev {guest.nic(port)}")
+        return link["mtu"] == mtu and "UP" in link["flags"]
+
+    wait_until(is_so, 10 * guest.patience, f"MTU {mtu}")
+    assert str(mtu) in configuration(guest, port)
+
+
+def a_network(cloud: Cloud) -> Any:
+    six = Subnet("2001:db8::/64", gateway="2001:db8::1")
+    return cloud.network("blue", cidr="192.0.2.0/24", gateway="192.0.2.1", dns=["192.0.2.53"], mtu=1500, subnets=[six])
+
+
+@pytest.mark.parametrize("name", ["15-adopt-routes-order", "16-adopt-networks-order", "17-adopt-mtu-string", "19-adopt-top-level-gateway"])
+def test_somebodys_document_is_adopted(cloud: Cloud, guest_factory: GuestFactory, name: str) -> None:
+    document: Dict[str, Any] = json.loads((DOCUMENTS / f"{name}.json").read_text())
+    server = cloud.server("metal")
+    (port,) = foreign.tell(server, document, a_network(cloud))
+    guest = guest_factory(server, package=False)
+    guest.boot()
+    told = [one["ip_address"] for one in document["networks"]]
+    wait_until(lambda: all(word in guest.run("ip address").stdout for word in told), 15 * guest.patience, f"{told}")
+    assert_adopted(guest, port)
+
+    document["links"][0]["mtu"] = "1400" if "string" in name else 1400
+    assert_edited(guest, port, 1400)
+    guest.reboot()
+    assert_boot(guest, rung="store", rules=RULES.get(guest.backend, []))
+    assert state_of(guest, port) == "ok"
+    assert_nothing_to_do(guest)
+
+
+WIDE = ("172.16.0.0/12", "192.168.0.0/16", "10.200.0.0/16", "198.18.0.0/15", "203.0.113.0/24", "100.64.0.0/10")
+WIDE6 = ("2001:db8:8000::/33", "fd00:7::/32", "2001:db9::/32", "fd12:3456::/32")
+
+
+def _subnets(dice: random.Random, number: int, wide: List[str], wide6: List[str]) -> List[Subnet]:
+    """As Nova's first of each family, with host routes in no order of theirs; the first NIC's has the way out."""
+    four = f"10.{90 + number}.{dice.choice([0, 16, 64])}"
+    six = f"2001:db8:{dice.randrange(1, 9999)}"
+    # No destination by two NICs: without a metric, as cloud-init has them, the kernel takes one of the two.
+    routes = [(wide.pop(), f"{four}.{dice.randrange(2, 99)}") for _ in range(dice.randrange(min(len(wide), 4) + 1))]
+    routes6 = [(wide6.pop(), f"{six}::{dice.randrange(2, 99)}") for _ in range(dice.randrange(min(len(wide6), 3) + 1))]
+    dns = [f"{four}.{dice.randrange(2, 99)}" for _ in range(dice.randrange(3))]
+    dhcp = number > 0 and dice.random() < 0.3
+    found = [Subnet(f"{four}.0/24", f"{four}.1" if number == 0 else None, dhcp, tuple(dns), () if dhcp else tuple(routes))]
+    mode: Optional[str] = dice.choice([None, None, "slaac", "dhcpv6-stateless"])
+    if dice.random() < 0.6:
+        gateway = f"{six}::1" if number == 0 or mode else None
+        found.append(Subnet(f"{six}::/64", gateway, routes=() if mode else tuple(routes6), ipv6_mode=mode))
+    return found
+
+
+def a_random_server(cloud: Cloud, seed: int) -> Server:
+    dice = random.Random(seed)
+    server = cloud.server("web")
+    wide, wide6 = dice.sample(WIDE, len(WIDE)), dice.sample(WIDE6, len(WIDE6))
+    for number in range(dice.choice([1, 2, 2, 3])):
+        mtu = dice.choice([1280, 1400, 1450, 1500])
+        server.create_port(cloud.network(f"net{number}", mtu=mtu, subnets=_subnets(dice, number, wide, wide6)))
+    return server
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_whatever_nova_told_is_adopted(cloud: Cloud, guest_factory: GuestFactory, seed: int) -> None:
+    server = a_random_server(cloud, seed)
+    guest = guest_factory(server, package=False)
+    guest.boot()
+    assert_network(guest, *server.ports, seconds=20 * guest.patience)
+    assert_adopted(guest, *server.ports)
+
+    first = server.ports[0]
+    server.edit_port(first, mtu=1380)
+    assert_edited(guest, first, 1380)
+    assert_follows(guest, first)
+    guest.reboot()
+    assert_boot(guest, rung="store", rules=RULES.get(guest.backend, []))
+    assert_network(guest, *server.ports, seconds=20 * guest.patience)
+    assert_follows(guest, first)
+    assert_nothing_to_do(guest)
+
+
+def test_the_lines_in_which_an_operators_file_differs_are_told(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    server = cloud.server("web")
+    port = server.create_port(a_network(cloud))
+    guest = guest_factory(server, package=False)
+    guest.boot()
+    settled_address = port.fixed_ips[0]
+    edit = {
+        "ifupdown": f"sed -i 's/^ *address {settled_address}.*/&\\n    post-up ip route add 10.1.0.0\\/16 via 192.0.2.9/' "
+        "/etc/network/interfaces.d/50-cloud-init*",
+        "networkd": "printf '\\n[Route]\\nDestination=10.1.0.0/16\\nGateway=192.0.2.9\\n' >> /etc/systemd/network/10-cloud-init-*",
+        "netplan": "sed -i 's/^\\( *\\)routes:.*/&\\n\\1- {to: 10.1.0.0\\/16, via: 192.0.2.9}/' /etc/netplan/50-cloud-init.yaml",
+    }[guest.backend]
+    guest.run(edit)
+    with untouched(guest):
+        package.install(guest)
+        settled(guest)
+    assert state_of(guest, port) == "drifted"
+    (row,) = [row for row in status(guest)["nics"] if row["mac"] == port.mac]
+    assert "differs from what network_data says" in row["reason"]
+    assert "- route 10.1.0.0/16 via 192.0.2.9" in row["differs"]
+    # Not what we add to what cloud-init writes: that was not to be expected.
+    assert not [line for line in row["differs"] if line.startswith(("+ address", "+ route", "+ p"))], row["differs"]
+    (drift,) = json.loads(guest.run("cloudinit-osnetd plan --json").stdout)["drifted"]
+    assert drift["differs"] == row["differs"]
+    assert "    - route 10.1.0.0/16 via 192.0.2.9" in guest.run("cloudinit-osnetd plan").stdout.splitlines()
