@@ -2,9 +2,9 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """Bonds and VLANs that systemd-networkd makes of .netdev files: made again where a file wants another, or none is left.
 
-networkd makes a device when it loads a new file. It sets none of the options of one that is there, makes none again
-that somebody deleted until it loads its files anew, and joins links to a new one only when it configures them (measured
-with systemd 257 and 262). What a device was made of is noted under /run, which goes with the boot as the device does.
+networkd makes a device when it loads a new file, and neither changes nor removes one that is there (networkctl(1), of
+`reload`). One that somebody deleted it makes again when it loads its files anew, and it joins links to a new one when
+it configures them. What a device was made of is noted under /run, which goes with the boot as the device does.
 """
 
 import functools

@@ -164,7 +164,7 @@ def name_of(text: str) -> str:
 def made_anew(then: str, now: str) -> bool:
     """True where a device that was made by the file `then` must be made again for what `now` says.
 
-    networkd sets a device's options when it makes it, and lets one be that is there (measured with 257 and 262).
+    networkd sets a device's options when it makes it, and lets one be that is there (networkctl(1), of `reload`).
     """
     return _what_makes(then) != _what_makes(now)
 
