@@ -44,9 +44,12 @@ def apply(world: World, operation: Operation) -> Optional[Step]:
     """Do it to the world; None, and nothing done, where it cannot be."""
     before = {wanted.label: wanted for wanted in world.wanted().values()}
     looking = world.on and world.pending
+    waiting = world.stopped  # events, which the next run takes along, whoever asked for it
     step = _KINDS[operation.kind](world, operation.args)
     if step is None:
         return None
+    if waiting:
+        step = step._replace(reasons=step.reasons | {"added", "removed", "push", "timer"})
     if world.on and not world.stopped and (looking or world.pending):
         world.run()  # by the run that still looks for a NIC, or by the timer that it left
         step = step._replace(reasons=step.reasons | {"timer"})

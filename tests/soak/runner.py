@@ -8,7 +8,7 @@ import contextlib
 import time
 from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
-from tests.lab import Cloud, LabError
+from tests.lab import VM, Cloud, LabError
 from tests.scenarios.stream import Stream
 from tests.soak import oracle, picture
 from tests.soak.deeds import Stage
@@ -22,6 +22,7 @@ LEASE_SECONDS = 75.0  # longer for each NIC by which a lease is asked for, one a
 DOUBT_SECONDS = 45.0  # longer where the guest has seen a content come back, and looks again
 MOST_SECONDS = 400.0  # of an emulated guest
 _UNRECORDED = ("kill", "reboot", "boot", "reinstall", "force")
+_OUTSIDE = ("fault", "router", "stop")  # nothing happens in the guest
 
 
 class Kind(NamedTuple):
@@ -97,7 +98,7 @@ class _Run:
         return failure
 
     def _one(self, number: int, operation: Operation) -> Optional[Failure]:
-        was_on, before = self.world.on, self.world.wanted()
+        was_on, before = self.world.on, self._wanted()
         restless = self.world.restless
         step = apply(self.world, operation)
         if step is None:
@@ -108,7 +109,8 @@ class _Run:
             step = step._replace(reasons=step.reasons | {"added", "removed", "timer", "push"})
         began = time.monotonic()
         try:
-            with self._streaming(was_on and self.world.on and not step.boots) as lost:
+            streams = was_on and self.world.on and not step.boots and operation.kind not in _OUTSIDE
+            with self._streaming(streams) as lost:
                 self.stage.do(operation)
                 failure = self._judged(number, operation, step, before) if self.world.on else None
         except LabError as error:
@@ -154,7 +156,7 @@ class _Run:
                 return self._failed(number, operation, findings)
             time.sleep(0.2)
         self.last = now
-        findings = self._again()
+        findings = [] if operation.kind in _OUTSIDE else self._again()
         return self._failed(number, operation, findings) if findings else None
 
     def _case(self, operation: Operation, step: Step, before: Dict[str, Wanted], now: Picture) -> Case:
@@ -164,7 +166,7 @@ class _Run:
             before=self.last or now,
             after=now,
             wanted_before=before,
-            wanted=self.world.wanted(),
+            wanted=self._wanted(),
             step=step,
             pending=self.world.pending,
             listening=not self.world.stopped,
@@ -172,6 +174,11 @@ class _Run:
             dirty=self.world.dirty,
             restless=self.world.restless,
         )
+
+    def _wanted(self) -> Dict[str, Wanted]:
+        """A virtual machine names its NICs itself."""
+        wanted = self.world.wanted()
+        return {mac: one._replace(name="") for mac, one in wanted.items()} if isinstance(self.guest, VM) else wanted
 
     def _look(self) -> Picture:
         return picture.read(self.guest.run(f"python3 {picture.IN_GUEST}").stdout)
