@@ -55,7 +55,9 @@ def apply(world: World, operation: Operation) -> Optional[Step]:
         step = step._replace(reasons=step.reasons | {"timer"})
     for label, addresses in list(world.extra.items()):
         was, now = before.get(label), next((w for w in world.wanted().values() if w.label == label), None)
-        if step.boots or now is None or was is None or was.plugging != now.plugging:
+        if label in world.drifted and step.boots:  # what stands in its file comes at each boot
+            world.extra[label] = {one: False for one in addresses if one in world.by_file}
+        elif step.boots or now is None or was is None or was.plugging != now.plugging:
             del world.extra[label]
         elif _moved(was.entry, now.entry):
             world.extra[label] = dict.fromkeys(addresses, False)
@@ -248,6 +250,7 @@ def _drift(world: World, args: Dict[str, Any]) -> Optional[Step]:
         return None
     world.drifted.add(label)
     world.extra.setdefault(label, {})[args["address"]] = False
+    world.by_file.add(args["address"])
     return Step(frozenset())
 
 

@@ -106,7 +106,7 @@ class _Run:
             self.say(f"{number:5} skipped {operation}")
             return None
         if restless:  # what is served now may be served by a run that has been at it for long
-            step = step._replace(reasons=step.reasons | {"added", "removed", "timer", "push"})
+            step = step._replace(reasons=step.reasons | {"added", "boot", "removed", "timer", "push"})
         began = time.monotonic()
         try:
             streams = was_on and self.world.on and not step.boots and operation.kind not in _OUTSIDE

@@ -118,6 +118,7 @@ class World:
         self.stopped = False  # the path unit
         self.drifted: Set[str] = set()  # labels
         self.extra: Dict[str, Dict[str, bool]] = {}  # label -> address -> whether it must still be there
+        self.by_file: Set[str] = set()  # of these addresses those that an operator wrote into a file
         self.given: Dict[str, int] = {}  # network -> the last host number given out
         self.labels = 0
 
