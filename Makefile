@@ -26,7 +26,8 @@ KIND ?= trixie-networkd,bookworm-ifupdown,bullseye-ifupdown
 OPERATIONS ?= 300
 # What a soak is called with: those of its options that were given.
 SOAK = --kind $(KIND) --operations $(OPERATIONS) $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) \
-	$(if $(WITHOUT),--without $(WITHOUT)) $(if $(REPLAY),--replay $(REPLAY)) $(if $(STEPS),--steps $(STEPS)) $(if $(SHRINK),--shrink)
+	$(if $(WITHOUT),--without $(WITHOUT)) $(if $(REPLAY),--replay $(REPLAY)) $(if $(STEPS),--steps $(STEPS)) $(if $(SHRINK),--shrink) \
+	$(if $(SINGLE),--single $(SINGLE)) $(if $(AVOID),--avoid $(AVOID))
 
 .PHONY: help bench demo test deb rpm install install-system build-man bootstrap lint unit scenarios soak sudden-death deep lintian tox clean
 

@@ -37,6 +37,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     add("--minutes", type=float, metavar="M", help="seed after seed, and on after a failure, for so long")
     add("--without", default="", metavar="KIND,...", help=f"none of these: {', '.join(KINDS)}")
     add("--single", default="", metavar="NETWORK,...", help=f"no two ports on one of these: {', '.join(NETWORKS)}")
+    add("--avoid", default="", metavar="NETWORK,...", help="no port on one of these")
     add("--replay", type=Path, metavar="FILE", help="these operations, one a line")
     add("--steps", default="", metavar="1-5,9", help="of these operations only those")
     add("--shrink", action="store_true", help="after a failure, find the few operations that it takes")
@@ -84,7 +85,8 @@ def _operations(args: argparse.Namespace, seed: int, without: Sequence[str]) -> 
     if args.replay:
         made = [read(line) for line in args.replay.read_text().splitlines() if line]
     else:
-        made = generate(seed, args.operations, without, [word for word in args.single.split(",") if word])
+        single, avoid = ([word for word in words.split(",") if word] for words in (args.single, args.avoid))
+        made = generate(seed, args.operations, without, single, avoid)
     return chosen(made, args.steps)
 
 

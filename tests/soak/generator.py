@@ -33,10 +33,12 @@ class _Dice(random.Random):
         return str(self.one(["reconcile", "reconcile", "push", "timer", "none"]))
 
 
-def generate(seed: int, count: int, without: Sequence[str] = (), single: Sequence[str] = ()) -> List[Operation]:
+def generate(
+    seed: int, count: int, without: Sequence[str] = (), single: Sequence[str] = (), avoid: Sequence[str] = ()
+) -> List[Operation]:
     """So many operations, each possible after those before it.
 
-    without: none of these kinds; single: no second port on these networks at a time.
+    without: none of these kinds; single: no second port on these networks at a time; avoid: none at all on these.
     """
     dice, world, made = _Dice(seed), first_world(), []
     kinds = [kind for kind in _WEIGHTS if kind not in without]
@@ -46,18 +48,18 @@ def generate(seed: int, count: int, without: Sequence[str] = (), single: Sequenc
         if args is None:
             continue
         operation = Operation(kind, args)
-        if _crowds(world, args, single):
+        if _crowds(world, args, single, avoid):
             continue
         if apply(world, operation) is not None:
             made.append(operation)
     return made
 
 
-def _crowds(world: World, args: Dict[str, Any], single: Sequence[str]) -> bool:
-    """The ports that come would not be the only ones on such a network."""
+def _crowds(world: World, args: Dict[str, Any], single: Sequence[str], avoid: Sequence[str]) -> bool:
+    """The ports that come would not be the only ones on such a network, or are not to be there at all."""
     new = [port["network"] for port in args.get("ports", [args["port"]] if "port" in args else [])]
     here = [world.known[label].network for label in {*world.plugged, *world.ports} if label != args.get("leaving")]
-    return any((here + new).count(network) > 1 for network in single if network in new)
+    return any(network in avoid for network in new) or any((here + new).count(network) > 1 for network in single if network in new)
 
 
 def _drawn(dice: _Dice, kinds: Sequence[str]) -> str:
