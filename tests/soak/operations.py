@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from typing import Any, Callable, Dict, FrozenSet, NamedTuple, Optional, Sequence
 
-from tests.soak.world import ROUTED, Entry, Port, World, entry_of
+from tests.soak.world import ROUTED, STATIC, Entry, Port, World, entry_of
 
 # How the guest comes to look: by a command, by an event of that name, or not at all.
 VIAS = {"reconcile": "operator", "push": "push", "timer": "timer", "none": ""}
@@ -128,8 +128,9 @@ def _detach(world: World, args: Dict[str, Any]) -> Optional[Step]:
 
 
 def _unlist(world: World, args: Dict[str, Any]) -> Optional[Step]:
-    """The port goes, its NIC stays; or there was none."""
-    if args["label"] not in world.ports:
+    """The port goes, its NIC stays; or there was none. (Nobody leases to such a NIC: it is not this that is judged here.)"""
+    label = args["label"]
+    if label not in world.ports or (label in world.plugged and world.ports[label].network not in STATIC):
         return None
     del world.ports[args["label"]]
     return _look(world, args["via"])
