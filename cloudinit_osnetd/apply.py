@@ -12,7 +12,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 from . import files, stop, store
 from .backends import Backend, Touch
 from .plan import Change, Place, Plan
-from .render import carried_over, disk_parts
+from .render import disk_parts
 from .store import Owned
 
 LOG = logging.getLogger(__name__)
@@ -147,13 +147,11 @@ def _commit(
 def settle(state: store.State, backend: Backend) -> Tuple[store.State, Tuple[Touch, ...]]:
     """`settled`, kept in the store, and the half-written files of the commit removed.
 
-    The first run of a version also has the ledger of the one before carried over; that is kept by the next save.
-
     The intent stays until the next commit, which replaces it: the store must know by then.
     """
     intent = store.read_intent()
     if intent is None:
-        return settled(state, backend)
+        return state, ()
     for path, _section in intent.places:
         files.remove(files.temporary_of(path))
     state, touches = settled(state, backend)
@@ -181,10 +179,8 @@ def as_it_stands(
 
     The ledger is written when the NICs are up, the files before: who has no lock sees those beside the old rows.
     """
-    state = state._replace(ledger=carried_over(backend, state.ledger))
     if intent is None:
         return state, ()
-    intent = intent._replace(ledger=carried_over(backend, intent.ledger))
     disk = disk_parts(backend, intent.places)
     rows = {row.place: row for row in state.ledger}
     new = {row.place: row for row in intent.ledger}

@@ -14,7 +14,6 @@ from .backends import Backend, Part
 from .context import Renderer
 from .desired import Want
 from .plan import Staged
-from .store import Owned
 
 LOG = logging.getLogger(__name__)
 
@@ -132,20 +131,6 @@ def disk_texts(backend: Backend, places: Sequence[Tuple[str, str]]) -> Dict[Tupl
         sections = backend.split(text) if text is not None else {}
         found.update({(path, section): part for section, part in sections.items() if (path, section) in places})
     return found
-
-
-def carried_over(backend: Backend, ledger: Sequence[Owned]) -> Tuple[Owned, ...]:
-    """The ledger with the fingerprints that this version has of parts which stand as an older one left them."""
-    if not backend.earlier_normals:
-        return tuple(ledger)
-    carried = []
-    for row in ledger:
-        text = backend.split(files.read(row.path) or "").get(row.section)
-        if text is not None and row.disk != digest.of_text(backend.normal(text)):
-            before = [digest.of_text(normal(text)) for normal in backend.earlier_normals]
-            row = row._replace(disk=digest.of_text(backend.normal(text))) if row.disk in before else row
-        carried.append(row)
-    return tuple(carried)
 
 
 def disk_parts(backend: Backend, places: Sequence[Any]) -> Dict[Tuple[str, str], str]:

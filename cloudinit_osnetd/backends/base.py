@@ -54,9 +54,6 @@ class Backend:
     drops_foreign = False  # told of one NIC, it takes away others' rules and routes that belong to no NIC
     waits_for_unique = False  # a link is not done with before duplicate address detection is
     directories: Tuple[str, ...] = ()  # where it has files replaced; glob patterns
-    # What `normal` was in versions before this one: the ledger that such a one left has its fingerprints. Who changes
-    # `normal` puts the old function here, so that an upgrade takes nothing of ours for somebody else's.
-    earlier_normals: Tuple[Callable[[str], str], ...] = ()
 
     def unfit(self) -> str:
         """Why this backend does not run the network here, whatever cloud-init writes; empty where it does."""

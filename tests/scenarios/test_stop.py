@@ -74,8 +74,9 @@ def test_status_while_a_nic_is_being_brought_up(cloud: Cloud, guest_factory: Gue
     told = {row["mac"]: row for row in status(guest)["nics"]}
     assert [told[port.mac]["state"] for port in (first, late)] == ["pending", "pending"], told
     assert told[first.mac]["reason"].startswith("a run is bringing it up: the kernel lacks 10.90.0.99/24")
+    assert_follows(guest, first, late, seconds=20)
+    settled(guest)
     quicken(guest)
-    assert_follows(guest, first, late)
     assert [state_of(guest, port) for port in (first, late)] == ["ok", "ok"]
 
 

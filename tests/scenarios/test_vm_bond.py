@@ -114,6 +114,27 @@ def test_a_bond_follows_its_members(cloud: Cloud, vm_factory: Callable[..., VM],
     assert_nothing_to_do(guest)
 
 
+@pytest.mark.parametrize("kind", [Kind("trixie", "netplan"), Kind("bookworm", "ifupdown")], ids=str)
+def test_a_bond_that_somebody_deletes_is_not_ok(
+    cloud: Cloud, vm_factory: Callable[..., VM], bonded: Bonded, kind: Kind
+) -> None:
+    server, first, members = bonded
+    guest = vm_factory(server, suite=kind.suite, backend=kind.backend)
+    guest.boot()
+    assert_bonded(guest, members)
+    settled(guest)
+
+    guest.run("ip link del bond0")
+    told = {row["name"]: (row["state"], row["reason"]) for row in status(guest)["nics"]}
+    assert told["bond0"] == ("failed", "bond0 does not exist"), told
+    assert told["bond0.7"][0] == told[guest.nic(first)][0] == "ok", "what leans on it is not blamed, nor anybody else"
+    record = reconcile(guest)
+    assert {touch["nic"] for touch in record["touches"]} == {"bond0", *map(guest.nic, members)}
+    assert_bonded(guest, members)
+    assert {row["state"] for row in status(guest)["nics"]} == {"ok"}
+    assert_nothing_to_do(guest)
+
+
 def bonds(guest: Guest) -> List[str]:
     return [link["ifname"] for link in ip(guest, "link") if link["ifname"].startswith("bond")]
 

@@ -11,10 +11,8 @@ from collections import namedtuple
 
 import pytest
 
-from cloudinit_osnetd import digest, files, kicks, network_data, passage, paths, records, render, store, truth
+from cloudinit_osnetd import files, kicks, network_data, passage, paths, records, store, truth
 from cloudinit_osnetd.backends import Touch
-from cloudinit_osnetd.backends.ifupdown import Ifupdown
-from cloudinit_osnetd.backends.networkd import Networkd
 from cloudinit_osnetd.plan import Lacking
 
 from .build import A, B, C, bond, data, dns, document, link, static, vlan
@@ -200,34 +198,6 @@ def test_a_way_that_another_version_left_open_is_closed(guest, monkeypatch):
     noted = {"ifindex": 9, "mac": A, "at": 1.0, "route": ["169.254.169.254/32"], "unheard_of": 1}
     files.replace(passage._NOTE, json.dumps(noted))
     assert passage._noted() == passage.Passage(9, A, 1.0, ["169.254.169.254/32"])
-
-
-# -- fingerprints -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("backend", [Ifupdown, Networkd], ids=lambda kind: kind.name)
-def test_a_part_that_stands_as_an_older_version_left_it_is_ours(guest, backend):
-    """Also where the meaning of a part is told in another way by now."""
-
-    class Newer(backend):
-        earlier_normals = (backend.normal.__get__(backend()),)
-
-        def normal(self, text):
-            return "newer: " + super().normal(text)
-
-    path = str(guest) + "/10-cloud-init-ens3.network"
-    text = "[Match]\nName=ens3\n" if backend is Networkd else "auto ens3\niface ens3 inet static\n    address 10.0.0.5/24\n"
-    files.replace(path, text)
-    section = "" if backend is Networkd else "ens3"
-    (place,) = render.disk_parts(backend(), [(path, section)])
-    row = ROW._replace(path=path, section=place[1], disk=render.disk_parts(backend(), [place])[place])
-    edited = row._replace(disk=digest.of_text("something else"))
-    now = render.disk_parts(Newer(), [place])[place]
-    assert now != row.disk
-    assert render.carried_over(Newer(), [row, edited, row._replace(disk=now)]) == (
-        row._replace(disk=now), edited, row._replace(disk=now),
-    )  # fmt: skip
-    assert render.carried_over(backend(), [row, edited]) == (row, edited)
 
 
 def test_the_touches_of_an_older_intent_are_taken_up(guest):
