@@ -51,7 +51,31 @@ class Case(NamedTuple):
 
 _PLAIN = Device(("192.0.2.10/24",), (DEFAULT4,), ("192.0.2.53",))
 
+_OPTIONS = (("mode", "active-backup"), ("miimon", "100"))
+_BOND = _PLAIN._replace(options=_OPTIONS)
+_MEMBER = Device(master="bond0")
+_BONDED = {"bond0": _BOND, ONE: _MEMBER, TWO: _MEMBER}
+_DNS = ("192.0.2.53",)
+
 CASES = [
+    Case("01-bond-without-mac", {**_BONDED, THREE: Device(("198.51.100.10/24",), dns=_DNS)}),
+    Case("02-vlan-mac-null", {"{one}.100": _PLAIN, ONE: Device(("198.51.100.10/24",), dns=_DNS)}),
+    Case("03-refused-link-costs-others", {**_BONDED, "bond0.100": Device(("198.51.100.10/24",), dns=_DNS)}),
+    Case("04-bond-option-empty", _BONDED),
+    Case("05-dns-nameservers", {ONE: _PLAIN._replace(dns=("192.0.2.53", "192.0.2.54"), search=("example.com",))}),
+    Case("06-dns-nameservers-and-global", {ONE: _PLAIN}),
+    Case("07-services-search", {ONE: _PLAIN._replace(search=("example.com",))}),
+    Case("10-networkd-netdev", {"{one}.100": _PLAIN, ONE: Device(("198.51.100.10/24",), dns=_DNS)}),
+    Case("11-gateway-null", {ONE: _PLAIN, TWO: Device(("198.51.100.10/24",), (), _DNS)}),
+    Case("12-route-onlink", {ONE: _PLAIN._replace(routes=(DEFAULT4, ("198.51.100.0/24", "")))}),
+    Case("13-netmask-missing", {ONE: _PLAIN._replace(addresses=("192.0.2.10/24", "2001:db8::10/64"), routes=(DEFAULT4, DEFAULT6))}),
+    Case("20-bond-mode-number", {**_BONDED, "bond0": _PLAIN._replace(options=(("mode", "802.3ad"),))}),
+    Case("23-services-other-type", {ONE: _PLAIN._replace(dns=("192.0.2.53", "192.0.2.54"), search=("example.com",))}),
+    Case(
+        "14-dhcp4-dns",
+        {ONE: Device(("192.0.2.100/26",), (("default", "192.0.2.65"), ("198.51.100.0/24", "192.0.2.65")), ("192.0.2.66", "192.0.2.67"))},
+        dhcp=True,
+    ),
     Case("15-adopt-routes-order", {ONE: _PLAIN._replace(mtu=1500, routes=(DEFAULT4, ("198.51.100.0/24", "192.0.2.2"), ("10.0.0.0/8", "192.0.2.2")))}),
     Case("16-adopt-networks-order", {ONE: _PLAIN._replace(mtu=1500, addresses=("2001:db8::10/64", "192.0.2.10/24"), routes=(DEFAULT4, DEFAULT6))}),
     Case("17-adopt-mtu-string", {ONE: _PLAIN._replace(mtu=1500)}),
@@ -97,8 +121,9 @@ def _wrong(guest: Guest, name: str, device: Device) -> List[str]:
     routes = set()
     for version in (4, 6):
         shown = ip(guest, f"-{version} route show dev {name}")
-        # Not what the kernel makes of an address by itself, nor a lease's host route to its own things.
-        told = [r for r in shown if r.get("protocol") not in ("kernel", "ra") and r.get("scope") != "host"]
+        # Not what the kernel makes of an address by itself, nor networkd's ways to a lease's own gateway and DNS servers.
+        told = [r for r in shown if r.get("protocol") not in ("kernel", "ra")]
+        told = [r for r in told if r.get("protocol") != "dhcp" or r.get("gateway")]
         routes |= {(r["dst"], r.get("gateway", "")) for r in told if not r["dst"].startswith(("169.254.", "fe80:"))}
     found += _differ("route", set(device.routes), routes)
     said = link.get("linkinfo", {}).get("info_data", {})
