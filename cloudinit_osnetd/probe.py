@@ -15,7 +15,7 @@ import socket
 import struct
 import time
 from contextlib import ExitStack
-from typing import Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import AbstractSet, Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 LOG = logging.getLogger(__name__)
 NEIGHBOUR, ECHO, CONNECT = "neighbour", "echo", "connect"
@@ -64,10 +64,13 @@ def answered(questions: Iterable[Question], seconds: float, stubborn: bool = Tru
     return frozenset(found)
 
 
-def holders(addresses: Sequence[Tuple[str, str]], seconds: float) -> Dict[Tuple[str, str], str]:
-    """Who has these IPv4 addresses, each (device, address), beside us: their MACs, of those that answer in time.
+def holders(
+    addresses: Sequence[Tuple[str, str]], own: AbstractSet[str], seconds: float
+) -> Dict[Tuple[str, str], str]:
+    """Who has these IPv4 addresses, each (device, address), beside us: a MAC of each that is answered in time.
 
-    Asked by an ARP probe, that is as nobody: not even a neighbour's table hears of it.
+    `own`: the MACs of this server, which with two NICs on one network answers by either. Asked by an ARP probe, that is
+    as nobody: not even a neighbour's table hears of it.
     """
     found: Dict[Tuple[str, str], str] = {}
     questions = [Question(NEIGHBOUR, address, device=device) for device, address in addresses]
@@ -81,7 +84,8 @@ def holders(addresses: Sequence[Tuple[str, str]], seconds: float) -> Dict[Tuple[
             heard, _, _ = select.select(open_ones, [], [], max(0.0, deadline - time.monotonic()))
             for asker in heard:
                 for question in asker.hear(set(questions)):
-                    found[question.device, question.address] = asker.macs[question.address]
+                    for mac in asker.macs[question.address] - own:
+                        found[question.device, question.address] = mac
             if not open_ones:
                 break
     return found
@@ -189,7 +193,7 @@ class _Arp(_Asker):
 
     def __init__(self, questions: List[Question]) -> None:
         super().__init__(questions)
-        self.macs: Dict[str, str] = {}  # by address: who answered
+        self.macs: Dict[str, Set[str]] = {}  # by address: who answered
 
     def _prepare(self, sock: socket.socket) -> None:
         sock.bind((self.device, _ETH_P_ARP))
@@ -207,7 +211,7 @@ class _Arp(_Asker):
         if (protocol, length, operation) != (_ETH_P_IP, 4, 2) or len(data) < 28:
             return ""
         address = socket.inet_ntoa(data[14:18])
-        self.macs[address] = ":".join("%02x" % byte for byte in data[8:14])
+        self.macs.setdefault(address, set()).add(":".join("%02x" % byte for byte in data[8:14]))
         return address
 
 

@@ -31,12 +31,11 @@ def found(
         new += [(item.entry.mac, item.name, one.partition("/")[0]) for one in added if action != "down"]
     if not new:
         return {}
-    holders = probe.holders([(name, address) for _mac, name, address in new], _SECONDS)
-    # A server with two NICs on one network answers by either for both.
-    own = {mac for nic in kernel.snapshot().nics for mac in (nic.mac, nic.current_mac)} if holders else set()
+    own = {mac for nic in kernel.snapshot().nics for mac in (nic.mac, nic.current_mac)}
+    holders = probe.holders([(name, address) for _mac, name, address in new], own, _SECONDS)
     told: Dict[str, Tuple[str, ...]] = {}
     for mac, name, address in new:
         other = holders.get((name, address), "")
-        if other and other not in own:
+        if other:
             told[mac] = told.get(mac, ()) + ("another host (%s) has %s" % (other, address),)
     return told
