@@ -56,6 +56,8 @@ def carry_out(
     kept.put_back()  # of what a backend has taken away since
     state, removed = leftovers.take_away(state, seen.wants)
     problems, findings = _said(outcome.problems, verified)
+    # Before the judgement: where the gateway has the address it does not answer, and that is why the NIC goes back.
+    doubles = taken.found(seen.wants, outcome.touched, stood, known)
     judged = rollback.nothing_lost(state._replace(ledger=outcome.ledger))
     if before.asked:
         judged = rollback.judge(on.backend, on.context.settings, judged.state, units, before, stood, began)
@@ -65,7 +67,6 @@ def carry_out(
         findings[mac] = findings.get(mac, ()) + said
     for mac in judged.rejected:
         findings.pop(mac, None)
-    doubles = taken.found(seen.wants, touched, stood, known)
     _tell(findings, asked_for, [members, removed, kept.finish(), doubles])
     problems.update(seen.rejected)
     problems.update(judged.problems)
