@@ -30,11 +30,10 @@ _V6 = Subnet("2001:db8:1::/64", "2001:db8:1::1", dns=("2001:db8:1::53",))
 
 
 def clients(guest: Guest, name: str) -> list[str]:
-    """The DHCP clients of a NIC, by their words; one of dhcpcd's is several processes."""
-    lines = guest.run("ps axww -o args=").stdout.splitlines()
-    return [
-        line for line in lines if name in line.split() and line.split()[0] in ("dhclient", "/sbin/dhclient", "dhcpcd:")
-    ]
+    """The DHCP clients of a NIC, by their words: dhclient waits for a child of its own until it has a lease."""
+    lines = [line.split() for line in guest.run("ps axww -o pid=,ppid=,args=").stdout.splitlines()]
+    found = [words for words in lines if name in words[2:] and words[2] in ("dhclient", "/sbin/dhclient", "dhcpcd:")]
+    return [" ".join(words[2:]) for words in found if words[1] not in {other[0] for other in found}]
 
 
 def for_ifupdown(guest: Guest) -> None:
@@ -137,8 +136,7 @@ def test_the_stanzas_of_an_image(cloud: Cloud, guest_factory: GuestFactory, kind
     settled(guest)
     for port, name in ((static, "ens4"), (leased, "ens5")):
         assert state_of(guest, port) == "drifted" and "/etc/network/interfaces" in reason_of(guest, port)
-        # One that is about to run its script is two for a moment.
-        wait_until(lambda name=name: len(clients(guest, name)) == 1, 10, f"one client on {name}")
+        assert len(clients(guest, name)) == 1
     assert_nothing_to_do(guest)
 
 
