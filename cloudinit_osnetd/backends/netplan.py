@@ -99,12 +99,13 @@ class Netplan(Backend):
         for route in body.get("routes", []):
             if route.get("via") in neighbours:
                 route["on-link"] = True
+        left_out = networkd_routes.advertised(item)
         # cloud-init says routes and DNS beside a static address only, and none on the link.
         added = [
             netplan_words.route(route, wanted_metric(item, route), route.gateway in neighbours)
             for net in item.entry.networks
             for route in net.routes
-            if not (route.gateway and (net.address or route.gateway in item.own))
+            if not (route.gateway and (net.address or route.gateway in item.own)) and route not in left_out
         ]
         if added:
             body.setdefault("routes", []).extend(one for one in added if one not in body["routes"])

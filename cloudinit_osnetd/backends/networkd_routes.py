@@ -4,10 +4,10 @@
 
 import ipaddress
 import re
-from typing import Callable, FrozenSet, List
+from typing import Callable, FrozenSet, List, Optional
 
 from ..desired import Item, wanted_metric
-from ..network_data import Route, off_subnet_gateways
+from ..network_data import DEFAULT6, DHCP6, SLAAC, Route, off_subnet_gateways
 
 _SECTION = re.compile(r"^\[Route\][ \t]*\n(?:(?!\[).*\n?)*", re.MULTILINE)
 _GATEWAY = re.compile(r"^Gateway=(\S+)[ \t]*$(?!\nGatewayOnLink=)", re.MULTILINE)
@@ -26,8 +26,12 @@ def finished(text: str, item: Item) -> str:
     on_the_link = _sections(item, lambda route: not route.gateway)  # which the renderer is not given: netconfig.py
     if on_the_link:
         text = text.rstrip("\n") + "\n\n" + "\n".join(on_the_link)
-    said = on_link(item)
-    return _GATEWAY.sub(lambda line: line[0] + "\nGatewayOnLink=yes" if line[1] in said else line[0], text)
+    left_out = advertised(item)
+    if left_out:
+        text = _SECTION.sub(lambda section: "" if _is_one_of(section[0], left_out) else section[0], text)
+    words = dict.fromkeys(_by_advertisement(item), "no")
+    words.update(dict.fromkeys(on_link(item), "yes"))
+    return _GATEWAY.sub(lambda line: line[0] + _on_link_line(words.get(line[1])), text)
 
 
 def on_link(item: Item) -> FrozenSet[str]:
@@ -39,7 +43,42 @@ def on_link(item: Item) -> FrozenSet[str]:
     is "configuring" for ever.
     """
     gateways = {route.gateway for net in item.entry.networks for route in net.routes if ":" in route.gateway}
-    return off_subnet_gateways(item.entry) | frozenset(gateway for gateway in gateways if _is_global(gateway))
+    known = off_subnet_gateways(item.entry) | frozenset(gateway for gateway in gateways if _is_global(gateway))
+    return known - _by_advertisement(item)
+
+
+def advertised(item: Item) -> FrozenSet[Route]:
+    """The IPv6 default routes that are left to the router's advertisement: those of subnets that it advertises.
+
+    networkd sets such a route before the first advertisement, as if the gateway were on the link (it takes that for
+    said where a file has no `Address=`). With another NIC on the same network the kernel knows the subnet by that one,
+    and refuses the route for good: the link is "failed", and never has an address. The router that advertises the
+    subnet advertises itself too. Other routes of that subnet wait for the advertisement: `GatewayOnLink=no`.
+    """
+    gateways = _by_advertisement(item)
+    routes = (route for net in item.entry.networks for route in net.routes)
+    return frozenset(route for route in routes if route.network == DEFAULT6 and route.gateway in gateways)
+
+
+def _by_advertisement(item: Item) -> FrozenSet[str]:
+    """The global gateways of subnets that are advertised, and that no static subnet of the port holds."""
+    networks = item.entry.networks
+    subnets = [ipaddress.ip_interface(net.address).network for net in networks if net.address]
+    routes = [route for net in networks if net.type in SLAAC | DHCP6 for route in net.routes]
+    told = [route.gateway for route in routes if ":" in route.gateway]
+    return frozenset(
+        one for one in told if _is_global(one) and not any(ipaddress.ip_address(one) in subnet for subnet in subnets)
+    )
+
+
+def _on_link_line(word: Optional[str]) -> str:
+    return "" if word is None else "\nGatewayOnLink=" + word
+
+
+def _is_one_of(section: str, routes: FrozenSet[Route]) -> bool:
+    said = dict(line.split("=", 1) for line in section.splitlines() if "=" in line)
+    place = said.get("Destination", DEFAULT6).strip(), said.get("Gateway", "").strip()
+    return place in {(route.network, route.gateway) for route in routes}
 
 
 def _is_global(gateway: str) -> bool:

@@ -46,6 +46,22 @@ def test_two_ports_on_one_dual_stack_network(cloud: Cloud, guest_factory: GuestF
     assert_nothing_to_do(guest)
 
 
+def test_two_ports_on_one_advertised_network(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """The told default route of the second is refused by a kernel that knows the subnet by the first; the router's is not."""
+    six = Subnet("fd00:98::/64", "fd00:98::1", ipv6_mode="slaac")
+    green = cloud.network("green", mtu=1400, subnets=[Subnet("10.91.0.0/24", "10.91.0.1"), six])
+    server = cloud.server("heard")
+    first = server.create_port(green)
+    guest = guest_factory(server)
+    guest.boot()
+    second = server.create_port(green)
+    guest.plug(second)
+    assert_follows(guest, first, second)
+    guest.reboot()
+    assert_follows(guest, first, second)
+    assert_nothing_to_do(guest)
+
+
 def _of_networkd(guest: Container) -> str:
     """What precedes a NIC's name in the names of networkd's files."""
     if guest.backend == "ifupdown":

@@ -66,3 +66,31 @@ def test_a_global_ipv6_gateway_is_said_to_be_a_neighbour_and_a_link_local_one_is
     local = static("2001:db8::5", "ffff:ffff:ffff:ffff::", routes=[{"network": "::", "netmask": "::", "gateway": "fe80::1"}])
     assert networkd_routes.on_link(Item("k", entry(local), "ens3", ())) == frozenset()
     assert networkd_routes.on_link(Item("k", entry(*DUAL), "ens3", ())) == {"2001:db8::1"}
+
+
+SLAAC = {
+    "id": "n",
+    "link": "tap1",
+    "type": "ipv6_slaac",
+    "routes": [
+        {"network": "::", "netmask": "::", "gateway": "fd00:98::1"},
+        {"network": "2001:db8:9::", "netmask": "ffff:ffff:ffff::", "gateway": "fd00:98::9"},
+    ],
+}
+TOLD = "[Route]\nDestination=::/0\nGateway=fd00:98::1\n"
+HOST = "[Route]\nDestination=2001:db8:9::/48\nGateway=fd00:98::9\n"
+
+
+def test_the_default_route_of_an_advertised_subnet_is_left_to_the_router():
+    assert finished(HEAD + TOLD + "\n" + HOST, SLAAC) == HEAD + HOST + "GatewayOnLink=no\n"
+
+
+def test_not_where_a_static_subnet_of_the_port_holds_the_gateway():
+    static6 = static("fd00:98::5", "ffff:ffff:ffff:ffff::")
+    assert TOLD in finished(HEAD + TOLD, SLAAC, static6)
+
+
+def test_nor_one_by_a_link_local_gateway():
+    link_local = dict(SLAAC, routes=[dict(SLAAC["routes"][0], gateway="fe80::1")])
+    told = TOLD.replace("fd00:98::1", "fe80::1")
+    assert finished(HEAD + told, link_local) == HEAD + told
