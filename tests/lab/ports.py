@@ -145,6 +145,12 @@ def link_local(mac: str) -> ipaddress.IPv6Address:
     return ipaddress.IPv6Address(bytes([0xFE, 0x80] + [0] * 6) + interface)
 
 
+def address_by_mac(cidr: str, mac: str) -> str:
+    """The address that stateless autoconfiguration makes of a MAC, which Neutron gives such a port (RFC 4291)."""
+    interface = int(link_local(mac)) & ((1 << 64) - 1)
+    return str(ipaddress.ip_network(cidr).network_address + interface)
+
+
 def _is_served(subnet: Subnet) -> bool:
     return subnet.dhcp or subnet.ipv6_mode is not None
 

@@ -9,7 +9,7 @@ import ipaddress
 import pytest
 
 from tests.lab import Cloud
-from tests.lab.ports import Subnet, random_mac
+from tests.lab.ports import Subnet, address_by_mac, random_mac
 from tests.scenarios import package
 from tests.scenarios.conftest import GuestFactory
 from tests.scenarios.seen import (
@@ -33,13 +33,6 @@ _MODES = {
 }
 
 
-def _by_mac(cidr: str, mac: str) -> str:
-    """The address that stateless autoconfiguration makes of a MAC, which Neutron gives such a port (RFC 4291)."""
-    octets = bytes.fromhex(mac.replace(":", ""))
-    interface = bytes([octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]])
-    return str(ipaddress.ip_network(cidr).network_address + int.from_bytes(interface, "big"))
-
-
 @pytest.mark.parametrize("dual", [False, True], ids=["alone", "dual"])
 @pytest.mark.parametrize("mode", sorted(_MODES))
 def test_an_ipv6_port_is_attached(cloud: Cloud, guest_factory: GuestFactory, mode: str, dual: bool) -> None:
@@ -54,7 +47,7 @@ def test_an_ipv6_port_is_attached(cloud: Cloud, guest_factory: GuestFactory, mod
     assert_boot(guest, rung="drive")
 
     mac = random_mac()
-    own = _by_mac(cidr, mac) if mode in ("slaac", "stateless") else cidr.replace("::/64", "::77")
+    own = address_by_mac(cidr, mac) if mode in ("slaac", "stateless") else cidr.replace("::/64", "::77")
     port = server.create_port(green, mac=mac, fixed_ips=["10.91.0.77", own] if dual else [own])
     with serving(guest, touches=[port], events=["added"]):
         name = guest.plug(port)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from tests.lab import Cloud, Container
-from tests.lab.ports import Subnet
+from tests.lab.ports import Subnet, address_by_mac
 from tests.scenarios.conftest import GuestFactory
 from tests.scenarios.seen import (
     assert_boot,
@@ -51,14 +51,15 @@ def test_two_ports_on_one_advertised_network(cloud: Cloud, guest_factory: GuestF
     six = Subnet("fd00:98::/64", "fd00:98::1", ipv6_mode="slaac")
     green = cloud.network("green", mtu=1400, subnets=[Subnet("10.91.0.0/24", "10.91.0.1"), six])
     server = cloud.server("heard")
-    first = server.create_port(green)
+    macs = ["fa:16:3e:0b:0b:01", "fa:16:3e:0b:0b:02"]
+    first = server.create_port(green, mac=macs[0], fixed_ips=["10.91.0.11", address_by_mac(six.cidr, macs[0])])
     guest = guest_factory(server)
     guest.boot()
-    second = server.create_port(green)
+    second = server.create_port(green, mac=macs[1], fixed_ips=["10.91.0.12", address_by_mac(six.cidr, macs[1])])
     guest.plug(second)
-    assert_follows(guest, first, second)
+    assert_follows(guest, first, second, seconds=25)
     guest.reboot()
-    assert_follows(guest, first, second)
+    assert_follows(guest, first, second, seconds=25)
     assert_nothing_to_do(guest)
 
 
