@@ -135,7 +135,7 @@ def test_an_administrator_has_switched_ipv6_off(cloud: Cloud, guest_factory: Gue
 
     assert_boot(guest, rung="store")
     assert_by_ipv4(first)
-    second = server.create_port(green)
+    second = server.create_port(green, fixed_ips=["2001:db8:2::70", "10.91.0.70"])  # not the next hop of its route
     guest.plug(second)
     assert_by_ipv4(second)
     server.edit_port(second, fixed_ips=["2001:db8:2::77", "10.91.0.77"])
