@@ -5,7 +5,8 @@
 import logging
 import os
 import time
-from typing import IO, TYPE_CHECKING, List, NamedTuple, Sequence
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Iterator, List, NamedTuple, Sequence
 
 from . import paths
 
@@ -142,6 +143,34 @@ def end(job: Job, timeout: float = 60.0, kill: bool = True) -> str:
         said = (err or out).strip().splitlines()[-3:]
         raise CommandError("%s: exit %d: %s" % (job.text, job.process.returncode, " | ".join(said)))
     return out
+
+
+@contextmanager
+def children_limited(names: Sequence[str], seconds: float) -> Iterator[None]:
+    """Programs of these names that others start in this process, as cloud-init's library does, end after so long."""
+    import threading
+
+    timer = threading.Timer(seconds, _end_children, [names])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _end_children(names: Sequence[str]) -> None:
+    import signal
+
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/%s/stat" % pid, encoding="utf-8", errors="replace") as fh:
+                name, _, rest = fh.read().partition("(")[2].rpartition(")")
+            if name in names and int(rest.split()[1]) == os.getpid():
+                LOG.info("ended, it took too long: %s (pid %s)", name, pid)
+                os.kill(int(pid), signal.SIGTERM)
+        except (OSError, ValueError, IndexError):
+            pass  # it is gone
 
 
 def run(argv: Sequence[str], timeout: float = 60.0) -> str:

@@ -18,7 +18,12 @@ from contextlib import contextmanager
 from typing import Any, Dict, FrozenSet, Iterator, List, NamedTuple, Tuple
 
 from . import files, instance, late
+from .command import children_limited
 from .context import Renderer
+
+# The lock is held meanwhile. Whoever leases answers within a second or three; dhclient by itself asks for 60.
+_LEASE_SECONDS = 15.0
+_DHCP_CLIENTS = ("dhclient", "dhcpcd", "udhcpc")
 
 # Up to 23.3 importing cloudinit.log takes the root logger's handlers away and opens it for DEBUG.
 _root, _cloudinit = logging.getLogger(), logging.getLogger("cloudinit")
@@ -195,7 +200,8 @@ def lease(name: str) -> Iterator[str]:
         arguments["distro"] = _stages_init().distro
     dhcp = EphemeralDHCPv4(**arguments)
     try:
-        got = dhcp.__enter__()
+        with children_limited(_DHCP_CLIENTS, _LEASE_SECONDS):
+            got = dhcp.__enter__()
     except Exception as exc:  # noqa: BLE001 - one of many classes, by version and by client
         raise NotOpened("metadata via %s (DHCP): %r" % (name, exc)) from exc
     try:

@@ -3,7 +3,7 @@
 """Hearing the sources: what each says now, taken into the truth."""
 
 import time
-from typing import FrozenSet, NamedTuple, Tuple
+from typing import Container, FrozenSet, NamedTuple, Tuple
 
 from . import kernel, network_data, reach, source, store, truth
 
@@ -12,6 +12,7 @@ class Heard(NamedTuple):
     state: store.State
     faults: Tuple[str, ...]
     answered: bool
+    unleased: str = ""  # as in reach.Answer
 
 
 def hear_metadata(
@@ -20,15 +21,17 @@ def hear_metadata(
     pinned: str,
     may_open: bool = True,
     ignored: FrozenSet[str] = frozenset(),
+    unleased: Container[str] = (),
 ) -> Heard:
-    """Ask the metadata service; `pinned`, `may_open` and `ignored` as in reach.ask."""
-    answer = reach.ask(snapshot, state.truth, state.answered, state.instance_id, pinned, may_open, ignored)
+    """Ask the metadata service; `pinned`, `may_open`, `ignored` and `unleased` as in reach.ask."""
+    answer = reach.ask(snapshot, state.truth, state.answered, state.instance_id, pinned, may_open, ignored, unleased)
     if answer.mac:
         state = state._replace(answered=answer.mac)
     if answer.data is None:
-        return Heard(state, answer.problems + state.truth.fault_texts("metadata"), False)
+        return Heard(state, answer.problems + state.truth.fault_texts("metadata"), False, answer.unleased)
     known = truth.observe(state.truth, "metadata", answer.data, time.time())
-    return Heard(state._replace(truth=known), answer.problems + known.fault_texts("metadata"), True)
+    faults = answer.problems + known.fault_texts("metadata")
+    return Heard(state._replace(truth=known), faults, True, answer.unleased)
 
 
 def hear_push(state: store.State, data: network_data.NetworkData) -> Heard:

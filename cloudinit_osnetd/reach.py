@@ -9,7 +9,7 @@ route there, one is opened for the moment of asking: see passage.py.
 
 import ipaddress
 import logging
-from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Container, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from . import passage, source
 from .kernel import Nic, Snapshot
@@ -24,6 +24,7 @@ class Answer(NamedTuple):
     data: Optional[NetworkData]
     mac: str  # of the NIC that answered, empty where none did
     problems: Tuple[str, ...]
+    unleased: str = ""  # the MAC of a NIC for which no lease was to be had, empty where none was asked for
 
 
 class Way(NamedTuple):
@@ -113,19 +114,24 @@ def ask(
     pinned: str = "",
     may_open: bool = True,
     ignored: FrozenSet[str] = frozenset(),
+    unleased: Container[str] = (),
 ) -> Answer:
     """The metadata service's network_data, by the first way that gives one.
 
     `answered` is the MAC of the NIC that gave the last one; `pinned`, where the operator said so,
     of the only one that may be asked. `ignored` as in ways. `may_open` False asks only where a way is open: it changes
-    nothing on the server.
+    nothing on the server. A lease takes seconds, for which the lock is held: one is asked for at most, and not of the
+    NICs (MACs) in `unleased`.
     """
     problems: List[str] = []
     foreign: List[str] = []
+    no_lease = ""
     opened, closed = ways(snapshot, pinned or answered, gateways(truth), ignored)
     down = not may_open
     for way in opened + closed:
         if (pinned and way.nic.mac != pinned) or (down and way in closed):
+            continue
+        if way.kind == "lease" and (no_lease or way.nic.mac in unleased):
             continue
         try:
             data = _ask(way, instance_id)
@@ -133,6 +139,8 @@ def ask(
             foreign.append(str(exc))
         except (source.Silent, source.Stranger, passage.NotOpened) as exc:
             problems.append(str(exc))
+            if way.kind == "lease":
+                no_lease = way.nic.mac
             # The NIC that answered last is here with its route: it is the service that is silent, and
             # to open other ways, a DHCP lease among them, would only take half a minute each time.
             down = down or (isinstance(exc, source.Silent) and way.kind == "route" and way.nic.mac == answered)
@@ -140,13 +148,13 @@ def ask(
             problems.append(str(exc))
             if way.nic.mac in (answered, pinned):
                 # It answers, and has nothing to say: a neighbour's word is no substitute.
-                return Answer(None, way.nic.mac, tuple(foreign + problems))
+                return Answer(None, way.nic.mac, tuple(foreign + problems), no_lease)
         else:
             if way.nic.mac != answered or way.kind not in ("route", "ipv6"):
                 LOG.info("metadata service answers: nic=%s mac=%s way=%s", way.nic.name, way.nic.mac, way.kind)
             # What was silent on the way to this is of no interest; who spoke for another is.
-            return Answer(data, way.nic.mac, tuple(foreign))
+            return Answer(data, way.nic.mac, tuple(foreign), no_lease)
     problems = foreign + problems
     if not problems:
         problems.append("metadata: there is no NIC to ask through")
-    return Answer(None, "", tuple(problems))
+    return Answer(None, "", tuple(problems), no_lease)

@@ -78,6 +78,7 @@ class _Run:
         self.known = self.state.truth  # as it was before this look heard anything
         self.missing: Dict[str, float] = {}  # MAC -> when it was first seen missing
         self.kicked: Set[str] = set()  # MACs
+        self.unleased: Set[str] = set()  # MACs of the NICs for which this run has asked for a lease in vain
         self.changes: List[plan.Change] = []
         self.touches: List[Touch] = []
         self.drifted: Tuple[plan.Drift, ...] = ()
@@ -115,7 +116,10 @@ class _Run:
         importing = None
         if self.looks == 1 and new_macs(self.state, before.by_mac(), settings.ignore, waiting.read().since):
             importing = late.import_compat()  # while the metadata service is asked
-        heard = hear_metadata(self.state, before, settings.metadata_nic, ignored=settings.ignore)
+        heard = hear_metadata(
+            self.state, before, settings.metadata_nic, ignored=settings.ignore, unleased=self.unleased
+        )
+        self.unleased |= {heard.unleased} - {""}
         drive = hear_drive(heard.state)
         if importing:
             importing.join()  # until then what it merely names is not to be used

@@ -3,6 +3,9 @@
 """command: a program's end is seen at once, and one that takes too long is not waited for."""
 
 import os
+import shutil
+import signal
+import subprocess
 import tempfile
 import time
 
@@ -69,3 +72,28 @@ def test_the_words_of_a_program_lie_in_the_staging_tree_where_there_is_one(tmp_p
     os.mkdir(paths.STAGING)
     command.run(["true"])
     assert places == [paths.RUN, paths.RUN, paths.STAGING, paths.STAGING]
+
+
+def test_a_program_that_a_library_has_started_ends_after_its_time(tmp_path):
+    """As cloud-init's library starts a DHCP client, and waits for it; others go on."""
+    slow, other = tmp_path / "dhclient", tmp_path / "another"
+    for program in (slow, other):
+        shutil.copy(shutil.which("sleep"), str(program))
+    beside = subprocess.Popen([str(other), "60"])
+    try:
+        began = time.monotonic()
+        with command.children_limited(["dhclient"], 0.2):
+            assert subprocess.call([str(slow), "60"]) == -signal.SIGTERM
+        assert time.monotonic() - began < 10
+        assert beside.poll() is None
+    finally:
+        beside.kill()
+        beside.wait()
+
+
+def test_and_one_that_is_done_in_time_is_left(tmp_path):
+    client = tmp_path / "dhclient"
+    shutil.copy(shutil.which("sleep"), str(client))
+    with command.children_limited(["dhclient"], 0.2):
+        pass
+    assert subprocess.call([str(client), "0.5"]) == 0

@@ -174,6 +174,20 @@ def test_who_may_open_nothing_asks_only_where_a_way_is_open(monkeypatch):
     assert world.opened == [("ipv6", "ens6")]
 
 
+def test_one_lease_is_asked_for_at_a_time_and_none_again_where_there_was_none(monkeypatch):
+    """Each holds the lock for seconds."""
+    other = nic("ens7", B, 6, [], up=False)
+    no = passage.NotOpened("no lease")
+    world = World(monkeypatch, ens6=no, ens6_6=no, ens7=no, ens7_6=no)
+    unleased = set()
+    for expected in ([("lease", "ens6")], [("lease", "ens7")], []):
+        del world.opened[:]
+        answer = ask(nics=[BARE, other], routes=[], unleased=unleased)
+        unleased |= {answer.unleased}
+        assert [way for way in world.opened if way[0] == "lease"] == expected
+    assert unleased == {C, B, ""}
+
+
 def test_nobody_answers(monkeypatch):
     World(monkeypatch, ens3=source.Silent("ens3: no"), ens4=source.Silent("ens4: no"), ens5=source.Silent("ens5: no"))
     assert ask(may_open=False) == reach.Answer(None, "", ("ens3: no", "ens4: no", "ens5: no"))
