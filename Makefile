@@ -76,10 +76,10 @@ soak: ## everything that may happen to a server, by lot (root; KIND=trixie-netwo
 	@$(MAKE) --no-print-directory $(DEB)
 	@OSNETD_DEB=$(CURDIR)/$(DEB) $(VENV) -m tests.soak $(SOAK)
 
-sudden-death: ## kill runs and fail disks at every operation that there is: an hour (root)
+sudden-death: ## kill runs and fail disks at every operation, boot without each file of the package: two hours (root)
 	@scripts/bootstrap build lab tests
 	@$(MAKE) --no-print-directory $(DEB)
-	@OSNETD_DEB=$(CURDIR)/$(DEB) OSNETD_STRIDE=1 $(VENV) -m pytest -q -s --no-header tests/scenarios/test_sudden_death.py
+	@OSNETD_DEB=$(CURDIR)/$(DEB) OSNETD_STRIDE=1 $(VENV) -m pytest -q -s --no-header tests/scenarios/test_sudden_death.py tests/scenarios/test_package_incomplete.py
 
 deep: ## a soak of each kind, and what boots virtual machines many times: an hour with KVM, more without (root)
 	@scripts/bootstrap build lab tests
