@@ -40,6 +40,8 @@ _BOND_WORDS = {
 # and 24.1 (networkd) it does not say whether a router is listened to; a VLAN's or a bond's MAC, and from 25.2 on
 # networkd that a NIC carries a VLAN or belongs to a bond.
 _BY_RELEASE = ("dns", "search", "accept-ra", "mac", "carries", "belongs")
+# What it makes of a default route whose gateway is null: one through nobody, which we do not want.
+_THROUGH_NOBODY = ("route 0.0.0.0/0", "route ::/0")
 _ADVERTISED = frozenset(["slaac", "dhcp6", "inet6 dhcp 1"])
 
 
@@ -128,6 +130,8 @@ def _may_be_added(line: str, known: Known, told: Iterable[str]) -> bool:
         return known.ipv6 and topic not in told
     if topic == "mac":
         return words <= known.macs
+    if line in _THROUGH_NOBODY:
+        return True
     if line.startswith("match mac "):
         return frozenset([line.rpartition(" ")[2]]) <= known.macs
     return topic in ("carries", "belongs")

@@ -83,7 +83,10 @@ def _by_cloud_init(
     keys = {part.key for part in unknown}
     services = next((truth.services_of(state.truth, s) for s in truth.RANK if s in state.truth.services), ())
     now = _references(on, wants, keys, services, unknown)
-    told = {server for _digest, servers in state.truth.services.values() for server in servers}
+    told = Known(
+        dns=frozenset(server for _digest, servers in state.truth.services.values() for server in servers),
+        search=frozenset(domain for domains in state.truth.searches.values() for domain in domains),
+    )
     judged = {}
     left = []
     for part in unknown:
@@ -122,7 +125,7 @@ def _references(
     )
 
 
-def _serves(backend: Backend, there: Meaning, by: _References, part: Staged, told: Iterable[str]) -> bool:
+def _serves(backend: Backend, there: Meaning, by: _References, part: Staged, told: Known) -> bool:
     if part.key not in by.wants:
         return False
     known = _known(by.wants[part.key], part.key, told)
@@ -131,11 +134,13 @@ def _serves(backend: Backend, there: Meaning, by: _References, part: Staged, tol
     return any(meaning.serves(there, reference, known) for reference in references)
 
 
-def _known(want: Want, key: str, told: Iterable[str]) -> Known:
+def _known(want: Want, key: str, told: Known) -> Known:
+    """What there is to know of one link of a want; `told`: the global name servers and search domains."""
     (entry,) = [item.entry for item in want.items if item.key == key]
     advertised = [net for net in entry.networks if net.type in DHCP6 | SLAAC]
     return Known(
-        dns=frozenset(told) | {server for item in want.items for net in item.entry.networks for server in net.dns},
+        dns=told.dns.union(*(net.dns for item in want.items for net in item.entry.networks)),
+        search=told.search.union(*(net.search for item in want.items for net in item.entry.networks)),
         macs=frozenset(item.entry.mac for item in want.items),
         ipv6=any(net in advertised or ":" in net.address for net in entry.networks),
         advertised=len(advertised),

@@ -113,10 +113,30 @@ def test_whatever_nova_told_is_adopted(renderer):
         check(doc, macs, renderer)
 
 
-@pytest.mark.parametrize("name", record.ADOPT)
+# Of single NICs.
+TOLD_BY_OTHERS = (
+    *record.ADOPT,
+    "05-dns-nameservers",
+    "06-dns-nameservers-and-global",
+    "07-services-search",
+    "11-gateway-null",
+    "12-route-onlink",
+    "13-netmask-missing",
+    "14-dhcp4-dns",
+    "23-services-other-type",
+)
+
+
+@pytest.mark.parametrize("name", TOLD_BY_OTHERS)
 def test_what_others_told_is_adopted(renderer, name):
     doc = json.loads((record.HERE.parent / "documents" / (name + ".json")).read_text())
-    write_alone(doc, record.nics(doc), renderer)
+    try:
+        write_alone(doc, record.nics(doc), renderer)
+    except KeyError as exc:
+        # eni, 20.1 to 26.2: a route without a gateway.
+        if exc.args != ("gateway",) or name[:2] not in ("11", "12"):
+            raise
+        pytest.skip("cloud-init alone breaks off on it, and writes nothing that could be found")
     check(doc, record.nics(doc), renderer)
 
 
