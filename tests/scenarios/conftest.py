@@ -39,17 +39,24 @@ def _kinds(words: str) -> List[Kind]:
 
 
 # Any other suite and backend of the lab's recipes can be asked for: OSNETD_KINDS=sid-networkd,trixie-netplan,bookworm-ifupdown-vm.
-KINDS = _kinds(os.environ.get("OSNETD_KINDS", "trixie-networkd,bookworm-ifupdown,bullseye-ifupdown"))
+_ASKED = os.environ.get("OSNETD_KINDS", "")
+KINDS = _kinds(_ASKED or "trixie-networkd,bookworm-ifupdown,bullseye-ifupdown")
+_IN_ALL = KINDS if _ASKED else KINDS[:2]  # the kinds that every scenario of `make test` is run on
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "vm: boots a virtual machine; half a minute a boot where QEMU has to emulate")
     config.addinivalue_line("markers", "deep: many boots of virtual machines; `make deep` runs these, `make test` does not")
+    config.addinivalue_line("markers", "every_kind: on each kind of guest in `make test`; else the third one is for `make deep`")
     config.addinivalue_line("markers", "long: takes minutes, so it is begun first where several run side by side")
 
 
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
     items.sort(key=lambda item: not any(item.iter_markers("long")))
+    for item in items:
+        kind = getattr(item, "callspec", None) and item.callspec.params.get("kind")
+        if kind and kind not in _IN_ALL and not any(item.iter_markers("every_kind")):
+            item.add_marker(pytest.mark.deep)
     if os.geteuid() != 0:
         for item in items:
             if "scenarios" in item.nodeid:

@@ -28,6 +28,8 @@ from tests.scenarios.seen import (
     wait_until,
 )
 
+pytestmark = pytest.mark.every_kind
+
 # How far a boot has come: the stage of cloud-init that has begun; "" before the first. Between the first and the second
 # the network starts.
 STAGES = ["", "init-local", "init", "modules-config", "modules-final"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from tests.lab import Cloud, foreign
-from tests.scenarios.conftest import KINDS, GuestFactory, Kind
+from tests.scenarios.conftest import GuestFactory, Kind
 from tests.scenarios.documents import CASES, Case, segment, wrong
 from tests.scenarios.seen import (
     Guest,
@@ -27,9 +27,6 @@ pytestmark = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def _modules(case: Case, kind: Kind) -> None:
     if case.needs_modules and not kind.is_vm:
         pytest.skip("a bond or a VLAN takes a module of the guest's own kernel")
-    if kind not in KINDS[:2]:
-        # Its renderer is asked by tests/unit_cloudinit; OSNETD_KINDS=bullseye-ifupdown has it done by a guest.
-        pytest.skip("the guests of two suites do")
 
 
 def assert_right(guest: Guest, case: Case, seconds: float = 15) -> None:

@@ -16,6 +16,8 @@ from tests.scenarios.package import assert_network, identity
 from tests.scenarios.seen import assert_follows, assert_gone, settled
 from tests.scenarios.test_package_life import TRUSTED, attach, web
 
+pytestmark = pytest.mark.every_kind
+
 # With OSNETD_STRIDE=1 each file on each kind of guest, and with either cache on at least one; else each file on one of them.
 EVERYWHERE = os.environ.get("OSNETD_STRIDE") == "1"
 # Nobody reads these at a boot.

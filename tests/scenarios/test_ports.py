@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from tests.lab import Cloud
 from tests.scenarios.conftest import GuestFactory
 from tests.scenarios.seen import (
@@ -20,6 +22,8 @@ from tests.scenarios.seen import (
     wait_until,
 )
 from tests.scenarios.serving import serving
+
+pytestmark = pytest.mark.every_kind
 
 
 def test_boot_from_the_drive_then_attach_edit_and_detach(cloud: Cloud, guest_factory: GuestFactory) -> None:

@@ -8,6 +8,8 @@ import json
 import threading
 from typing import Any, Dict, Tuple
 
+import pytest
+
 from tests.lab import Cloud, Container, Network, Subnet
 from tests.scenarios.conftest import GuestFactory
 from tests.scenarios.seen import (
@@ -30,6 +32,8 @@ from tests.scenarios.seen import (
 )
 from tests.scenarios.serving import history, serving
 from tests.scenarios.slow import quicken, slow_down, wait_until_at_work
+
+pytestmark = pytest.mark.every_kind
 
 GOOD, BAD = "10.90.0.0/24", "10.99.0.0/24"
 

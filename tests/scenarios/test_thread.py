@@ -22,6 +22,8 @@ from tests.scenarios.seen import (
     status,
 )
 
+pytestmark = pytest.mark.every_kind
+
 
 def test_a_server_follows_its_ports(cloud: Cloud, guest_factory: GuestFactory) -> None:
     blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.1"], mtu=1450)
