@@ -23,7 +23,7 @@ from . import record, servers
 from .conftest import wipe
 
 RENDERERS = ("eni", "networkd", "netplan")
-SEEDS = range(int(os.environ.get("OSNETD_RANDOM_SERVERS", "25")))
+SEEDS = range(int(os.environ.get("OSNETD_RANDOM_SERVERS", "10")))
 _STUB = '#!/bin/sh\n[ "$1" != info ] || echo "netplan.io: {features: []}"\n'
 _TEMPLATES = {
     "eni": {"eni_path": "etc/network/interfaces.d/50-cloud-init", "netrules_path": None},
