@@ -202,11 +202,13 @@ def test_a_carrier_that_comes_late(cloud: Cloud, guest_factory: GuestFactory) ->
     """Nobody tells of it: the NIC is looked at again by itself, for a while."""
     first, guest = a_server(cloud, guest_factory)
     server = cloud.servers[0]
+    server.freeze_metadata()  # until the carrier is gone
     port = server.create_port(cloud.network("green", subnets=[_V4, _V6], mtu=1400))
     outside = netns.output(cloud.namespace, ["ip", "-json", "link"])
     guest.plug(port)
     (new,) = set(_veths(netns.output(cloud.namespace, ["ip", "-json", "link"]))) - set(_veths(outside))
     netns.ip(cloud.namespace, f"link set {new} down")
+    server.thaw_metadata()
     settled(guest, 40)
     assert timers(guest) == ["cloudinit-osnetd-look.timer"]
     netns.ip(cloud.namespace, f"link set {new} up")
