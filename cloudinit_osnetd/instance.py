@@ -14,7 +14,8 @@ from typing import Optional, Tuple
 from . import files, paths
 
 _CLOUD_CONFIGS = ("cloud-config.txt", "vendor-cloud-config.txt", "vendor2-cloud-config.txt")
-_WRITTEN_SECONDS = 0.5  # cloud-init empties a file of a line and writes it within a millisecond, unless the boot is a busy one
+# cloud-init empties a file of a line and writes it within a millisecond; on a boot that is busy it takes longer.
+_WRITTEN_SECONDS = 0.5
 
 
 def instance_id() -> str:
