@@ -69,7 +69,7 @@ def test_from_the_first_boot_on(cloud: Cloud, guest_factory: GuestFactory, case:
 
 def test_of_nics_that_come_later(cloud: Cloud, guest_factory: GuestFactory, case: Case) -> None:
     """Heard on the metadata service, beside a port of Nova's."""
-    blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.2"], mtu=1450)
+    blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", mtu=1450)  # global DNS is the document's alone
     server = cloud.server("grown")
     first = server.create_port(blue)
     guest = guest_factory(server)

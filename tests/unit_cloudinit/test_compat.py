@@ -45,7 +45,7 @@ def cloud(guest, monkeypatch):
 
 
 def test_by_default_the_network_is_the_datasources(cloud):
-    assert cloud() == compat.Cloud("eni", cloud().renderer_config, "", {}, {})
+    assert cloud() == compat.Cloud("eni", cloud().renderer_config, "", {}, {}, cloud().bond_names)
 
 
 @pytest.mark.parametrize(
