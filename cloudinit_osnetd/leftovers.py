@@ -8,9 +8,10 @@ address that was never in a part of ours is nobody's here: foreign.py keeps thos
 """
 
 import logging
-from typing import Dict, FrozenSet, List, Mapping, Sequence, Set, Tuple
+from contextlib import contextmanager
+from typing import Dict, FrozenSet, Iterator, List, Mapping, Sequence, Set, Tuple
 
-from . import kernel, rtnl
+from . import files, kernel, rtnl
 from .backends import Touch
 from .desired import Item, Want
 from .network_data import static_addresses
@@ -18,6 +19,7 @@ from .store import State
 from .truth import KeyTruth
 
 LOG = logging.getLogger(__name__)
+_PROMOTE = "/proc/sys/net/ipv4/conf/%s/promote_secondaries"
 
 
 def remember(
@@ -67,12 +69,36 @@ def take_away(state: State, wants: Sequence[Want]) -> Tuple[State, Dict[str, Tup
     told: Dict[str, Tuple[str, ...]] = {}
     for key, addresses in there(state, items, now).items():
         nic = now.named(items[key].name)
-        told[items[key].entry.mac] = tuple(_taken(nic.ifindex if nic else 0, frozenset(addresses)))
+        if nic is not None:
+            with _promoting(nic.name):
+                told[items[key].entry.mac] = tuple(_taken(nic.ifindex, frozenset(addresses)))
     return state._replace(unwanted=there(state, items, kernel.snapshot())), told
 
 
 def said(address: str) -> str:
     return "%s is there still, and not wanted any more" % address
+
+
+@contextmanager
+def _promoting(name: str) -> Iterator[None]:
+    """With an IPv4 address the kernel takes the later ones of its subnet away, others' too, unless it promotes them."""
+    path = _PROMOTE % name
+    before = (files.read(path) or "").strip()
+    if before == "0":
+        _set(path, "1")
+    try:
+        yield
+    finally:
+        if before == "0":
+            _set(path, before)
+
+
+def _set(path: str, value: str) -> None:
+    try:
+        with open(path, "w", encoding="ascii") as fh:
+            fh.write(value)
+    except OSError as exc:
+        LOG.warning("not set: file=%s value=%s error=%s", path, value, exc)
 
 
 def _taken(ifindex: int, addresses: FrozenSet[str]) -> List[str]:
