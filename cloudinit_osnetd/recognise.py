@@ -129,7 +129,8 @@ def _serves(backend: Backend, there: Meaning, by: _References, part: Staged, tol
     if part.key not in by.wants:
         return False
     known = _known(by.wants[part.key], part.key, told)
-    references = by.of(part.place)
+    # What we wrote ourselves too, before we were removed: the global name servers, of all ports, may be others since.
+    references = [*by.of(part.place), backend.meaning(part.text, part.name)]
     references += [older for reference in references for older in backend.as_older_releases(reference)]
     return any(meaning.serves(there, reference, known) for reference in references)
 
