@@ -9,7 +9,7 @@ address that was never in a part of ours is nobody's here: foreign.py keeps thos
 
 import logging
 from contextlib import contextmanager
-from typing import Dict, FrozenSet, Iterator, List, Mapping, Sequence, Set, Tuple
+from typing import Container, Dict, FrozenSet, Iterable, Iterator, List, Mapping, Sequence, Set, Tuple
 
 from . import files, kernel, rtnl
 from .backends import Touch
@@ -28,13 +28,19 @@ def remember(
     touches: Sequence[Touch],
     stood: Mapping[str, KeyTruth],
     known: Mapping[str, KeyTruth],
+    parts: Mapping[str, Iterable[str]],
 ) -> State:
-    """The state before a commit: what the touched NICs' parts gave (`stood`, or at least `known`), and will not."""
+    """The state before a commit: what the touched NICs' parts gave (`stood`, or at least `known`), and will not.
+
+    `parts`: by NIC's name, what the parts mean that are replaced (Backend.meaning): one may be somebody's edit, that is
+    taken back by force.
+    """
     names = {touch.name for touch in touches if touch.action in ("reconfigure", "kick")}
     unwanted = dict(state.unwanted)
     for item in (item for want in wants for item in want.items if item.name in names):
         entries = [one[item.key].entry for one in (stood, known) if item.key in one]
         gave = {address for entry in entries for address in static_addresses(entry)}
+        gave |= {line.split()[1] for line in parts.get(item.name, ()) if line.startswith("address ") and "/" in line}
         unwanted[item.key] = _sorted(gave.union(unwanted.get(item.key, ())) - set(static_addresses(item.entry)))
     return state._replace(unwanted={key: addresses for key, addresses in unwanted.items() if addresses})
 
@@ -60,18 +66,24 @@ def there(state: State, items: Mapping[str, Item], now: kernel.Snapshot) -> Dict
     return found
 
 
-def take_away(state: State, wants: Sequence[Want]) -> Tuple[State, Dict[str, Tuple[str, ...]]]:
-    """Have the kernel take them away; the state without those that are gone, and what is to be told, by MAC."""
+def take_away(
+    state: State, wants: Sequence[Want], spared: Container[str] = ()
+) -> Tuple[State, Dict[str, Tuple[str, ...]]]:
+    """Have the kernel take them away; the state without those that are gone, and what is to be told, by MAC.
+
+    Not from a NIC that does not have its new addresses (yet), and not from the `spared` (MACs), of which the new part
+    could not be written or put in force: they need what they had.
+    """
     if not state.unwanted:
         return state, {}
     items = {item.key: item for want in wants for item in want.items}
     now = kernel.snapshot()
     told: Dict[str, Tuple[str, ...]] = {}
     for key, addresses in there(state, items, now).items():
-        nic = now.named(items[key].name)
-        if nic is not None:
+        nic, entry = now.named(items[key].name), items[key].entry
+        if nic is not None and entry.mac not in spared and all(nic.has(one) for one in static_addresses(entry)):
             with _promoting(nic.name):
-                told[items[key].entry.mac] = tuple(_taken(nic.ifindex, frozenset(addresses)))
+                told[entry.mac] = tuple(_taken(nic.ifindex, frozenset(addresses)))
     return state._replace(unwanted=there(state, items, kernel.snapshot())), told
 
 

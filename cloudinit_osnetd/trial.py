@@ -45,8 +45,9 @@ def carry_out(
     units = rollback.units(seen.wants, made, state, on.backend)
     before = rollback.before(units, kernel.snapshot(), on.context.settings) if units else rollback.NOBODY
     stood = olds() if before.asked or any(touch.action != "up" for touch in made.touches) else {}
-    state = leftovers.remember(state, seen.wants, made.touches, stood, known)
-    given = foreign.given(seen.wants, stood, known, parts=_replaced(on, made))
+    replaced = _replaced(on, made)
+    state = leftovers.remember(state, seen.wants, made.touches, stood, known, replaced)
+    given = foreign.given(seen.wants, stood, known, parts=replaced)
     kept = foreign.before(made.touches, given, on.backend.drops_foreign)
     if before.asked:
         state = state._replace(on_trial=judgement.write(units, before, stood, state.truth, time.time()))
@@ -54,7 +55,7 @@ def carry_out(
     outcome = apply.commit(made, state, on.backend, seen.templates, True, lambda: kept.put_back(on.backend.lag))
     verified = verify(seen.wants, outcome.touched, plain=plan.plain_keys(outcome.ledger))
     kept.put_back()  # of what a backend has taken away since
-    state, removed = leftovers.take_away(state, seen.wants)
+    state, removed = leftovers.take_away(state, seen.wants, outcome.problems)
     problems, findings = _said(outcome.problems, verified)
     # Before the judgement: where the gateway has the address it does not answer, and that is why the NIC goes back.
     doubles = taken.found(seen.wants, outcome.touched, stood, known)
