@@ -33,6 +33,8 @@ def of(text: str, name: str = "") -> meaning.Meaning:
                 in_order.setdefault((topic, stanza.family), []).extend(map(meaning.address, words[1:]))
             elif found and words[0] in _UP and found[0] not in ("del", "delete"):
                 added.add(found[1])
+            elif words[0] in _UP and _command_address(words, name):
+                said.add("address " + _command_address(words, name))
             elif found and words[0] in _DOWN and found[0] in ("del", "delete"):
                 taken[found[1]] = " ".join(words)
             else:
@@ -112,6 +114,17 @@ def _command_route(words: List[str], name: str) -> Optional[Tuple[str, str]]:
     except (IndexError, StopIteration):
         pass
     return None
+
+
+def _command_address(words: List[str], name: str) -> str:
+    """What `ip address add` gives this NIC, empty for any other command: so we say IPv6, and people a second one."""
+    command = [word for word in words[1:] if word not in ("-4", "-6")]
+    command = command[:-2] if command[-2:] == ["||", "true"] else command
+    if len(command) < 4 or command[0].rpartition("/")[2] != "ip" or command[2] not in ("add", "replace"):
+        return ""
+    if not "address".startswith(command[1]) or command[4:6] != ["dev", name]:
+        return ""
+    return meaning.address(command[3])
 
 
 def _by_route(words: List[str], name: str) -> Optional[Tuple[str, str]]:

@@ -302,3 +302,13 @@ def test_what_differs_is_told_line_by_line_and_no_more_than_anybody_reads():
     assert len(told) == 13
     assert told[-1] == "and 18 more"
     assert max(map(len, told)) == 160
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["up ip addr add 10.99.0.9/24 dev ens4", "post-up /sbin/ip -4 address add 10.99.0.9/24 dev ens4 || true"],
+)
+def test_an_address_that_a_command_of_a_stanza_gives(line):
+    text = "auto ens4\niface ens4 inet static\n    address 10.0.0.5/24\n    %s\n" % line
+    assert {"address 10.0.0.5/24", "address 10.99.0.9/24"} <= ifupdown_meaning.of(text, "ens4")
+    assert "address 10.99.0.9/24" not in ifupdown_meaning.of(text, "ens5")
