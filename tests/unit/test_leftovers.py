@@ -32,8 +32,8 @@ def touch(action="reconfigure"):
     return [Touch(action, A, "ens3", "its entry changed")]
 
 
-def remembered(state, *addresses, before, action="reconfigure"):
-    return leftovers.remember(state, want(*addresses), touch(action), {}, known(*before)).unwanted
+def remembered(state, *addresses, before, action="reconfigure", part=()):
+    return leftovers.remember(state, want(*addresses), touch(action), {}, known(*before), {"ens3": part}).unwanted
 
 
 def test_what_the_new_part_does_not_give_is_remembered_until_it_is_gone():
@@ -44,6 +44,11 @@ def test_what_the_new_part_does_not_give_is_remembered_until_it_is_gone():
     assert remembered(again, "10.0.0.6", before=["10.0.0.5"]) == {KEY: ("10.0.0.4/24", "10.0.0.5/24")}
     assert remembered(again, "10.0.0.4", before=["10.0.0.6"]) == {KEY: ("10.0.0.6/24",)}  # wanted again
     assert remembered(again, "10.0.0.6", before=["10.0.0.5"], action="up") == {KEY: ("10.0.0.4/24",)}
+
+
+def test_an_address_that_an_edit_of_the_part_gave_is_remembered_where_the_edit_is_taken_back():
+    part = ["address 10.0.0.5/24", "address 10.99.0.9/24", "route 10.9.0.0/16 via 10.0.0.1", "mtu 1450"]
+    assert remembered(store.empty("i"), "10.0.0.5", before=["10.0.0.5"], part=part) == {KEY: ("10.99.0.9/24",)}
 
 
 def test_what_went_back_wants_the_old_one_and_not_the_new():
