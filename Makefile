@@ -86,6 +86,7 @@ deep: ## a soak of each kind, and what boots virtual machines many times: an hou
 	@$(MAKE) --no-print-directory $(DEB)
 	@OSNETD_DEB=$(CURDIR)/$(DEB) $(VENV) -m tests.soak $(SOAK)
 	@OSNETD_DEB=$(CURDIR)/$(DEB) $(VENV) -m pytest -v --no-header -m deep tests/scenarios
+	@OSNETD_DEB=$(CURDIR)/$(DEB) OSNETD_STRIDE=1 $(VENV) -m pytest -v --no-header tests/soak
 
 lintian: ## what Debian's checker says of the package
 	@scripts/bootstrap build tests checks
