@@ -8,9 +8,9 @@ and to add it begins duplicate address detection anew, and touches nothing else 
 
 import logging
 import time
-from typing import Dict, List, NamedTuple, Sequence
+from typing import Container, Dict, List, NamedTuple, Optional, Sequence
 
-from . import kernel
+from . import kernel, queue
 from .command import CommandError, run
 from .desired import Want
 from .network_data import static_addresses
@@ -19,6 +19,7 @@ LOG = logging.getLogger(__name__)
 # A second for the probe's answer, and up to one before it is sent (RFC 4862, 5.4.2).
 _PROBE_SECONDS = 4.0
 _POLL_SECONDS = 0.05
+_DETECTION_SECONDS = 3.0  # RFC 4862: two at the most
 
 
 class Duplicate(NamedTuple):
@@ -40,6 +41,23 @@ def found(wants: Sequence[Want], snapshot: kernel.Snapshot) -> List[Duplicate]:
         for one in named[item.name].addresses
         if one.duplicate and one.address in static_addresses(item.entry)
     ]
+
+
+def shared(wants: Sequence[Want], snapshot: kernel.Snapshot, wait: bool) -> List[Duplicate]:
+    """Those that are left where duplicate address detection, for which it may `wait`, is at its end."""
+    deadline = time.monotonic() + _DETECTION_SECONDS
+    while wait and snapshot.detecting and time.monotonic() < deadline:
+        if queue.waiting():
+            break  # the next run will see it
+        time.sleep(_POLL_SECONDS)
+        snapshot = kernel.snapshot()
+    return found(wants, snapshot)
+
+
+def taken_anew(wants: Sequence[Want], snapshot: kernel.Snapshot, drifted: Container[str]) -> Optional[Dict[str, str]]:
+    """As probe() of those that a snapshot shows; None where none of them is ours. `drifted`: names of NICs."""
+    ours = [one for one in found(wants, snapshot) if one.name not in drifted]
+    return probe(ours) if ours else None
 
 
 def probe(duplicates: Sequence[Duplicate]) -> Dict[str, str]:

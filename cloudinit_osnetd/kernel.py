@@ -106,6 +106,16 @@ class Snapshot(NamedTuple):
     def named(self, name: str) -> Optional[Nic]:
         return next((nic for nic in self.nics if nic.name == name), None)
 
+    @property
+    def any_duplicate(self) -> bool:
+        return any(address.duplicate for nic in self.nics for address in nic.addresses)
+
+    @property
+    def detecting(self) -> bool:
+        """Whether duplicate address detection is under way on an address other than a link-local one."""
+        there = (address for nic in self.nics for address in nic.addresses)
+        return any(one.tentative and not one.duplicate and not one.address.startswith("fe80:") for one in there)
+
 
 def attributes(data: bytes) -> Iterator[Tuple[int, bytes]]:
     """(kind, value) of each struct rtattr."""

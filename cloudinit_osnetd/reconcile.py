@@ -34,18 +34,7 @@ from .look import Look, log_plan, look_at, new_macs, pending_macs, standing, wit
 
 LOG = logging.getLogger(__name__)
 _BACK_OFF = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
-_DETECTION_SECONDS = 3.0  # of duplicate addresses (RFC 4862: two at the most)
 _GRACE_SECONDS = 2.0  # for a backend that is about to configure a NIC by itself
-
-
-def _is_detecting(snapshot: kernel.Snapshot) -> bool:
-    """Whether duplicate address detection is under way on an address other than a link-local one."""
-    there = (address for nic in snapshot.nics for address in nic.addresses)
-    return any(one.tentative and not one.duplicate and not one.address.startswith("fe80:") for one in there)
-
-
-def _any_duplicate(snapshot: kernel.Snapshot) -> bool:
-    return any(address.duplicate for nic in snapshot.nics for address in nic.addresses)
 
 
 class Record(NamedTuple):
@@ -162,35 +151,30 @@ class _Run:
         Once in a run. A NIC that has them now is brought up again where its backend waits for that.
         """
         self.wants = seen.wants
-        if self.probed or not self.again or not _any_duplicate(snapshot):
+        if self.probed or not self.again or not snapshot.any_duplicate:
             return False
         from . import duplicates
 
-        drifted = {drift.name for drift in seen.plan.drifted}
-        ours = [one for one in duplicates.found(seen.wants, snapshot) if one.name not in drifted]
-        if not ours:
+        own = duplicates.taken_anew(seen.wants, snapshot, {drift.name for drift in seen.plan.drifted})
+        if own is None:
             return False
         self.probed = True
-        own = duplicates.probe(ours)
         if self.on.backend.waits_for_unique:
             self.unfinished += tuple(Touch("kick", mac, name, "its address is its own") for mac, name in own.items())
         return True
 
     def note_duplicates(self) -> None:
-        """Await the end of duplicate address detection on what was touched, and note what another host has."""
-        deadline = time.monotonic() + _DETECTION_SECONDS
-        while self.touches and _is_detecting(kernel.snapshot()) and time.monotonic() < deadline:
-            if queue.waiting():
-                break  # the next run will see it
-            time.sleep(0.05)
+        """Note what another host has; of what was touched, once that is known."""
         snapshot = kernel.snapshot()
-        self.duplicates = []
-        if _any_duplicate(snapshot):
-            from . import duplicates
+        if not snapshot.any_duplicate and not (self.touches and snapshot.detecting):
+            self.duplicates = []
+            return
+        from . import duplicates
 
-            for one in duplicates.found(self.wants, snapshot):
-                self.duplicates.append(one.mac)
-                self.problems.setdefault(one.mac, "another host has %s too" % one.address)
+        shared = duplicates.shared(self.wants, snapshot, wait=bool(self.touches))
+        self.duplicates = [one.mac for one in shared]
+        for one in shared:
+            self.problems.setdefault(one.mac, "another host has %s too" % one.address)
 
     def _still_refused(self, known: truth.Truth, nics: Dict[str, kernel.Nic]) -> rejections.Rejections:
         """Less what has been tried again since, or by force, and is in force: it cut nobody off."""
