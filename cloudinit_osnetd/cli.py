@@ -8,10 +8,11 @@ import sys
 import types
 from typing import TYPE_CHECKING, Any, List, Optional
 
-from . import __version__, late
+from . import __version__
+from .system import lazy_imports
 
 # It names what shows an exception: 1 to 2 ms, and few runs have one.
-with late.named_only("traceback"):
+with lazy_imports.named_only("traceback"):
     import logging
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def _arguments(words: List[str]) -> Any:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    late.in_our_process()
+    lazy_imports.in_our_process()
     args = _arguments(sys.argv[1:] if argv is None else argv)
     _logging(args.verbose)
     if os.geteuid() != 0:

@@ -10,9 +10,9 @@ from .base import Backend, Dns, Part, Touch
 
 # Module and class. A server has one: the others are not imported.
 _BY_RENDERER = {
-    "eni": ("ifupdown", "Ifupdown"),
-    "networkd": ("networkd", "Networkd"),
-    "netplan": ("netplan", "Netplan"),
+    "eni": ("ifupdown.activator", "Ifupdown"),
+    "networkd": ("networkd.activator", "Networkd"),
+    "netplan": ("netplan.activator", "Netplan"),
 }
 
 

@@ -4,8 +4,8 @@
 
 from typing import Callable, Container, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from ..desired import Item
-from ..network_data import takes_default
+from ..core.desired import Item
+from ..core.network_data import takes_default
 
 
 class Part(NamedTuple):

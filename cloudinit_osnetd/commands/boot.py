@@ -5,8 +5,8 @@
 import logging
 from typing import TYPE_CHECKING
 
-from .. import boot
-from ..ground import HandsOff
+from ..cloud_init.eligibility import HandsOff
+from ..run import early_boot
 
 if TYPE_CHECKING:
     import argparse
@@ -16,7 +16,7 @@ LOG = logging.getLogger(__name__)
 
 def main(_args: "argparse.Namespace") -> int:
     try:
-        report = boot.early()
+        report = early_boot.early()
     except HandsOff as exc:
         LOG.info("hands off: %s", exc)
         report = {"hands_off": str(exc)}
@@ -24,7 +24,7 @@ def main(_args: "argparse.Namespace") -> int:
         LOG.exception("early boot: left as it is")
         report = {"error": repr(exc)}
     try:
-        boot.note(report)
+        early_boot.note(report)
     except OSError as exc:
         LOG.warning("not noted for status: %s", exc)
     LOG.info("early boot: %s", " ".join("%s=%s" % item for item in sorted(report.items())))

@@ -5,13 +5,13 @@
 import argparse
 import sys
 
-from .. import pickled
+from ..cloud_init import datasource_cache
 
 
 def main(args: argparse.Namespace) -> int:
     try:
-        print(pickled.adopt() if args.to == "adopt" else pickled.release())
-    except pickled.PickleError as exc:
+        print(datasource_cache.adopt() if args.to == "adopt" else datasource_cache.release())
+    except datasource_cache.PickleError as exc:
         sys.stderr.write("cloudinit-osnetd: %s\n" % exc)
         return 1
     return 0

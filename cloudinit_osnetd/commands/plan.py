@@ -5,21 +5,23 @@
 import argparse
 from typing import Any, Dict
 
-from .. import apply, kernel, kicks, store
-from ..ground import Ground, HandsOff, ground
-from ..hear import hear_drive, hear_metadata
-from ..look import look_at, pending_macs
+from ..apply import commit
+from ..cloud_init.eligibility import Ground, HandsOff, ground
+from ..kernel import netlink
+from ..openstack.refresh import hear_drive, hear_metadata
+from ..planning.build_plan import look_at, pending_macs
+from ..state import failed_retries, store
 from .output import print_json
 from .report import decided, print_decided
 
 
 def _report(on: Ground, force: bool) -> Dict[str, Any]:
-    state, unfinished = apply.settled(store.load(on.instance_id), on.backend)
-    snapshot = kernel.snapshot()
+    state, unfinished = commit.settled(store.load(on.instance_id), on.backend)
+    snapshot = netlink.snapshot()
     heard = hear_metadata(state, snapshot, on.context.settings.metadata_nic, may_open=False)
     drive = hear_drive(heard.state)
     nics = snapshot.by_mac()
-    seen = look_at(on, drive.state, nics, snapshot, force=force, tried=kicks.read())
+    seen = look_at(on, drive.state, nics, snapshot, force=force, tried=failed_retries.read())
     problems = {lacking.mac: lacking.lacks for lacking in seen.plan.hopeless}
     problems.update(seen.rejected)
     problems.update(seen.failures)

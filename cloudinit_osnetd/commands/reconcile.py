@@ -7,9 +7,10 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Dict
 
-from .. import files, paths, queue, store
-from ..ground import HandsOff
-from ..reconcile import Record, run
+from ..cloud_init.eligibility import HandsOff
+from ..run.reconcile import Record, run
+from ..state import event_queue, store
+from ..system import files, paths
 from .output import print_json
 from .report import decided, print_decided
 
@@ -70,11 +71,11 @@ def _keep(record: Record) -> None:
 
 
 def _adopt_datasource() -> None:
-    from .. import pickled  # at a boot only
+    from ..cloud_init import datasource_cache  # at a boot only
 
     try:
-        said = pickled.adopt_anew()
-    except pickled.PickleError as exc:
+        said = datasource_cache.adopt_anew()
+    except datasource_cache.PickleError as exc:
         LOG.warning("datasource: %s", exc)
     else:
         if said:
@@ -85,15 +86,15 @@ def _serve_queue() -> int:
     """Serve events until none is left: before systemd 246 a path unit does not look again."""
     status = 0
     while True:
-        events = queue.take()
+        events = event_queue.take()
         if not events:
             return status
-        names = queue.taken()
+        names = event_queue.taken()
         try:
             report = as_json(run([event.reason for event in events], note=_note, keep=_keep))
         except HandsOff as exc:
             LOG.info("hands off: %s", exc)
-            queue.done(names)
+            event_queue.done(names)
             continue
         if "boot" in report["reasons"]:
             _adopt_datasource()

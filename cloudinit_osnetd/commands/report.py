@@ -5,7 +5,7 @@
 from typing import Any, Dict, List, Mapping, Sequence
 
 from ..backends import Touch
-from ..plan import Change, Drift
+from ..core.plan import Change, Drift
 from .output import print_table
 
 

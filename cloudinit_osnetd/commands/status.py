@@ -4,7 +4,7 @@
 
 import argparse
 
-from .. import status
+from ..run import status
 from .output import print_json, print_table
 
 

@@ -20,11 +20,18 @@ from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Tupl
 from cloudinit import util
 from cloudinit.sources.helpers import openstack
 
-from .. import backends, context, desired, files, hear, kernel, netconfig, network_data, paths, rejections, store, truth
+from .. import backends
+from ..cloud_init import context
+from ..core import desired, network_data, rejections, truth
+from ..kernel import netlink
+from ..openstack import refresh
+from ..planning import netconfig
+from ..state import store
+from ..system import files, paths
 
 LOG = logging.getLogger(__name__)
 _DEVICES = "/sys/class/net"
-Leaves = Callable[[List[desired.Want], Dict[str, kernel.Nic]], List[desired.Want]]
+Leaves = Callable[[List[desired.Want], Dict[str, netlink.Nic]], List[desired.Want]]
 _LAST_GOOD = paths.STATE + "/last-good.json"
 
 
@@ -68,12 +75,12 @@ def _convert(document: Dict[str, Any], known_macs: Dict[str, str]) -> Dict[str, 
     return dict(openstack.convert_net_json(document, known_macs=known_macs))
 
 
-def _nics(expected: FrozenSet[str]) -> Dict[str, kernel.Nic]:
+def _nics(expected: FrozenSet[str]) -> Dict[str, netlink.Nic]:
     """The NICs by MAC; udev is waited for only where one that is expected is missing, or one is not named yet."""
-    nics = kernel.snapshot().by_mac(early=True)
-    if expected - set(nics) or kernel.awaits_udev(nics.values()):
+    nics = netlink.snapshot().by_mac(early=True)
+    if expected - set(nics) or netlink.awaits_udev(nics.values()):
         util.udevadm_settle()
-        nics = kernel.snapshot().by_mac(early=True)
+        nics = netlink.snapshot().by_mac(early=True)
     return nics
 
 
@@ -96,7 +103,7 @@ def _config(
 
 def _not_left(
     wants: List[desired.Want],
-    nics: Dict[str, kernel.Nic],
+    nics: Dict[str, netlink.Nic],
     known: truth.Truth,
     listed: FrozenSet[str],
     state: store.State,
@@ -133,7 +140,7 @@ def ask(instance_id: str) -> Optional[truth.Truth]:
     Nothing is kept: our own run, of the same event, will ask for itself.
     """
     pinned = context.load(remember=False).settings.metadata_nic
-    heard = hear.hear_metadata(store.load(instance_id), kernel.snapshot(), pinned, may_open=False)
+    heard = refresh.hear_metadata(store.load(instance_id), netlink.snapshot(), pinned, may_open=False)
     for fault in heard.faults:
         LOG.warning("network_data: %s", fault)
     return heard.state.truth if heard.answered else None

@@ -13,8 +13,11 @@ from typing import Callable
 
 import pytest
 
-from cloudinit_osnetd import apply, paths, render, store
+from cloudinit_osnetd.apply import commit
 from cloudinit_osnetd.backends import of_renderer
+from cloudinit_osnetd.planning import render
+from cloudinit_osnetd.state import store
+from cloudinit_osnetd.system import paths
 from tests.lab import VM, Cloud
 from tests.scenarios import power
 from tests.scenarios.killing import SERVE, SETTINGS, STATE, Parts, parts_of
@@ -121,8 +124,8 @@ def assert_whole(
             patched.setattr(paths, constant, f"{root}/{STATE}/{constant.lower()}.json")
         of = of_renderer(RENDERERS[backend])
         assert of is not None
-        state, _touches = apply.settle(store.load(uuid), of)
-        disk = render.disk_parts(of, apply.places(state))
+        state, _touches = commit.settle(store.load(uuid), of)
+        disk = render.disk_parts(of, commit.places(state))
     ledger = {row.name: row for row in state.ledger}
     assert sorted(ledger) == sorted(now.of)
     assert {name: disk.get(row.place) for name, row in ledger.items()} == {name: row.disk for name, row in ledger.items()}

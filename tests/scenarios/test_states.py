@@ -133,10 +133,13 @@ def test_what_was_edited_by_hand_survives_an_attach_and_a_reboot_and_is_reported
 
 PUSH = """
 import json, sys
-from cloudinit_osnetd import hear, instance, network_data, store
+from cloudinit_osnetd.openstack import refresh
+from cloudinit_osnetd.cloud_init import instance
+from cloudinit_osnetd.core import network_data
+from cloudinit_osnetd.state import store
 data = network_data.parse_bytes(sys.stdin.buffer.read())
 with store.locked():
-    store.save(hear.hear_push(store.load(instance.instance_id()), data).state)
+    store.save(refresh.hear_push(store.load(instance.instance_id()), data).state)
 """
 
 

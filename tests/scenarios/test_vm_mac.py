@@ -16,7 +16,7 @@ from tests.scenarios.seen import assert_follows, configuration, reconcile, settl
 
 pytestmark = [pytest.mark.vm, pytest.mark.deep]
 
-KERNEL = "/usr/lib/python3/dist-packages/cloudinit_osnetd/kernel.py"
+KERNEL = "/usr/lib/python3/dist-packages/cloudinit_osnetd/kernel/netlink.py"
 OTHER = "02:00:00:00:77:01"
 
 

@@ -4,9 +4,9 @@
 
 import json
 
-from cloudinit_osnetd import network_data
-from cloudinit_osnetd.kernel import Address, Nic, Snapshot
-from cloudinit_osnetd.store import Owned
+from cloudinit_osnetd.core import network_data
+from cloudinit_osnetd.kernel.netlink import Address, Nic, Snapshot
+from cloudinit_osnetd.state.store import Owned
 
 A, B, C = ("fa:16:3e:00:00:0%d" % n for n in (1, 2, 3))
 

@@ -9,11 +9,11 @@ import subprocess
 import threading
 import time
 
-from cloudinit_osnetd import kernel
+from cloudinit_osnetd.kernel import netlink
 
 PAIRS, ENOUGH, SECONDS = 40, 5, 20.0
 counted = {"interrupted": 0, "lacking": 0}
-read_answer = kernel._answer
+read_answer = netlink._answer
 
 
 def ip(*lines):
@@ -25,7 +25,7 @@ def answer(*args):
     for flags, body in read_answer(*args):
         seen |= flags
         yield flags, body
-    counted["interrupted"] += bool(seen & kernel._NLM_F_DUMP_INTR)
+    counted["interrupted"] += bool(seen & netlink._NLM_F_DUMP_INTR)
 
 
 def churn(over):
@@ -34,7 +34,7 @@ def churn(over):
 
 
 if __name__ == "__main__":
-    kernel._answer = answer
+    netlink._answer = answer
     ip(*["link add a%d type veth peer name b%d" % (n, n) for n in range(PAIRS)])
     there = {name + str(n) for name in "ab" for n in range(PAIRS)}
     over = threading.Event()
@@ -42,7 +42,7 @@ if __name__ == "__main__":
     thread.start()
     deadline = time.monotonic() + SECONDS
     while counted["interrupted"] < ENOUGH and time.monotonic() < deadline:
-        counted["lacking"] += not there <= {nic.name for nic in kernel.snapshot().nics}
+        counted["lacking"] += not there <= {nic.name for nic in netlink.snapshot().nics}
     over.set()
     thread.join()
     print(counted["interrupted"], counted["lacking"])

@@ -5,7 +5,7 @@
 import pytest
 from hypothesis import HealthCheck, settings
 
-from cloudinit_osnetd import command, paths
+from cloudinit_osnetd.system import command, paths
 
 # The same examples each time: a suite that fails by chance is not believed when it matters.
 settings.register_profile(

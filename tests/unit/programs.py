@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """Stand-ins for the system's programs: shell scripts that note how they were called."""
 
-from cloudinit_osnetd import command
+from cloudinit_osnetd.system import command
 
 
 class Programs:

@@ -11,12 +11,16 @@ import sys
 
 import pytest
 
-from cloudinit_osnetd import boot, cli, paths, pickled, queue, status, store
+from cloudinit_osnetd import cli
+from cloudinit_osnetd.cloud_init import datasource_cache
+from cloudinit_osnetd.cloud_init.eligibility import HandsOff
 from cloudinit_osnetd.commands.report import decided, print_decided
-from cloudinit_osnetd.ground import HandsOff
-from cloudinit_osnetd.plan import Change, Drift
-from cloudinit_osnetd.reconcile import Record
-from cloudinit_osnetd.store import Owned
+from cloudinit_osnetd.core.plan import Change, Drift
+from cloudinit_osnetd.run import early_boot, status
+from cloudinit_osnetd.run.reconcile import Record
+from cloudinit_osnetd.state import event_queue, store
+from cloudinit_osnetd.state.store import Owned
+from cloudinit_osnetd.system import paths
 
 from .build import A
 
@@ -58,7 +62,7 @@ class Runs:
         if isinstance(outcome, Exception):
             raise outcome
         keep(outcome)
-        queue.done(queue.taken())
+        event_queue.done(event_queue.taken())
         return outcome
 
 
@@ -102,7 +106,7 @@ def test_who_is_not_root_gets_1(root, monkeypatch, capsys):
         (["status"], status, "read"),
         (["plan"], plan_command, "_report"),
         (["reconcile"], reconcile_command, "run"),
-        (["datasource", "adopt"], pickled, "adopt"),
+        (["datasource", "adopt"], datasource_cache, "adopt"),
     ],
 )
 def test_what_breaks_off_is_70_so_that_the_service_is_started_again(root, monkeypatch, argv, module, name):
@@ -185,7 +189,7 @@ def test_the_queue_is_served_until_it_is_empty_all_events_in_one_run(root, monke
     runs = Busy(monkeypatch, record(), record())
     assert cli.main(["reconcile", "--queue"]) == 0
     assert [asked[0] for asked in runs.asked] == [["boot", "added"], ["removed"]]
-    assert not queue.waiting()
+    assert not event_queue.waiting()
 
 
 def test_an_empty_queue_is_no_run(root, monkeypatch):
@@ -201,7 +205,7 @@ def test_serving_the_queue_tells_of_failures(root, monkeypatch, outcome, code):
     put("0000000001.00.boot")
     Runs(monkeypatch, outcome)
     assert cli.main(["reconcile", "--queue"]) == code
-    assert queue.take() == []
+    assert event_queue.take() == []
 
 
 def test_the_events_of_a_run_that_broke_off_are_served_by_the_next(root, monkeypatch):
@@ -210,7 +214,7 @@ def test_the_events_of_a_run_that_broke_off_are_served_by_the_next(root, monkeyp
     assert cli.main(["reconcile", "--queue"]) == 70
     assert cli.main(["reconcile", "--queue"]) == 0
     assert [asked[0] for asked in runs.asked] == [["boot"], ["boot"]]
-    assert queue.take() == []
+    assert event_queue.take() == []
 
 
 # -- status ----------------------------------------------------------------------------------------------------
@@ -275,7 +279,7 @@ def test_boot_notes_what_it_did_and_never_breaks_off(root, monkeypatch, outcome,
             raise outcome
         return outcome
 
-    monkeypatch.setattr(boot, "early", early)
+    monkeypatch.setattr(early_boot, "early", early)
     assert cli.main(["boot"]) == code
     with open(paths.EARLY) as fh:
         assert json.load(fh) == noted
@@ -284,27 +288,27 @@ def test_boot_notes_what_it_did_and_never_breaks_off(root, monkeypatch, outcome,
 
 @pytest.mark.parametrize("to", ["adopt", "release"])
 def test_datasource_is_1_when_the_pickle_cannot_be_had(root, monkeypatch, to, capsys):
-    monkeypatch.setattr(pickled, to, lambda: "done")
+    monkeypatch.setattr(datasource_cache, to, lambda: "done")
     assert cli.main(["datasource", to]) == 0
 
     def broken():
-        raise pickled.PickleError("obj.pkl cannot be read")
+        raise datasource_cache.PickleError("obj.pkl cannot be read")
 
-    monkeypatch.setattr(pickled, to, broken)
+    monkeypatch.setattr(datasource_cache, to, broken)
     assert cli.main(["datasource", to]) == 1
     assert "obj.pkl" in capsys.readouterr().err
 
 
 def test_no_cached_datasource_is_nothing_to_re_class(tmp_path):
-    assert pickled.adopt(str(tmp_path / "obj.pkl")) == "no cached datasource"
+    assert datasource_cache.adopt(str(tmp_path / "obj.pkl")) == "no cached datasource"
 
 
 @pytest.mark.parametrize("raw", [b"", b"no pickle", b"cno.such\nThing\n."])
 def test_a_pickle_that_cannot_be_read_stays_as_it_is(tmp_path, raw):
     path = tmp_path / "obj.pkl"
     path.write_bytes(raw)
-    with pytest.raises(pickled.PickleError):
-        pickled.adopt(str(path))
+    with pytest.raises(datasource_cache.PickleError):
+        datasource_cache.adopt(str(path))
     assert path.read_bytes() == raw
     assert os.listdir(str(tmp_path)) == ["obj.pkl"]
 
@@ -315,7 +319,7 @@ def test_another_clouds_datasource_stays_as_it_is(tmp_path):
     path = tmp_path / "obj.pkl"
     path.write_bytes(pickle.dumps(store.empty("x")))
     before = path.read_bytes()
-    assert "left as it is" in pickled.adopt(str(path))
+    assert "left as it is" in datasource_cache.adopt(str(path))
     assert path.read_bytes() == before
 
 

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from cloudinit_osnetd import command, paths
+from cloudinit_osnetd.system import command, paths
 
 
 @pytest.fixture(params=["pidfd", "without"], autouse=True)

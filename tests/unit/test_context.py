@@ -13,8 +13,9 @@ from collections import namedtuple
 
 import pytest
 
-from cloudinit_osnetd import context, files, instance, paths
-from cloudinit_osnetd.context import Settings, parse_settings
+from cloudinit_osnetd.cloud_init import context, instance
+from cloudinit_osnetd.cloud_init.context import Settings, parse_settings
+from cloudinit_osnetd.system import files, paths
 
 Cloud = namedtuple("Cloud", "renderer renderer_config disabled_by settings updates")
 
@@ -96,7 +97,7 @@ def test_whom_to_leave_alone_and_whom_to_ask_have_no_default_to_fall_back_on(raw
 @pytest.fixture
 def cloud(guest, monkeypatch):
     """cloud-init's answer, and how often it was asked. Importing the real one is what is to be saved."""
-    compat = types.ModuleType("cloudinit_osnetd.compat")
+    compat = types.ModuleType("cloudinit_osnetd.cloud_init.compat")
     compat.asked = 0
     compat.answer = Cloud("eni", {"eni_path": "/x"}, "", {"debounce": 3}, {})
 
@@ -105,8 +106,8 @@ def cloud(guest, monkeypatch):
         return compat.answer
 
     compat.cloud = ask
-    monkeypatch.setitem(sys.modules, "cloudinit_osnetd.compat", compat)
-    monkeypatch.setattr(sys.modules["cloudinit_osnetd"], "compat", compat, raising=False)
+    monkeypatch.setitem(sys.modules, "cloudinit_osnetd.cloud_init.compat", compat)
+    monkeypatch.setattr(sys.modules["cloudinit_osnetd.cloud_init"], "compat", compat, raising=False)
     return compat
 
 
@@ -182,7 +183,7 @@ def test_but_that_of_another_instance_is(cloud):
 def test_what_was_written_while_it_was_read_is_read_again(cloud, monkeypatch):
     user_data("#cloud-config\n")
     writes = ["", "#cloud-config\n\nosnetd: {debounce: 7}\n"]
-    ask = sys.modules["cloudinit_osnetd.compat"].cloud
+    ask = sys.modules["cloudinit_osnetd.cloud_init.compat"].cloud
 
     def while_it_is_written():
         if writes:

@@ -4,8 +4,8 @@
 
 import pytest
 
-from cloudinit_osnetd.desired import desired, left_alone
-from cloudinit_osnetd.truth import EMPTY, observe
+from cloudinit_osnetd.core.desired import desired, left_alone
+from cloudinit_osnetd.core.truth import EMPTY, observe
 
 from .build import A, B, C, bond, data, dns, document, link, nic, nics, static, vlan
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudinit_osnetd import network_data, truth
-from cloudinit_osnetd.desired import desired
-from cloudinit_osnetd.network_data import DEFAULT4, DEFAULT6, Route
+from cloudinit_osnetd.core import network_data, truth
+from cloudinit_osnetd.core.desired import desired
+from cloudinit_osnetd.core.network_data import DEFAULT4, DEFAULT6, Route
 
 from .build import A, B, C, bond, data, dhcp, dns, document, entry, link, nic, nics, static, vlan
 from .test_network_data_faults import any_json

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudinit_osnetd import files
+from cloudinit_osnetd.system import files
 
 
 def mode_of(path):

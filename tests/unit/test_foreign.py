@@ -4,10 +4,10 @@
 
 import pytest
 
-from cloudinit_osnetd import foreign
-from cloudinit_osnetd.desired import Item, Want
-from cloudinit_osnetd.foreign import Ours
-from cloudinit_osnetd.rtnl import ADDRESS, ROUTE, RULE, Thing
+from cloudinit_osnetd.apply import foreign
+from cloudinit_osnetd.apply.foreign import Ours
+from cloudinit_osnetd.core.desired import Item, Want
+from cloudinit_osnetd.kernel.save_restore import ADDRESS, ROUTE, RULE, Thing
 
 from .build import entry, static
 

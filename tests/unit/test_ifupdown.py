@@ -4,10 +4,11 @@
 
 import pytest
 
-from cloudinit_osnetd import command, files
-from cloudinit_osnetd.backends import Touch, ifupdown, ifupdown_order, ifupdown_state, ifupdown_workers
-from cloudinit_osnetd.backends.ifupdown import Ifupdown
-from cloudinit_osnetd.desired import Item
+from cloudinit_osnetd.backends import Touch
+from cloudinit_osnetd.backends.ifupdown import activator, ifstate, lock_holders, start_order
+from cloudinit_osnetd.backends.ifupdown.activator import Ifupdown
+from cloudinit_osnetd.core.desired import Item
+from cloudinit_osnetd.system import command, files
 
 from .build import A, dhcp, entry, static
 from .programs import programs
@@ -21,8 +22,8 @@ CLOUD = "auto lo\niface lo inet loopback\n\nauto ens3\niface ens3 inet dhcp\n\na
 @pytest.fixture
 def network(tmp_path, monkeypatch):
     """/etc/network below tmp_path, with cloud-init's file."""
-    monkeypatch.setattr(ifupdown, "DIRECTORY", str(tmp_path))
-    monkeypatch.setattr(ifupdown.fallback, "FRAGMENTS", str(tmp_path / "fragments"))
+    monkeypatch.setattr(activator, "DIRECTORY", str(tmp_path))
+    monkeypatch.setattr(activator.dhcp_helper, "FRAGMENTS", str(tmp_path / "fragments"))
     files.replace(str(tmp_path / "interfaces"), "source-directory interfaces.d\nsource %s/more/*.cfg\n" % tmp_path)
     files.replace(str(tmp_path / "interfaces.d/50-cloud-init"), CLOUD)
     return tmp_path
@@ -40,7 +41,7 @@ def network(tmp_path, monkeypatch):
         ("interfaces.d/br0", "iface br0 inet static\n    bridge_ports ens9\n", False),
         # ens3 stands in cloud-init's own file too: that one stays ours.
         ("interfaces.d/ens3", "iface ens3 inet6 auto\n", False),
-        # What the cloud image's helper wrote gives way, see fallback.py.
+        # What the cloud image's helper wrote gives way, see dhcp_helper.py.
         ("fragments/ens9", "iface ens9 inet dhcp\n", False),
         ("elsewhere/ens9", "iface ens9 inet dhcp\n", False),
         ("interfaces.d/ens9.bak", "iface ens9 inet dhcp\n", False),
@@ -95,13 +96,13 @@ FAKES = {
 @pytest.fixture
 def host(tmp_path, monkeypatch):
     state = tmp_path / "ifstate"
-    monkeypatch.setattr(ifupdown_state, "STATE", str(state))
-    monkeypatch.setattr(ifupdown_state, "DEVICES", str(tmp_path / "devices"))
-    monkeypatch.setattr(ifupdown_state, "DHCLIENT_PID", str(tmp_path / "%s.pid"))
-    monkeypatch.setattr(ifupdown_workers, "PROC", str(tmp_path / "proc"))
+    monkeypatch.setattr(ifstate, "STATE", str(state))
+    monkeypatch.setattr(ifstate, "DEVICES", str(tmp_path / "devices"))
+    monkeypatch.setattr(ifstate, "DHCLIENT_PID", str(tmp_path / "%s.pid"))
+    monkeypatch.setattr(lock_holders, "PROC", str(tmp_path / "proc"))
     (tmp_path / "proc").mkdir()
-    monkeypatch.setattr(ifupdown, "DIRECTORY", str(tmp_path / "network"))
-    monkeypatch.setattr(ifupdown.os.path, "isdir", lambda path: path != "/run/systemd/system")
+    monkeypatch.setattr(activator, "DIRECTORY", str(tmp_path / "network"))
+    monkeypatch.setattr(activator.os.path, "isdir", lambda path: path != "/run/systemd/system")
     fakes = {name: script.replace("$IFSTATE", str(state)) for name, script in FAKES.items()}
     found = programs(tmp_path, monkeypatch, fakes)
     found.state = state
@@ -243,13 +244,13 @@ def test_a_gateway_outside_the_subnet_is_a_neighbour(route, by_ip):
 
 
 def test_dns_servers_in_use_are_those_that_resolvconf_knows_of_the_nic(tmp_path, monkeypatch):
-    monkeypatch.setattr(ifupdown_state, "RESOLVCONF", str(tmp_path))
-    monkeypatch.setattr(ifupdown, "_RESOLVCONF_PROGRAMS", ("/bin/sh",))
+    monkeypatch.setattr(ifstate, "RESOLVCONF", str(tmp_path))
+    monkeypatch.setattr(activator, "_RESOLVCONF_PROGRAMS", ("/bin/sh",))
     (tmp_path / "ens4.inet").write_text("domain x\nnameserver 10.0.0.2\n")
     (tmp_path / "ens4.inet6").write_text("nameserver 2001:db8::2\nnameserver\n")
     (tmp_path / "ens41.inet").write_text("nameserver 10.9.9.9\n")
     assert BACKEND.dns("ens4", 2) == (frozenset(["10.0.0.2", "2001:db8::2"]), "", frozenset(["x"]))
-    monkeypatch.setattr(ifupdown, "_RESOLVCONF_PROGRAMS", ("/no/such/program",))
+    monkeypatch.setattr(activator, "_RESOLVCONF_PROGRAMS", ("/no/such/program",))
     assert BACKEND.dns("ens4", 2) == (frozenset(), "resolvconf is not installed", frozenset())
 
 
@@ -400,9 +401,9 @@ iface ens3 inet dhcp
 
 
 def test_a_bond_comes_before_its_members_and_a_vlan_after_all():
-    groups = list(ifupdown_order.in_order(["bond0.7", "ens4", "ens3", "bond0"], BONDED))
+    groups = list(start_order.in_order(["bond0.7", "ens4", "ens3", "bond0"], BONDED))
     assert groups == [["bond0"], ["ens4", "ens3"], ["bond0.7"]]
-    assert [ifupdown_order.leans_on(BONDED, name) for name in ("ens4", "bond0.7", "bond0", "ens3")] == [
+    assert [start_order.leans_on(BONDED, name) for name in ("ens4", "bond0.7", "bond0", "ens3")] == [
         "bond0",
         "bond0",
         "",
@@ -427,7 +428,7 @@ def test_what_went_down_with_another_comes_up_with_it(host, monkeypatch):
 
 
 def test_the_hook_is_told_the_metric_before_ifup_and_nothing_of_a_nic_that_goes(host, tmp_path, monkeypatch):
-    monkeypatch.setattr(ifupdown.ifupdown_lease.paths, "DHCP", str(tmp_path / "dhcp"))
+    monkeypatch.setattr(activator.lease_metric.paths, "DHCP", str(tmp_path / "dhcp"))
     files.replace(str(tmp_path / "network/interfaces"), BONDED)
     (tmp_path / "bin/ifup").write_text("#!/bin/sh\ncat %s/dhcp/$1 >> %s/told\n" % (tmp_path, tmp_path))
     host.state.write_text("")
@@ -438,8 +439,8 @@ def test_the_hook_is_told_the_metric_before_ifup_and_nothing_of_a_nic_that_goes(
 
 
 def test_at_a_boot_the_hook_is_told_of_every_leased_nic_that_is_ours(tmp_path, monkeypatch):
-    monkeypatch.setattr(ifupdown.ifupdown_lease.paths, "DHCP", str(tmp_path))
-    monkeypatch.setattr(ifupdown.fallback, "_CONFIGURATION", ())
+    monkeypatch.setattr(activator.lease_metric.paths, "DHCP", str(tmp_path))
+    monkeypatch.setattr(activator.dhcp_helper, "_CONFIGURATION", ())
     items = [
         Item("k", entry(dhcp()), name, (), metric) for name, metric in (("ens3", 0), ("ens4", 2100), ("ens5", 2200))
     ]
@@ -448,5 +449,5 @@ def test_at_a_boot_the_hook_is_told_of_every_leased_nic_that_is_ours(tmp_path, m
 
 
 def test_two_scopes_have_two_names(monkeypatch):
-    monkeypatch.setattr(ifupdown.os.path, "isdir", lambda path: True)
-    assert len({ifupdown._ifup(name)[5] for name in ("ens3", "ens3", "a.b", "a-b", "a_b")}) == 5
+    monkeypatch.setattr(activator.os.path, "isdir", lambda path: True)
+    assert len({activator._ifup(name)[5] for name in ("ens3", "ens3", "a.b", "a-b", "a_b")}) == 5

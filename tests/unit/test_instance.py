@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from cloudinit_osnetd import files, instance, paths
+from cloudinit_osnetd.cloud_init import instance
+from cloudinit_osnetd.system import files, paths
 
 UUID, OTHER = "1b2c0000-0000-0000-0000-000000000001", "1b2c0000-0000-0000-0000-000000000002"
 

@@ -4,8 +4,10 @@
 
 import pytest
 
-from cloudinit_osnetd import meaning
-from cloudinit_osnetd.backends import ifupdown_meaning, netplan_meaning, networkd_meaning
+from cloudinit_osnetd.backends.eni import stanza_meaning
+from cloudinit_osnetd.backends.netplan import yaml_meaning
+from cloudinit_osnetd.backends.networkd import file_meaning
+from cloudinit_osnetd.core import meaning
 
 EXPECTED = {
     "address 10.0.0.5/24",
@@ -20,7 +22,7 @@ EXPECTED = {
 
 
 def eni(stanzas):
-    return ifupdown_meaning.of(stanzas, "ens3")
+    return stanza_meaning.of(stanzas, "ens3")
 
 
 ENI = {
@@ -171,7 +173,7 @@ Gateway=10.0.0.9
     ],
 )
 def test_sections_in_any_order_mean_the_same(rest):
-    assert networkd_meaning.of(NETWORKD + rest) == EXPECTED | {"match name ens3", "match mac fa:16:3e:00:00:01"}
+    assert file_meaning.of(NETWORKD + rest) == EXPECTED | {"match name ens3", "match mac fa:16:3e:00:00:01"}
 
 
 @pytest.mark.parametrize(
@@ -190,14 +192,14 @@ def test_sections_in_any_order_mean_the_same(rest):
     ],
 )
 def test_what_a_section_says(text, says):
-    assert networkd_meaning.of(text) == says
+    assert file_meaning.of(text) == says
 
 
 def test_the_one_route_section_of_old_releases_is_known_and_is_not_what_it_should_be():
     old = "[Address]\nAddress=10.0.0.5/24\nAddress=fd00::5/64\n[Route]\nDestination=10.1.0.0/16\nDestination=::/0\nGateway=10.0.0.9\nGateway=fd00::1\n"
     right = "[Address]\nAddress=10.0.0.5/24\n[Address]\nAddress=fd00::5/64\n[Route]\nDestination=10.1.0.0/16\nGateway=10.0.0.9\n[Route]\nDestination=::/0\nGateway=fd00::1\n"
-    assert networkd_meaning.of(old) != networkd_meaning.of(right)
-    assert networkd_meaning.as_older_releases(networkd_meaning.of(right)) == (networkd_meaning.of(old),)
+    assert file_meaning.of(old) != file_meaning.of(right)
+    assert file_meaning.as_older_releases(file_meaning.of(right)) == (file_meaning.of(old),)
 
 
 @pytest.mark.parametrize(
@@ -238,13 +240,13 @@ def test_the_one_route_section_of_old_releases_is_known_and_is_not_what_it_shoul
     ],
 )
 def test_definitions_in_the_older_words_and_the_newer_mean_the_same(body):
-    assert netplan_meaning.of("ethernets:\n    ens3:" + body) == EXPECTED | {"kind ethernets"}
+    assert yaml_meaning.of("ethernets:\n    ens3:" + body) == EXPECTED | {"kind ethernets"}
 
 
 def test_a_bonds_parameters_are_a_set_and_a_number_is_its_word():
     words = "bonds: {bond0: {interfaces: [b, a], parameters: {mode: 802.3ad, mii-monitor-interval: 100}}}"
     numbers = 'bonds: {bond0: {parameters: {mii-monitor-interval: "100", mode: "4"}, interfaces: [a, b]}}'
-    assert netplan_meaning.of(words) == netplan_meaning.of(numbers)
+    assert yaml_meaning.of(words) == yaml_meaning.of(numbers)
 
 
 KNOWN = meaning.Known(
@@ -310,5 +312,5 @@ def test_what_differs_is_told_line_by_line_and_no_more_than_anybody_reads():
 )
 def test_an_address_that_a_command_of_a_stanza_gives(line):
     text = "auto ens4\niface ens4 inet static\n    address 10.0.0.5/24\n    %s\n" % line
-    assert {"address 10.0.0.5/24", "address 10.99.0.9/24"} <= ifupdown_meaning.of(text, "ens4")
-    assert "address 10.99.0.9/24" not in ifupdown_meaning.of(text, "ens5")
+    assert {"address 10.0.0.5/24", "address 10.99.0.9/24"} <= stanza_meaning.of(text, "ens4")
+    assert "address 10.99.0.9/24" not in stanza_meaning.of(text, "ens5")

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudinit_osnetd import network_data
-from cloudinit_osnetd.desired import configurable, desired, give_metrics
-from cloudinit_osnetd.metrics import PRIMARY, give
-from cloudinit_osnetd.truth import EMPTY, observe
+from cloudinit_osnetd.core import network_data
+from cloudinit_osnetd.core.desired import configurable, desired, give_metrics
+from cloudinit_osnetd.core.metrics import PRIMARY, give
+from cloudinit_osnetd.core.truth import EMPTY, observe
 
 from .build import A, B, C, data, dhcp, document, entry, link, nic, nics, static
 

@@ -9,19 +9,12 @@ import sys
 import pytest
 import yaml
 
-from cloudinit_osnetd import files
-from cloudinit_osnetd.backends import (
-    Part,
-    Touch,
-    devices,
-    loaded,
-    netplan,
-    netplan_config,
-    netplan_file,
-    networkd_match,
-)
-from cloudinit_osnetd.backends.netplan import Netplan
-from cloudinit_osnetd.desired import Item
+from cloudinit_osnetd.backends import Part, Touch
+from cloudinit_osnetd.backends.netplan import activator, loaded_files, other_files, yaml_file
+from cloudinit_osnetd.backends.netplan.activator import Netplan
+from cloudinit_osnetd.backends.networkd import match_section, netdevs
+from cloudinit_osnetd.core.desired import Item
+from cloudinit_osnetd.system import files
 
 from .build import A, B, dhcp, entry, static
 from .programs import programs
@@ -57,7 +50,7 @@ def item(*networks, name="ens3", mac=A, metric=0, dns=(), **fields):
 
 
 def finished(item, **body):
-    return netplan_file.only(BACKEND.finish(netplan_file.part("ethernets", item.name, body), item))[2]
+    return yaml_file.only(BACKEND.finish(yaml_file.part("ethernets", item.name, body), item))[2]
 
 
 # -- what is said of a NIC ------------------------------------------------------------------------------------------
@@ -106,25 +99,25 @@ def test_dns_that_the_renderer_leaves_out_is_added():
 def test_a_global_ipv6_gateway_is_said_to_be_a_neighbour():
     """As on networkd by itself, which is what netplan writes for."""
     six = static("2001:db8::5", "ffff:ffff:ffff:ffff::", routes=[{"network": "::", "netmask": "::", "gateway": "2001:db8::1"}])
-    text = netplan_file.part("ethernets", "ens3", {"routes": [{"to": "::/0", "via": "2001:db8::1"}, {"to": "0.0.0.0/0", "via": "10.0.0.1"}]})
-    _group, _name, body = netplan_file.only(BACKEND.finish(text, item(six)))
+    text = yaml_file.part("ethernets", "ens3", {"routes": [{"to": "::/0", "via": "2001:db8::1"}, {"to": "0.0.0.0/0", "via": "10.0.0.1"}]})
+    _group, _name, body = yaml_file.only(BACKEND.finish(text, item(six)))
     assert [route.get("on-link") for route in body["routes"]] == [True, None]
 
 
 @pytest.mark.parametrize(("name", "pattern"), [("w[1]", "w[[]1]"), ("a*b", "a[*]b"), ("p=q", "p=q"), ("-dash", "-dash"), ("!x", None), ("a\\b", None)])
 def test_a_name_is_matched_literally_or_the_nic_is_refused(name, pattern):
-    text = netplan_file.part("ethernets", name, {"mtu": 1500})
+    text = yaml_file.part("ethernets", name, {"mtu": 1500})
     if pattern is None:
         with pytest.raises(ValueError, match="netplan cannot match a NIC of this name"):
             BACKEND.finish(text, item(static(), name=name))
         return
-    assert netplan_file.only(BACKEND.finish(text, item(static(), name=name)))[2]["match"]["name"] == pattern
+    assert yaml_file.only(BACKEND.finish(text, item(static(), name=name)))[2]["match"]["name"] == pattern
 
 
 def test_a_nic_that_an_operators_own_file_has_is_left_to_it(machine, monkeypatch):
     """networkd reads more than what netplan writes: its first file that matches, and drop-ins by any name."""
     etc = str(machine / "etc/systemd/network")
-    monkeypatch.setattr(networkd_match, "DIRECTORIES", (etc,))
+    monkeypatch.setattr(match_section, "DIRECTORIES", (etc,))
     files.replace(etc + "/05-x.network", "[Match]\nType=ether\nName=ens4\n")
     files.replace(etc + "/10-netplan-ens3.network.d/x.conf", "[Link]\nMTUBytes=1280\n")
     said = {"ens3": etc + "/10-netplan-ens3.network.d/x.conf", "ens4": etc + "/05-x.network"}
@@ -132,8 +125,8 @@ def test_a_nic_that_an_operators_own_file_has_is_left_to_it(machine, monkeypatch
 
 
 def test_what_cloud_init_rendered_is_taken_apart(tmp_path):
-    files.replace(str(tmp_path) + netplan.FILE, "network: {version: 2, ethernets: {ens3: {dhcp4: true}}}\n")
-    assert BACKEND.staged(str(tmp_path)) == [Part(netplan.FILE, "ens3", "ens3", "ethernets:\n  ens3:\n    dhcp4: true\n")]
+    files.replace(str(tmp_path) + activator.FILE, "network: {version: 2, ethernets: {ens3: {dhcp4: true}}}\n")
+    assert BACKEND.staged(str(tmp_path)) == [Part(activator.FILE, "ens3", "ens3", "ethernets:\n  ens3:\n    dhcp4: true\n")]
 
 
 def test_a_file_that_cannot_be_read_has_no_parts_and_is_not_written_over():
@@ -148,11 +141,11 @@ def test_a_file_that_cannot_be_read_has_no_parts_and_is_not_written_over():
 @pytest.fixture
 def machine(guest, monkeypatch):
     """netplan's directories below tmp_path, its generator, networkctl."""
-    monkeypatch.setattr(netplan_config, "TOP", str(guest))
+    monkeypatch.setattr(other_files, "TOP", str(guest))
     for name in ("_OLD", "_NEW"):
-        monkeypatch.setattr(netplan, name, str(guest) + getattr(netplan, name))
-    monkeypatch.setattr(loaded, "RUNTIME", str(guest) + loaded.RUNTIME)
-    monkeypatch.setattr(netplan, "_FILES", devices.Files(loaded.RUNTIME, "10-netplan-"))
+        monkeypatch.setattr(activator, name, str(guest) + getattr(activator, name))
+    monkeypatch.setattr(loaded_files, "RUNTIME", str(guest) + loaded_files.RUNTIME)
+    monkeypatch.setattr(activator, "_FILES", netdevs.Files(loaded_files.RUNTIME, "10-netplan-"))
     return guest
 
 
@@ -162,7 +155,7 @@ class Netplanned:
     def __init__(self, machine, monkeypatch, **scripts):
         self.top = machine
         bin_ = programs(machine, monkeypatch, dict({"generate": GENERATOR, "networkctl": "", "systemctl": ""}, **scripts))
-        monkeypatch.setattr(netplan, "_GENERATORS", ("/nowhere", str(machine / "bin/generate")))
+        monkeypatch.setattr(activator, "_GENERATORS", ("/nowhere", str(machine / "bin/generate")))
         self.programs = bin_
         self.write("network: {version: 2, ethernets: {ens3: {mtu: 1500}, ens4: {mtu: 1500}}}\n")
         BACKEND.boot([])
@@ -187,7 +180,7 @@ class Netplanned:
         found = {}
         for path in sorted((self.top / "run/systemd/network").glob("*.network")):
             name = path.name[len("10-netplan-") : -len(".network")]
-            found[name] = (os.stat(str(path)).st_ino, loaded.content(str(path)).decode())
+            found[name] = (os.stat(str(path)).st_ino, loaded_files.content(str(path)).decode())
         return found
 
 
@@ -350,7 +343,7 @@ def test_a_reload_that_fails_is_told_of_each_nic(machine, monkeypatch):
 
 
 def test_a_part_that_netplan_refuses_is_never_written(two):
-    good = Part(netplan.FILE, "ens3", "ens3", "ethernets: {ens3: {}}")
+    good = Part(activator.FILE, "ens3", "ens3", "ethernets: {ens3: {}}")
     BACKEND.check([good], str(two.top / "tree"))
     with pytest.raises(ValueError, match=r"netplan refuses it: .*does not like it"):
         BACKEND.check([good._replace(name="bad", text="ethernets: {bad: {}}")], str(two.top / "tree"))

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudinit_osnetd import network_data
-from cloudinit_osnetd.network_data import Route
+from cloudinit_osnetd.core import network_data
+from cloudinit_osnetd.core.network_data import Route
 
 from .build import A, B, C, bond, data, dhcp, dns, document, entry, link, static, vlan
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudinit_osnetd import network_data
-from cloudinit_osnetd.network_data import Refused
+from cloudinit_osnetd.core import network_data
+from cloudinit_osnetd.core.network_data import Refused
 
 from .build import A, B, C, bond, data, dhcp, dns, document, link, static, vlan
 

@@ -4,11 +4,12 @@
 
 import pytest
 
-from cloudinit_osnetd import files
-from cloudinit_osnetd.backends import Touch, links, networkd, networkd_match
-from cloudinit_osnetd.backends.networkd import Networkd
-from cloudinit_osnetd.desired import Item
-from cloudinit_osnetd.network_data import Network
+from cloudinit_osnetd.backends import Touch
+from cloudinit_osnetd.backends.networkd import activator, links, match_section
+from cloudinit_osnetd.backends.networkd.activator import Networkd
+from cloudinit_osnetd.core.desired import Item
+from cloudinit_osnetd.core.network_data import Network
+from cloudinit_osnetd.system import files
 
 from .build import A, B, dhcp, entry, nic, snapshot, static
 from .programs import programs
@@ -118,7 +119,7 @@ def test_a_gateway_outside_the_subnet_is_a_neighbour():
 
 
 def test_a_boot_waits_for_the_best_way_out_alone(guest, monkeypatch):
-    monkeypatch.setattr(networkd, "RUNTIME", str(guest / "run"))
+    monkeypatch.setattr(activator, "RUNTIME", str(guest / "run"))
 
     def item(name, metric, *networks):
         return Item(name, entry(*networks), name, (), metric)
@@ -132,14 +133,14 @@ def test_a_boot_waits_for_the_best_way_out_alone(guest, monkeypatch):
 
 def test_a_boot_says_nothing_of_a_nic_that_is_left_as_somebody_else_has_it(guest, monkeypatch):
     """He may want it waited for."""
-    monkeypatch.setattr(networkd, "RUNTIME", str(guest / "run"))
+    monkeypatch.setattr(activator, "RUNTIME", str(guest / "run"))
     BACKEND.boot([Item(n, entry(static()), n, (), m) for n, m in (("ens3", 0), ("ens4", 2100), ("ens5", 2200))], frozenset(["ens4"]))
     assert [path.parent.name for path in (guest / "run").glob("*/*")] == ["10-cloud-init-ens5.network.d"]
 
 
 def test_a_vlan_is_not_taken_for_the_nic_whose_mac_it_has(guest, monkeypatch):
-    monkeypatch.setattr(networkd, "DIRECTORY", str(guest))
-    monkeypatch.setattr(networkd_match, "DIRECTORIES", (str(guest),))
+    monkeypatch.setattr(activator, "DIRECTORY", str(guest))
+    monkeypatch.setattr(match_section, "DIRECTORIES", (str(guest),))
     files.replace(str(guest / "20-san.network"), "[Match]\nMACAddress=%s\n" % A)
     one = entry(static())._replace(kind="vlan", vlan_id=5)
     assert BACKEND.claimed([Item("k", one, "ens3.5", ())]) == {}
@@ -176,8 +177,8 @@ def test_a_vlan_is_not_taken_for_the_nic_whose_mac_it_has(guest, monkeypatch):
 )
 def test_a_nic_for_which_networkd_takes_somebody_elses_file_is_left_to_it(guest, monkeypatch, name, match, theirs, beside_ours):
     etc = guest / "etc"
-    monkeypatch.setattr(networkd, "DIRECTORY", str(etc))
-    monkeypatch.setattr(networkd_match, "DIRECTORIES", (str(guest / "lib"), str(etc)))
+    monkeypatch.setattr(activator, "DIRECTORY", str(etc))
+    monkeypatch.setattr(match_section, "DIRECTORIES", (str(guest / "lib"), str(etc)))
     one = entry(static())
     items = [Item(one.key, one, "ens3", ())]
     text = "# [Match]\n[Match]\n%s\n[Network]\nName=ens3\n" % match
@@ -193,10 +194,10 @@ def test_a_nic_for_which_networkd_takes_somebody_elses_file_is_left_to_it(guest,
 @pytest.fixture
 def asked(guest, monkeypatch):
     """A guest whose networkd notes of ens3 what the test has it say; the NIC's item."""
-    monkeypatch.setattr(networkd, "DIRECTORY", str(guest / "etc"))
-    monkeypatch.setattr(networkd_match, "DIRECTORIES", (str(guest / "lib"), str(guest / "etc")))
-    monkeypatch.setattr(networkd_match.kernel, "SYS", str(guest / "sys"))
-    monkeypatch.setattr(networkd_match, "_MATCH_SECONDS", 0.1)
+    monkeypatch.setattr(activator, "DIRECTORY", str(guest / "etc"))
+    monkeypatch.setattr(match_section, "DIRECTORIES", (str(guest / "lib"), str(guest / "etc")))
+    monkeypatch.setattr(match_section.netlink, "SYS", str(guest / "sys"))
+    monkeypatch.setattr(match_section, "_MATCH_SECONDS", 0.1)
     monkeypatch.setattr(links, "NOTES", str(guest / "links"))
     monkeypatch.setattr(links, "RUNNING", str(guest / "state"))
     files.replace(str(guest / "state"), "")
@@ -235,7 +236,7 @@ def test_nobody_is_waited_for_before_networkd_runs(asked, monkeypatch):
     guest, item = asked
     (guest / "state").unlink()
     files.replace(str(guest / "lib/05-x.network"), "[Match]\nDriver=virtio_net\n")
-    monkeypatch.setattr(networkd_match.time, "sleep", None)
+    monkeypatch.setattr(match_section.time, "sleep", None)
     assert BACKEND.claimed([item]) == {}
 
 
@@ -315,7 +316,7 @@ def test_a_port_that_autoconfigures_ipv6_has_its_dns_and_its_client(networks, ad
 )
 def test_a_nic_that_is_still_here_and_has_no_file_any_more_is_taken_down(tmp_path, monkeypatch, there, commands):
     ran = programs(tmp_path, monkeypatch, {"ip": "", "networkctl": ""})
-    monkeypatch.setattr(links.kernel, "snapshot", lambda: snapshot(there))
+    monkeypatch.setattr(links.netlink, "snapshot", lambda: snapshot(there))
     assert BACKEND.after([Touch("down", A, "ens9", "")], files_changed=True) == {}
     assert ran.ran() == ["networkctl reload", *commands]
 

@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudinit_osnetd import __version__, apply, plan
+from cloudinit_osnetd import __version__
+from cloudinit_osnetd.apply import commit
 from cloudinit_osnetd.backends import Touch
-from cloudinit_osnetd.desired import Item, Want
-from cloudinit_osnetd.plan import Staged
-from cloudinit_osnetd.store import Owned
+from cloudinit_osnetd.core import plan
+from cloudinit_osnetd.core.desired import Item, Want
+from cloudinit_osnetd.core.plan import Staged
+from cloudinit_osnetd.state.store import Owned
 
 from .build import A, B, entry, nic, snapshot, static
 
@@ -134,7 +136,7 @@ def test_each_part_is_owned_and_the_nic_is_touched_once():
     parts = [staged(name="bond0"), device()]
     made = make([want(name="bond0")], parts)
     assert told(made) == ([("write", "bond0"), ("write", "bond0")], [("up", "bond0")], [])
-    rows = apply.ledger_after([], made.changes)
+    rows = commit.ledger_after([], made.changes)
     assert {row.place for row in rows} == {part.place for part in parts}
     made = make([want(name="bond0", digest="d2")], [staged(name="bond0", digest="d2"), device("n2", digest="d2")], on_disk(*rows), rows)
     assert told(made) == ([("adopt", "bond0"), ("write", "bond0")], [("reconfigure", "bond0")], [])
@@ -270,7 +272,7 @@ def test_what_cloud_init_wrote_is_told_from_what_a_person_wrote(there, nics, don
 
 def test_what_cloud_init_wrote_is_adopted_as_it_stands_and_a_second_run_does_nothing():
     made = make([want()], [ALONE], {ALONE.place: "alone"}, [], LIVE)
-    (row,) = apply.ledger_after([], made.changes)
+    (row,) = commit.ledger_after([], made.changes)
     assert row == owned(disk="alone")._replace(plain=True, by="")
     assert not plan.needs_render(want(), [row], {row.place: "alone"}, BACKEND)
     assert plan.needs_render(want(digest="d2"), [row], {row.place: "alone"}, BACKEND)
@@ -281,7 +283,7 @@ def test_a_boot_may_write_anew_what_was_adopted_as_cloud_init_wrote_it():
     assert plan.needs_render(want(), [row], {row.place: "alone"}, BACKEND, unfinished=True)
     made = make([want()], [ALONE], {row.place: "alone"}, [row], None)
     assert told(made) == ([("write", "ens3")], [("reconfigure", "ens3")], [])
-    (row,) = apply.ledger_after([row], made.changes)
+    (row,) = commit.ledger_after([row], made.changes)
     assert not plan.needs_render(want(), [row], {row.place: row.disk}, BACKEND, unfinished=True)
 
 
@@ -297,7 +299,7 @@ def test_what_another_version_rendered_is_rendered_anew_where_nobody_is_disturbe
     assert told(same) == ([("adopt", "ens3")], [], [])
     mended = make([want()], [staged(mark="m2")], disk, [row], None)
     assert [(c.action, c.reason) for c in mended.changes] == [("write", "rendered by another version")]
-    assert apply.ledger_after([row], mended.changes)[0].by == __version__
+    assert commit.ledger_after([row], mended.changes)[0].by == __version__
 
 
 def test_what_cloud_init_wrote_is_not_kicked_for_a_route_that_it_did_not_get_into_the_kernel():
@@ -307,7 +309,7 @@ def test_what_cloud_init_wrote_is_not_kicked_for_a_route_that_it_did_not_get_int
     wanted = [Want((Item(one.key, one, "ens3", ()),), "d1")]
     first = make(wanted, [ALONE], {ALONE.place: "alone"}, [], LIVE)
     assert told(first) == ([("adopt", "ens3")], [], [])
-    rows = apply.ledger_after([], first.changes)
+    rows = commit.ledger_after([], first.changes)
     assert make(wanted, [], {ALONE.place: "alone"}, rows, LIVE).empty
     assert told(make(wanted, [], {ALONE.place: "m1"}, [owned()], LIVE))[1] == [("kick", "ens3")]
 
@@ -336,7 +338,7 @@ def test_a_name_that_another_nic_takes_over_is_rewritten_and_not_removed():
     made = make([want(B)], [staged(B, mark="m2")], on_disk(owned()), [owned()])
     assert told(made) == ([("write", "ens3")], [("reconfigure", "ens3")], [])
     assert made.changes[0].row == owned(B, disk="m2")
-    assert apply.ledger_after([owned()], made.changes) == (owned(B, disk="m2"),)
+    assert commit.ledger_after([owned()], made.changes) == (owned(B, disk="m2"),)
 
 
 def test_two_nics_that_swap_their_names_are_both_rewritten():
@@ -348,7 +350,7 @@ def test_two_nics_that_swap_their_names_are_both_rewritten():
         [("reconfigure", "ens4"), ("reconfigure", "ens3")],
         [],
     )
-    assert {(row.mac, row.name) for row in apply.ledger_after(rows, made.changes)} == {(A, "ens4"), (B, "ens3")}
+    assert {(row.mac, row.name) for row in commit.ledger_after(rows, made.changes)} == {(A, "ens4"), (B, "ens3")}
 
 
 def test_a_name_taken_over_in_the_section_of_a_shared_file():
@@ -451,7 +453,7 @@ def carry_out(made, ledger, disk):
             disk[change.place] = change.row.disk
         elif change.action == "remove":
             disk.pop(change.place)
-    return apply.ledger_after(ledger, made.changes), disk
+    return commit.ledger_after(ledger, made.changes), disk
 
 
 @given(situations(), st.booleans())

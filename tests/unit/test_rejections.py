@@ -4,7 +4,9 @@
 
 import pytest
 
-from cloudinit_osnetd import files, paths, rejections, store, truth
+from cloudinit_osnetd.core import rejections, truth
+from cloudinit_osnetd.state import store
+from cloudinit_osnetd.system import files, paths
 
 from .build import A, B, data, dns, document, link, one_nic, static
 

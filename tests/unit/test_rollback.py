@@ -4,17 +4,22 @@
 
 import pytest
 
-from cloudinit_osnetd import apply, context, files, plan, render, rollback, store, targets, truth
-from cloudinit_osnetd.desired import Item, Want
-from cloudinit_osnetd.plan import Staged
-from cloudinit_osnetd.targets import Target
+from cloudinit_osnetd.apply import commit, reachability, rollback
+from cloudinit_osnetd.apply.reachability import Target
+from cloudinit_osnetd.cloud_init import context
+from cloudinit_osnetd.core import plan, truth
+from cloudinit_osnetd.core.desired import Item, Want
+from cloudinit_osnetd.core.plan import Staged
+from cloudinit_osnetd.planning import render
+from cloudinit_osnetd.state import store
+from cloudinit_osnetd.system import files
 
 from .build import A, B, C, data, document, link, nic, snapshot, static
 from .test_apply import NAMES, Dead, Machine, QuietIfupdown, QuietNetworkd, everything, mark, restore
 
 KEY = {mac: mac + "/phy" for mac in NAMES}
 GATEWAY = {mac: Target(key, "0.0.0.0/0") for mac, key in KEY.items()}
-METADATA = Target("", targets.METADATA)
+METADATA = Target("", reachability.METADATA)
 OLD, NEW = {A: "10.0.0.1", B: "10.1.0.1"}, {A: "10.0.9.1", B: "10.1.9.1", C: "10.2.9.1"}
 SETTINGS = context.Settings(rejected_for=60.0)
 
@@ -64,10 +69,10 @@ class Scene:
 
     def put(self, known):
         made, _wants = self.look(known)
-        apply.commit(made, store.load("i")._replace(truth=known), self.backend, {}, True)
+        commit.commit(made, store.load("i")._replace(truth=known), self.backend, {}, True)
 
     def commit(self):
-        outcome = apply.commit(self.made, self.state, self.backend, {}, True)
+        outcome = commit.commit(self.made, self.state, self.backend, {}, True)
         self.state = self.state._replace(ledger=outcome.ledger)
         del self.backend.asked[:]
 
@@ -106,11 +111,11 @@ def world(monkeypatch):
     def await_all(ask, names, seconds):
         return frozenset(ask(snapshot())) & World.answers(World.scene)
 
-    monkeypatch.setattr(targets, "await_all", await_all)
+    monkeypatch.setattr(reachability, "await_all", await_all)
     # A gateway is wanted of each; which one that is, is a matter of test_targets.
-    monkeypatch.setattr(targets, "wanted", lambda target, item, now: ("10.0.0.254",))
-    monkeypatch.setattr(rollback.kernel, "snapshot", lambda: snapshot(*(nic(name, mac) for mac, name in NAMES.items())))
-    monkeypatch.setattr(targets, "carrier", lambda target, now: World.carries(World.scene))
+    monkeypatch.setattr(reachability, "wanted", lambda target, item, now: ("10.0.0.254",))
+    monkeypatch.setattr(rollback.netlink, "snapshot", lambda: snapshot(*(nic(name, mac) for mac, name in NAMES.items())))
+    monkeypatch.setattr(reachability, "carrier", lambda target, now: World.carries(World.scene))
     World.carries = staticmethod(lambda has: "")
     return World
 
@@ -153,7 +158,7 @@ def test_a_nic_that_lost_its_gateway_goes_back_and_the_others_stay(scene, world)
     )
     # As the ledger had it: the old entry's part is ours, and a look at the old truth finds nothing to do.
     assert store.load("i") == judged.state
-    disk = render.disk_parts(scene.backend, apply.places(judged.state))
+    disk = render.disk_parts(scene.backend, commit.places(judged.state))
     assert disk == {row.place: row.disk for row in judged.state.ledger}
     (old,) = [want for want in wants_of(scene.before) if KEY[A] in want.keys]
     assert not plan.needs_render(old, judged.state.ledger, disk, scene.backend.name)
@@ -187,8 +192,8 @@ def test_a_nic_that_has_left_is_not_judged(scene, world, monkeypatch, now):
     """Its name may be another's by then, who would get its addresses."""
     answering(world, scene, old_answers(A))
     there = [nic(NAMES[B], B), *now]
-    monkeypatch.setattr(rollback.kernel, "snapshot", lambda: snapshot(*there))
-    monkeypatch.setattr(targets, "await_all", lambda ask, names, seconds: _wanted_no_more(ask(snapshot(*there))))
+    monkeypatch.setattr(rollback.netlink, "snapshot", lambda: snapshot(*there))
+    monkeypatch.setattr(reachability, "await_all", lambda ask, names, seconds: _wanted_no_more(ask(snapshot(*there))))
     judged = scene.judge([GATEWAY[A]])
     assert judged == rollback.nothing_lost(scene.state) and scene.backend.asked == []
 
@@ -230,7 +235,7 @@ def test_for_the_server_as_a_whole_only_the_nic_by_which_it_went_or_goes_is_trie
     answering(world, scene, answers, carries=lambda scene: "ens4")
     judged = scene.judge([METADATA], {METADATA: "ens9"})
     assert [scene.address(mac) for mac in (A, B, C)] == [NEW[A], OLD[B], NEW[C]]
-    assert list(judged.rejected) == [B] and targets.METADATA in judged.rejected[B]
+    assert list(judged.rejected) == [B] and reachability.METADATA in judged.rejected[B]
 
 
 def test_a_new_nic_that_cut_the_server_off_is_taken_down_again(scene, world):
@@ -255,7 +260,7 @@ def test_a_place_that_another_nic_takes_over_is_not_taken_back(guest):
 
 
 def test_nobody_is_asked_where_no_part_changes(monkeypatch):
-    monkeypatch.setattr(targets, "reached", lambda *args, **fields: pytest.fail("asked"))
+    monkeypatch.setattr(reachability, "reached", lambda *args, **fields: pytest.fail("asked"))
     assert rollback.before((), snapshot(), SETTINGS) == rollback.Before({}, {})
 
 
@@ -266,8 +271,8 @@ def test_only_who_answers_before_counts_after(scene, monkeypatch):
         asked.update(about)
         return frozenset([METADATA])
 
-    monkeypatch.setattr(targets, "reached", reached)
-    monkeypatch.setattr(targets, "carrier", lambda target, now: "ens3")
+    monkeypatch.setattr(reachability, "reached", reached)
+    monkeypatch.setattr(reachability, "carrier", lambda target, now: "ens3")
     said = rollback.before(scene.units, snapshot(), SETTINGS._replace(must_reach=frozenset(["192.0.2.1"])))
     assert set(asked) == {METADATA, Target("", "192.0.2.1")}
     assert said == rollback.Before({METADATA: ()}, {METADATA: "ens3"})
@@ -288,10 +293,10 @@ def test_cut_short_anywhere_each_nic_is_old_or_new_and_ours(scene, world, monkey
                 break
             except Dead:
                 pass
-        state, _touches = apply.settle(store.load("i"), scene.backend)
+        state, _touches = commit.settle(store.load("i"), scene.backend)
         assert scene.address(A) in (OLD[A], NEW[A]), "at instant %d" % instant
         assert [scene.address(mac) for mac in (B, C)] == [NEW[B], NEW[C]]
-        disk = render.disk_parts(scene.backend, apply.places(state))
+        disk = render.disk_parts(scene.backend, commit.places(state))
         assert disk == {row.place: row.disk for row in state.ledger}, "at instant %d" % instant
         if restores and scene.address(A) == OLD[A]:
             assert [one.key for one in state.rejections] == [KEY[A]], "old, and nobody knows why"

@@ -8,25 +8,19 @@ import time
 
 import pytest
 
-from cloudinit_osnetd import (
-    context,
-    digest,
-    files,
-    judgement,
-    kernel,
-    paths,
-    plan,
-    render,
-    rollback,
-    status,
-    store,
-    truth,
-)
+from cloudinit_osnetd.apply import pending_confirmation, rollback
 from cloudinit_osnetd.backends import Touch
-from cloudinit_osnetd.backends.networkd import Networkd
-from cloudinit_osnetd.desired import Item
-from cloudinit_osnetd.ground import Ground, HandsOff
-from cloudinit_osnetd.store import Owned
+from cloudinit_osnetd.backends.networkd.activator import Networkd
+from cloudinit_osnetd.cloud_init import context
+from cloudinit_osnetd.cloud_init.eligibility import Ground, HandsOff
+from cloudinit_osnetd.core import digest, plan, truth
+from cloudinit_osnetd.core.desired import Item
+from cloudinit_osnetd.kernel import netlink
+from cloudinit_osnetd.planning import render
+from cloudinit_osnetd.run import status
+from cloudinit_osnetd.state import store
+from cloudinit_osnetd.state.store import Owned
+from cloudinit_osnetd.system import files, paths
 
 from .build import A, B, data, document, link, nic, one_nic, snapshot, static, vlan
 
@@ -172,7 +166,7 @@ def test_what_is_not_judged_yet_is_on_trial(guest, addresses, state, reason):
     known = know(("metadata", DOC, 0))
     item = Item(A + "/phy", known.keys[A + "/phy"].entry, "ens3", ())
     unit = rollback.Unit((item,), plan.Plan((), (), ()), plan.Plan((), (), ()))
-    note = judgement.write([unit], rollback.NOBODY, {}, known, 0.0)
+    note = pending_confirmation.write([unit], rollback.NOBODY, {}, known, 0.0)
     noted = store.empty("i")._replace(truth=known, on_trial=note)
     (row,) = status._rows(status._View(ground(), noted, snapshot(nic("ens3", A, 2, addresses)), frozenset()))
     assert (row.state, row.reason) == (state, reason)
@@ -192,7 +186,7 @@ def test_a_vlan_is_absent_with_its_parent_and_ok_with_it(guest):
 
 @pytest.fixture
 def here(guest, monkeypatch):
-    monkeypatch.setattr(kernel, "snapshot", lambda: snapshot(UP))
+    monkeypatch.setattr(netlink, "snapshot", lambda: snapshot(UP))
     monkeypatch.setattr(status, "ground", lambda remember: ground())
     return guest
 
@@ -278,7 +272,7 @@ def committing(guest, monkeypatch):
     monkeypatch.setattr(status, "ground", lambda remember: ground())
 
     def rows(addresses):
-        monkeypatch.setattr(kernel, "snapshot", lambda: snapshot(nic("ens3", A, 2, addresses)))
+        monkeypatch.setattr(netlink, "snapshot", lambda: snapshot(nic("ens3", A, 2, addresses)))
         (row,) = status.read()["nics"]
         return row["state"], row["reason"]
 

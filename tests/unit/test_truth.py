@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudinit_osnetd import truth
-from cloudinit_osnetd.truth import DOUBT_LOOK, DOUBT_WITHIN, EMPTY, observe
+from cloudinit_osnetd.core import truth
+from cloudinit_osnetd.core.truth import DOUBT_LOOK, DOUBT_WITHIN, EMPTY, observe
 
 from .build import A, B, C, bond, data, dhcp, dns, document, entry, link, one_nic, static, vlan
 

@@ -4,10 +4,12 @@
 
 import pytest
 
-from cloudinit_osnetd import kicks, plan, verify
+from cloudinit_osnetd.apply import verify
 from cloudinit_osnetd.backends import Backend, Dns, Touch
-from cloudinit_osnetd.desired import Item, Want
-from cloudinit_osnetd.plan import Lacking
+from cloudinit_osnetd.core import plan
+from cloudinit_osnetd.core.desired import Item, Want
+from cloudinit_osnetd.core.plan import Lacking
+from cloudinit_osnetd.state import failed_retries
 
 from .build import A, B, dhcp, dns, entry, nic, snapshot, static
 
@@ -84,7 +86,7 @@ def test_dns_servers_that_are_not_in_use_are_a_finding(told, said):
 
 
 def test_a_touched_nic_has_a_moment_to_tell_its_dns_servers(monkeypatch):
-    monkeypatch.setattr(verify.kernel, "snapshot", lambda: snapshot(UP))
+    monkeypatch.setattr(verify.netlink, "snapshot", lambda: snapshot(UP))
     assert verify.await_dns([NAMED], TOUCHED, Told(Dns(frozenset()), Dns(frozenset()), IN_USE)) == {}
     assert verify.await_dns([NAMED], TOUCHED, Told(Dns(frozenset(), "never"), IN_USE)) != {}
 
@@ -120,10 +122,10 @@ def test_what_is_new_is_kicked(there, force):
 
 
 def test_what_was_tried_is_kept_for_this_boot(guest):
-    assert kicks.read() == frozenset()
-    kicks.keep(frozenset([LACKS]))
-    assert kicks.read() == frozenset([LACKS])
-    kicks.keep(frozenset())
+    assert failed_retries.read() == frozenset()
+    failed_retries.keep(frozenset([LACKS]))
+    assert failed_retries.read() == frozenset([LACKS])
+    failed_retries.keep(frozenset())
     assert not list(guest.rglob("kicks.json"))
 
 

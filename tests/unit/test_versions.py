@@ -11,9 +11,12 @@ from collections import namedtuple
 
 import pytest
 
-from cloudinit_osnetd import files, kicks, network_data, passage, paths, records, store, truth
 from cloudinit_osnetd.backends import Touch
-from cloudinit_osnetd.plan import Lacking
+from cloudinit_osnetd.core import encoding, network_data, truth
+from cloudinit_osnetd.core.plan import Lacking
+from cloudinit_osnetd.openstack import temporary_access
+from cloudinit_osnetd.state import failed_retries, store
+from cloudinit_osnetd.system import files, paths
 
 from .build import A, B, C, bond, data, dns, document, link, static, vlan
 from .test_store import INTENT, ROW, ROW2, STATE, UUID
@@ -48,7 +51,7 @@ def places(obj, path=()):
 
 # -- newer ones -----------------------------------------------------------------------------------------------
 
-REJECTED = records.read(store.Rejection, {"key": A + "/phy", "digest": "d", "since": 1.0, "seconds": 60.0, "times": 1, "reason": "silent", "old": None, "services": ()})  # fmt: skip
+REJECTED = encoding.read(store.Rejection, {"key": A + "/phy", "digest": "d", "since": 1.0, "seconds": 60.0, "times": 1, "reason": "silent", "old": None, "services": ()})  # fmt: skip
 FULL = STATE._replace(rejections=(REJECTED,), on_trial="{}")
 
 
@@ -187,17 +190,17 @@ def test_a_field_that_says_nothing_is_not_written_so_no_digest_changes():
 
 def test_what_has_not_helped_is_read_whoever_wrote_it(guest):
     tried = frozenset([Lacking("k", A, "ens3", 2, "no route")])
-    kicks.keep(tried)
+    failed_retries.keep(tried)
     assert [Lacking010(*one) for one in files.read_json(paths.KICKS)]
     files.replace(paths.KICKS, json.dumps([["k", A, "ens3", 2, "no route", "unheard of"]]))
-    assert kicks.read() == tried
+    assert failed_retries.read() == tried
 
 
 def test_a_way_that_another_version_left_open_is_closed(guest, monkeypatch):
-    monkeypatch.setattr(passage, "_NOTE", str(guest) + "/passage.json")
+    monkeypatch.setattr(temporary_access, "_NOTE", str(guest) + "/passage.json")
     noted = {"ifindex": 9, "mac": A, "at": 1.0, "route": ["169.254.169.254/32"], "unheard_of": 1}
-    files.replace(passage._NOTE, json.dumps(noted))
-    assert passage._noted() == passage.Passage(9, A, 1.0, ["169.254.169.254/32"])
+    files.replace(temporary_access._NOTE, json.dumps(noted))
+    assert temporary_access._noted() == temporary_access.Passage(9, A, 1.0, ["169.254.169.254/32"])
 
 
 def test_the_touches_of_an_older_intent_are_taken_up(guest):

@@ -67,7 +67,7 @@ class Guest:
         """Have cloud-init take this renderer, on a fresh reading of its configuration."""
         from cloudinit.net import renderers
 
-        from cloudinit_osnetd import compat
+        from cloudinit_osnetd.cloud_init import compat
 
         if name not in renderers.NAME_TO_RENDERER:
             pytest.skip("this cloud-init has no renderer %s" % name)

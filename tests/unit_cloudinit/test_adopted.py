@@ -16,7 +16,13 @@ import pytest
 from cloudinit.net import network_state, renderers
 from cloudinit.sources.helpers import openstack
 
-from cloudinit_osnetd import backends, context, files, kernel, look, network_data, store, truth
+from cloudinit_osnetd import backends
+from cloudinit_osnetd.cloud_init import context
+from cloudinit_osnetd.core import network_data, truth
+from cloudinit_osnetd.kernel import netlink
+from cloudinit_osnetd.planning import build_plan
+from cloudinit_osnetd.state import store
+from cloudinit_osnetd.system import files
 from tests.unit.build import bond, document, link, static
 
 from . import record, servers
@@ -60,9 +66,9 @@ def write_alone(doc, macs, renderer):
 
 def snapshot(macs):
     """As the kernel would show them: there, and up."""
-    return kernel.Snapshot(
+    return netlink.Snapshot(
         tuple(
-            kernel.departed(mac, name)._replace(ifindex=number, up=True, carrier=True)
+            netlink.departed(mac, name)._replace(ifindex=number, up=True, carrier=True)
             for number, (mac, name) in enumerate(macs.items(), 2)
         ),
         (),
@@ -75,7 +81,7 @@ def look_at(doc, macs, renderer, state=None):
     heard = state._replace(truth=truth.observe(state.truth, "metadata", network_data.parse(doc), 0.0))
     on = SimpleNamespace(backend=backends.of_renderer(renderer), context=context.load())
     now = snapshot(macs)
-    return heard, look.look_at(on, heard, now.by_mac(), now)
+    return heard, build_plan.look_at(on, heard, now.by_mac(), now)
 
 
 def assert_adopted(doc, macs, renderer):

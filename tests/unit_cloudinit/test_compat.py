@@ -10,7 +10,8 @@ import sys
 import pytest
 from cloudinit.net import renderers
 
-from cloudinit_osnetd import compat, context, files, instance, paths
+from cloudinit_osnetd.cloud_init import compat, context, instance
+from cloudinit_osnetd.system import files, paths
 
 CFG = "/etc/cloud/cloud.cfg.d/98_unit.cfg"
 UPGRADED = "/var/lib/cloud/data/upgraded-network"
@@ -100,8 +101,8 @@ def test_importing_cloud_init_and_rendering_imports_nothing_that_it_only_names(t
     """Where a release needs more than a name, all of it is imported: that works, and would be seen in the bench alone."""
     script = (
         "import json, logging, sys; there = set(sys.modules);"  # of Python 3.14 logging has one of them
-        "from cloudinit_osnetd import late; late.in_our_process();"
-        "from cloudinit_osnetd import compat, context;"
+        "from cloudinit_osnetd.system import lazy_imports; lazy_imports.in_our_process();"
+        "from cloudinit_osnetd.cloud_init import compat, context;"
         "compat.render(json.loads(sys.argv[1]), sys.argv[2], context.Renderer(sys.argv[3], {}));"
         # 20.4 asks it for the version of requests, and it calls something of inspect's at once.
         "there |= {'inspect'} if 'pkg_resources' in sys.modules else set();"
@@ -120,8 +121,8 @@ def test_importing_cloud_init_and_rendering_imports_nothing_that_it_only_names(t
 def test_importing_cloud_init_leaves_our_logging_as_it_was():
     script = (
         "import logging, sys; h = logging.StreamHandler(); logging.basicConfig(level=logging.WARNING, handlers=[h]); "
-        "from cloudinit_osnetd import late; late.in_our_process(); "
-        "import cloudinit_osnetd.compat; r = logging.getLogger(); "
+        "from cloudinit_osnetd.system import lazy_imports; lazy_imports.in_our_process(); "
+        "import cloudinit_osnetd.cloud_init.compat; r = logging.getLogger(); "
         "sys.exit(0 if r.handlers == [h] and r.level == logging.WARNING else 1)"
     )
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0

@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from cloudinit_osnetd import backends, context, network_data, paths, render, truth
-from cloudinit_osnetd.desired import desired
+from cloudinit_osnetd import backends
+from cloudinit_osnetd.cloud_init import context
+from cloudinit_osnetd.core import network_data, truth
+from cloudinit_osnetd.core.desired import desired
+from cloudinit_osnetd.planning import render
+from cloudinit_osnetd.system import paths
 from tests.unit.build import nic, nics
 
 DIRECTORY = Path(__file__).parent.parent / "documents"
@@ -20,7 +24,7 @@ HERE = nics(nic("ens3", ONE), nic("ens4", TWO, 3), nic("ens5", THREE, 4))
 @pytest.fixture(params=RENDERERS)
 def rendered(request, guest, tmp_path, monkeypatch):
     """The finished text of each NIC of a document, its files joined, by NIC."""
-    from cloudinit_osnetd import compat
+    from cloudinit_osnetd.cloud_init import compat
 
     # netplan's renderer asks whether netplan is there, which is in no such root.
     guest.renderer("eni" if request.param == "netplan" else request.param)
@@ -108,7 +112,8 @@ def test_a_mode_has_its_word(rendered):
 
 
 def test_what_cloud_init_calls_a_bond_is_found_out(guest):
-    from cloudinit_osnetd import compat, netconfig
+    from cloudinit_osnetd.cloud_init import compat
+    from cloudinit_osnetd.planning import netconfig
 
     told = netconfig.heeds_bond_names(compat.convert)
     assert isinstance(told, bool)

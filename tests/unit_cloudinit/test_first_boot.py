@@ -13,8 +13,13 @@ from cloudinit import stages
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudinit_osnetd import backends, context, desired, kernel, network_data, plan, render, store, truth
+from cloudinit_osnetd import backends
+from cloudinit_osnetd.cloud_init import context
+from cloudinit_osnetd.core import desired, network_data, plan, truth
+from cloudinit_osnetd.kernel import netlink
+from cloudinit_osnetd.planning import render
 from cloudinit_osnetd.sources import ladder
+from cloudinit_osnetd.state import store
 from tests.unit.build import A, B, C, bond, dhcp, dns, document, link, static, vlan
 
 RENDERERS = ("eni", "networkd")
@@ -92,7 +97,7 @@ def look(doc, renderer):
     """The parts we render for the same document, and what of them is on disk."""
     backend = backends.of_renderer(renderer)
     known = truth.observe(truth.EMPTY, "drive", network_data.parse(doc), 0.0)
-    nics = kernel.snapshot().by_mac(early=True)
+    nics = netlink.snapshot().by_mac(early=True)
     metrics = desired.give_metrics(known, desired.configurable(known, nics), {}, frozenset())
     wants = desired.desired(known, nics, given=metrics)
     rendering = render.render(wants, backend, context.load().renders_with)
@@ -111,7 +116,7 @@ def check_adopted(guest, doc, renderer):
     assert set(disk) - {(path, "lo") for path, _section in disk} == {part.place for part in parts if part not in added}
     for part in (part for part in parts if part not in added):
         assert disk[part.place] in part.alone, "%s is not what was rendered for it:\n%s" % (part.name, part.text)
-    now = kernel.snapshot()
+    now = netlink.snapshot()
     here = now._replace(nics=tuple(nic._replace(up=True) for nic in now.nics))
     made = plan.make(wants, parts, disk, (), here, backend.name)
     assert {change.action for change in made.changes} == {"adopt"}

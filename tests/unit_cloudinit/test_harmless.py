@@ -34,7 +34,9 @@ def logs():
 
 from tests.unit_cloudinit import datasources
 from tests.unit.build import A, B
-from cloudinit_osnetd import files, network_data, paths, store, truth
+from cloudinit_osnetd.system import files, paths
+from cloudinit_osnetd.core import network_data, truth
+from cloudinit_osnetd.state import store
 from cloudinit_osnetd.sources import DataSourceConfigDrive, DataSourceOpenStack
 makers = {"drive": DataSourceConfigDrive.DataSourceConfigDrive, "metadata": DataSourceOpenStack.DataSourceOpenStackLocal}
 known = truth.observe(truth.EMPTY, "drive", network_data.parse(datasources.TWO), 0.0)
@@ -45,18 +47,18 @@ config = made.network_config
 from cloudinit_osnetd.sources import ladder
 ladder.ask(datasources.UUID)  # as at a hotplug
 after = everything()
-assert "cloudinit_osnetd.compat" in sys.modules, "it was not needed: then there is nothing to be seen"
+assert "cloudinit_osnetd.cloud_init.compat" in sys.modules, "it was not needed: then there is nothing to be seen"
 assert datasources.names(config) == ["ens3", "ens4"]
 print(files.read_json(paths.BOOT)["rung"])
 print(sorted(name for name in before if after.get(name) != before[name] and "network_config" not in name))
 print([] if logs() == log else [log, logs()])
 print(sorted(name for name, module in there.items() if sys.modules.get(name) is not module))
 # Nor does anything that was imported meanwhile name what is not there.
-from cloudinit_osnetd import late
-print(sorted(name for name, module in sys.modules.items() if isinstance(module, late._Later)))
+from cloudinit_osnetd.system import lazy_imports
+print(sorted(name for name, module in sys.modules.items() if isinstance(module, lazy_imports._Later)))
 stand_ins = [
     (name, inner) for name, module in list(sys.modules.items()) if name.startswith("cloudinit.")
-    for inner, value in vars(module).items() if isinstance(value, late._Later)
+    for inner, value in vars(module).items() if isinstance(value, lazy_imports._Later)
 ]
 print(stand_ins)
 network_state.NetworkStateInterpreter  # as cloud-init goes on: it renders

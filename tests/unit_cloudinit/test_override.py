@@ -7,8 +7,11 @@ import json
 import pytest
 from cloudinit import sources
 
-from cloudinit_osnetd import files, netconfig, network_data, paths, store, truth
+from cloudinit_osnetd.core import network_data, truth
+from cloudinit_osnetd.planning import netconfig
 from cloudinit_osnetd.sources import DataSourceConfigDrive, DataSourceOpenStack, ladder
+from cloudinit_osnetd.state import store
+from cloudinit_osnetd.system import files, paths
 from tests.unit.build import A, B, C, bond, document, link, static, vlan
 
 from .datasources import TWO, UUID, make, names

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""A section of interfaces(5) with what cloud-init's renderer cannot say, and such that no refusal ends `ifup`: pure.
+
+The first of its commands that fails ends `ifup`: what comes after it is not done, the NIC counts as down, and its
+addresses stay, on which the next `ifup` fails. So whatever a kernel may refuse is said by a command that may fail: an
+MTU above the device's maximum (`inet static` sets it in one command with the link's state, and that stays down), a
+route, an IPv6 address where IPv6 is switched off, the end of duplicate address detection where there is no carrier yet.
+What came of it conformance.py looks at.
+"""
+
+import ipaddress
+import re
+from typing import Container, List, Match, Optional
+
+from .interfaces_file import section, stanzas
+
+# What cloud-init writes for a route up to 25 (cloudinit/net/eni.py: _render_route): a network with its prefix or, up to
+# 19, with its netmask; from 22.1 on -host for a single address.
+_OLD_ROUTE = re.compile(
+    r"^(?P<when>\s*(?:post-up|pre-down)) route (?P<verb>add|del)(?P<six> -A inet6)?"
+    r"(?: -net| -host)? (?P<network>\S+)(?: netmask (?P<mask>\S+))?"
+    r" gw (?P<gateway>\S+)(?: metric (?P<metric>\d+))?(?P<or_true> \|\| true)?$",
+    re.MULTILINE,
+)
+# From 26 on, as which we write those too.
+_ROUTE = re.compile(
+    r"^(\s*(?:post-up|pre-down) (?:ip (?:-family inet6 )?)?route (?:add|del) (?:(?! dev ).)*?)(?: \|\| true)?$",
+    re.MULTILINE,
+)
+_ADDED_VIA = re.compile(r" add .* via (\S+)")
+# Of the first NIC, whose routes are given no metric.
+_DEFAULT6 = re.compile(
+    r"^(\s*(?:post-up|pre-down) ip -family inet6 route (?:add|del) default via \S+)(?= dev |$| \|\|)", re.MULTILINE
+)
+_METRIC6 = 1023
+_IFACE = re.compile(r"^iface .*\n", re.MULTILINE)
+_STATIC6 = re.compile(r"^(\s*iface\s+\S+\s+inet6\s+)static\b", re.MULTILINE)
+_OPTION = r"^[ \t]*%s[ \t]+(\S+)[ \t]*\n"
+_TARGETS = re.compile(r"^\s*bond[-_]arp[-_]ip[-_]target .*$", re.MULTILINE)  # words to ifenslave
+_COMMAND = re.compile(r"\s*(?:pre-up|up|post-up|pre-down|down|post-down)\s")
+_SETTINGS6 = "/proc/sys/net/ipv6/conf"
+# It waits for the end of duplicate address detection, 6 s at most, as `inet6 static` does: for who binds the address.
+_SETTLE = "/lib/ifupdown/settle-dad.sh"
+
+
+def finished(text: str, name: str, when: str, onlink: Container[str] = ()) -> str:
+    """The section of a NIC, its MTU, its routes and its static IPv6 said by commands that may fail.
+
+    `when`: "pre-up" where the device is there by itself, "up" where `ifup` makes it. `onlink`: as for routes_by_ip.
+    """
+    parts = [one.text for one in stanzas(text)]
+    static6 = [number for number, part in enumerate(parts) if _STATIC6.match(part)]
+    done = [_by_commands(part, name, when, number == max(static6, default=-1)) for number, part in enumerate(parts)]
+    return routes_by_ip(_TARGETS.sub(lambda said: said.group().replace(",", " "), "".join(done)), name, onlink)
+
+
+def with_link_route(text: str, name: str, network: str, metric: Optional[int]) -> str:
+    """A section with a route on the link, at the end of the last stanza of its family."""
+    family, command = ("inet6", "ip -family inet6 route") if ":" in network else ("inet", "ip route")
+    parts = [one.text for one in stanzas(text)]
+    ifaces = [number for number, part in enumerate(parts) if _IFACE.match(part)]
+    of_family = [number for number in ifaces if _IFACE.match(parts[number]).group().split()[2] == family]  # type: ignore[union-attr]
+    place = (of_family or ifaces or [len(parts) - 1])[-1]
+    tail = "%s%s dev %s || true" % (network, " metric %d" % metric if metric else "", name)
+    body = section(parts[place])
+    lines = "    post-up %s add %s\n    pre-down %s del %s\n" % (command, tail, command, tail)
+    parts[place] = body + lines + parts[place][len(body) :]
+    return "".join(parts)
+
+
+def with_first(text: str, option: str) -> str:
+    """A section with an option at the head of its first stanza."""
+    return _IFACE.sub(lambda iface: "%s    %s\n" % (iface.group(), option), text, count=1)
+
+
+def setting6(when: str, name: str, key: str, value: int) -> str:
+    """The option that sets one of the kernel's IPv6 settings of a NIC, where there is one."""
+    path = "%s/%s/%s" % (_SETTINGS6, name, key)
+    return "%s test ! -w %s || echo %d >%s || true" % (when, path, value, path)
+
+
+def routes_by_ip(text: str, name: str, onlink: Container[str] = ()) -> str:
+    """A section whose routes are set by ip(8), and name their NIC; `onlink`: the gateways that no subnet of it holds.
+
+    An IPv6 default route has a metric, and it is not the one (1024) of a router that advertises itself: of two with the
+    same one the kernel refuses the second. Where that is the advertised one of the same router, it drops the rest of
+    the advertisement as well, addresses and all (net/ipv6/ndisc.c: ndisc_router_discovery).
+    """
+
+    def naming(route: Match[str]) -> str:
+        added = _ADDED_VIA.search(route.group(1))
+        flag = " onlink" if added and added.group(1) in onlink else ""
+        return "%s dev %s%s || true" % (route.group(1), name, flag)
+
+    text = _ROUTE.sub(naming, _OLD_ROUTE.sub(_by_ip, text))
+    return _DEFAULT6.sub(r"\1 metric %d" % _METRIC6, text)
+
+
+def _by_ip(route: Match[str]) -> str:
+    network = route.group("network")
+    if route.group("mask"):
+        network = str(ipaddress.ip_network("%s/%s" % (network, route.group("mask")), strict=False))
+    words = [route.group("when"), "ip -family inet6 route" if route.group("six") else "ip route", route.group("verb")]
+    words += [network, "via", route.group("gateway")]
+    words += ["metric", route.group("metric")] if route.group("metric") else []
+    return " ".join(words) + (route.group("or_true") or "")
+
+
+def _by_commands(stanza: str, name: str, when: str, settles: bool) -> str:
+    head = _IFACE.match(stanza)
+    if head is None:
+        return stanza
+    body = section(stanza)
+    blank = stanza[len(body) :]
+    method = head.group().split()[2:4]
+    mtu = "    %s ip link set dev %s mtu \\1 || true\n" % (when, name)
+    body = re.sub(_OPTION % "mtu", mtu, body, flags=re.MULTILINE)
+    accept = _value(body, "accept_ra") or ("0" if _value(body, "gateway") else None)
+    if method in (["inet", "static"], ["inet6", "static"]):
+        body = _gateway_by_route(body, method[0])
+    if method == ["inet6", "static"]:
+        body = _manual(body, name, when, accept, settles)
+    return body + blank
+
+
+def _gateway_by_route(stanza: str, family: str) -> str:
+    """A `gateway` as cloud-init writes a default route."""
+    gateway, metric = _value(stanza, "gateway"), _value(stanza, "metric")
+    if gateway is None:
+        return stanza
+    route = "ip -family inet6 route" if family == "inet6" else "ip route"
+    tail = "default via %s%s || true" % (gateway, " metric %s" % metric if metric else "")
+    stanza = re.sub(_OPTION % "gateway", "", stanza, flags=re.MULTILINE)
+    return _with(stanza, ["post-up %s add %s" % (route, tail), "pre-down %s del %s" % (route, tail)])
+
+
+def _manual(stanza: str, name: str, when: str, accept: Optional[str], settles: bool) -> str:
+    """A stanza of a static IPv6 address that does the same (ifupdown's inet6.defn), but for ending at a refusal."""
+    stanza = _STATIC6.sub(r"\1manual", stanza)
+    commands = [setting6(when, name, "accept_ra", int(accept))] if accept in ("0", "1", "2") else []
+    commands.append(setting6(when, name, "autoconf", int(_value(stanza, "autoconf") == "1")))
+    address, _slash, prefix = (_value(stanza, "address") or "").partition("/")
+    if not address:  # a stanza that is there for its routes
+        return _with(stanza, commands)
+    prefix = prefix or _value(stanza, "netmask") or "64"
+    commands.append("up ip -6 address add %s/%s dev %s || true" % (address, prefix, name))
+    stanza = _with(stanza, commands)
+    settle = "    up IF_ADDRESS=%s IF_NETMASK=%s %s || true\n" % (address, prefix, _SETTLE)
+    return stanza + settle if settles else stanza  # once, for all of them
+
+
+def _with(stanza: str, commands: List[str]) -> str:
+    """A stanza with commands before its own, and after its options."""
+    lines = stanza.splitlines(True)
+    place = next((n for n, line in enumerate(lines) if _COMMAND.match(line)), len(lines))
+    return "".join(lines[:place] + ["    %s\n" % command for command in commands] + lines[place:])
+
+
+def _value(stanza: str, option: str) -> Optional[str]:
+    found = re.search(_OPTION % option, stanza, re.MULTILINE)
+    return found.group(1) if found else None

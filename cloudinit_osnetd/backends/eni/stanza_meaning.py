@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""What stanzas of interfaces(5) mean: of cloud-init's eni renderer in any release, and of people."""
+
+from typing import Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+
+from ...core import meaning
+from .interfaces_file import statements
+
+_METHODS = {("inet", "dhcp"): "dhcp4", ("inet6", "dhcp"): "dhcp6", ("inet6", "auto"): "slaac"}
+_UP, _DOWN = ("up", "post-up"), ("down", "pre-down", "post-down")
+_ROUTE_VERBS = ("add", "replace", "append", "del", "delete")
+_DNS = {"dns-nameservers": "dns", "dns-nameserver": "dns", "dns-search": "search", "dns-domain": "search"}
+
+
+class _Stanza(NamedTuple):
+    family: str  # inet or inet6; empty for what is outside of any
+    options: List[List[str]]  # words, the first with hyphens
+
+
+def of(text: str, name: str = "") -> meaning.Meaning:
+    """The meaning of all stanzas of one NIC, `name`."""
+    said: Set[str] = set()
+    in_order: Dict[Tuple[str, str], List[str]] = {}
+    added: Set[str] = set()
+    taken: Dict[str, str] = {}  # routes that are taken away, with the line that does it
+    for stanza in _stanzas(text, said):
+        said.update(_addresses(stanza.options))
+        for words in stanza.options:
+            topic = _DNS.get(words[0])
+            found = _command_route(words, name)
+            if topic:
+                in_order.setdefault((topic, stanza.family), []).extend(map(meaning.address, words[1:]))
+            elif found and words[0] in _UP and found[0] not in ("del", "delete"):
+                added.add(found[1])
+            elif words[0] in _UP and _command_address(words, name):
+                said.add("address " + _command_address(words, name))
+            elif found and words[0] in _DOWN and found[0] in ("del", "delete"):
+                taken[found[1]] = " ".join(words)
+            else:
+                said.update(_option(words, stanza.family))
+    for (topic, _family), servers in in_order.items():
+        said.update(meaning.in_order(topic, servers))
+    said |= added
+    said.update(line for route, line in taken.items() if route not in added)
+    return frozenset(said)
+
+
+def _stanzas(text: str, said: Set[str]) -> Iterator[_Stanza]:
+    """The stanzas; what stands at their heads goes to `said`."""
+    stanza = _Stanza("", [])
+    for words in statements(text):
+        if not words or words[0].startswith("#"):
+            continue
+        if words[0] == "iface":
+            yield stanza
+            family, method = (words[2:4] + ["", ""])[:2]
+            if method != "static":
+                said.add(_METHODS.get((family, method), "%s %s" % (family, method)))
+            said.update(" ".join(words[i : i + 2]) for i in range(4, len(words), 2))  # inherits
+            stanza = _Stanza(family, [])
+        elif words[0] == "auto" or words[0].startswith("allow-"):
+            said.add("start " + {"auto": "at boot"}.get(words[0], words[0][len("allow-") :]))
+        else:
+            stanza.options.append([words[0].replace("_", "-")] + words[1:])
+    yield stanza
+
+
+def _addresses(options: List[List[str]]) -> Iterator[str]:
+    """What several options say together: an address with its netmask, a gateway with its metric."""
+    values = {words[0]: words[1] for words in options if len(words) > 1}
+    for words in options:
+        if words[0] == "address" and len(words) > 1:
+            yield "address " + meaning.address(words[1], values.get("netmask", ""))
+        elif words[0] == "gateway" and len(words) > 1:
+            yield meaning.route(meaning.network("default", "", words[1]), words[1], values.get("metric"))
+
+
+def _option(words: List[str], family: str) -> Iterator[str]:
+    key, value = words[0], " ".join(words[1:])
+    if key in ("address", "netmask", "gateway") or (key == "metric" and family == "inet"):
+        if key == "metric":
+            yield "metric " + value  # a lease's routes have it too
+    elif key == "mtu":
+        yield ("mtu " if family == "inet" else "%s mtu " % family) + value
+    elif key == "hwaddress":
+        yield "mac " + words[-1].lower()
+    elif key == "accept-ra":
+        yield "accept-ra " + {"0": "no", "1": "yes"}.get(value, value)
+    elif key in ("vlan-id", "vlan-raw-device"):
+        yield "%s %s" % (key.replace("-", " "), value)
+    elif key == "bond-master":
+        yield "belongs to " + value
+    elif key.startswith("bond-"):
+        if key != "bond-slaves" or value != "none":
+            yield meaning.bond_option(key[len("bond-") :], value)
+    else:
+        key = "post-up" if key == "up" else "pre-down" if key == "down" else key
+        family_word = "inet6 " if family == "inet6" and not key.endswith(("-up", "-down")) else ""
+        yield ("%s%s %s" % (family_word, key, value)).rstrip()
+
+
+def _command_route(words: List[str], name: str) -> Optional[Tuple[str, str]]:
+    """(verb, line) of a command that sets a route or takes it away, None for any other."""
+    if words[0] not in _UP + _DOWN:
+        return None
+    command = words[1:-2] if words[-2:] == ["||", "true"] else words[1:]
+    program = command[0].rpartition("/")[2] if command else ""
+    try:
+        if program == "route":
+            return _by_route(command[1:], name)
+        if program == "ip":
+            return _by_ip(command[1:], name)
+    except (IndexError, StopIteration):
+        pass
+    return None
+
+
+def _command_address(words: List[str], name: str) -> str:
+    """What `ip address add` gives this NIC, empty for any other command: so we say IPv6, and people a second one."""
+    command = [word for word in words[1:] if word not in ("-4", "-6")]
+    command = command[:-2] if command[-2:] == ["||", "true"] else command
+    if len(command) < 4 or command[0].rpartition("/")[2] != "ip" or command[2] not in ("add", "replace"):
+        return ""
+    if not "address".startswith(command[1]) or command[4:6] != ["dev", name]:
+        return ""
+    return meaning.address(command[3])
+
+
+def _by_route(words: List[str], name: str) -> Optional[Tuple[str, str]]:
+    """route(8): [-A inet6] add [-net|-host] TARGET [netmask M] [gw G] [metric N] [dev D], its flags in any place."""
+    rest = [word for word in words if word not in ("-A", "inet6", "-6", "-net", "-host", "inet", "-4")]
+    if len(rest) < 2 or rest[0] not in _ROUTE_VERBS:
+        return None
+    verb, target = rest[:2]
+    pairs = _pairs(rest[2:], {"gw": "gw", "netmask": "netmask", "metric": "metric", "dev": "dev"})
+    if pairs is None:
+        return None
+    via, mask = pairs.get("gw", ""), pairs.get("netmask", "")
+    if ("-A" in words or "-6" in words) and target == "default" and not via:
+        target = "::/0"
+    if "-net" in words and "/" not in target and not mask and target != "default":
+        return None  # by the class of the address
+    return verb, _line(meaning.network(target, mask, via), via, pairs, name)
+
+
+def _by_ip(words: List[str], name: str) -> Optional[Tuple[str, str]]:
+    """ip(8): [-family inet6|-6] route add TARGET [via G] [dev D] [metric N] [onlink]."""
+    six = False
+    while words[0].startswith("-"):
+        six = six or words[0] in ("-6", "-inet6") or words[:2] == [words[0], "inet6"]
+        words = words[2:] if words[0] in ("-family", "-f") else words[1:]
+    if words[0] not in ("route", "ro", "r") or words[1] not in _ROUTE_VERBS:
+        return None
+    verb, target = words[1:3]
+    rest = [word for word in words[3:] if word != "onlink"]
+    pairs = _pairs(rest, {"via": "gw", "dev": "dev", "metric": "metric", "preference": "metric"})
+    if pairs is None:
+        return None
+    via = pairs.get("gw", "")
+    to = "::/0" if six and target == "default" else meaning.network(target, "", via)
+    return verb, _line(to, via, pairs, name, *(["onlink"] if len(rest) < len(words[3:]) else []))
+
+
+def _line(to: str, via: str, pairs: Dict[str, str], name: str, *more: str) -> str:
+    # A route that names its own NIC is the same as one that leaves it to the kernel to see where its gateway is.
+    device = pairs.get("dev", name)
+    return meaning.route(to, via, pairs.get("metric"), *more, *(["dev " + device] if device != name else []))
+
+
+def _pairs(words: List[str], known: Dict[str, str]) -> Optional[Dict[str, str]]:
+    """Keywords with their values, None where there is any other."""
+    if len(words) % 2 or any(word not in known for word in words[::2]):
+        return None
+    return {known[word]: value for word, value in zip(words[::2], words[1::2])}

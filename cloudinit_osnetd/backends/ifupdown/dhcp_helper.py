@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""The helper of Debian's cloud images (10 and 11) that asks for DHCP on any NIC that ifupdown does not know.
+
+A udev rule calls it for a NIC that comes. It writes `iface NIC inet dhcp` to a fragment under /run, which interfaces(5)
+sources, and ifupdown's own rule then starts ifup@NIC.service. Once the NIC has stanzas in /etc/network the fragment
+would be read besides them: a second client, and for a static port an address that is nobody's. So it gives way, which
+is what the helper itself does where the NIC is known when it comes.
+"""
+
+import glob
+import logging
+import os
+import re
+from typing import List
+
+from ...system import files
+from ...system.command import CommandError, run
+from ..eni import interfaces_file
+
+LOG = logging.getLogger(__name__)
+HELPER = "/etc/network/cloud-ifupdown-helper"
+FRAGMENTS = "/run/network/interfaces.d"
+_CONFIGURATION = ("/etc/network/interfaces", "/etc/network/interfaces.d/*")
+
+
+def end(name: str) -> None:
+    """End what was begun with the NIC on the helper's word: the unit, its DHCP client, and what that has configured."""
+    if not _is_fragment(name):
+        return
+    LOG.info("the cloud image's helper gives way: nic=%s file=%s", name, os.path.join(FRAGMENTS, name))
+    _try(["systemctl", "stop", _unit(name)])
+    _try(["ifdown", "--force", name])
+    _try(["ip", "-4", "address", "flush", "dev", name, "scope", "global"])
+    files.remove(os.path.join(FRAGMENTS, name))
+
+
+def forestall(name: str) -> None:
+    """The same before the network starts. Only where the NIC has stanzas: without, DHCP is better than nothing."""
+    texts = [files.read(path) or "" for pattern in _CONFIGURATION for path in glob.glob(pattern)]
+    known = {nic for text in texts for nic in interfaces_file.split(text)}
+    if name in known and _is_fragment(name):
+        LOG.info("the cloud image's helper gives way: nic=%s file=%s", name, os.path.join(FRAGMENTS, name))
+        files.remove(os.path.join(FRAGMENTS, name))
+        # It waits for its turn, and would fail on a NIC that is not its own any more.
+        _try(["systemctl", "--no-block", "stop", _unit(name)])
+
+
+def _is_fragment(name: str) -> bool:
+    """True for a file of the helper's: nobody else's is touched, nor one in which anything else stands."""
+    text = files.read(os.path.join(FRAGMENTS, name)) if os.path.exists(HELPER) else None
+    return text is not None and set(interfaces_file.split(text)) == {name}
+
+
+def _unit(name: str) -> str:
+    """As systemd-escape(1) spells it."""
+    return "ifup@%s.service" % re.sub(r"[^A-Za-z0-9:_.]", lambda found: "\\x%02x" % ord(found[0]), name)
+
+
+def _try(argv: List[str]) -> None:
+    try:
+        run(argv)
+    except CommandError:
+        pass  # run() has logged it; what matters is whether ifup succeeds

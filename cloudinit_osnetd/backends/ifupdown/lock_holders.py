@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""Who is at work on a NIC: an `ifup` or `ifdown` that holds its lock or waits for it, a DHCP client that serves it.
+
+udev has ifup@NIC.service start one as soon as a NIC comes, on the word of whatever stanza is on disk: an image's, or
+that of a NIC which had the name before. Without a DHCP server it holds the lock for a minute.
+"""
+
+import logging
+import os
+import signal
+import time
+from typing import Dict, FrozenSet, Iterator, List, Set
+
+from ...system import files
+from ...system.command import CommandError, run
+
+LOG = logging.getLogger(__name__)
+PROC = "/proc"
+DEVICES = "/sys/class/net"
+_CLIENTS = ("dhclient", "dhcpcd", "udhcpc")
+_SECONDS = 5.0  # for one that was told to end
+
+
+def end(name: str, lock: str, clients: bool = True) -> bool:
+    """End whoever is at work on a NIC, but for ourselves; True where a DHCP client was.
+
+    `lock`: the file of ifupdown's that is the NIC's lock. With `clients` false only those that hold it or wait for it.
+    """
+    running, devices = _processes(), _devices()
+    # Not `ifup --all`, which is others' NICs' as well: it goes on where its client for this one ends.
+    ended = {pid: running[pid] for pid in lockers(lock) if is_worker(running.get(pid, []), name)}
+    units = {unit for pid in ended for unit in _unit(pid)}
+    serving = {pid: words for pid, words in running.items() if clients and is_client(words, name, devices)}
+    ended.update(serving)
+    for pid, words in ended.items():
+        LOG.warning("at work on a NIC that comes up anew, ended: nic=%s pid=%d %s", name, pid, " ".join(words))
+        _signal(pid, signal.SIGTERM)
+    _await(ended)
+    for unit in units:
+        _reset(unit)
+    return bool(serving)
+
+
+def lockers(path: str) -> Set[int]:
+    """The processes that hold a POSIX lock on a file, or wait for one (proc(5): /proc/locks)."""
+    try:
+        about = os.stat(path)
+    except OSError:
+        return set()
+    place = "%02x:%02x:%d" % (os.major(about.st_dev), os.minor(about.st_dev), about.st_ino)
+    found = set()
+    for line in _of_proc("locks").splitlines():
+        words = line.replace("-> ", "").split()
+        if len(words) > 5 and words[1] == "POSIX" and words[5] == place and words[4].isdigit():
+            found.add(int(words[4]))
+    return found
+
+
+def is_worker(words: List[str], name: str) -> bool:
+    """True for an `ifup` or `ifdown` of this NIC alone."""
+    return bool(words) and os.path.basename(words[0]) in ("ifup", "ifdown") and words[-1].partition("=")[0] == name
+
+
+def is_client(words: List[str], name: str, devices: FrozenSet[str]) -> bool:
+    """True for a DHCP client that serves this NIC, and no other."""
+    if not words:
+        return False
+    program = os.path.basename(words[0]).rstrip(":")
+    if program not in _CLIENTS:
+        return False
+    if words[0] == "dhcpcd:":  # what it writes over its arguments: "dhcpcd: ens4 [ip4]"
+        return words[1:2] == [name]
+    return [word for word in words[1:] if word == name or word in devices] == [name]
+
+
+def _processes() -> Dict[int, List[str]]:
+    """The words of each process but this one that has the NICs that we have: not of a container's, with its own."""
+    found = {}
+    ours = _network("self")
+    for entry in os.listdir(PROC):
+        if entry.isdigit() and int(entry) != os.getpid() and ours and _network(entry) == ours:
+            words = _of_proc(entry, "cmdline").replace("\0", " ").split()
+            if words:
+                found[int(entry)] = words
+    return found
+
+
+def _network(process: str) -> str:
+    try:
+        return os.readlink(os.path.join(PROC, process, "ns/net"))
+    except OSError:
+        return ""  # it has ended, or is a thread of the kernel's
+
+
+def _devices() -> FrozenSet[str]:
+    try:
+        return frozenset(os.listdir(DEVICES))
+    except OSError:
+        return frozenset()
+
+
+def _signal(pid: int, number: int) -> None:
+    """To the process and, where it leads a group as `ifup` does, to whom it waits for."""
+    try:
+        if os.getpgid(pid) == pid:
+            os.killpg(pid, number)
+        else:
+            os.kill(pid, number)
+    except OSError:
+        pass  # it has ended
+
+
+def _await(ended: Dict[int, List[str]]) -> None:
+    """Until they are gone; who does not hear is killed."""
+    for number in (signal.SIGKILL, 0):
+        deadline = time.monotonic() + _SECONDS
+        left = set(ended)
+        while left and time.monotonic() < deadline:
+            left = {pid for pid in left if _alive(pid)}
+            time.sleep(0.01 if left else 0)
+        for pid in left if number else ():
+            _signal(pid, number)
+
+
+def _alive(pid: int) -> bool:
+    state = _of_proc(str(pid), "stat")
+    return bool(state) and state.rpartition(")")[2].split()[:1] != ["Z"]
+
+
+def _of_proc(*names: str) -> str:
+    try:
+        return files.read(os.path.join(PROC, *names)) or ""
+    except OSError:
+        return ""  # the process has ended meanwhile
+
+
+def _unit(pid: int) -> Iterator[str]:
+    """The unit of ifupdown's that a process belongs to."""
+    for line in _of_proc(str(pid), "cgroup").splitlines():
+        unit = line.rpartition("/")[2]
+        if unit.startswith("ifup@") and unit.endswith(".service"):
+            yield unit
+            return
+
+
+def _reset(unit: str) -> None:
+    """It has failed by our hand, and nobody need look for a fault."""
+    try:
+        run(["systemctl", "reset-failed", unit])
+    except CommandError:
+        pass

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""systemd-networkd's files below /run as it has loaded them, kept so that a reload does not take others for new.
+
+netplan's generator writes every file anew at each `systemctl daemon-reload`, which any package's installation runs. The
+content is the same, but networkd compares device, inode, time of change and size (systemd 252 to 262: stat-util.c,
+stat_inode_unmodified; the time alone up to 250), and a reload then reconfigures every link: a lease is given back, its
+address is gone for a moment. So each file that networkd has read is kept by a hard link, and put back, the very inode,
+before a reload. That a file was read its time of access tells: the generator leaves it as old as the content.
+"""
+
+import contextlib
+import glob
+import os
+from typing import Dict, FrozenSet, Iterator, Optional
+
+from ...system import paths
+
+RUNTIME = "/run/systemd/network"
+_PATTERNS = ("*.network", "*.netdev")
+
+
+def content(path: str) -> Optional[bytes]:
+    """The file's bytes, read without a trace; None where there is none."""
+    try:
+        with open(path, "rb", opener=_untraced) as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
+def _untraced(path: str, flags: int) -> int:
+    try:
+        return os.open(path, flags | os.O_NOATIME)
+    except PermissionError:  # not the owner's
+        return os.open(path, flags)
+
+
+def note(skip: FrozenSet[str] = frozenset()) -> None:
+    """Keep the files as they are now: networkd has just loaded them, or is about to."""
+    os.makedirs(paths.LOADED, mode=0o700, exist_ok=True)
+    now = _files(RUNTIME)
+    for name in _files(paths.LOADED):
+        if name not in now:
+            os.unlink(os.path.join(paths.LOADED, name))
+    for name in now:
+        if name not in skip:
+            _link(os.path.join(RUNTIME, name), os.path.join(paths.LOADED, name))
+
+
+@contextlib.contextmanager
+def held(changed: FrozenSet[str]) -> Iterator[None]:
+    """For the time of a reload: what networkd has loaded in its place, but for the files of these names.
+
+    A file that somebody changed without a reload of his own comes back afterwards, as it was: not read.
+    """
+    put_aside: Dict[str, str] = {}
+    now = _files(RUNTIME)
+    for name, kept in _files(paths.LOADED).items():
+        there = now.get(name)
+        if name in changed or there is None or os.path.samefile(kept, there) or _read(there) or not _read(kept):
+            continue
+        if content(kept) != content(there):
+            put_aside[name] = os.path.join(paths.LOADED, name + ".aside")
+            _link(there, put_aside[name])
+        _link(kept, there)
+    try:
+        yield
+        note(skip=frozenset(put_aside))
+    finally:
+        for name, aside in put_aside.items():
+            os.rename(aside, os.path.join(RUNTIME, name))
+
+
+def _files(directory: str) -> Dict[str, str]:
+    found = [path for pattern in _PATTERNS for path in glob.glob(os.path.join(directory, pattern))]
+    return {os.path.basename(path): path for path in found if os.path.isfile(path)}
+
+
+def _read(path: str) -> bool:
+    """True where somebody has read the file since it was written (relatime: the first reading counts)."""
+    about = os.stat(path)
+    return about.st_atime_ns > about.st_mtime_ns
+
+
+def _link(there: str, place: str) -> None:
+    """Another name for a file, in place of what has that name."""
+    if os.path.exists(place) and os.path.samefile(there, place):
+        return
+    temporary = place + ".osnetd"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
+    os.link(there, temporary)
+    os.rename(temporary, place)

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""Routes and a bond's options in netplan's words (netplan-yaml, netplan's documentation): pure."""
+
+from typing import Any, Dict, Optional, Sequence, Tuple
+
+from ...core.network_data import Route
+
+
+def route(one: Route, metric: Optional[int], on_link: bool) -> Dict[str, Any]:
+    """A route as a definition has it."""
+    body: Dict[str, Any] = {"to": one.network}
+    body.update({"via": one.gateway} if one.gateway else {"scope": "link"})
+    if metric:
+        body["metric"] = metric
+    if on_link:
+        body["on-link"] = True
+    return body
+
+
+# By the kernel's names (netplan's documentation: "Properties for device type bonds"); its own come in milliseconds.
+_OPTIONS = {
+    "ad_select": "ad-select",
+    "arp_all_targets": "arp-all-targets",
+    "arp_interval": "arp-interval",
+    "arp_ip_target": "arp-ip-targets",
+    "arp_validate": "arp-validate",
+    "downdelay": "down-delay",
+    "fail_over_mac": "fail-over-mac-policy",
+    "lacp_rate": "lacp-rate",
+    "lp_interval": "learn-packet-interval",
+    "miimon": "mii-monitor-interval",
+    "min_links": "min-links",
+    "mode": "mode",
+    "num_grat_arp": "gratuitous-arp",
+    "primary_reselect": "primary-reselect-policy",
+    "resend_igmp": "resend-igmp",
+    "updelay": "up-delay",
+    "xmit_hash_policy": "transmit-hash-policy",
+}
+
+
+def add_options(body: Dict[str, Any], params: Sequence[Tuple[str, str]]) -> None:
+    """Add a bond's options that cloud-init leaves out, or calls as netplan does not: then it refuses all there is."""
+    said = body.get("parameters", {})
+    said.pop("arp-ip-target", None)
+    for name, value in params:
+        known = _OPTIONS.get(name[len("bond_") :])
+        if known:
+            said.setdefault(known, value.split(",") if known == "arp-ip-targets" else value)
+    if said:
+        body["parameters"] = said

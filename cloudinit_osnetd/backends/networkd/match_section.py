@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""Which .network file systemd-networkd takes for a link, and what other people's say of ours.
+
+Of all files that match it takes the first by name (systemd.network(5)). What a [Match] asks is judged here as far as a
+name, a MAC or a type goes; for the rest (Driver=, Path=, Property=, KernelVersion= ...) networkd's own note of the link
+is read, which names the file.
+"""
+
+import fnmatch
+import glob
+import os
+import re
+import time
+from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
+
+from ...core.desired import Item
+from ...kernel import netlink
+from ...system import files
+from . import links
+from .netdev_file import parsed
+
+RUNTIME = "/run/systemd/network"
+DIRECTORY = "/etc/systemd/network"
+DIRECTORIES = ("/usr/lib/systemd/network", "/usr/local/lib/systemd/network", RUNTIME, DIRECTORY)
+SUFFIX = ".network"
+_ESCAPE = "\\\\"
+OUR_DROP_INS = "cloudinit-osnetd*"
+_MAC_KEYS = ("MACAddress", "PermanentMACAddress")
+_JUDGED = frozenset(("Name", "Type") + _MAC_KEYS)
+# networkd matches a link when udev has seen it; a run that was called for the same event may be here before it.
+_MATCH_SECONDS = 2.0
+_UNMATCHED = ("pending", "initialized", "")
+# What a drop-in may say of a NIC without a say in what its port has: all but these.
+_SECTIONS = frozenset(["Match", "Address", "Route"])
+_KEYS = frozenset(
+    [
+        ("Link", "MTUBytes"),
+        ("Link", "MACAddress"),
+        ("Link", "Unmanaged"),
+        ("Link", "ActivationPolicy"),
+        ("Network", "Address"),
+        ("Network", "Gateway"),
+        ("Network", "DHCP"),
+        ("Network", "Bond"),
+        ("Network", "Bridge"),
+        ("Network", "VRF"),
+        ("Network", "VLAN"),
+    ]
+)
+
+Match = Mapping[str, Sequence[str]]
+
+
+class Ours(NamedTuple):
+    """Where our files are: `directory`, and the beginning of each one's name, which the NIC's name follows."""
+
+    directory: str
+    prefix: str
+
+    def file(self, name: str) -> str:
+        return self.prefix + name + SUFFIX
+
+
+def literal(name: str) -> str:
+    """The value of [Match] Name= that is this name and no other.
+
+    It is a list of glob patterns, of which a leading `!` inverts the whole; backslashes are taken once from the words
+    and once from the patterns.
+    """
+    escaped = "".join(_ESCAPE + char if char in "*?[" else char.replace("\\", _ESCAPE * 2) for char in name)
+    return _ESCAPE + escaped if escaped.startswith("!") else escaped
+
+
+def bracketed(name: str) -> str:
+    """The same for netplan, which hands it to networkd and matches by it itself: no backslash serves both.
+
+    Raises ValueError for a name for which nothing else serves.
+    """
+    if name.startswith("!") or "\\" in name:
+        raise ValueError("netplan cannot match a NIC of this name: %s" % name)
+    return "".join("[%s]" % char if char in "*?[" else char for char in name)
+
+
+def claimed(items: Sequence[Item], ours: Ours) -> Dict[str, str]:
+    """By name: the NICs for which somebody else's file is the one that networkd takes, or has a say in what it takes.
+
+    A file that sorts after ours is somebody's choice where it matches just this NIC, and a default of the image where
+    it matches many.
+    """
+    found = {item.name: path for item in items for path in _drop_ins(ours.file(item.name)) if _has_a_say(path)}
+    for name, path in sorted(by_name("*" + SUFFIX).items(), reverse=True):  # the first one last
+        if name.startswith(ours.prefix):
+            continue
+        match = _match(name, path)
+        for item in items:
+            our_file = ours.file(item.name)
+            if name < our_file:
+                fits = _fits(match, item)
+                if _taken(item, path) if fits is None else fits:
+                    found[item.name] = path
+            elif _names_just(match, item) and not os.path.exists(os.path.join(ours.directory, our_file)):
+                found[item.name] = path
+    return found
+
+
+def by_name(pattern: str) -> Dict[str, str]:
+    """Files by name; the later directories' hide those of the same name in the earlier ones."""
+    found: Dict[str, str] = {}
+    for directory in DIRECTORIES:
+        for path in glob.glob(os.path.join(glob.escape(directory), pattern)):
+            if not os.path.isdir(path):
+                found[os.path.basename(path)] = path
+    return found
+
+
+def _drop_ins(name: str) -> List[str]:
+    """The drop-ins of a file, in the order in which they are read; ours left out."""
+    found = by_name(os.path.join(glob.escape(name) + ".d", "*.conf"))
+    return [path for base, path in sorted(found.items()) if not fnmatch.fnmatch(base, OUR_DROP_INS)]
+
+
+def _has_a_say(path: str) -> bool:
+    """True for a drop-in that changes what a port has. One that adds, say, LLDP or DNSSEC does not."""
+    lines = parsed(files.read(path) or "")
+    return any(section in _SECTIONS or (section, key) in _KEYS for section, key, _value in lines)
+
+
+def _match(name: str, path: str) -> Match:
+    """The words of each key of [Match], in the file and in its drop-ins; an empty value takes back those before."""
+    match: Dict[str, List[str]] = {}
+    for each in [path] + _drop_ins(name):
+        for section, key, value in parsed(files.read(each) or ""):
+            if section == "Match":
+                words = match.setdefault(key, [])
+                words.extend(value.split())
+                if not value:
+                    del words[:]
+    return {key: words for key, words in match.items() if words}
+
+
+def _fits(match: Match, item: Item) -> Optional[bool]:
+    """Whether it matches the NIC; None where its name, MAC and type do not tell."""
+    if not match or not all(_judged(match, item)):
+        return False
+    return True if set(match) <= _JUDGED else None
+
+
+def _judged(match: Match, item: Item) -> Iterator[bool]:
+    if "Name" in match:
+        yield _any(match["Name"], lambda word: fnmatch.fnmatchcase(item.name, _pattern(word)))
+    if "Type" in match:
+        yield _any(match["Type"], lambda word: fnmatch.fnmatchcase(_type(item), word))
+    macs = [word.lower().replace("-", ":") for key in _MAC_KEYS for word in match.get(key, ())]
+    if macs:
+        yield item.entry.kind == "phy" and item.entry.mac in macs  # a VLAN has its parent's
+
+
+def _any(words: Sequence[str], fits: Callable[[str], bool]) -> bool:
+    """Whether one of the words fits; a leading `!` inverts the list."""
+    inverted = words[0].startswith("!")
+    return any(fits(word.lstrip("!") if inverted else word) for word in words) != inverted
+
+
+def _pattern(word: str) -> str:
+    """networkd's pattern as Python's, which has no backslashes: a bracket holds a literal."""
+    return re.sub(r"\\{1,2}(.)", lambda found: "[%s]" % found[1], word)
+
+
+def _type(item: Item) -> str:
+    """What networkctl shows as the link's type."""
+    return "ether" if item.entry.kind == "phy" else item.entry.kind
+
+
+def _names_just(match: Match, item: Item) -> bool:
+    """True where it is of this very NIC, and not of any NIC like it."""
+    if set(match) - {"Name", *_MAC_KEYS} or not all(_judged(match, item)):
+        return False
+    return any(key in match for key in _MAC_KEYS) or item.name in match.get("Name", ())
+
+
+def _taken(item: Item, path: str) -> bool:
+    """Whether networkd says that it has taken this file for the NIC. It may have yet to look at a NIC that is new."""
+    ifindex = _ifindex(item.name)
+    deadline = time.monotonic() + _MATCH_SECONDS
+    while ifindex and os.path.exists(links.RUNNING):
+        said = links.note(ifindex)
+        if said.get("ADMIN_STATE", "") not in _UNMATCHED or time.monotonic() > deadline:
+            return os.path.basename(said.get("NETWORK_FILE", "")) == os.path.basename(path)
+        time.sleep(0.02)
+    return False
+
+
+def _ifindex(name: str) -> int:
+    text = files.read(os.path.join(netlink.SYS, "class/net", name, "ifindex"))
+    return int(text) if text else 0

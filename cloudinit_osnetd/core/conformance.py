@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""What the kernel shows of a NIC against what is wanted of it: pure.
+
+A problem is what a backend must have done by now. A finding is what others bring, and may still:
+a lease, an advertisement, a carrier, the end of duplicate address detection. A finding is
+reported; nothing is waited for, kicked or taken back because of it.
+"""
+
+import ipaddress
+from typing import Iterator, List, NamedTuple, Tuple
+
+from ..kernel.netlink import Nic, Snapshot
+from ..kernel.netlink import Route as KernelRoute
+from .desired import Item, wanted_metric
+from .network_data import DHCP4, DHCP6, SLAAC, Network, Route, static_addresses
+
+
+class Verdict(NamedTuple):
+    problems: Tuple[str, ...] = ()
+    findings: Tuple[str, ...] = ()
+    carrier: bool = True  # without it a backend may do nothing yet, and is not to blame
+    leased: bool = True  # False while a lease or an advertisement is to come
+
+    @property
+    def lacks(self) -> str:
+        return "; ".join(self.problems)
+
+
+ALL_THERE = Verdict()
+_DUPLICATE = "another host has "
+
+
+def is_others_doing(problem: str) -> bool:
+    """True for an address that another host has: no backend helps that, and no waiting. See duplicate_addresses.py."""
+    return problem.startswith(_DUPLICATE)
+
+
+def check(item: Item, snapshot: Snapshot, plain: bool = False) -> Verdict:
+    """The verdict on one link, which has nothing to say of a NIC that is not there, nor of what leans on such a one.
+
+    `plain`: its part on disk is what cloud-init wrote by itself, without the metrics that we give;
+    where two NICs have the same route, the kernel then refuses the second one.
+    """
+    nic = snapshot.named(item.name)
+    if nic is None:
+        return Verdict(("%s does not exist" % item.name,)) if _could_exist(item, snapshot) else ALL_THERE
+    entry = item.entry
+    if entry.networks and not nic.up:
+        return Verdict(("the link is down",))
+    lacking, off = _lacking_addresses(item, nic)
+    problems = ["the kernel lacks %s" % ", ".join(lacking)] if lacking else []
+    problems += [_DUPLICATE + "%s too" % a.address for a in nic.addresses if a.duplicate]
+    new = [a for a in nic.addresses if a.tentative and not a.duplicate and not a.address.startswith("fe80:")]
+    findings = ["DAD of %s is under way" % a.address for a in new]
+    findings += ["IPv6 is switched off: no %s" % ", ".join(off)] if off else []
+    by_lease = any(net.type in DHCP4 for net in entry.networks)
+    if entry.mtu is not None and nic.mtu != entry.mtu and not nic.master:
+        why = _refuses_mtu(item, nic, snapshot)
+        # A lease may bring another MTU. What the kernel refuses it refuses however often it is asked.
+        (findings if by_lease or why else problems).append("the MTU is %d, not %d%s" % (nic.mtu, entry.mtu, why))
+    routes = list(_lacking_routes(item, nic, snapshot.routes, plain))
+    missing = [text for text, needed in routes if needed]
+    if missing:
+        problems.append("the kernel lacks the route %s" % ", ".join(missing))
+    findings += ["no route %s" % text for text, needed in routes if not needed]
+    findings += _left_out(item) + list(item.notes)
+    if nic.master and problems:
+        # Somebody's bridge or VRF has its addresses or its routes now: to bring it up again would take it out.
+        findings, problems = ["it belongs to %s" % _name(nic.master, snapshot), *problems, *findings], []
+    to_come = _to_come(entry.networks, nic)
+    findings += to_come
+    if entry.networks and not nic.carrier:
+        return Verdict((), tuple(["there is no carrier"] + problems + findings), False, not to_come)
+    return Verdict(tuple(problems), tuple(findings), True, not to_come)
+
+
+def _refuses_mtu(item: Item, nic: Nic, snapshot: Snapshot) -> str:
+    """Why the kernel does not take an MTU as high, empty where nothing tells."""
+    wanted = item.entry.mtu or 0
+    parent = snapshot.named(nic.name.rpartition(".")[0]) if nic.kind == "vlan" else None
+    if 0 < nic.max_mtu < wanted:
+        return ": the device takes %d at the most" % nic.max_mtu
+    if parent and parent.mtu < wanted:
+        return ": %s has %d" % (parent.name, parent.mtu)
+    return ""
+
+
+def _could_exist(item: Item, snapshot: Snapshot) -> bool:
+    """True for a bond that has a member here, and for a VLAN whose parent is: those the backend makes."""
+    if item.entry.kind == "phy":
+        return False
+    here = snapshot.by_mac()
+    below = item.entry.members if item.entry.kind == "bond" else (item.entry.parent,)
+    if any(key.partition("/")[2] == "phy" for key in below):
+        return any(key.partition("/")[0] in here for key in below)
+    # A VLAN on a bond, whose MAC may be anybody's: it is known by its name.
+    parent, _dot, number = item.name.rpartition(".")
+    return number != str(item.entry.vlan_id) or snapshot.named(parent) is not None
+
+
+def _name(ifindex: int, snapshot: Snapshot) -> str:
+    return next((nic.name for nic in snapshot.nics if nic.ifindex == ifindex), "another device")
+
+
+def _lacking_addresses(item: Item, nic: Nic) -> Tuple[List[str], List[str]]:
+    """The static addresses that are not there; and those that cannot be, for somebody has switched IPv6 off."""
+    lacking = [cidr for cidr in static_addresses(item.entry) if not nic.has(cidr)]
+    off = [cidr for cidr in lacking if ":" in cidr and not nic.ipv6]
+    return [cidr for cidr in lacking if cidr not in off], off
+
+
+def _to_come(networks: Tuple[Network, ...], nic: Nic) -> List[str]:
+    """What a lease or an advertisement has not brought yet."""
+    static = {net.address for net in networks}
+    brought = [a.address for a in nic.addresses if a.address not in static and not a.address.startswith("fe80:")]
+    waits = []
+    if any(net.type in DHCP4 for net in networks) and all(":" in address for address in brought):
+        waits.append("no DHCP lease yet")
+    if any(net.type in DHCP6 | SLAAC for net in networks) and all(":" not in address for address in brought):
+        waits.append("no IPv6 address by advertisement or DHCPv6 yet")
+    return waits
+
+
+def _lacking_routes(item: Item, nic: Nic, routes: Tuple[KernelRoute, ...], plain: bool) -> Iterator[Tuple[str, bool]]:
+    """(route, whether that is a problem) for each one that the kernel does not have."""
+    there = {(r.network, r.gateway, r.metric) for r in routes if r.ifindex == nic.ifindex}
+    # No name of a function here: up to Python 3.12.3 the comprehensions below would lose it (cpython#118513).
+    networks = {network for network, _via, _metric in there}
+    wanted = [(net, route) for net in item.entry.networks for route in net.routes if route.gateway not in item.own]
+    gateways = {(route.network, _gateway(route)) for _net, route in wanted}
+    for net, route in wanted:
+        metric = None if plain else wanted_metric(item, route)
+        found = [m for n, via, m in there if (n, via) == (route.network, _gateway(route))]
+        if metric in found or (found and not metric):
+            continue
+        # One link with two subnets, each with a gateway: one of the two default routes holds.
+        instead = any((n, via) in gateways for n, via, _metric in there if n == route.network)
+        # Where the address is to come the route comes with it, or an advertised one in its place.
+        if net.address or route.network not in networks:
+            text = "%s%s%s" % (
+                route.network,
+                " via %s" % route.gateway if route.gateway else "",
+                " metric %d" % metric if metric else "",
+            )
+            switched_off = ":" in route.network and not nic.ipv6
+            yield text, bool(net.address) and not plain and not switched_off and (bool(found) or not instead)
+
+
+def _left_out(item: Item) -> List[str]:
+    """The kernel refuses a route by way of an address of its own."""
+    return [
+        "the route %s is left out: that next hop is this server itself" % route.text
+        for net in item.entry.networks
+        for route in net.routes
+        if route.gateway in item.own
+    ]
+
+
+def _gateway(route: Route) -> str:
+    """As the kernel shows it: an unspecified address is no gateway."""
+    return "" if not route.gateway or ipaddress.ip_address(route.gateway).is_unspecified else route.gateway

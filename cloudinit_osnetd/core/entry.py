@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""What a network_data says of a link, as frozen and validated records, in memory and on disk.
+
+Nothing behind these meets raw JSON of a network_data; network_data.py makes them.
+"""
+
+import ipaddress
+from typing import Any, Dict, FrozenSet, NamedTuple, Optional, Sequence, Tuple
+
+from . import digest, encoding
+
+DHCP4 = frozenset(["ipv4_dhcp"])
+DHCP6 = frozenset(["ipv6_dhcp", "ipv6_dhcpv6-stateful", "ipv6_dhcpv6-stateless"])
+SLAAC = frozenset(["ipv6_slaac"])
+STATIC = frozenset(["ipv4", "ipv6", "static", "static6"])
+DEFAULT4, DEFAULT6 = "0.0.0.0/0", "::/0"
+
+
+class Route(NamedTuple):
+    """`network` in prefix notation, `gateway` empty for an on-link route."""
+
+    network: str
+    gateway: str
+    metric: Optional[int]
+
+    @property
+    def text(self) -> str:
+        return "%s via %s" % (self.network, self.gateway) if self.gateway else "%s on the link" % self.network
+
+
+class Network(NamedTuple):
+    """One item of `networks`: `address` is `ip/prefix` for a static one, else empty."""
+
+    type: str
+    address: str
+    routes: Tuple[Route, ...]
+    dns: Tuple[str, ...]
+    search: Tuple[str, ...] = ()  # domains
+
+
+class Entry(NamedTuple):
+    """What one source says of one link, without ids, which Nova renumbers.
+
+    Its networks and their routes stand as the document has them, for so they are rendered. Two that differ in that
+    order alone are equal, and have one digest: Nova's order means nothing, and is another one now and then.
+    """
+
+    kind: str  # "phy", "bond" or "vlan"
+    mac: str
+    type: str
+    mtu: Optional[int]
+    vlan_id: Optional[int]
+    parent: str  # key of a VLAN's link
+    members: Tuple[str, ...]  # keys of a bond's links
+    params: Tuple[Tuple[str, str], ...]  # a bond's `bond_*` fields, as bonding.option has them
+    networks: Tuple[Network, ...]
+    mac_told: bool = True  # False: `mac` is a member's or the parent's, to know it by; the kernel chooses
+    name: str = ""  # that a bond is told to have; who heeds it is Renderer.bond_names
+
+    @property
+    def key(self) -> str:
+        """MAC and kind; the VLAN id too, as a VLAN may have its parent's MAC."""
+        return make_key(self.kind, self.mac, self.vlan_id)
+
+    @property
+    def canonical(self) -> "Entry":
+        """The same in an order that is always the same one: what is compared and digested."""
+        networks = {net._replace(routes=tuple(sorted(set(net.routes), key=str))) for net in self.networks}
+        return self._replace(networks=tuple(sorted(networks, key=str)))
+
+    @property
+    def digest(self) -> str:
+        return digest.of_value(entry_to_json(self.canonical))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Entry):
+            return NotImplemented
+        return tuple(self) == tuple(other) or tuple(self.canonical) == tuple(other.canonical)
+
+    def __ne__(self, other: object) -> bool:  # tuple has its own
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.canonical))
+
+
+def make_key(kind: str, mac: str, vlan_id: Optional[int] = None) -> str:
+    return "%s/%s" % (mac, kind) if vlan_id is None else "%s/%s.%d" % (mac, kind, vlan_id)
+
+
+# -- an entry on disk -----------------------------------------------------------------------------
+
+
+def entry_to_json(entry: Entry) -> Dict[str, Any]:
+    """An entry as JSON, for the store and for digests.
+
+    A field that is added to Entry or Network gets a default (see encoding.py): then a store of an
+    older version is read, and an older version reads ours and leaves the field. A Route stays three
+    values: 0.1.0 knows no other number of them.
+    """
+    nets = [dict(encoding.write(net), routes=[list(route) for route in net.routes]) for net in entry.networks]
+    return dict(encoding.write(entry), networks=nets)
+
+
+def entry_from_json(obj: Dict[str, Any]) -> Entry:
+    """The inverse of entry_to_json; raises KeyError, TypeError or ValueError on a damaged store."""
+    networks = tuple(
+        encoding.read(
+            Network,
+            net,
+            {
+                "routes": tuple(encoding.read_row(Route, Route._fields, route) for route in net["routes"]),
+                "dns": tuple(net["dns"]),
+                "search": tuple(net.get("search", ())),
+            },
+        )
+        for net in obj["networks"]
+    )
+    told = {
+        "members": tuple(obj["members"]),
+        "params": tuple((name, value) for name, value in obj["params"]),
+        "networks": networks,
+    }
+    return encoding.read(Entry, obj, told)
+
+
+def takes_default(entry: Entry) -> bool:
+    """True where the link brings a default route, or may: by a lease, an advertisement."""
+    return any(
+        not net.address or any(route.network in (DEFAULT4, DEFAULT6) for route in net.routes) for net in entry.networks
+    )
+
+
+def static_addresses(entry: Entry) -> Tuple[str, ...]:
+    """The `ip/prefix` of each static network of an entry."""
+    return tuple(net.address for net in entry.networks if net.address)
+
+
+def link_routes(entry: Entry) -> Tuple[Route, ...]:
+    """Its routes on the link, each once."""
+    return tuple(dict.fromkeys(route for net in entry.networks for route in net.routes if not route.gateway))
+
+
+def off_subnet_gateways(entry: Entry) -> FrozenSet[str]:
+    """The gateways of its static networks that no subnet of the link holds, as Neutron allows.
+
+    The kernel takes a route through one only where it is told that the gateway is a neighbour all the same (`onlink` of
+    ip-route(8)). A link-local IPv6 one always is.
+    """
+    subnets = [ipaddress.ip_interface(address).network for address in static_addresses(entry)]
+    gateways = {route.gateway for net in entry.networks if net.address for route in net.routes if route.gateway}
+    return frozenset(gateway for gateway in gateways if _is_off(ipaddress.ip_address(gateway), subnets))
+
+
+def _is_off(gateway: Any, subnets: Sequence[Any]) -> bool:
+    if gateway.is_unspecified or (gateway.version == 6 and gateway.is_link_local):
+        return False
+    return not any(gateway.version == subnet.version and gateway in subnet for subnet in subnets)

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""Addresses, routes and rules as the kernel tells them, whole enough to be made again.
+
+Each is kept as the body of the rtnetlink message that makes it: an address with its label and flags, a route with its
+table, protocol, metrics and hops, in whatever words a later kernel has. Left out is what the kernel alone may say
+(states, counters, lifetimes). Layouts are those of linux/if_addr.h, linux/rtnetlink.h and linux/fib_rules.h.
+"""
+
+import errno
+import ipaddress
+import socket
+import struct
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+from .netlink import attributes, dump
+
+ADDRESS, ROUTE, RULE = "address", "route", "rule"
+# RTM_GETADDR, RTM_GETROUTE, RTM_GETRULE; RTM_NEW... is two less, RTM_DEL... one.
+_GET = {ADDRESS: 22, ROUTE: 26, RULE: 34}
+_NLM_F_REQUEST, _NLM_F_ACK = 0x1, 0x4
+_NLM_F_REPLACE, _NLM_F_EXCL, _NLM_F_CREATE, _NLM_F_APPEND = 0x100, 0x200, 0x400, 0x800
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
+_IFA_F_PERMANENT, _IFA_F_NODAD = 0x80, 0x02
+# NODAD, HOMEADDRESS, DEPRECATED, MANAGETEMPADDR, NOPREFIXROUTE, MCAUTOJOIN: the rest are states.
+_IFA_FLAGS = 0x02 | 0x10 | 0x20 | 0x100 | 0x200 | 0x400
+_IFAPROT_KERNEL_LL = 3
+_RTM_F_CLONED, _RTNH_F_ONLINK = 0x200, 0x4
+_FIB_RULE_INVERT = 0x2
+_FIRST_RULES = ((0, 255), (32766, 254), (32767, 253))  # (priority, table)
+_TYPES = {1: "", 2: "local ", 6: "blackhole ", 7: "unreachable ", 8: "prohibit ", 9: "throw "}
+KERNEL, RA, DHCP = 2, 9, 16  # protocols of routes that somebody alive looks after: linux/rtnetlink.h
+MAIN = 254
+
+
+class Thing(NamedTuple):
+    """An address, a route or a rule."""
+
+    kind: str
+    ifindexes: Tuple[int, ...]  # of its devices; none for a rule
+    text: str  # in words of ip(8)
+    same: str  # what two of one identity have in common
+    body: bytes
+    permanent: bool = True  # False where a lease or an advertisement limits its life, or the kernel made it
+    protocol: int = 0  # of a route
+    table: int = 0  # of a route
+    network: str = ""  # of a route, in prefix notation; of an address, itself with its prefix
+    gateways: Tuple[str, ...] = ()
+    source: str = ""  # of a route: the address that it prefers
+
+
+def read(sock: socket.socket, kinds: Sequence[str] = (ADDRESS, ROUTE, RULE)) -> List[Thing]:
+    """All that there are, in the kernel's order. Raises OSError where an answer cannot be made out."""
+    readers = {ADDRESS: (_address, 8), ROUTE: (_route, 12), RULE: (_rule, 12)}
+    found = []
+    try:
+        for kind in kinds:
+            reader, length = readers[kind]
+            for body in dump(sock, _GET[kind], b"\0" * length):
+                thing = reader(body) if body[0] in _FAMILIES else None
+                if thing is not None:
+                    found.append(thing)
+    except (struct.error, ValueError) as exc:
+        raise OSError("netlink: a message that is no such message: %s" % exc) from exc
+    return found
+
+
+def opened() -> socket.socket:
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+    sock.settimeout(5)
+    sock.bind((0, 0))
+    return sock
+
+
+def make(sock: socket.socket, thing: Thing) -> None:
+    """Have the kernel make it again. Raises OSError where the kernel refuses: EEXIST where another is in its place."""
+    how = _NLM_F_APPEND if thing.kind == ROUTE else _NLM_F_EXCL
+    try:
+        _ask(sock, _GET[thing.kind] - 2, _NLM_F_CREATE | how, thing.body)
+    except OSError as exc:
+        # With its address an IPv6 route loses the word of it, and stays.
+        if exc.errno != errno.EEXIST or not thing.source or ":" not in thing.source:
+            raise
+        _ask(sock, _GET[thing.kind] - 2, _NLM_F_CREATE | _NLM_F_REPLACE, thing.body)
+
+
+def take_away(sock: socket.socket, thing: Thing) -> None:
+    """Raises OSError where the kernel refuses, or it has gone already."""
+    _ask(sock, _GET[thing.kind] - 1, 0, thing.body)
+
+
+def _ask(sock: socket.socket, kind: int, flags: int, body: bytes) -> None:
+    sock.send(struct.pack("=IHHII", 16 + len(body), kind, _NLM_F_REQUEST | _NLM_F_ACK | flags, 1, 0) + body)
+    while True:
+        data = sock.recv(1 << 16)
+        _length, answer, _flags, seq, _pid = struct.unpack_from("=IHHII", data)
+        if (answer, seq) == (2, 1):  # NLMSG_ERROR, which with 0 is the acknowledgement
+            (code,) = struct.unpack_from("=i", data, 16)
+            if code:
+                raise OSError(-code, errno.errorcode.get(-code, "error %d" % -code))
+            return
+
+
+def _packed(found: Dict[int, bytes], keep: Sequence[int]) -> bytes:
+    out = b""
+    for kind in keep:
+        if kind in found:
+            value = found[kind]
+            out += struct.pack("=HH", 4 + len(value), kind) + value + b"\0" * (-len(value) % 4)
+    return out
+
+
+def _ip(family: int, raw: bytes) -> str:
+    return socket.inet_ntop(family, raw)
+
+
+def _address(body: bytes) -> Optional[Thing]:
+    family, prefix, flags, scope, index = struct.unpack_from("=BBBBi", body)
+    found = dict(attributes(body[8:]))
+    if 8 in found:  # IFA_FLAGS, wider than the header's byte
+        (flags,) = struct.unpack("=I", found[8])
+    raw = found.get(2) or found.get(1)  # IFA_LOCAL, IFA_ADDRESS
+    if raw is None:
+        return None
+    address = "%s/%d" % (_ip(family, raw), prefix)
+    # IFA_PROTO: Linux 5.18. Before, a link-local address that is made of the MAC.
+    by_kernel = found.get(11, b"\0")[0] == _IFAPROT_KERNEL_LL
+    by_kernel |= address.startswith("fe80:") and raw[11:13] == b"\xff\xfe"
+    again = flags & _IFA_FLAGS
+    # It has been proved unique already: to prove it again would cost it a second or two.
+    again |= _IFA_F_NODAD if family == socket.AF_INET6 else 0
+    found[8] = struct.pack("=I", again)
+    # ADDRESS, LOCAL, LABEL, BROADCAST, FLAGS, RT_PRIORITY, PROTO; CACHEINFO holds what makes it deprecated.
+    kept = [1, 2, 3, 4, 8, 9, 11] + ([6] if flags & 0x20 else [])
+    head = struct.pack("=BBBBi", family, prefix, again & 0xFF, scope, index)
+    label = found.get(3, b"").rstrip(b"\0").decode("utf-8", "replace")
+    return Thing(
+        kind=ADDRESS,
+        ifindexes=(index,),
+        text="address %s%s" % (address, " label %s" % label if ":" in label else ""),
+        same="%s %d" % (address, index),
+        body=head + _packed(found, kept),
+        permanent=bool(flags & _IFA_F_PERMANENT) and not by_kernel,
+        network=address,
+    )
+
+
+def _route(body: bytes) -> Optional[Thing]:
+    family, length, source, tos, table, protocol, scope, kind, flags = struct.unpack_from("=BBBBBBBBI", body)
+    if flags & _RTM_F_CLONED or kind not in _TYPES:
+        return None
+    found = dict(attributes(body[12:]))
+    (table,) = struct.unpack("=I", found[15]) if 15 in found else (table,)  # RTA_TABLE
+    (metric,) = struct.unpack("=I", found.get(6, b"\0" * 4))  # RTA_PRIORITY
+    hops = list(_hops(found[9])) if 9 in found else []  # RTA_MULTIPATH
+    if 9 in found:
+        found[9] = b"".join(hop for _index, _via, hop in hops)
+    (oif,) = struct.unpack("=I", found.get(4, b"\0" * 4))  # RTA_OIF
+    via = [(index, gateway) for index, gateway, _hop in hops] or [(oif, _gateway(family, found))]
+    network = "%s/%d" % (_ip(family, found.get(1, b"\0" * (4 if family == socket.AF_INET else 16))), length)
+    # DST, SRC, IIF, OIF, GATEWAY, PRIORITY, PREFSRC, METRICS, MULTIPATH, FLOW, TABLE, MARK, VIA, NEWDST, PREF,
+    # ENCAP_TYPE, ENCAP, TTL_PROPAGATE. Of a next hop by its id (30) the kernel tells the words too: those are kept.
+    kept = [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 15, 16, 18, 19, 20, 21, 22, 26]
+    head = struct.pack(
+        "=BBBBBBBBI", family, length, source, tos, min(table, 252) if table > 255 else table, protocol, scope, kind,
+        flags & _RTNH_F_ONLINK,
+    )  # fmt: skip
+    gateways = tuple(gateway for _index, gateway in via if gateway)
+    words = "".join(" via %s" % gateway for gateway in gateways)
+    preferred = _ip(family, found[7]) if 7 in found else ""  # RTA_PREFSRC
+    words += " src %s" % preferred if preferred else ""
+    words += " metric %d" % metric if metric else ""
+    words += " table %d" % table if table != MAIN else ""
+    return Thing(
+        kind=ROUTE,
+        # IPv6 has its blackholes on the loopback.
+        ifindexes=() if kind >= 6 else tuple(index for index, _gateway in via if index),
+        text="route %s%s%s" % (_TYPES[kind], network, words),
+        same=" ".join(
+            map(str, (family, network, found.get(2, b"").hex(), tos, table, metric, kind, sorted(via), preferred))
+        ),
+        body=head + _packed(found, kept),
+        permanent=23 not in found and not _expires(found),  # RTA_EXPIRES
+        protocol=protocol,
+        table=table,
+        network=network,
+        gateways=gateways,
+        source=preferred,
+    )
+
+
+def _expires(found: Dict[int, bytes]) -> bool:
+    """RTA_CACHEINFO's rta_expires (struct rta_cacheinfo): that of an advertised route."""
+    return len(found.get(12, b"")) >= 12 and struct.unpack_from("=i", found[12], 8)[0] != 0
+
+
+def _gateway(family: int, found: Dict[int, bytes]) -> str:
+    if 5 in found:  # RTA_GATEWAY
+        return _ip(family, found[5])
+    if 18 in found:  # RTA_VIA: of another family
+        (other,) = struct.unpack_from("=H", found[18])
+        return _ip(other, found[18][2:])
+    return ""
+
+
+def _hops(data: bytes) -> Iterator[Tuple[int, str, bytes]]:
+    """(interface, gateway, itself without its state) of each struct rtnexthop."""
+    offset = 0
+    while offset + 8 <= len(data):
+        length, flags, hops, index = struct.unpack_from("=HBBi", data, offset)
+        if length < 8:
+            return
+        rest = data[offset + 8 : offset + length]
+        raw = dict(attributes(rest))
+        family = socket.AF_INET if len(raw.get(5, b"")) == 4 else socket.AF_INET6
+        again = struct.pack("=HBBi", length, flags & _RTNH_F_ONLINK, hops, index) + rest
+        yield index, _gateway(family, raw), again + b"\0" * (-length % 4)
+        offset += (length + 3) & ~3
+
+
+def _rule(body: bytes) -> Optional[Thing]:
+    family, to, source, tos, table, _one, _two, action, flags = struct.unpack_from("=BBBBBBBBI", body)
+    found = dict(attributes(body[12:]))
+    (priority,) = struct.unpack("=I", found.get(6, b"\0" * 4))  # FRA_PRIORITY
+    (table,) = struct.unpack("=I", found[15]) if 15 in found else (table,)
+    any_address = b"\0" * (4 if family == socket.AF_INET else 16)
+    words = " from %s" % ipaddress.ip_network((_ip(family, found.get(2, any_address)), source)) if source else ""
+    words += " to %s" % ipaddress.ip_network((_ip(family, found.get(1, any_address)), to)) if to else ""
+    if 10 in found:  # FRA_FWMARK
+        (mark,) = struct.unpack("=I", found[10])
+        words += " fwmark 0x%x" % mark
+    words += " table %d" % table if table else ""
+    head = struct.pack(
+        "=BBBBBBBBI", family, to, source, tos, table if table < 256 else 252, 0, 0, action, flags & _FIB_RULE_INVERT
+    )
+    again = head + _packed(found, [kind for kind in sorted(found) if kind != 18])  # FRA_PAD
+    by_kernel = found.get(21, b"\0")[0] == KERNEL or (priority, table) in _FIRST_RULES  # FRA_PROTOCOL: Linux 4.17
+    return Thing(
+        kind=RULE,
+        ifindexes=(),
+        text="%srule %d%s" % ("IPv6 " if family == socket.AF_INET6 else "", priority, words),
+        same=again.hex(),
+        body=again,
+        permanent=not by_kernel,
+    )

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""From what is wanted to cloud-init's network config: the one way, at boot and live.
+
+The override gives cloud-init what this module makes, and what the handler renders later is made
+by it too, so both write the same text for the same entry.
+"""
+
+import ipaddress
+from typing import Any, Callable, Dict, Iterable, List
+
+from ..core.desired import Item, Want
+from ..core.network_data import DHCP4, DHCP6, SLAAC, Network, Route
+
+Convert = Callable[[Dict[str, Any], Dict[str, str]], Dict[str, Any]]
+
+
+def _route(route: Route, metric: int) -> Dict[str, Any]:
+    network = ipaddress.ip_network(route.network)
+    out: Dict[str, Any] = {"network": str(network.network_address), "netmask": str(network.netmask)}
+    if route.gateway:
+        out["gateway"] = route.gateway
+    if route.metric is not None:
+        out["metric"] = route.metric
+    elif metric:
+        out["metric"] = metric
+    return out
+
+
+def _network(net: Network, link_id: str, metric: int) -> Dict[str, Any]:
+    out: Dict[str, Any] = {"id": link_id, "link": link_id, "type": net.type}
+    if net.address:
+        address = ipaddress.ip_interface(net.address)
+        out["ip_address"] = str(address.ip)
+        out["netmask"] = str(address.network.netmask)
+    if net.search:
+        out["dns_search"] = list(net.search)
+    out["routes"] = [_route(route, metric) for route in net.routes]
+    return out
+
+
+def _link(item: Item, ids: Dict[str, str]) -> Dict[str, Any]:
+    entry = item.entry
+    out: Dict[str, Any] = {"id": ids[item.key], "type": entry.kind, "mtu": entry.mtu}
+    if entry.kind == "vlan":
+        mac = entry.mac if entry.mac_told else None  # the kernel's choice is the parent's
+        out.update(vlan_id=entry.vlan_id, vlan_mac_address=mac, vlan_link=ids[entry.parent])
+        return out
+    if entry.mac_told:
+        out["ethernet_mac_address"] = entry.mac
+    if entry.kind == "bond":
+        out.update(entry.params)
+        out.update(bond_links=[ids[key] for key in entry.members], name=item.name)
+    return out
+
+
+def network_json(want: Want) -> Dict[str, Any]:
+    """The network_data of these links alone, as Nova would write it."""
+    ids = {item.key: "link%d" % i for i, item in enumerate(want.items)}
+    return {
+        "links": [_link(item, ids) for item in want.items],
+        "networks": [
+            _network(_sayable(net, item), ids[item.key], item.metric)
+            for item in want.items
+            for net in item.entry.networks
+        ],
+        "services": [],
+    }
+
+
+def _name(item: Item, config: Dict[str, Any], names: Dict[str, str]) -> None:
+    config["name"] = item.name
+    if item.entry.kind == "bond":
+        config["bond_interfaces"] = [names[key] for key in item.entry.members]
+    elif item.entry.kind == "vlan":
+        config["vlan_link"] = names[item.entry.parent]
+
+
+def _sayable(net: Network, item: Item) -> Network:
+    """Less the routes that no renderer is to be given: those on the link, of which half of them make an error or a
+    route through nobody (see Backend.finish), and those by way of this server itself."""
+    return net._replace(routes=tuple(route for route in net.routes if route.gateway and route.gateway not in item.own))
+
+
+def heeds_bond_names(convert: Convert) -> bool:
+    """True where this cloud-init calls a bond as its link is called: 26.1, unless a distribution took that back."""
+    links = [
+        {"id": "one", "type": "phy", "ethernet_mac_address": "00:00:5e:00:53:01"},
+        {"id": "both", "type": "bond", "bond_links": ["one"], "name": "osnetd"},
+    ]
+    config = convert({"links": links, "networks": [], "services": []}, {"00:00:5e:00:53:01": "one"})["config"]
+    return bool(config[1]["name"] == "osnetd")
+
+
+def _finish(item: Item, config: Dict[str, Any], names: Dict[str, str]) -> Dict[str, Any]:
+    """Names and DNS, in which cloud-init's conversions differ from release to release.
+
+    DNS goes to the subnets: before 23.2 that of a network is dropped, and the global one lands on
+    `lo` (eni) or on every NIC (networkd), where one NIC's arrival would rewrite another's file.
+    """
+    _name(item, config, names)
+    if config.get("accept-ra") is False and any(net.type in SLAAC | DHCP6 for net in item.entry.networks):
+        # For a static address; what another subnet of the port has comes by advertisement.
+        config["accept-ra"] = True
+    serving = next((net for net in item.entry.networks if net.address), None) or next(iter(item.entry.networks), None)
+    for net, subnet in zip(item.entry.networks, config.get("subnets", [])):
+        dns, search = list(net.dns), list(net.search)
+        if net is serving:
+            dns, search = list(item.dns) or dns, list(item.search) or search
+        for field, said in (("dns_nameservers", dns), ("dns_search", search)):
+            subnet.pop(field, None)
+            if said:
+                subnet[field] = said
+        if item.metric and net.type in DHCP4:
+            subnet["metric"] = item.metric  # eni; for the others see Backend.finish
+        if item.metric and any(n.type in DHCP4 or n.type in DHCP6 for n in item.entry.networks):
+            # eni: udev brings it up. With `auto` a boot would wait for its lease, which may never
+            # come, before it goes on.
+            subnet["control"] = "hotplug"
+    return config
+
+
+def items(want: Want, convert: Convert) -> List[Dict[str, Any]]:
+    """The items of a version 1 network config, one for each link, in the order of `want`."""
+    names = {item.key: item.name for item in want.items}
+    macs = {item.entry.mac: item.name for item in want.items if item.entry.kind == "phy"}
+    converted = convert(network_json(want), macs)["config"]
+    return [_finish(item, config, names) for item, config in zip(want.items, converted)]
+
+
+def as_cloud_init_alone(want: Want, services: Iterable[str], convert: Convert) -> Dict[str, Any]:
+    """What cloud-init without us makes of the same entries, global DNS and all, to know it by.
+
+    Under their own names: a bond's depends on the bonds before it, which are not here.
+    """
+    plain = want._replace(items=tuple(item._replace(metric=0) for item in want.items))
+    ids = {item.key: "link%d" % i for i, item in enumerate(want.items)}
+    names = {item.key: item.name for item in want.items}
+    document: Dict[str, List[Any]] = {"links": [_link(item, ids) for item in plain.items], "networks": []}
+    for item in plain.items:
+        for net in item.entry.networks:
+            dns = [{"type": "dns", "address": address} for address in net.dns]
+            document["networks"].append(dict(_network(net, ids[item.key], 0), services=dns))
+    document["services"] = [{"type": "dns", "address": address} for address in services]
+    config = convert(document, {item.entry.mac: item.name for item in want.items if item.entry.kind == "phy"})
+    for item, said in zip(want.items, config["config"]):
+        _name(item, said, names)
+    return config
+
+
+def whole(wants: Iterable[Want], convert: Convert) -> Dict[str, Any]:
+    """One version 1 network config for all that is wanted."""
+    return {"version": 1, "config": [item for want in wants for item in items(want, convert)]}

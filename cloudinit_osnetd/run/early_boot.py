@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""Early boot: the same flow, offline, before any network service starts.
+
+Nothing is fetched and nothing activated: the files are made to fit the NICs of this moment, and
+the backend then starts on them. Where nothing has changed since the last run no cloudinit is
+imported.
+"""
+
+import json
+import logging
+import sys
+import time
+from typing import Any, Dict
+
+from ..apply import commit
+from ..cloud_init.eligibility import ground, permit
+from ..kernel import netlink
+from ..openstack.refresh import hear_drive
+from ..planning.build_plan import log_plan, look_at, written_for_departed
+from ..state import store
+from ..system import files, paths
+from ..system.command import CommandError, run
+
+LOG = logging.getLogger(__name__)
+_SETTLE_SECONDS = 10
+
+
+def _nics(state: store.State) -> Dict[str, netlink.Nic]:
+    """The NICs by MAC; udev is waited for only where one that we configured is missing, or one is not named yet."""
+    nics = netlink.snapshot().by_mac(early=True)
+    expected = {row.mac for row in state.ledger if row.key.endswith("/phy")}
+    if expected - set(nics) or netlink.awaits_udev(nics.values()):
+        try:
+            run(["udevadm", "settle", "--timeout=%d" % _SETTLE_SECONDS], timeout=_SETTLE_SECONDS + 5)
+        except CommandError as exc:
+            LOG.warning("udev has not settled: %s", exc)
+        nics = netlink.snapshot().by_mac(early=True)
+    return nics
+
+
+def _names() -> Dict[str, str]:
+    """By MAC: the names under which the override gave cloud-init the NICs of this boot."""
+    noted = files.read_json(paths.BOOT)
+    names = noted.get("names") if isinstance(noted, dict) else None
+    return names if isinstance(names, dict) else {}
+
+
+def early() -> Dict[str, Any]:
+    """Make the configuration on disk fit. Raises HandsOff where there is nothing for us to do."""
+    began = time.monotonic()
+    with store.locked():
+        # Where nothing waits for the network, cloud-init's next stage runs beside us and writes its files anew.
+        on = ground(moving=True)
+        store.sweep(on.backend)
+        on.backend.recover(boot=True)
+        permit(on, ["boot"], new_instance=not store.load(on.instance_id).truth.keys)
+        state, _unfinished = commit.settle(store.load(on.instance_id), on.backend)
+        store.clear_intent()
+        heard = hear_drive(state)
+        state = heard.state
+        nics = _nics(state)
+        if not state.ledger:
+            state = state._replace(ledger=written_for_departed(on, state, nics, _names()))
+        seen = look_at(on, state, nics, None)
+        state = state._replace(metrics=seen.metrics, unwanted={})  # the kernel has no addresses yet
+        log_plan(seen.plan)
+        outcome = commit.commit(seen.plan, state, on.backend, seen.templates, activate=False)
+        state = state._replace(ledger=outcome.ledger)
+        left = frozenset([drift.name for drift in seen.plan.drifted])
+        on.backend.boot([item for want in seen.wants for item in want.items], left)
+        store.save(state)
+    return {
+        "changes": len([c for c in seen.plan.changes if c.action in ("write", "remove")]),
+        "adopted": len([c for c in seen.plan.changes if c.action == "adopt"]),
+        "drifted": [drift.name for drift in seen.plan.drifted],
+        "problems": dict(seen.failures, **outcome.problems),
+        "faults": list(heard.faults),
+        "imported_cloudinit": "cloudinit" in sys.modules,
+        "milliseconds": round((time.monotonic() - began) * 1e3, 1),
+    }
+
+
+def note(report: Dict[str, Any]) -> None:
+    """Keep what the early flow did, for status.
+
+    Not in the note of the rung: cloud-init's network stage may be writing that in this moment.
+    """
+    files.replace(paths.EARLY, json.dumps(report) + "\n", sync=False)

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""What there is to say of each NIC and entry; reads, and changes nothing."""
+
+import time
+from typing import Any, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Tuple
+
+from ..apply import commit, pending_confirmation, stale_addresses
+from ..apply.verify import dns_findings
+from ..cloud_init import instance
+from ..cloud_init.eligibility import Ground, HandsOff, ground, not_followed
+from ..core import rejections, truth
+from ..core.conformance import ALL_THERE, check
+from ..core.desired import desired, known_bonds, left_alone
+from ..core.network_data import make_key
+from ..kernel import netlink
+from ..planning import bond_names, render
+from ..planning.build_plan import pending_macs
+from ..state import findings as findings_kept
+from ..state import store
+from ..system import files, paths
+from . import recheck_timer
+
+_TRIES = 5
+
+
+class NicStatus(NamedTuple):
+    """One row: a NIC with an entry, a NIC without one, or an entry without a NIC."""
+
+    name: str
+    mac: str
+    key: str
+    state: str  # ok, absent, pending, orphan, doubted, drifted, ignored, failed
+    source: str
+    addresses: Tuple[str, ...]  # of the kernel
+    mtu: int
+    reason: str
+    findings: Tuple[str, ...] = ()
+    differs: Tuple[str, ...] = ()  # of a drifted one: + is wanted and not on disk, - is there and not wanted
+
+
+class _View:
+    """Everything that a status is told from, gathered once."""
+
+    def __init__(self, on: Ground, state: store.State, snapshot: netlink.Snapshot, at_work: FrozenSet[str]) -> None:
+        now = time.time()
+        self.at_work = at_work  # names of the NICs that a run is bringing up at this moment
+        self.settings = on.context.settings
+        self.snapshot, self.nics = snapshot, snapshot.by_mac()
+        self.state = state = bond_names.known(state, self.nics, snapshot, on.backend)
+        self.last = files.read_json(paths.STATUS) or {}
+        self.rejected = rejections.holding(state.truth, state.rejections, now)
+        believed = rejections.believed(state.truth, state.rejections, now)
+        named = known_bonds(state.bonds, state.truth, self.nics, on.context.bond_names)
+        wanted = desired(believed, self.nics, self.settings.ignore, named, state.metrics)
+        self.items = {item.key: item for want in wanted for item in want.items}
+        self.left = left_alone(state.truth, self.nics, self.settings.ignore, named)
+        disk = render.disk_parts(on.backend, [row.place for row in state.ledger])
+        self.edited = {row.key for row in state.ledger if disk.get(row.place) != row.disk}
+        self.drifted = {drift["key"]: drift for drift in self.last.get("drifted", [])}
+        self.claimed = on.backend.claimed(list(self.items.values()))
+        self.left_over = stale_addresses.there(state, self.items, snapshot) if state.unwanted else {}
+        self.found_then = findings_kept.read()
+        self.on_trial = pending_confirmation.keys(state)
+        self.plain = {row.key for row in state.ledger if row.plain}
+        self.unused_dns = dns_findings(list(self.items.values()), on.backend, snapshot)
+
+    def of_entry(self, key: str) -> NicStatus:
+        known, item = self.state.truth.keys[key], self.items.get(key)
+        entry = known.entry
+        nic = self.snapshot.named(item.name) if item else self.nics.get(entry.mac)
+        verdict = check(item, self.snapshot, key in self.plain) if item else ALL_THERE
+        word, reason = self._word(key, known, nic, verdict.lacks)
+        if key in self.on_trial and word in ("ok", "failed"):
+            reason = "; ".join(filter(None, ["on trial", reason]))
+        findings = verdict.findings + (self.unused_dns.get(entry.mac, ()) if item and entry.networks else ())
+        findings += self.found_then.get(entry.mac, ())
+        findings += tuple(stale_addresses.said(address) for address in self.left_over.get(key, ()))
+        return NicStatus(
+            name=nic.name if nic else item.name if item else "",
+            mac=entry.mac,
+            key=key,
+            state=word,
+            source=known.in_force,
+            addresses=_addresses(nic) if nic else (),
+            mtu=nic.mtu if nic else entry.mtu or 0,
+            reason=reason or self.state.truth.refused(key) or self._fault(entry.mac),
+            findings=() if word in ("ignored", "drifted") else findings + self._minor(key),
+            differs=tuple(self.drifted.get(key, {}).get("differs", ())) if word == "drifted" else (),
+        )
+
+    def _word(self, key: str, known: truth.KeyTruth, nic: Optional[netlink.Nic], lacks: str) -> Tuple[str, str]:
+        """The state, and its reason where it is not "ok"."""
+        item, mac = self.items.get(key), known.entry.mac
+        if key in self.left and (nic is not None or known.entry.kind != "phy"):
+            return "ignored", "osnetd.ignore"
+        if key in self.rejected and nic is not None:
+            return "failed", str(self.rejected[key])
+        if item is None:
+            below = [self.state.truth.refused(one) for one in (known.entry.parent, *known.entry.members) if one]
+            if any(below):
+                return "failed", "what it leans on is refused: " + "; ".join(filter(None, below))
+            return "absent", "no NIC has this MAC"
+        if item.name in self.at_work:
+            return ("pending", "a run is bringing it up: " + lacks) if lacks else ("ok", "")
+        if mac in self.last.get("problems", {}):
+            return "failed", str(self.last["problems"][mac])
+        if item.name in self.claimed:
+            return "drifted", "%s has a say in it too" % self.claimed[item.name]
+        if key in self.drifted:
+            path, reason = (self.drifted[key].get(word, "") for word in ("path", "reason"))
+            return "drifted", "%s: %s" % (path, reason)
+        if key in self.edited:
+            return "drifted", "its configuration was changed by somebody else"
+        if known.doubted:
+            return "doubted", "it went back to what was superseded a moment ago"
+        if known.orphaned:
+            gone = [source for source, said in sorted(known.words.items()) if not said.listed]
+            return "orphan", "no longer listed (%s), its last entry stays" % ", ".join(gone)
+        return ("failed", lacks) if lacks else ("ok", "")
+
+    def without_entry(self) -> Iterator[NicStatus]:
+        """The NICs that no source names."""
+        ignore = self.settings.ignore
+        for mac in pending_macs(self.state, self.nics, ignore):
+            again = recheck_timer.says(mac, self.settings)
+            refused = self.state.truth.refused(make_key("phy", mac))
+            why = refused or self._fault(mac) or "no source names it"
+            yield _row(self.nics[mac], "failed" if refused else "pending", why + (again and ", " + again))
+        named = {known.entry.mac for known in self.state.truth.keys.values()}
+        for mac, nic in sorted(self.nics.items()):
+            if mac not in named and (mac in ignore or nic.name in ignore):
+                yield _row(nic, "ignored", "osnetd.ignore, and no source names it")
+
+    def refused_devices(self) -> Iterator[NicStatus]:
+        """The bonds and VLANs that a source lists and gets wrong, and that nobody has got right before."""
+        known = self.state.truth
+        wrong = {fault.key: fault for said in known.faults.values() for fault in said if fault.costs and fault.key}
+        for key, fault in sorted(wrong.items()):
+            if key not in known.keys and not key.endswith("/phy"):
+                yield NicStatus("", fault.mac, key, "failed", "", (), 0, known.refused(key))
+
+    def _minor(self, key: str) -> Tuple[str, ...]:
+        """What a source says of a link and is not heeded, while all else is."""
+        return tuple(fault.text for fault in self.state.truth.faults_of(key) if not fault.costs)
+
+    def _fault(self, mac: str) -> str:
+        """What the last run found wrong in what a source says of this MAC, empty where nothing is."""
+        return "; ".join(fault for fault in self.last.get("faults", []) if mac in fault)
+
+
+def _states(on: Ground, snapshot: netlink.Snapshot) -> Tuple[store.State, List[NicStatus]]:
+    """The state, and its rows: of one moment, though a run may be at work."""
+    tries = 0
+    while True:
+        tries += 1
+        stamp, intent = store.stamp(), store.read_intent()
+        state, touches = commit.as_it_stands(store.load(on.instance_id), intent, on.backend)
+        names = frozenset(touch.name for touch in touches if touch.action != "down")
+        view = _View(on, state, snapshot, names if names and store.at_work() else frozenset())
+        if store.stamp() == stamp or tries == _TRIES:
+            return state, _rows(view)
+
+
+def _rows(view: _View) -> List[NicStatus]:
+    state = view.state
+    rows = [view.of_entry(key) for key in sorted(state.truth.keys)]
+    return rows + list(view.refused_devices()) + list(view.without_entry())
+
+
+def _addresses(nic: netlink.Nic) -> Tuple[str, ...]:
+    return tuple(address.address for address in nic.addresses)
+
+
+def _row(nic: netlink.Nic, word: str, reason: str) -> NicStatus:
+    """The row of a NIC that has no entry."""
+    return NicStatus(nic.name, nic.mac, "", word, "", _addresses(nic), nic.mtu, reason)
+
+
+def _boot() -> Dict[str, Any]:
+    """Which rung served this boot, and what the early unit did."""
+    noted, early = files.read_json(paths.BOOT), files.read_json(paths.EARLY)
+    boot = dict(noted) if isinstance(noted, dict) else {"rung": "none"}
+    return boot if early is None else dict(boot, early=early)
+
+
+def read() -> Dict[str, Any]:
+    """The whole status as plain data, for --json and for the table."""
+    snapshot = netlink.snapshot()
+    report: Dict[str, Any] = {
+        "instance_id": instance.instance_id(),
+        "datasource": instance.datasource(),
+        "boot": _boot(),
+        "last_run": files.read_json(paths.STATUS),
+        "hands_off": "",
+        "backend": "",
+        "faults": [],
+        "nics": [],
+    }
+    try:
+        on = ground(remember=False)
+    except HandsOff as exc:
+        report["hands_off"] = str(exc)
+        return report
+    report["hands_off"] = not_followed(on.context.updates)
+    state, rows = _states(on, snapshot)
+    report["backend"] = on.backend.name
+    report["metadata_via"] = state.answered
+    report["faults"] = [text for of in truth.RANK for text in state.truth.fault_texts(of)]
+    report["nics"] = [dict(row._asdict()) for row in rows]
+    return report

@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""What we remember: truth, ledger, intent and history, bound to the instance id.
+
+On another instance (a snapshot, a golden image) all of it is dropped but the ledger, which then
+only serves to delete what still has its hash.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import time
+from contextlib import contextmanager
+from typing import IO, Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+
+from ..backends import Backend, Touch
+from ..core import encoding, rejections, truth
+from ..core.rejections import Rejection
+from ..system import files, paths
+
+LOG = logging.getLogger(__name__)
+_VERSION = 1
+# The fields that 0.1.0 knows: it refuses a record with another.
+ROW = ("key", "mac", "name", "backend", "path", "section", "disk", "digest", "plain")
+TOUCH = ("action", "mac", "name", "reason")
+_HISTORY_LINES = 200
+
+
+class Owned(NamedTuple):
+    """A ledger row: a file, or a section of a shared one, that we wrote or adopted."""
+
+    key: str  # the entry it serves
+    mac: str
+    name: str  # the NIC's name when it was written
+    backend: str
+    path: str
+    section: str  # empty: the whole file
+    disk: str  # fingerprint of what stands on disk
+    digest: str  # what was wanted when it was written; see desired.Want
+    plain: bool = False  # as cloud-init wrote it by itself: without what Backend.finish adds
+    by: str = ""  # our version that rendered it; empty: 0.1.0, or that is not known
+
+    @property
+    def place(self) -> Tuple[str, str]:
+        return self.path, self.section
+
+
+class State(NamedTuple):
+    instance_id: str
+    truth: truth.Truth
+    ledger: Tuple[Owned, ...]
+    answered: str  # MAC of the NIC through which the metadata service answered last
+    drive_stamp: str  # identity of the config drive that was read last
+    metrics: Mapping[str, int] = {}  # route metric by key; see metrics.py
+    rejections: Tuple[Rejection, ...] = ()
+    on_trial: str = ""  # pending_confirmation.py's note, as it writes it: what is committed and not judged yet
+    unwanted: Mapping[str, Tuple[str, ...]] = {}  # by key: addresses of ours, not seen gone yet; see stale_addresses.py
+    learned: Mapping[str, str] = {}  # names of bonds by key, of this moment: see bond_names.py. Not kept
+
+    @property
+    def bonds(self) -> Dict[str, str]:
+        """By key, the names that bonds have: ours, and those that were there before us."""
+        return dict(self.learned, **{row.key: row.name for row in self.ledger if row.key.endswith("/bond")})
+
+
+def empty(instance_id: str, ledger: Tuple[Owned, ...] = ()) -> State:
+    return State(instance_id, truth.EMPTY, ledger, "", "")
+
+
+# -- on disk, for this version, older and newer ones ------------------------------------------------
+#
+# A package is upgraded, and an upgrade is taken back: each version reads what any other wrote, takes what it knows, and
+# has defaults for what is lacking. How to add a field:
+# - to State: with a default, read by `.get` in _from_json; 0.1.0 leaves what it does not know.
+# - to Owned, Rejection, Touch, Change or Item: as the last one, with a default. 0.1.0 refuses a record that has one
+#   more, so what it does not know is kept beside the records, under "more" (records.beyond): nothing has to be done.
+# - to Entry and Network: with a default; a tuple is made one again in network_data.entry_from_json.
+# - to KeyTruth and Word: read by `.get` in truth.py.
+# A field never gets another meaning: a new meaning is a new field. _VERSION is raised where what came before cannot
+# read a store at all; it is there to tell a reader why.
+
+
+def _to_json(state: State) -> Dict[str, Any]:
+    return {
+        "version": _VERSION,
+        "instance_id": state.instance_id,
+        "truth": truth.to_json(state.truth),
+        "ledger": [dict(zip(ROW, row)) for row in encoding.rows(state.ledger, ROW)],
+        "answered": state.answered,
+        "drive_stamp": state.drive_stamp,
+        "metrics": dict(state.metrics),
+        "rejections": [rejections.to_json(one) for one in state.rejections],
+        "on_trial": state.on_trial,
+        "unwanted": {key: list(addresses) for key, addresses in state.unwanted.items()},
+        "more": {
+            "ledger": encoding.beyond(state.ledger, ROW),
+            "rejections": encoding.beyond(state.rejections, rejections.FIRST),
+        },
+    }
+
+
+def _from_json(obj: Dict[str, Any]) -> State:
+    """What can be read of a store; raises KeyError or TypeError where there is no telling whose it is, or no truth.
+
+    A key that cannot be read costs itself, and its rows: a row without an entry would be taken for a departed NIC's.
+    """
+    known, lost = truth.salvage(obj["truth"])
+    if not all(key.endswith("/phy") for key in lost):
+        raise TypeError("a bond or a VLAN cannot be read, nor what becomes of those that lean on it: %s" % lost)
+    for key, problem in lost.items():
+        LOG.error("store: entry left out: key=%s error=%s", key, problem)
+    instance_id = obj["instance_id"]
+    if not isinstance(instance_id, str):
+        raise TypeError("no instance id: %.60r" % (instance_id,))
+    more = _object(obj.get("more"))
+    ledger = [row for row in _each(read_row, obj.get("ledger"), more.get("ledger"), "row") if row.key not in lost]
+    return State(
+        instance_id=instance_id,
+        truth=known,
+        ledger=tuple(ledger),
+        answered=_text(obj.get("answered")),
+        drive_stamp=_text(obj.get("drive_stamp")),
+        metrics={key: metric for key, metric in _object(obj.get("metrics")).items() if isinstance(metric, int)},
+        rejections=tuple(_each(rejections.from_json, obj.get("rejections"), more.get("rejections"), "rejection")),
+        on_trial=_text(obj.get("on_trial")),
+        unwanted={
+            key: tuple(address for address in addresses if isinstance(address, str))
+            for key, addresses in _object(obj.get("unwanted")).items()
+            if isinstance(addresses, list)
+        },
+    )
+
+
+def _each(read: Callable[[Any, Any], Any], listed: Any, more: Any, what: str) -> Iterator[Any]:
+    """Each of a list's records; one that cannot be read costs itself."""
+    for place, one in enumerate(listed if isinstance(listed, list) else []):
+        try:
+            yield read(one, encoding.of_place(more, place))
+        except (KeyError, TypeError, ValueError, AttributeError) as exc:
+            LOG.error("store: %s left out: %.200r error=%r", what, one, exc)
+
+
+def read_row(obj: Any, more: Any) -> Owned:
+    """A ledger row as it was written, as an object or (in an intent) as a list."""
+    row = encoding.read_row(Owned, ROW, obj, more) if isinstance(obj, list) else encoding.read(Owned, obj, more)
+    if not all(isinstance(value, str) for value in row[: len(ROW) - 1]) or not os.path.isabs(row.path):
+        raise TypeError("no row of a ledger")
+    return row
+
+
+def _object(value: Any) -> Dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def load(instance_id: str) -> State:
+    """The state of this instance; an empty one where there is none or it cannot be read."""
+    text = files.read(paths.STORE)
+    if text is None:
+        return empty(instance_id)
+    try:
+        obj = json.loads(text)
+        if isinstance(obj, dict) and obj.get("version") != _VERSION:
+            LOG.warning("store of another version, read as far as it is known: version=%.20r", obj.get("version"))
+        state = _from_json(obj)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+        # Nothing is deleted on the strength of a store that cannot be read: what is on disk will
+        # be compared with what would be rendered, and adopted or reported.
+        LOG.error("store unreadable, starting anew: file=%s error=%r", paths.STORE, exc)
+        return empty(instance_id)
+    if state.instance_id != instance_id:
+        LOG.warning("store of another instance dropped: was=%s is=%s", state.instance_id, instance_id)
+        return empty(instance_id, state.ledger)
+    return state
+
+
+def save(state: State) -> None:
+    """Write the state where it differs from what is there. With another instance's goes that one's history."""
+    text = json.dumps(_to_json(state), sort_keys=True) + "\n"
+    if files.read(paths.STORE) == text:
+        return
+    there = files.read_json(paths.STORE)
+    if isinstance(there, dict) and there.get("instance_id") != state.instance_id:
+        files.remove(paths.HISTORY)
+    files.replace(paths.STORE, text, mode=0o600)
+
+
+@contextmanager
+def locked() -> Iterator[IO[str]]:
+    """One run at a time; the lock dies with its process."""
+    os.makedirs(paths.RUN, mode=0o755, exist_ok=True)
+    os.makedirs(paths.STATE, mode=0o700, exist_ok=True)
+    with open(paths.LOCK, "a+", opener=_for_root_alone) as fh:
+        _lock(fh)
+        _note_holder(fh, b"%d\n" % os.getpid())
+        try:
+            yield fh
+        finally:
+            _note_holder(fh, b"")
+
+
+@contextmanager
+def lent(lock: IO[str]) -> Iterator[None]:
+    """Let others have the lock while this run only waits. What was loaded is stale afterwards."""
+    _note_holder(lock, b"")
+    fcntl.flock(lock, fcntl.LOCK_UN)
+    yield
+    _lock(lock)
+    _note_holder(lock, b"%d\n" % os.getpid())
+
+
+@contextmanager
+def kept_still() -> Iterator[None]:
+    """Nobody is at work meanwhile, and that leaves no mark: for who only looks."""
+    if not os.path.exists(paths.LOCK):  # no run since the server booted
+        yield
+        return
+    with open(paths.LOCK) as fh:
+        _lock(fh)
+        yield
+
+
+def at_work() -> bool:
+    """True while a run has the lock."""
+    try:
+        with open(paths.LOCK) as fh:
+            fcntl.flock(fh, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:  # no run since the server booted
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def stamp() -> Tuple[Tuple[int, ...], ...]:
+    """Changes with each change of the store and of the intent: for who reads both, and has no lock."""
+    return _stamp(paths.STORE), _stamp(paths.INTENT)
+
+
+def _stamp(path: str) -> Tuple[int, ...]:
+    try:
+        there = os.stat(path)
+    except FileNotFoundError:
+        return ()
+    return there.st_ino, there.st_mtime_ns, there.st_size
+
+
+def _for_root_alone(path: str, flags: int) -> int:
+    """Whoever may read a file may lock it, and with it every run out."""
+    fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    os.fchmod(fd, 0o600)
+    return fd
+
+
+def _lock(fh: IO[str]) -> None:
+    try:
+        fcntl.flock(fh, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        fh.seek(0)
+        LOG.warning("another run is at work, waiting for it: pid=%s", fh.read().strip() or "unknown")
+        fcntl.flock(fh, fcntl.LOCK_EX)
+
+
+def _note_holder(fh: IO[str], text: bytes) -> None:
+    try:
+        os.ftruncate(fh.fileno(), 0)
+        os.write(fh.fileno(), text)  # not by `fh`, which would try again when it is closed
+    except OSError as exc:
+        LOG.warning("not noted who holds the lock: %s", exc)
+
+
+def sweep(backend: Backend) -> None:
+    """Remove the half-written files of a run that died. The lock is held: nobody else is at writing one."""
+    for directory in (paths.STATE, paths.RUN) + backend.directories:
+        files.sweep(directory)
+    backend.recover()
+
+
+# -- intent ---------------------------------------------------------------------------------------
+
+
+class Intent(NamedTuple):
+    """The write-ahead note of a commit."""
+
+    touches: Tuple[Touch, ...]
+    ledger: Tuple[Owned, ...]  # as it will be
+    places: Tuple[Tuple[str, str], ...]  # the parts that are written or removed
+
+
+def write_intent(intent: Intent) -> None:
+    obj = {
+        "touches": encoding.rows(intent.touches, TOUCH),
+        "ledger": encoding.rows(intent.ledger, ROW),
+        "places": [list(place) for place in intent.places],
+        "more": {"touches": encoding.beyond(intent.touches, TOUCH), "ledger": encoding.beyond(intent.ledger, ROW)},
+    }
+    files.replace(paths.INTENT, json.dumps(obj) + "\n", mode=0o600)
+
+
+def read_intent() -> Optional[Intent]:
+    obj = files.read_json(paths.INTENT)
+    if not isinstance(obj, dict):
+        return None
+    more = _object(obj.get("more"))
+    try:
+        return Intent(
+            tuple(encoding.read_rows(Touch, TOUCH, obj["touches"], more.get("touches"))),
+            tuple(read_row(row, encoding.of_place(more.get("ledger"), i)) for i, row in enumerate(obj["ledger"])),
+            tuple((str(path), str(section)) for path, section in obj["places"]),
+        )
+    except (KeyError, TypeError, ValueError) as exc:
+        LOG.error("intent unreadable, left: file=%s error=%r", paths.INTENT, exc)
+        return None
+
+
+def clear_intent() -> None:
+    files.remove(paths.INTENT)
+
+
+# -- history --------------------------------------------------------------------------------------
+
+
+def remember(record: Dict[str, Any]) -> None:
+    """Append a record to the bounded history."""
+    lines: List[str] = (files.read(paths.HISTORY) or "").splitlines()
+    lines.append(json.dumps(dict(record, when=round(time.time(), 3)), sort_keys=True))
+    text = "\n".join(lines[-_HISTORY_LINES:]) + "\n"
+    files.replace(paths.HISTORY, text, mode=0o600, sync=False)

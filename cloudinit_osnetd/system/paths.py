@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""Where things lie in the guest."""
+
+STATE = "/var/lib/cloudinit-osnetd"
+STORE = STATE + "/store.json"
+INTENT = STATE + "/intent.json"
+HISTORY = STATE + "/history.jsonl"
+CONTEXT = STATE + "/context.json"
+
+RUN = "/run/cloudinit-osnetd"
+QUEUE = RUN + "/queue"
+WORK = RUN + "/work"
+STAGING = RUN + "/staging"
+LOCK = RUN + "/lock"
+# By cloud-init's process, at any moment of a boot: in a directory that no run sweeps.
+BOOT = RUN + "/boot/rung.json"
+EARLY = RUN + "/early.json"
+STATUS = RUN + "/status.json"
+WAITING = RUN + "/waiting.json"
+LOADED = RUN + "/loaded"  # see loaded_files.py
+MADE = RUN + "/made"  # see netdevs.py
+GENERATED = RUN + "/netplan"
+DHCP = RUN + "/dhcp"  # see dhcp/dhclient-exit-hook
+KICKS = RUN + "/kicks.json"
+TOLD = RUN + "/told"  # see dns_over_dbus.py
+FINDINGS = RUN + "/findings.json"  # see findings.py
+THEIRS = RUN + "/theirs.json"  # see foreign.py
+
+QUEUE_EVENT = "/usr/lib/cloudinit-osnetd/queue-event"
+
+# cloud-init's own (cloudinit/helpers.py: Paths; stable since 18.3)
+INSTANCE_ID = ("/run/cloud-init/.instance-id", "/var/lib/cloud/data/instance-id")
+INSTANCES = "/var/lib/cloud/instances"
+CLOUD_DISABLED = "/etc/cloud/cloud-init.disabled"
+CLOUD_RAN = "/run/cloud-init/status.json"  # made anew by each boot's first stage
+HOTPLUG_ENABLED = "/var/lib/cloud/hotplug.enabled"  # 24.1
+SEED = "/var/lib/cloud/seed/config_drive"

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""ifupdown_edit: what the difference of two sections is on a NIC that is up."""
+
+import pytest
+
+from cloudinit_osnetd.backends.eni import finish_stanza
+from cloudinit_osnetd.backends.ifupdown import live_edit
+
+PLAIN = """auto ens4
+iface ens4 inet static
+    address 10.91.0.50/24
+    dns-nameservers 10.91.0.2
+    mtu 1400
+    post-up route add -net 10.9.0.0 netmask 255.255.0.0 gw 10.91.0.9 || true
+    pre-down route del -net 10.9.0.0 netmask 255.255.0.0 gw 10.91.0.9 || true
+    post-up route add default gw 10.91.0.1 || true
+    pre-down route del default gw 10.91.0.1 || true
+
+# control-alias ens4
+iface ens4 inet6 static
+    address 2001:db8::50/64
+    dns-nameservers 2001:db8::2
+    post-up route add -A inet6 default gw 2001:db8::1 || true
+    pre-down route del -A inet6 default gw 2001:db8::1 || true
+"""
+
+
+def finished(text):
+    return finish_stanza.finished(text, "ens4", "pre-up")
+
+
+def commands(old, new):
+    edit = live_edit.between(old, new, "ens4")
+    return None if edit is None else [" ".join(command) for command in edit.commands]
+
+
+@pytest.fixture(autouse=True)
+def no_hooks(monkeypatch, tmp_path):
+    (tmp_path / "if-up.d").mkdir()
+    (tmp_path / "if-down.d").mkdir()
+    for hook in ("if-up.d/000resolvconf", "if-down.d/resolvconf"):
+        (tmp_path / hook).touch()
+    monkeypatch.setattr(live_edit, "HOOKS", str(tmp_path))
+
+
+@pytest.mark.parametrize("finish", [str, finished], ids=["plain", "finished"])
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("dns-nameservers 10.91.0.2\n", "dns-nameservers 10.91.0.3 10.91.0.4\n", ["IF_DNS_NAMESERVERS=10.91.0.3 10.91.0.4"]),
+        ("    dns-nameservers 10.91.0.2\n", "", ["MODE=stop"]),
+        ("mtu 1400", "mtu 1340", ["ip link set dev ens4 mtu 1340"]),
+        ("    mtu 1400\n", "", []),
+        (
+            "10.9.0.0 netmask 255.255.0.0 gw 10.91.0.9",
+            "10.9.0.0 netmask 255.255.0.0 gw 10.91.0.8",
+            ["ip -4 route append 10.9.0.0/16 via 10.91.0.8 dev ens4", "ip -4 route del 10.9.0.0/16 via 10.91.0.9 dev ens4"],
+        ),
+        (
+            "2001:db8::1 ",
+            "2001:db8::9 ",
+            [
+                "ip -6 route append default via 2001:db8::9 metric 1023 dev ens4",
+                "ip -6 route del default via 2001:db8::1 metric 1023 dev ens4",
+            ],
+        ),
+    ],
+)
+def test_the_difference(finish, old, new, said):
+    got = commands(finish(PLAIN), finish(PLAIN.replace(old, new)))
+    assert got is not None and len(got) == len(said)
+    assert all(words in command for words, command in zip(said, got)), got
+
+
+@pytest.mark.parametrize("finish", [str, finished], ids=["plain", "finished"])
+def test_another_address_comes_before_the_old_one_goes(finish):
+    got = commands(finish(PLAIN), finish(PLAIN.replace("address 10.91.0.50/24", "address 10.91.0.51/24")))
+    add, delete = "ip -4 address add 10.91.0.51/24 dev ens4", "ip -4 address del 10.91.0.50/24 dev ens4"
+    places = [next(n for n, command in enumerate(got) if command.startswith(words)) for words in (add, delete)]
+    assert places == sorted(places)
+    # The kernel takes the others of its subnet with it, and routes: they are made sure of.
+    assert any(command.startswith("ip -4 address replace 10.91.0.51/24") for command in got[places[1] :])
+    assert any(command.startswith("ip -4 route add default via 10.91.0.1") for command in got[places[1] :])
+
+
+def test_what_cloud_init_wrote_and_what_we_make_of_it_mean_the_same_but_for_settings():
+    got = commands(PLAIN, finished(PLAIN))
+    assert got is not None and all("/proc/sys/net/ipv6/conf/ens4/" in command for command in got), got
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("iface ens4 inet static", "iface ens4 inet dhcp"),
+        ("    mtu 1400\n", "    mtu 1400\n    hwaddress fa:16:3e:00:00:01\n"),
+        ("    mtu 1400\n", "    mtu 1400\n    bond-master bond0\n"),
+        ("    mtu 1400\n", "    mtu 1400\n    post-up /usr/local/bin/hook $IFACE\n"),
+        ("    mtu 1400\n", "    mtu 1400\n    post-up ip rule add from 10.91.0.50 table 7\n"),
+        ("    mtu 1400\n", "    mtu 1400\n    post-up ip route add 10.8.0.0/16 via 10.91.0.3; reboot\n"),
+        ("auto ens4", "allow-hotplug ens4"),
+    ],
+)
+def test_what_takes_ifdown_and_ifup(old, new):
+    assert commands(PLAIN, PLAIN.replace(old, new)) is None
+
+
+def test_a_gateway_option_and_a_netmask_are_a_route_and_a_prefix():
+    old = "auto ens4\niface ens4 inet static\n    address 10.91.0.50\n    netmask 255.255.255.0\n    gateway 10.91.0.1\n"
+    new = "auto ens4\niface ens4 inet static\n    address 10.91.0.50/24\n    post-up ip route add default via 10.91.0.1 || true\n"
+    assert commands(old, new) == []

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""waiting: when a timer looks again for what is pending or doubted, and when there is none."""
+
+import os
+
+import pytest
+
+from cloudinit_osnetd.cloud_init import context
+from cloudinit_osnetd.run import recheck_timer
+from cloudinit_osnetd.system import paths
+
+from .build import A, B
+from .programs import programs
+
+USUAL = context.Settings()
+
+
+@pytest.mark.parametrize(
+    ("ages", "doubted", "settings", "wait"),
+    [
+        ([], False, USUAL, None),
+        ([0], False, USUAL, 15),
+        ([40], False, USUAL, 40),
+        ([400], False, USUAL, 400),
+        ([4000], False, USUAL, 900),
+        ([86000], False, USUAL, 400),  # to the limit, and not beyond
+        ([86400], False, USUAL, None),
+        ([86400, 60], False, USUAL, 60),
+        ([4000, 20], False, USUAL, 20),
+        ([], True, USUAL, 15),
+        ([4000], True, USUAL, 15),
+        ([0, 50], False, USUAL._replace(back_off=2.0), 2),
+        ([0], False, USUAL._replace(back_off=0.0), 1),  # never at once
+        ([0], False, USUAL._replace(look_until=0.0), None),
+    ],
+)
+def test_the_pause_doubles_up_to_the_back_off_until_the_limit(ages, doubted, settings, wait):
+    since = {"fa:16:3e:00:00:%02x" % n: 1000.0 - age for n, age in enumerate(ages)}
+    assert recheck_timer.next_look(since, doubted, settings, 1000.0) == wait
+
+
+@pytest.fixture
+def systemd(guest, monkeypatch):
+    """systemd-run and systemctl as far as a transient timer needs them; its unit file tells that it is there."""
+    timer = guest / "transient.timer"
+    monkeypatch.setattr(recheck_timer, "_TIMER", str(timer))
+    monkeypatch.setattr(os.path, "isdir", lambda path, isdir=os.path.isdir: path == "/run/systemd/system" or isdir(path))
+    return programs(guest, monkeypatch, {"systemd-run": "touch %s" % timer, "systemctl": "rm %s" % timer})
+
+
+def verbs(systemd):
+    return [line.split()[0] for line in systemd.ran()]
+
+
+def test_a_pending_nic_leaves_one_timer_that_queues_an_event(systemd):
+    assert recheck_timer.leave([A], False, USUAL) == pytest.approx(15, abs=0.1)
+    (line,) = systemd.ran()
+    assert "--on-active=15.0s" in line and line.endswith("/queue-event timer")
+
+
+def test_a_timer_that_is_early_enough_stays_and_no_command_runs(systemd):
+    recheck_timer.leave([A], False, USUAL)
+    recheck_timer.leave([A, B], False, USUAL)
+    assert verbs(systemd) == ["systemd-run"]
+    assert sorted(recheck_timer.read().since) == [A, B]
+
+
+def test_a_timer_that_is_too_late_is_replaced(systemd):
+    recheck_timer.leave([A], False, USUAL)
+    recheck_timer.leave([A], False, USUAL._replace(back_off=2.0))
+    assert verbs(systemd) == ["systemd-run", "systemctl", "systemd-run"]
+
+
+def test_a_timer_that_somebody_stopped_comes_back(systemd):
+    recheck_timer.leave([A], False, USUAL)
+    os.remove(recheck_timer._TIMER)
+    recheck_timer.leave([A], False, USUAL)
+    assert verbs(systemd) == ["systemd-run", "systemd-run"]
+
+
+def test_nothing_to_wait_for_leaves_no_timer_and_no_note(systemd):
+    recheck_timer.leave([A], False, USUAL)
+    assert recheck_timer.leave([], False, USUAL) == 0
+    assert verbs(systemd) == ["systemd-run", "systemctl"]
+    assert not os.path.exists(paths.WAITING)
+
+
+def test_nothing_to_wait_for_and_no_timer_runs_no_command(systemd):
+    assert recheck_timer.leave([], False, USUAL) == 0
+    recheck_timer.over()
+    assert systemd.ran() == []
+    assert not os.path.exists(paths.WAITING)
+
+
+def test_who_is_given_up_stays_known_so_that_the_search_does_not_begin_anew(systemd):
+    recheck_timer.leave([A], False, USUAL._replace(look_until=0.0))
+    assert list(recheck_timer.read().since) == [A]
+    assert systemd.ran() == []
+    assert "at events only" in recheck_timer.says(A, USUAL._replace(look_until=0.0))
+
+
+def test_another_init_has_no_timer(guest, monkeypatch):
+    monkeypatch.setattr(os.path, "isdir", lambda path: False)
+    assert recheck_timer.leave([A], False, USUAL) == 0

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""rtnl: what a real kernel takes back is what it told, in a network namespace of its own (root)."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+# Each line as ip(8) takes it. The rules of a later one may lean on the earlier ones.
+GIVEN = """
+addr add 10.0.0.5/24 brd + dev v0
+addr add 10.0.0.6/24 dev v0 label v0:1
+addr add 10.0.0.200/32 dev v0
+addr add 10.9.0.1 peer 10.9.0.2 dev v0
+addr add 10.8.0.1/24 dev v0 noprefixroute
+-6 addr add 2001:db8::5/64 dev v0 nodad
+-6 addr add 2001:db8::6/64 dev v0 preferred_lft 0 nodad
+route add 10.1.0.0/16 via 10.0.0.9
+route add 10.2.0.0/16 proto 77 table 1234 nexthop via 10.0.0.9 weight 3 nexthop via 10.0.0.10
+route add blackhole 10.3.0.0/16
+route add 10.5.0.0/16 via 10.0.0.9 dev v0 mtu 1300 metric 7 src 10.0.0.6
+route add default via 10.99.0.1 dev v0 onlink
+route add 10.6.0.0/16 dev v0 scope link
+route add prohibit 10.7.0.0/16 table 77 metric 5
+route add throw 10.10.0.0/16 table 77
+-6 route add 2001:db8:1::/48 via 2001:db8::9 src 2001:db8::5
+-6 route add 2001:db8:2::/48 nexthop via 2001:db8::9 nexthop via 2001:db8::a
+-6 route add unreachable 2001:db8:3::/48
+rule add from 10.0.0.6 table 1234 prio 5
+rule add not fwmark 0x5/0xff lookup 51820
+rule add table main suppress_prefixlength 0 prio 9
+rule add goto 32766 prio 8 ipproto tcp dport 22-23
+-6 rule add to 2001:db8::/32 uidrange 5-9 iif v0 blackhole
+""".strip().splitlines()
+
+SCRIPT = """
+import json, subprocess, sys
+sys.path.insert(0, {top!r})
+from cloudinit_osnetd.apply import foreign
+from cloudinit_osnetd.kernel import save_restore
+from cloudinit_osnetd.system import paths
+from cloudinit_osnetd.backends import Touch
+paths.THEIRS = {run!r} + "/theirs.json"
+
+def ip(line):
+    return subprocess.run(["ip"] + line.split(), check=True, stdout=subprocess.PIPE).stdout.decode()
+
+def picture():
+    shown = ["-d -o addr show dev v0", "route show table all", "-6 route show table all", "rule", "-6 rule"]
+    lines = [line.split(" valid_lft ")[0].rstrip() for one in shown for line in ip(one).replace("\\\\", "").splitlines()]
+    return sorted(line for line in lines if "fe80" not in line and "ff00" not in line)
+
+for line in ["link set lo up", "link add v0 type veth peer name v1", "link set v0 up", "link set v1 up"]:
+    ip(line)
+for line in {given!r}:
+    ip(line)
+before = picture()
+kept = foreign.before([Touch("reconfigure", "", "v0", "")], {{"v0": foreign.Ours(frozenset(["10.0.0.5/24"]))}}, True)
+for line in ["addr flush dev v0 scope global", "route flush table 1234", "route flush table 77", "route flush type blackhole"]:
+    ip(line)
+for family in "-4", "-6":
+    for rule in json.loads(ip(family + " -json rule")):
+        if 0 < rule["priority"] < 32766:
+            ip(family + " rule del prio %d" % rule["priority"])
+ip("-6 route del unreachable 2001:db8:3::/48")
+ip("addr add 10.0.0.5/24 brd + dev v0")  # what the backend gives again
+said = [text for told in kept.finish().values() for text in told]
+print(json.dumps([before, picture(), said]))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs a network namespace of its own")
+def test_what_was_taken_away_is_made_again_as_it_was(tmp_path):
+    import json
+
+    script = SCRIPT.format(top=TOP, run=str(tmp_path), given=GIVEN)
+    argv = ["unshare", "--net", sys.executable, "-c", script]
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert done.returncode == 0, done.stderr.decode()
+    before, after, said = json.loads(done.stdout.decode())
+    # An address that was proved unique is not proved again.
+    assert [line.replace(" nodad", "") for line in after] == [line.replace(" nodad", "") for line in before]
+    assert [text for text in said if not text.startswith("restored: ")] == []
+    # The NIC's own address came back by itself, and an IPv6 route needs no address.
+    assert len(said) >= len(GIVEN) - 2
+    assert not (tmp_path / "theirs.json").exists()

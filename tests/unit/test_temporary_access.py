@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""passage: what was opened is closed again, by whomever, and what others did to the NIC meanwhile stays.
+
+The kernel is a stand-in here; a lease on a real one is a scenario's (tests/scenarios/test_source_faults.py).
+"""
+
+import os
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+
+from cloudinit_osnetd import cloud_init
+from cloudinit_osnetd.kernel import netlink
+from cloudinit_osnetd.openstack import temporary_access
+from cloudinit_osnetd.system import paths
+from cloudinit_osnetd.system.command import CommandError
+
+from .build import A, B, nic, snapshot
+
+LEASED, THEIRS = "10.0.0.5/24", "10.0.0.9/24"
+
+
+class Died(BaseException):
+    """The run is killed."""
+
+
+class Guest:
+    """One NIC, and what `ip` does to it."""
+
+    def __init__(self):
+        self.nic = nic("ens4", A, 5, [], up=False)
+        self.routes = []
+        self.lease_fails = self.dies = False
+        self.meanwhile = lambda: None
+
+    def snapshot(self):
+        return snapshot(self.nic)
+
+    def have(self, *addresses, **fields):
+        self.nic = nic(self.nic.name, self.nic.mac, self.nic.ifindex, list(addresses), **dict({"up": self.nic.up}, **fields))
+
+    @property
+    def addresses(self):
+        return [a.address for a in self.nic.addresses]
+
+    def run(self, argv, **_options):
+        if self.dies:
+            raise Died
+        words = [word for word in argv[1:] if word not in ("-4", "dev")]
+        if words[:2] == ["link", "set"]:
+            self.have(*self.addresses, up=words[3] == "up")
+        elif words[:2] == ["addr", "del"]:
+            self.have(*[a for a in self.addresses if a != words[2]])
+        elif words[:2] == ["route", "add"]:
+            self.routes.append(words[2:])
+        elif words[2:] in self.routes:
+            self.routes.remove(words[2:])
+        else:
+            raise CommandError("ip: no such thing: %s" % words)
+
+    @contextmanager
+    def lease(self, name):
+        """As cloud-init's: it sets the link up and, from 22.4 on some releases, down again."""
+        self.have(*self.addresses, up=True)
+        self.meanwhile()
+        if self.lease_fails:
+            raise temporary_access.NotOpened("no lease")
+        self.have(*self.addresses, LEASED)
+        yield LEASED.partition("/")[0]
+        if not self.dies:
+            self.have(*[a for a in self.addresses if a != LEASED], up=False)
+
+
+@pytest.fixture
+def here(guest, monkeypatch):
+    made = Guest()
+    os.makedirs(paths.RUN)
+    monkeypatch.setattr(temporary_access, "_NOTE", paths.RUN + "/passage.json")
+    monkeypatch.setattr(temporary_access, "run", made.run)
+    monkeypatch.setattr(netlink, "snapshot", made.snapshot)
+    monkeypatch.setattr(cloud_init, "compat", SimpleNamespace(lease=made.lease), raising=False)
+    return made
+
+
+def noted():
+    return os.path.exists(paths.RUN + "/passage.json")
+
+
+@pytest.mark.parametrize("up", [False, True])
+def test_a_lease_leaves_the_nic_as_it_was(here, up):
+    here.have(up=up)
+    with temporary_access.opened("lease", here.nic, ""):
+        assert here.addresses == [LEASED] and noted()
+    assert (here.addresses, here.nic.up, noted()) == ([], up, False)
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["leased", "no lease"])
+def test_what_others_give_the_nic_meanwhile_stays(here, fails):
+    here.lease_fails = fails
+    here.meanwhile = lambda: here.have(*here.addresses, THEIRS)
+    try:
+        with temporary_access.opened("lease", here.nic, ""):
+            assert not fails
+    except temporary_access.NotOpened:
+        assert fails
+    assert here.addresses == [THEIRS] and not noted()
+
+
+def test_a_link_that_others_have_set_up_since_it_was_looked_at_stays_up(here):
+    looked_at = here.nic
+    here.have(up=True)
+    here.lease_fails = True
+    with pytest.raises(temporary_access.NotOpened), temporary_access.opened("lease", looked_at, ""):
+        pass
+    assert here.nic.up
+
+
+def die_in(here, kind, gateway=""):
+    way = temporary_access.opened(kind, here.nic, gateway)
+    way.__enter__()
+    here.dies = True
+    with pytest.raises(Died):
+        way.__exit__(Died, Died(), None)
+    here.dies = False
+    assert noted()
+
+
+def test_the_next_run_takes_a_dead_one_s_lease_away_and_no_other_address(here):
+    die_in(here, "lease")
+    here.have(LEASED, THEIRS)
+    temporary_access.close_leftovers()
+    assert (here.addresses, noted()) == ([THEIRS], False)
+
+
+@pytest.mark.parametrize(("after", "left"), [(5, []), (5000, [LEASED])])
+def test_of_one_that_died_before_it_knew_its_lease_only_what_came_at_once_is_taken(here, monkeypatch, after, left):
+    temporary_access._note(temporary_access.Passage(5, A, temporary_access.time.monotonic(), down=True, before=[]))
+    here.have(LEASED, up=True)
+    now = temporary_access.time.monotonic() + after
+    monkeypatch.setattr(temporary_access.time, "monotonic", lambda: now)
+    temporary_access.close_leftovers()
+    assert (here.addresses, here.nic.up, noted()) == (left, bool(left), False)
+
+
+@pytest.mark.parametrize("other", [{"mac": B}, {"ifindex": 6}], ids=repr)
+def test_another_nic_of_that_name_is_not_touched(here, other):
+    die_in(here, "lease")
+    here.have(LEASED, up=True)
+    here.nic = here.nic._replace(**other)
+    temporary_access.close_leftovers()
+    assert (here.addresses, here.nic.up, noted()) == ([LEASED], True, False)
+
+
+def test_a_host_route_goes_as_it_came(here):
+    here.have("10.0.0.7/24", up=True)
+    with temporary_access.opened("gateway", here.nic, "10.0.0.1"):
+        assert len(here.routes) == 1 and noted()
+    assert here.routes == [] and not noted()
+    die_in(here, "gateway", "10.0.0.1")
+    temporary_access.close_leftovers()
+    assert here.routes == [] and not noted()
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"x": 1}', '[["ip", "link"]]', "7"])
+def test_a_note_that_cannot_be_read_is_put_away(here, text):
+    with open(paths.RUN + "/passage.json", "w") as fh:
+        fh.write(text)
+    temporary_access.close_leftovers()
+    assert here.nic.up is False
