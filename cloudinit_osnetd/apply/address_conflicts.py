@@ -8,9 +8,9 @@ so), and nobody is the wiser for waiting: the cloud gave the address. So it is a
 
 from typing import Dict, List, Mapping, Sequence, Tuple
 
-from ..backends import Touch
 from ..core.desired import Want
 from ..core.network_data import static_addresses
+from ..core.records import Touch
 from ..core.truth import KeyTruth
 from ..kernel import netlink, probe
 

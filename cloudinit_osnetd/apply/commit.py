@@ -7,13 +7,13 @@ part is told by what stands on disk: the new row where the file is new, the old 
 """
 
 import logging
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
-from ..backends import Backend, Touch
-from ..core.plan import Change, Place, Plan
+from ..backends import Backend
+from ..core.plan import Change, Plan
+from ..core.records import Owned, Touch
 from ..planning.render import disk_parts
 from ..state import store
-from ..state.store import Owned
 from ..system import files, signals
 
 LOG = logging.getLogger(__name__)
@@ -192,7 +192,3 @@ def as_it_stands(
         elif place not in new and there is None:
             rows.pop(place, None)
     return state._replace(ledger=tuple(sorted(rows.values()))), intent.touches
-
-
-def places(state: store.State, extra: Sequence[Place] = ()) -> List[Place]:
-    return [row.place for row in state.ledger] + list(extra)

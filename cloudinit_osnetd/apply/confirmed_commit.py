@@ -6,17 +6,16 @@ import logging
 import time
 from typing import AbstractSet, Callable, Dict, FrozenSet, Mapping, NamedTuple, Sequence, Tuple
 
-from ..backends import Touch
 from ..cloud_init.eligibility import Ground
 from ..core import plan
 from ..core.desired import Want
+from ..core.records import Owned, Touch
 from ..core.truth import KeyTruth
 from ..kernel import netlink
 from ..planning import render
 from ..planning.build_plan import Look
 from ..state import failed_retries, store
 from ..state import findings as findings_kept
-from ..state.store import Owned
 from . import address_conflicts, commit, foreign, pending_confirmation, rollback, stale_addresses
 from .verify import Verified, await_dns, verify
 

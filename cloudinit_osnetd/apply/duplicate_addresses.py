@@ -12,6 +12,7 @@ from typing import Dict, List, NamedTuple, Sequence
 
 from ..core.desired import Want
 from ..core.network_data import static_addresses
+from ..core.records import Snapshot
 from ..kernel import netlink
 from ..system.command import CommandError, run
 
@@ -29,7 +30,7 @@ class Duplicate(NamedTuple):
     address: str  # ip/prefix
 
 
-def found(wants: Sequence[Want], snapshot: netlink.Snapshot) -> List[Duplicate]:
+def found(wants: Sequence[Want], snapshot: Snapshot) -> List[Duplicate]:
     """Those that the kernel shows of what is wanted."""
     named = {nic.name: nic for nic in snapshot.nics}
     return [

@@ -17,9 +17,9 @@ import time
 from types import MappingProxyType
 from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Sequence, Set, Tuple
 
-from ..backends import Touch
 from ..core.desired import Want
 from ..core.network_data import DHCP4, Entry, static_addresses
+from ..core.records import Touch
 from ..core.truth import KeyTruth
 from ..kernel import netlink, save_restore
 from ..kernel.save_restore import ADDRESS, ROUTE, RULE, Thing

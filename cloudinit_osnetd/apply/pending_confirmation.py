@@ -11,16 +11,14 @@ import json
 import logging
 from typing import Any, Dict, FrozenSet, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from ..backends import Touch
 from ..cloud_init.eligibility import Ground
 from ..core import desired, encoding, network_data, rejections, truth
 from ..core.desired import Item
 from ..core.plan import Change, Place, Plan
+from ..core.records import Nic, Owned, Touch
 from ..core.truth import KeyTruth, Truth
-from ..kernel import netlink
 from ..planning import render
 from ..state import store
-from ..state.store import Owned
 from . import reachability
 from .reachability import Target
 from .rollback import Before, Unit, is_here
@@ -68,7 +66,7 @@ def read(text: str) -> Optional[Note]:
         return None
 
 
-def still(note: Note, on: Ground, state: store.State, nics: Dict[str, netlink.Nic]) -> Note:
+def still(note: Note, on: Ground, state: store.State, nics: Dict[str, Nic]) -> Note:
     """What of a note is still on trial: the same content, on disk as it was committed, of a NIC that is here.
 
     Not, then, what another edit, somebody's editor or `osnetd: {ignore: ...}` has superseded.

@@ -25,6 +25,7 @@ from typing import (
 from ..core.conformance import check
 from ..core.desired import Item
 from ..core.network_data import DHCP4, DHCP6, SLAAC
+from ..core.records import Snapshot
 from ..kernel import netlink
 from ..openstack.metadata import METADATA4
 
@@ -50,14 +51,14 @@ class Target(NamedTuple):
 # By target: the gateways, or nothing for a target of the whole server. None: it is wanted no more.
 Asked = Dict[Target, Optional[Tuple[str, ...]]]
 # What to ask at a moment, by the kernel's state at that moment.
-Ask = Callable[[netlink.Snapshot], Asked]
+Ask = Callable[[Snapshot], Asked]
 
 
 def of_server(must_reach: Iterable[str]) -> List[Target]:
     return [Target("", METADATA)] + [Target("", one) for one in sorted(must_reach)]
 
 
-def of_links(items: Iterable[Item], snapshot: netlink.Snapshot) -> Dict[Target, Tuple[str, ...]]:
+def of_links(items: Iterable[Item], snapshot: Snapshot) -> Dict[Target, Tuple[str, ...]]:
     """The gateways that the kernel uses now on the links of these items."""
     found: Dict[Target, Tuple[str, ...]] = {}
     for item in items:
@@ -69,7 +70,7 @@ def of_links(items: Iterable[Item], snapshot: netlink.Snapshot) -> Dict[Target, 
     return found
 
 
-def wanted(target: Target, item: Item, snapshot: netlink.Snapshot) -> Optional[Tuple[str, ...]]:
+def wanted(target: Target, item: Item, snapshot: Snapshot) -> Optional[Tuple[str, ...]]:
     """The gateways for a target after a change; None where none is wanted.
 
     A lease or an advertisement may bring one of which the entry says nothing: while that is to
@@ -89,7 +90,7 @@ def wanted(target: Target, item: Item, snapshot: netlink.Snapshot) -> Optional[T
 def reached(
     asked: Mapping[Target, Optional[Sequence[str]]],
     names: Mapping[str, str],
-    snapshot: netlink.Snapshot,
+    snapshot: Snapshot,
     seconds: float,
     stubborn: bool = True,
 ) -> FrozenSet[Target]:
@@ -128,7 +129,7 @@ def await_all(ask: Ask, names: Mapping[str, str], seconds: float) -> FrozenSet[T
 
 
 def _questions(
-    target: Target, gateways: Sequence[str], names: Mapping[str, str], snapshot: netlink.Snapshot
+    target: Target, gateways: Sequence[str], names: Mapping[str, str], snapshot: Snapshot
 ) -> "List[Question]":
     from ..kernel import probe
     from ..kernel.probe import Question
@@ -142,7 +143,7 @@ def _questions(
     return [Question(probe.CONNECT, address, port) if port else Question(probe.ECHO, address)]
 
 
-def _source(gateway: str, name: str, snapshot: netlink.Snapshot) -> str:
+def _source(gateway: str, name: str, snapshot: Snapshot) -> str:
     """Our own address to ask a gateway by ARP with: one of its subnet, where there is one."""
     nic = snapshot.named(name)
     if ":" in gateway or nic is None:
@@ -152,7 +153,7 @@ def _source(gateway: str, name: str, snapshot: netlink.Snapshot) -> str:
     return (fitting + [str(one.ip) for one in ours] + [""])[0]
 
 
-def carrier(target: Target, snapshot: netlink.Snapshot) -> str:
+def carrier(target: Target, snapshot: Snapshot) -> str:
     """The name of the NIC by which the kernel would reach a target of the whole server; empty where it cannot."""
     from ..kernel import probe
 

@@ -10,11 +10,12 @@ import logging
 import time
 from typing import Dict, FrozenSet, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from ..backends import Backend, Touch
+from ..backends import Backend
 from ..cloud_init.context import Settings
 from ..core import rejections
 from ..core.desired import Item, Want
 from ..core.plan import Change, Plan
+from ..core.records import Nic, Snapshot, Touch
 from ..core.truth import KeyTruth
 from ..kernel import netlink
 from ..state import store
@@ -89,7 +90,7 @@ def _back_touches(changes: Sequence[Change]) -> Tuple[Touch, ...]:
     return tuple(by_name.values())
 
 
-def before(found: Sequence[Unit], snapshot: netlink.Snapshot, settings: Settings) -> Before:
+def before(found: Sequence[Unit], snapshot: Snapshot, settings: Settings) -> Before:
     """Ask, before a commit, who answers. A NIC that is new has nobody yet; the server as a whole has."""
     if not found:
         return NOBODY
@@ -102,7 +103,7 @@ def before(found: Sequence[Unit], snapshot: netlink.Snapshot, settings: Settings
     return Before({target: gateways for target, gateways in asked.items() if target in there}, carriers)
 
 
-def is_here(unit: Unit, nics: Mapping[str, netlink.Nic]) -> bool:
+def is_here(unit: Unit, nics: Mapping[str, Nic]) -> bool:
     """False where a NIC of the unit has left, or has another name: then its name may be another NIC's."""
     names = {mac: nic.name for mac, nic in nics.items()}
     return all(item.entry.kind != "phy" or names.get(item.entry.mac) == item.name for item in unit.items)
@@ -129,7 +130,7 @@ def judge(
     """
     items = {item.key: item for unit in found for item in unit.items}
 
-    def ask(now: netlink.Snapshot) -> reachability.Asked:
+    def ask(now: Snapshot) -> reachability.Asked:
         gone = {key for unit in found if not is_here(unit, now.by_mac()) for key in unit.keys}
         return {
             t: None if t.key in gone else reachability.wanted(t, items[t.key], now) if t.key else () for t in then.asked

@@ -11,9 +11,9 @@ import logging
 from contextlib import contextmanager
 from typing import Container, Dict, FrozenSet, Iterable, Iterator, List, Mapping, Sequence, Set, Tuple
 
-from ..backends import Touch
 from ..core.desired import Item, Want
 from ..core.network_data import static_addresses
+from ..core.records import Snapshot, Touch
 from ..core.truth import KeyTruth
 from ..kernel import netlink, save_restore
 from ..state.store import State
@@ -55,7 +55,7 @@ def rolled_back(state: State, items: Sequence[Item], stood: Mapping[str, KeyTrut
     return state._replace(unwanted={key: addresses for key, addresses in unwanted.items() if addresses})
 
 
-def there(state: State, items: Mapping[str, Item], now: netlink.Snapshot) -> Dict[str, Tuple[str, ...]]:
+def there(state: State, items: Mapping[str, Item], now: Snapshot) -> Dict[str, Tuple[str, ...]]:
     """By key: the addresses that are still there and not wanted; pure."""
     found = {}
     for key, addresses in state.unwanted.items():

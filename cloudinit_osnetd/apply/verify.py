@@ -5,9 +5,10 @@
 import time
 from typing import Callable, Dict, FrozenSet, Iterable, Iterator, NamedTuple, Sequence, Tuple
 
-from ..backends import Backend, Touch
+from ..backends import Backend
 from ..core.conformance import Verdict, check, is_others_doing
 from ..core.desired import Item, Want
+from ..core.records import Snapshot, Touch
 from ..kernel import netlink
 
 VERIFY_SECONDS = 30.0
@@ -25,7 +26,7 @@ class Verified(NamedTuple):
 
 
 def touched_verdicts(
-    wants: Sequence[Want], names: FrozenSet[str], now: netlink.Snapshot, plain: FrozenSet[str]
+    wants: Sequence[Want], names: FrozenSet[str], now: Snapshot, plain: FrozenSet[str]
 ) -> Dict[Tuple[str, str], Verdict]:
     """The verdicts on the links of these names, by key and MAC."""
     items = [item for want in wants for item in want.items if item.name in names]
@@ -35,7 +36,7 @@ def touched_verdicts(
 def verify(
     wants: Sequence[Want],
     touched: Sequence[Touch],
-    snapshot: Callable[[], netlink.Snapshot] = netlink.snapshot,
+    snapshot: Callable[[], Snapshot] = netlink.snapshot,
     seconds: float = VERIFY_SECONDS,
     plain: FrozenSet[str] = frozenset(),
 ) -> Verified:
@@ -68,7 +69,7 @@ def _said(verdicts: Dict[Tuple[str, str], Verdict], when: str) -> Verified:
     return Verified(problems, findings, frozenset(mac for (_key, mac), v in verdicts.items() if not v.leased))
 
 
-def dns_findings(items: Sequence[Item], backend: Backend, now: netlink.Snapshot) -> Dict[str, Tuple[str, ...]]:
+def dns_findings(items: Sequence[Item], backend: Backend, now: Snapshot) -> Dict[str, Tuple[str, ...]]:
     """The DNS servers of static networks that are not in use, by MAC."""
     return _by_mac(_unused_dns(items, backend, now))
 
@@ -94,7 +95,7 @@ def _by_mac(unused: Iterable[Tuple[str, str, bool]]) -> Dict[str, Tuple[str, ...
     return found
 
 
-def _unused_dns(items: Sequence[Item], backend: Backend, now: netlink.Snapshot) -> Iterator[Tuple[str, str, bool]]:
+def _unused_dns(items: Sequence[Item], backend: Backend, now: Snapshot) -> Iterator[Tuple[str, str, bool]]:
     """(MAC, what is to be said, whether waiting is of no use)."""
     for item in items:
         nic = now.named(item.name)

@@ -6,7 +6,7 @@ import functools
 import importlib
 from typing import Optional
 
-from .base import Backend, Dns, Part, Touch
+from .base import Backend
 
 # Module and class. A server has one: the others are not imported.
 _BY_RENDERER = {
@@ -26,4 +26,4 @@ def of_renderer(renderer: str) -> Optional[Backend]:
     return backend
 
 
-__all__ = ["Backend", "Dns", "Part", "Touch", "of_renderer"]
+__all__ = ["Backend", "of_renderer"]

@@ -2,40 +2,11 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """What every backend answers: which parts its files have, and how a NIC is taken up and down."""
 
-from typing import Callable, Container, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Container, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 from ..core.desired import Item
 from ..core.network_data import takes_default
-
-
-class Part(NamedTuple):
-    """A NIC's configuration, or a piece of it: a file of its own (`section` empty) or a section of a shared one."""
-
-    path: str  # absolute, as on the machine
-    section: str
-    name: str  # of the NIC
-    text: str
-
-
-class Touch(NamedTuple):
-    """What happens to one NIC.
-
-    "up": it is new; "reconfigure": its part changed; "down": it is gone; "kick": its part is as it
-    was, and yet the kernel shows it unconfigured.
-    """
-
-    action: str
-    mac: str
-    name: str
-    reason: str
-
-
-class Dns(NamedTuple):
-    """The DNS servers and search domains in use for a NIC; `why` says what keeps all of them from it."""
-
-    servers: FrozenSet[str]
-    why: str = ""
-    search: FrozenSet[str] = frozenset()
+from ..core.records import Dns, Part, Touch
 
 
 def first_of(items: Sequence[Item]) -> Optional[Item]:

@@ -17,10 +17,10 @@ import os
 from contextlib import contextmanager
 from typing import Any, Dict, FrozenSet, Iterator, List, NamedTuple, Tuple
 
+from ..core.records import Renderer
 from ..system import files, lazy_imports
 from ..system.command import children_limited
 from . import instance
-from .context import Renderer
 
 # The lock is held meanwhile. Whoever leases answers within a second or three; dhclient by itself asks for 60.
 _LEASE_SECONDS = 15.0
@@ -128,7 +128,7 @@ def cloud() -> Cloud:
         cfg = util.mergemanydict([util.read_conf(of_instance) or {}, cfg])
     settings, updates = cfg.get("osnetd"), cfg.get("updates")
     renderer, renderer_config = _renderer()
-    from ..planning import netconfig
+    from . import network_config
 
     return Cloud(
         renderer=renderer,
@@ -136,7 +136,7 @@ def cloud() -> Cloud:
         disabled_by=_network_decided_before(cfg),
         settings=settings if isinstance(settings, dict) else {},
         updates=updates if isinstance(updates, dict) else {},
-        bond_names=netconfig.heeds_bond_names(convert),
+        bond_names=network_config.heeds_bond_names(convert),
     )
 
 
@@ -181,14 +181,16 @@ def convert(network_json: Dict[str, Any], known_macs: Dict[str, str]) -> Dict[st
     return dict(openstack.convert_net_json(network_json, known_macs=known_macs))
 
 
+class NoLease(Exception):
+    """Nobody answered, or the client failed; the message says which."""
+
+
 @contextmanager
 def lease(name: str) -> Iterator[str]:
     """A DHCP lease on a NIC, by cloud-init's own sandboxed client, for as long as the block runs; its address.
 
-    Raises passage.NotOpened where there is none to be had.
+    Raises NoLease where there is none to be had.
     """
-    from ..openstack.temporary_access import NotOpened
-
     try:
         from cloudinit.net.ephemeral import EphemeralDHCPv4  # 22.3
     except ImportError:
@@ -204,10 +206,10 @@ def lease(name: str) -> Iterator[str]:
         with children_limited(_DHCP_CLIENTS, _LEASE_SECONDS):
             got = dhcp.__enter__()
     except Exception as exc:  # noqa: BLE001 - one of many classes, by version and by client
-        raise NotOpened("metadata via %s (DHCP): %r" % (name, exc)) from exc
+        raise NoLease("metadata via %s (DHCP): %r" % (name, exc)) from exc
     try:
         if not got:
-            raise NotOpened("metadata via %s (DHCP): no lease" % name)
+            raise NoLease("metadata via %s (DHCP): no lease" % name)
         yield str(got.get("fixed-address", ""))
     finally:
         dhcp.__exit__(None, None, None)

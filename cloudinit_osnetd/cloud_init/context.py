@@ -16,6 +16,7 @@ from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Tuple
 
 from .. import __version__
 from ..core import digest, fields
+from ..core.records import Renderer
 from ..system import files, paths
 from . import instance
 
@@ -51,13 +52,6 @@ class Settings(NamedTuple):
     must_reach: FrozenSet[str] = frozenset()  # addresses, or address:port, that a change must not cut off
     rejected_for: float = 900.0  # seconds until what was rolled back is tried again; doubled each time
     unusable: str = ""  # what was said of whom to leave alone or whom to ask, and cannot be made out
-
-
-class Renderer(NamedTuple):
-    """One of cloud-init's renderers, and what the distro class configures it with."""
-
-    name: str
-    config: Mapping[str, Any]
 
 
 class Context(NamedTuple):

@@ -4,8 +4,8 @@
 
 from typing import Any, Dict, List, Mapping, Sequence
 
-from ..backends import Touch
 from ..core.plan import Change, Drift
+from ..core.records import Touch
 from .output import print_table
 
 

@@ -10,10 +10,10 @@ reported; nothing is waited for, kicked or taken back because of it.
 import ipaddress
 from typing import Iterator, List, NamedTuple, Tuple
 
-from ..kernel.netlink import Nic, Snapshot
-from ..kernel.netlink import Route as KernelRoute
 from .desired import Item, wanted_metric
 from .network_data import DHCP4, DHCP6, SLAAC, Network, Route, static_addresses
+from .records import Nic, Snapshot
+from .records import Route as KernelRoute
 
 
 class Verdict(NamedTuple):

@@ -8,9 +8,9 @@ every other NIC is wanted by itself, so that one NIC's fault or edit is its own.
 
 from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from ..kernel.netlink import Nic
 from . import digest, metrics
 from .network_data import Entry, Route, entry_to_json, static_addresses, takes_default
+from .records import Nic
 from .truth import Truth, needs_search, needs_services, with_nic
 
 _LONGEST_NAME = 15  # linux/if.h: IFNAMSIZ, less the end of the string

@@ -9,11 +9,9 @@ where it stands on disk as the ledger says we left it; else it is drifted, and l
 from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .. import __version__
-from ..backends import Touch
-from ..kernel.netlink import Snapshot
-from ..state.store import Owned
 from .conformance import check, is_others_doing
 from .desired import Want
+from .records import Owned, Snapshot, Touch
 
 Place = Tuple[str, str]  # path, section
 

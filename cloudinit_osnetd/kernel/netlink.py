@@ -10,7 +10,9 @@ import os
 import socket
 import struct
 import time
-from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterable, Iterator, List, Tuple
+
+from ..core.records import Address, Nic, Route, Snapshot
 
 _RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE = 18, 22, 26
 _NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
@@ -29,82 +31,10 @@ UDEV_CONTROL = "/run/udev/control"  # there where udevd runs
 CLAIM = "OSNETD_MANAGE"
 
 
-class Address(NamedTuple):
-    address: str  # ip/prefix
-    tentative: bool
-    permanent: bool  # False where a lease or an advertisement limits its life
-    duplicate: bool = False  # another host was found to have it
-
-
-class Route(NamedTuple):
-    network: str  # prefix notation, "default" spelled out: 0.0.0.0/0 or ::/0
-    gateway: str
-    ifindex: int
-    metric: int
-    advertised: bool = False  # by a router (IPv6)
-
-
-class Nic(NamedTuple):
-    """A device of the kernel; `mac` is the permanent address where the driver has one."""
-
-    name: str
-    ifindex: int
-    mac: str
-    current_mac: str
-    mtu: int
-    up: bool
-    carrier: bool
-    master: int
-    virtual: bool
-    kind: str  # of a virtual device: "veth", "bridge", "vlan"; empty for hardware
-    addresses: Tuple[Address, ...]
-    ipv6: bool = True  # False where IPv6 is switched off; told of those that are nobody's virtual ones, bonds and VLANs
-    max_mtu: int = 0  # what its driver takes; 0 where the kernel does not tell (it does from 4.19 on)
-
-    def has(self, cidr: str) -> bool:
-        return any(a.address == cidr for a in self.addresses)
-
-
 def awaits_udev(nics: Iterable[Nic]) -> bool:
     """True where udev has yet to see one of them: its name may still change."""
     names = (os.path.join(UDEV_DB, "n%d" % nic.ifindex) for nic in nics)
     return os.path.exists(UDEV_CONTROL) and not all(os.path.exists(name) for name in names)
-
-
-def departed(mac: str, name: str) -> Nic:
-    """A NIC that is gone, as far as it can still be told."""
-    return Nic(name, 0, mac, mac, 0, False, False, 0, False, "", ())
-
-
-class Snapshot(NamedTuple):
-    """Every device, and the routes of the main table."""
-
-    nics: Tuple[Nic, ...]
-    routes: Tuple[Route, ...]
-
-    def by_mac(self, early: bool = False) -> Dict[str, Nic]:
-        """NICs that may have an entry; on a duplicated MAC the one that owns it for good.
-
-        `early`: udev may not have run yet, so a veth counts as one that somebody will claim.
-        """
-        found: Dict[str, Nic] = {}
-        for nic in self.nics:
-            if not nic.mac or (nic.virtual and not (early and nic.kind == "veth")):
-                continue
-            other = found.get(nic.mac)
-            if other is None or (other.mac != other.current_mac and nic.mac == nic.current_mac):
-                found[nic.mac] = nic
-        return found
-
-    def ways_out(self) -> Tuple[str, ...]:
-        """The MACs of the NICs by which a default route goes, best first: IPv4's, whose metrics are of their own."""
-        macs = {nic.ifindex: mac for mac, nic in self.by_mac().items()}
-        ways = [r for r in self.routes if r.network in ("0.0.0.0/0", "::/0") and r.ifindex in macs]
-        found = [macs[route.ifindex] for route in sorted(ways, key=lambda r: (":" in r.network, r.metric))]
-        return tuple(sorted(set(found), key=found.index))
-
-    def named(self, name: str) -> Optional[Nic]:
-        return next((nic for nic in self.nics if nic.name == name), None)
 
 
 def attributes(data: bytes) -> Iterator[Tuple[int, bytes]]:

@@ -12,8 +12,8 @@ import logging
 from typing import Container, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ..core.network_data import DEFAULT4, NetworkData, Refused
+from ..core.records import Nic, Snapshot
 from ..core.truth import Truth
-from ..kernel.netlink import Nic, Snapshot
 from . import metadata, temporary_access
 
 LOG = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import time
 from typing import Container, FrozenSet, NamedTuple, Tuple
 
 from ..core import network_data, truth
-from ..kernel import netlink
+from ..core.records import Snapshot
 from ..state import store
 from . import choose_nic, metadata
 
@@ -20,7 +20,7 @@ class Heard(NamedTuple):
 
 def hear_metadata(
     state: store.State,
-    snapshot: netlink.Snapshot,
+    snapshot: Snapshot,
     pinned: str,
     may_open: bool = True,
     ignored: FrozenSet[str] = frozenset(),

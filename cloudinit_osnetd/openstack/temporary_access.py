@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from typing import Any, Iterator, List, NamedTuple, Optional, Sequence
 
 from ..core import encoding
+from ..core.records import Nic
 from ..kernel import netlink
-from ..kernel.netlink import Nic
 from ..system import files, paths
 from ..system.command import CommandError, run
 from .metadata import METADATA4
@@ -87,9 +87,9 @@ def _leased(nic: Nic, way: Passage) -> Iterator[None]:
                 leased = [a for a in _addresses4(_nic(nic.ifindex)) if a.partition("/")[0] == address]
                 _note(way._replace(leased=leased))
                 yield
-        except NotOpened:
+        except compat.NoLease as exc:
             _note(way._replace(leased=[]))  # what is new is somebody else's
-            raise
+            raise NotOpened(str(exc)) from exc
 
 
 def close_leftovers() -> None:

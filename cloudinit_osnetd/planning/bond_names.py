@@ -12,7 +12,7 @@ from typing import Callable, Dict, FrozenSet, List, Mapping, NamedTuple, Optiona
 from ..backends import Backend
 from ..core.meaning import Meaning
 from ..core.network_data import Entry
-from ..kernel.netlink import Nic, Snapshot
+from ..core.records import Nic, Snapshot
 from ..state.store import State
 
 LOG = logging.getLogger(__name__)

@@ -7,10 +7,9 @@ import time
 from typing import Container, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from .. import __version__
-from ..apply import commit
 from ..cloud_init.eligibility import Ground
 from ..core import desired, plan, rejections, truth
-from ..kernel import netlink
+from ..core.records import Nic, Owned, Snapshot, departed
 from ..state import store
 from . import bond_names, render
 from .ownership import means_ours, recognise
@@ -30,8 +29,8 @@ class Look(NamedTuple):
 def look_at(
     on: Ground,
     state: store.State,
-    nics: Dict[str, netlink.Nic],
-    snapshot: Optional[netlink.Snapshot],
+    nics: Dict[str, Nic],
+    snapshot: Optional[Snapshot],
     keep: FrozenSet[str] = frozenset(),
     force: bool = False,
     tried: FrozenSet[plan.Lacking] = frozenset(),
@@ -47,7 +46,7 @@ def look_at(
     rejected = {} if force else rejections.holding(state.truth, state.rejections, now)
     known = state.truth if force else rejections.believed(state.truth, state.rejections, now)
     wants, metrics = _wanted(on, state, known, nics, snapshot)
-    disk = render.disk_parts(on.backend, commit.places(state))
+    disk = render.disk_parts(on.backend, render.places(state))
     unfinished = snapshot is None and on.backend.finishes_at_boot
     by = __version__ if snapshot is None else None  # a server that runs is not disturbed for an upgrade
     claimed = on.backend.claimed([item for want in wants for item in want.items])
@@ -61,7 +60,7 @@ def look_at(
         )
     ]
     rendering = render.render(todo, on.backend, on.context.renders_with)
-    disk = render.disk_parts(on.backend, commit.places(state, [p.place for p in rendering.parts]))
+    disk = render.disk_parts(on.backend, render.places(state, [p.place for p in rendering.parts]))
     keep = (
         keep
         | ignored
@@ -97,7 +96,7 @@ def look_at(
 
 
 def _may_be_changed(
-    ledger: Sequence[store.Owned], disk: Mapping[plan.Place, str], keep: FrozenSet[str]
+    ledger: Sequence[Owned], disk: Mapping[plan.Place, str], keep: FrozenSet[str]
 ) -> FrozenSet[plan.Place]:
     return frozenset(
         row.place for row in ledger if disk.get(row.place) == row.disk and not {row.key, row.mac, row.name} & keep
@@ -105,7 +104,7 @@ def _may_be_changed(
 
 
 def standing(
-    on: Ground, state: store.State, known: truth.Truth, nics: Dict[str, netlink.Nic]
+    on: Ground, state: store.State, known: truth.Truth, nics: Dict[str, Nic]
 ) -> Dict[str, truth.KeyTruth]:
     """By key: what of a truth of the past the parts on disk were rendered from."""
     state = bond_names.known(state, nics, None, on.backend)
@@ -121,8 +120,8 @@ def _wanted(
     on: Ground,
     state: store.State,
     known: truth.Truth,
-    nics: Dict[str, netlink.Nic],
-    snapshot: Optional[netlink.Snapshot] = None,
+    nics: Dict[str, Nic],
+    snapshot: Optional[Snapshot] = None,
 ) -> Tuple[List[desired.Want], Dict[str, int]]:
     ignored = on.context.settings.ignore
     named = bonds_of(on, state._replace(truth=known), nics)
@@ -134,19 +133,19 @@ def _wanted(
     return desired.desired(known, nics, ignored, named, metrics), metrics
 
 
-def bonds_of(on: Ground, state: store.State, nics: Mapping[str, netlink.Nic]) -> Dict[str, str]:
+def bonds_of(on: Ground, state: store.State, nics: Mapping[str, Nic]) -> Dict[str, str]:
     """The names of bonds by key: those they have, and those that this cloud-init would give them."""
     return desired.known_bonds(state.bonds, state.truth, nics, on.context.bond_names)
 
 
 def written_for_departed(
-    on: Ground, state: store.State, nics: Dict[str, netlink.Nic], names: Mapping[str, str]
-) -> Tuple[store.Owned, ...]:
+    on: Ground, state: store.State, nics: Dict[str, Nic], names: Mapping[str, str]
+) -> Tuple[Owned, ...]:
     """What cloud-init has written at this boot for NICs that have left since: ours, to be removed.
 
     `names` by MAC, as they were then. Of use before the first commit only: then the ledger knows.
     """
-    gone = {mac: netlink.departed(mac, name) for mac, name in names.items() if mac not in nics}
+    gone = {mac: departed(mac, name) for mac, name in names.items() if mac not in nics}
     if not gone:
         return ()
     then = dict(gone, **{mac: nics[mac] for mac in names if mac in nics})
@@ -157,7 +156,7 @@ def written_for_departed(
     disk = render.disk_parts(on.backend, [part.place for part in parts])
     texts = render.disk_texts(on.backend, [part.place for part in parts])
     return tuple(
-        store.Owned(
+        Owned(
             part.key, part.mac, part.name, on.backend.name, part.path, part.section, disk[part.place], part.digest
         )
         for part in parts
@@ -165,7 +164,7 @@ def written_for_departed(
     )
 
 
-def pending_macs(state: store.State, nics: Dict[str, netlink.Nic], ignored: FrozenSet[str]) -> List[str]:
+def pending_macs(state: store.State, nics: Dict[str, Nic], ignored: FrozenSet[str]) -> List[str]:
     """NICs that no source has named yet."""
     known = {kt.entry.mac for kt in state.truth.keys.values() if kt.entry.kind == "phy"}
     return [
@@ -173,14 +172,14 @@ def pending_macs(state: store.State, nics: Dict[str, netlink.Nic], ignored: Froz
     ]
 
 
-def without_carrier(seen: Look, now: netlink.Snapshot) -> List[str]:
+def without_carrier(seen: Look, now: Snapshot) -> List[str]:
     """The MACs of NICs that are up, have something to be configured with, and no carrier yet."""
     found = [(item, now.named(item.name)) for want in seen.wants for item in want.items if item.entry.networks]
     return sorted({item.entry.mac for item, nic in found if nic is not None and nic.up and not nic.carrier})
 
 
 def new_macs(
-    state: store.State, nics: Dict[str, netlink.Nic], ignored: FrozenSet[str], waited_for: Container[str]
+    state: store.State, nics: Dict[str, Nic], ignored: FrozenSet[str], waited_for: Container[str]
 ) -> List[str]:
     """NICs that have come since the last run: something will be rendered for them, as soon as a source names them.
 

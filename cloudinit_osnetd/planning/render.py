@@ -9,13 +9,14 @@ import logging
 import os
 from typing import Any, Dict, FrozenSet, List, NamedTuple, Sequence, Tuple
 
-from ..backends import Backend, Part
-from ..cloud_init.context import Renderer
+from ..backends import Backend
+from ..cloud_init import network_config
 from ..core import digest
 from ..core.desired import Want
-from ..core.plan import Staged
+from ..core.plan import Place, Staged
+from ..core.records import Part, Renderer
+from ..state.store import State
 from ..system import files, paths
-from . import netconfig
 
 LOG = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def _render_one(want: Want, backend: Backend, using: Renderer, tree: str) -> Lis
     from ..cloud_init import compat  # 40 to 60 ms: only where something is to be rendered
 
     os.makedirs(tree)
-    compat.render(netconfig.whole([want], compat.convert), tree, using)
+    compat.render(network_config.whole([want], compat.convert), tree, using)
     by_name = {item.name: item for item in want.items}
     parts = []
     rendered = {(part.path, part.section): part.text for part in backend.staged(tree)}
@@ -116,7 +117,7 @@ def meanings_alone(
         _clear(tree)
         os.makedirs(tree)
         try:
-            compat.render(netconfig.as_cloud_init_alone(want, services, compat.convert), tree, using)
+            compat.render(network_config.as_cloud_init_alone(want, services, compat.convert), tree, using)
         except Exception as exc:  # noqa: BLE001 - cloud-init's own code; whatever it raises
             LOG.warning("cloud-init alone does not render it: nic=%s error=%r", want.items[0].name, exc)
             continue
@@ -145,3 +146,7 @@ def disk_parts(backend: Backend, places: Sequence[Any]) -> Dict[Tuple[str, str],
         for section, part in backend.split(text).items():
             found[(path, section)] = digest.of_text(backend.normal(part))
     return found
+
+
+def places(state: State, extra: Sequence[Place] = ()) -> List[Place]:
+    return [row.place for row in state.ledger] + list(extra)

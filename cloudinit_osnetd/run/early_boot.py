@@ -15,6 +15,7 @@ from typing import Any, Dict
 
 from ..apply import commit
 from ..cloud_init.eligibility import ground, permit
+from ..core.records import Nic
 from ..kernel import netlink
 from ..openstack.refresh import hear_drive
 from ..planning.build_plan import log_plan, look_at, written_for_departed
@@ -26,7 +27,7 @@ LOG = logging.getLogger(__name__)
 _SETTLE_SECONDS = 10
 
 
-def _nics(state: store.State) -> Dict[str, netlink.Nic]:
+def _nics(state: store.State) -> Dict[str, Nic]:
     """The NICs by MAC; udev is waited for only where one that we configured is missing, or one is not named yet."""
     nics = netlink.snapshot().by_mac(early=True)
     expected = {row.mac for row in state.ledger if row.key.endswith("/phy")}

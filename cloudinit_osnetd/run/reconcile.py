@@ -11,9 +11,9 @@ import time
 from typing import IO, Callable, Dict, FrozenSet, List, NamedTuple, Sequence, Set, Tuple
 
 from ..apply import commit
-from ..backends import Touch
 from ..cloud_init.eligibility import Ground, HandsOff, ground, permit
 from ..core import desired, network_data, plan, rejections, truth
+from ..core.records import Nic, Snapshot, Touch
 from ..kernel import netlink
 from ..openstack import temporary_access
 from ..openstack.refresh import hear_drive, hear_metadata
@@ -28,13 +28,13 @@ _DETECTION_SECONDS = 3.0  # of duplicate addresses (RFC 4862: two at the most)
 _GRACE_SECONDS = 2.0  # for a backend that is about to configure a NIC by itself
 
 
-def _is_detecting(snapshot: netlink.Snapshot) -> bool:
+def _is_detecting(snapshot: Snapshot) -> bool:
     """Whether duplicate address detection is under way on an address other than a link-local one."""
     there = (address for nic in snapshot.nics for address in nic.addresses)
     return any(one.tentative and not one.duplicate and not one.address.startswith("fe80:") for one in there)
 
 
-def _any_duplicate(snapshot: netlink.Snapshot) -> bool:
+def _any_duplicate(snapshot: Snapshot) -> bool:
     return any(address.duplicate for nic in snapshot.nics for address in nic.addresses)
 
 
@@ -146,7 +146,7 @@ class _Run:
         self.settled = not ripe_in
         return ripe_in, self._others()
 
-    def _taken_anew(self, seen: Look, snapshot: netlink.Snapshot) -> bool:
+    def _taken_anew(self, seen: Look, snapshot: Snapshot) -> bool:
         """Whether addresses that another host was found to have were probed for anew: by force, or by the timer.
 
         Once in a run. A NIC that has them now is brought up again where its backend waits for that.
@@ -182,7 +182,7 @@ class _Run:
                 self.duplicates.append(one.mac)
                 self.problems.setdefault(one.mac, "another host has %s too" % one.address)
 
-    def _still_refused(self, known: truth.Truth, nics: Dict[str, netlink.Nic]) -> rejections.Rejections:
+    def _still_refused(self, known: truth.Truth, nics: Dict[str, Nic]) -> rejections.Rejections:
         """Less what has been tried again since, or by force, and is in force: it cut nobody off."""
         refused = rejections.concerning(known, self.state.rejections)
         if not refused:
@@ -206,7 +206,7 @@ class _Run:
         self.touches += judged.touches
         return dict(judged.problems, **judged.rejected)
 
-    def _unripe(self, nics: Dict[str, netlink.Nic]) -> Tuple[FrozenSet[str], float]:
+    def _unripe(self, nics: Dict[str, Nic]) -> Tuple[FrozenSet[str], float]:
         """The MACs whose NIC vanished within the debounce, and how long that still lasts.
 
         Not one whose name another NIC has: that would be configured by what is left of the one that has gone.

@@ -13,6 +13,7 @@ from ..core import rejections, truth
 from ..core.conformance import ALL_THERE, check
 from ..core.desired import desired, known_bonds, left_alone
 from ..core.network_data import make_key
+from ..core.records import Nic, Snapshot
 from ..kernel import netlink
 from ..planning import bond_names, render
 from ..planning.build_plan import pending_macs
@@ -42,7 +43,7 @@ class NicStatus(NamedTuple):
 class _View:
     """Everything that a status is told from, gathered once."""
 
-    def __init__(self, on: Ground, state: store.State, snapshot: netlink.Snapshot, at_work: FrozenSet[str]) -> None:
+    def __init__(self, on: Ground, state: store.State, snapshot: Snapshot, at_work: FrozenSet[str]) -> None:
         now = time.time()
         self.at_work = at_work  # names of the NICs that a run is bringing up at this moment
         self.settings = on.context.settings
@@ -89,7 +90,7 @@ class _View:
             differs=tuple(self.drifted.get(key, {}).get("differs", ())) if word == "drifted" else (),
         )
 
-    def _word(self, key: str, known: truth.KeyTruth, nic: Optional[netlink.Nic], lacks: str) -> Tuple[str, str]:
+    def _word(self, key: str, known: truth.KeyTruth, nic: Optional[Nic], lacks: str) -> Tuple[str, str]:
         """The state, and its reason where it is not "ok"."""
         item, mac = self.items.get(key), known.entry.mac
         if key in self.left and (nic is not None or known.entry.kind != "phy"):
@@ -149,7 +150,7 @@ class _View:
         return "; ".join(fault for fault in self.last.get("faults", []) if mac in fault)
 
 
-def _states(on: Ground, snapshot: netlink.Snapshot) -> Tuple[store.State, List[NicStatus]]:
+def _states(on: Ground, snapshot: Snapshot) -> Tuple[store.State, List[NicStatus]]:
     """The state, and its rows: of one moment, though a run may be at work."""
     tries = 0
     while True:
@@ -168,11 +169,11 @@ def _rows(view: _View) -> List[NicStatus]:
     return rows + list(view.refused_devices()) + list(view.without_entry())
 
 
-def _addresses(nic: netlink.Nic) -> Tuple[str, ...]:
+def _addresses(nic: Nic) -> Tuple[str, ...]:
     return tuple(address.address for address in nic.addresses)
 
 
-def _row(nic: netlink.Nic, word: str, reason: str) -> NicStatus:
+def _row(nic: Nic, word: str, reason: str) -> NicStatus:
     """The row of a NIC that has no entry."""
     return NicStatus(nic.name, nic.mac, "", word, "", _addresses(nic), nic.mtu, reason)
 

@@ -21,17 +21,17 @@ from cloudinit import util
 from cloudinit.sources.helpers import openstack
 
 from .. import backends
-from ..cloud_init import context
+from ..cloud_init import context, network_config
 from ..core import desired, network_data, rejections, truth
+from ..core.records import Nic
 from ..kernel import netlink
 from ..openstack import refresh
-from ..planning import netconfig
 from ..state import store
 from ..system import files, paths
 
 LOG = logging.getLogger(__name__)
 _DEVICES = "/sys/class/net"
-Leaves = Callable[[List[desired.Want], Dict[str, netlink.Nic]], List[desired.Want]]
+Leaves = Callable[[List[desired.Want], Dict[str, Nic]], List[desired.Want]]
 _LAST_GOOD = paths.STATE + "/last-good.json"
 
 
@@ -75,7 +75,7 @@ def _convert(document: Dict[str, Any], known_macs: Dict[str, str]) -> Dict[str, 
     return dict(openstack.convert_net_json(document, known_macs=known_macs))
 
 
-def _nics(expected: FrozenSet[str]) -> Dict[str, netlink.Nic]:
+def _nics(expected: FrozenSet[str]) -> Dict[str, Nic]:
     """The NICs by MAC; udev is waited for only where one that is expected is missing, or one is not named yet."""
     nics = netlink.snapshot().by_mac(early=True)
     if expected - set(nics) or netlink.awaits_udev(nics.values()):
@@ -94,16 +94,16 @@ def _config(
 ) -> Optional[Dict[str, Any]]:
     """The network config of a truth, or of what of it `leaves` leaves; None where none of its keys has a NIC."""
     nics = _nics(expected)
-    named = desired.known_bonds(bonds or {}, known, nics, netconfig.heeds_bond_names(_convert))
+    named = desired.known_bonds(bonds or {}, known, nics, network_config.heeds_bond_names(_convert))
     keys = desired.configurable(known, nics)
     metrics = desired.give_metrics(known, keys, given, configured)
     wants = desired.desired(known, nics, bonds=named, given=metrics)
-    return netconfig.whole(leaves(wants, nics), _convert) if wants else None
+    return network_config.whole(leaves(wants, nics), _convert) if wants else None
 
 
 def _not_left(
     wants: List[desired.Want],
-    nics: Dict[str, netlink.Nic],
+    nics: Dict[str, Nic],
     known: truth.Truth,
     listed: FrozenSet[str],
     state: store.State,

@@ -14,8 +14,9 @@ import time
 from contextlib import contextmanager
 from typing import IO, Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
-from ..backends import Backend, Touch
+from ..backends import Backend
 from ..core import encoding, rejections, truth
+from ..core.records import Owned, Touch
 from ..core.rejections import Rejection
 from ..system import files, paths
 
@@ -25,25 +26,6 @@ _VERSION = 1
 ROW = ("key", "mac", "name", "backend", "path", "section", "disk", "digest", "plain")
 TOUCH = ("action", "mac", "name", "reason")
 _HISTORY_LINES = 200
-
-
-class Owned(NamedTuple):
-    """A ledger row: a file, or a section of a shared one, that we wrote or adopted."""
-
-    key: str  # the entry it serves
-    mac: str
-    name: str  # the NIC's name when it was written
-    backend: str
-    path: str
-    section: str  # empty: the whole file
-    disk: str  # fingerprint of what stands on disk
-    digest: str  # what was wanted when it was written; see desired.Want
-    plain: bool = False  # as cloud-init wrote it by itself: without what Backend.finish adds
-    by: str = ""  # our version that rendered it; empty: 0.1.0, or that is not known
-
-    @property
-    def place(self) -> Tuple[str, str]:
-        return self.path, self.section
 
 
 class State(NamedTuple):

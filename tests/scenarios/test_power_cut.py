@@ -125,7 +125,7 @@ def assert_whole(
         of = of_renderer(RENDERERS[backend])
         assert of is not None
         state, _touches = commit.settle(store.load(uuid), of)
-        disk = render.disk_parts(of, commit.places(state))
+        disk = render.disk_parts(of, render.places(state))
     ledger = {row.name: row for row in state.ledger}
     assert sorted(ledger) == sorted(now.of)
     assert {name: disk.get(row.place) for name, row in ledger.items()} == {name: row.disk for name, row in ledger.items()}

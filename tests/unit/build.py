@@ -5,8 +5,7 @@
 import json
 
 from cloudinit_osnetd.core import network_data
-from cloudinit_osnetd.kernel.netlink import Address, Nic, Snapshot
-from cloudinit_osnetd.state.store import Owned
+from cloudinit_osnetd.core.records import Address, Nic, Owned, Snapshot
 
 A, B, C = ("fa:16:3e:00:00:0%d" % n for n in (1, 2, 3))
 

@@ -40,7 +40,7 @@ class Disk:
 
     def staged(self, tree):
         assert tree == ""
-        from cloudinit_osnetd.backends import Part
+        from cloudinit_osnetd.core.records import Part
 
         return [Part("/etc/x", name, name, name) for name in self.parts]
 

@@ -4,9 +4,9 @@
 
 import pytest
 
+from cloudinit_osnetd.core.records import Owned
 from cloudinit_osnetd.planning import build_plan
 from cloudinit_osnetd.state import store
-from cloudinit_osnetd.state.store import Owned
 
 from .build import A, B, nic, nics
 

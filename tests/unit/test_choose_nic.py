@@ -8,7 +8,7 @@ import pytest
 
 from cloudinit_osnetd.core import truth
 from cloudinit_osnetd.core.network_data import Refused
-from cloudinit_osnetd.kernel.netlink import Address, Route
+from cloudinit_osnetd.core.records import Address, Route
 from cloudinit_osnetd.openstack import choose_nic, metadata, temporary_access
 
 from .build import A, B, C, data, nic, one_nic, snapshot, static

@@ -16,10 +16,10 @@ from cloudinit_osnetd.cloud_init import datasource_cache
 from cloudinit_osnetd.cloud_init.eligibility import HandsOff
 from cloudinit_osnetd.commands.report import decided, print_decided
 from cloudinit_osnetd.core.plan import Change, Drift
+from cloudinit_osnetd.core.records import Owned
 from cloudinit_osnetd.run import early_boot, status
 from cloudinit_osnetd.run.reconcile import Record
 from cloudinit_osnetd.state import event_queue, store
-from cloudinit_osnetd.state.store import Owned
 from cloudinit_osnetd.system import paths
 
 from .build import A

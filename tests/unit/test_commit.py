@@ -13,9 +13,9 @@ from cloudinit_osnetd.backends.networkd.activator import Networkd
 from cloudinit_osnetd.core import digest, plan
 from cloudinit_osnetd.core.desired import Item, Want
 from cloudinit_osnetd.core.plan import Staged
+from cloudinit_osnetd.core.records import Owned
 from cloudinit_osnetd.planning import render
 from cloudinit_osnetd.state import store
-from cloudinit_osnetd.state.store import Owned
 from cloudinit_osnetd.system import files, paths
 
 from .build import A, B, C, entry, static
@@ -86,10 +86,10 @@ def staged_of(backend, root, wants):
 def look(backend, root, state, addresses):
     """What look_at does, with a renderer of our own."""
     wants = wants_of(addresses)
-    disk = render.disk_parts(backend, commit.places(state))
+    disk = render.disk_parts(backend, render.places(state))
     todo = [want for want in wants if plan.needs_render(want, state.ledger, disk, backend.name)]
     parts = staged_of(backend, root, todo)
-    disk = render.disk_parts(backend, commit.places(state, [part.place for part in parts]))
+    disk = render.disk_parts(backend, render.places(state, [part.place for part in parts]))
     return plan.make(wants, parts, disk, state.ledger, None, backend.name)
 
 
@@ -294,7 +294,7 @@ def test_a_file_that_cannot_be_written_costs_its_own_nics(guest, monkeypatch):
     assert list(outcome.problems) == [B]
     assert "No space left" in outcome.problems[B]
     assert sections(backend, root) == expected(backend, {A: OLD[A], B: OLD[B], D: NEW[D]})
-    assert render.disk_parts(backend, commit.places(store.load("i"))) == {row.place: row.disk for row in outcome.ledger}
+    assert render.disk_parts(backend, render.places(store.load("i"))) == {row.place: row.disk for row in outcome.ledger}
     assert store.read_intent() is None
 
 

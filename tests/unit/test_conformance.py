@@ -7,7 +7,7 @@ import pytest
 from cloudinit_osnetd.core import desired, plan, truth
 from cloudinit_osnetd.core.conformance import ALL_THERE, check
 from cloudinit_osnetd.core.desired import Item
-from cloudinit_osnetd.kernel.netlink import Address, Route
+from cloudinit_osnetd.core.records import Address, Route
 
 from .build import A, B, C, bond, data, dhcp, document, entry, link, nic, snapshot, static, vlan
 

@@ -6,7 +6,7 @@ import pytest
 
 from cloudinit_osnetd.apply import duplicate_addresses
 from cloudinit_osnetd.core.desired import Item, Want
-from cloudinit_osnetd.kernel.netlink import Address
+from cloudinit_osnetd.core.records import Address
 
 from .build import A, entry, nic, snapshot, static
 from .programs import programs

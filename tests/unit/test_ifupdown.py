@@ -4,10 +4,10 @@
 
 import pytest
 
-from cloudinit_osnetd.backends import Touch
 from cloudinit_osnetd.backends.ifupdown import activator, ifstate, lock_holders, start_order
 from cloudinit_osnetd.backends.ifupdown.activator import Ifupdown
 from cloudinit_osnetd.core.desired import Item
+from cloudinit_osnetd.core.records import Touch
 from cloudinit_osnetd.system import command, files
 
 from .build import A, dhcp, entry, static

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloudinit_osnetd.core.records import Address, Route
 from cloudinit_osnetd.kernel import ethtool, netlink
-from cloudinit_osnetd.kernel.netlink import Address, Route
 
 from .build import A, B, nic, snapshot
 

@@ -9,11 +9,11 @@ import sys
 import pytest
 import yaml
 
-from cloudinit_osnetd.backends import Part, Touch
 from cloudinit_osnetd.backends.netplan import activator, loaded_files, other_files, yaml_file
 from cloudinit_osnetd.backends.netplan.activator import Netplan
 from cloudinit_osnetd.backends.networkd import match_section, netdevs
 from cloudinit_osnetd.core.desired import Item
+from cloudinit_osnetd.core.records import Part, Touch
 from cloudinit_osnetd.system import files
 
 from .build import A, B, dhcp, entry, static

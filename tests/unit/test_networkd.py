@@ -4,11 +4,11 @@
 
 import pytest
 
-from cloudinit_osnetd.backends import Touch
 from cloudinit_osnetd.backends.networkd import activator, links, match_section
 from cloudinit_osnetd.backends.networkd.activator import Networkd
 from cloudinit_osnetd.core.desired import Item
 from cloudinit_osnetd.core.network_data import Network
+from cloudinit_osnetd.core.records import Touch
 from cloudinit_osnetd.system import files
 
 from .build import A, B, dhcp, entry, nic, snapshot, static

@@ -4,10 +4,10 @@
 
 import pytest
 
-from cloudinit_osnetd.backends import Part
 from cloudinit_osnetd.backends.networkd import activator, match_section, netdev_file
 from cloudinit_osnetd.backends.networkd.activator import Networkd
 from cloudinit_osnetd.core.desired import Item
+from cloudinit_osnetd.core.records import Part
 from cloudinit_osnetd.system import files
 
 from .build import A, B, bond, data, document, link, static, vlan

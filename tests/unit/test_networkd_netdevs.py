@@ -4,9 +4,9 @@
 
 import pytest
 
-from cloudinit_osnetd.backends import Touch
 from cloudinit_osnetd.backends.networkd import netdevs
 from cloudinit_osnetd.backends.networkd.netdevs import Files
+from cloudinit_osnetd.core.records import Touch
 from cloudinit_osnetd.system import command, files, paths
 
 from .build import A, B, nic, snapshot

@@ -20,7 +20,7 @@ from cloudinit_osnetd.state import store
 from cloudinit_osnetd.system import files, paths
 
 from .build import A, B, C, nic, snapshot
-from .test_apply import NAMES, Dead, Machine, QuietIfupdown, QuietNetworkd, everything, failing, restore
+from .test_commit import NAMES, Dead, Machine, QuietIfupdown, QuietNetworkd, everything, failing, restore
 from .test_rollback import (
     ASKED,
     GATEWAY,
@@ -109,7 +109,7 @@ def run(backend, guest, still_world):
 
 def whole(run, instant):
     state = store.load("i")
-    disk = render.disk_parts(run.backend, commit.places(state))
+    disk = render.disk_parts(run.backend, render.places(state))
     assert disk == {row.place: row.disk for row in state.ledger}, "at instant %d" % instant
 
 

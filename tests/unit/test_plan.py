@@ -8,11 +8,10 @@ from hypothesis import strategies as st
 
 from cloudinit_osnetd import __version__
 from cloudinit_osnetd.apply import commit
-from cloudinit_osnetd.backends import Touch
 from cloudinit_osnetd.core import plan
 from cloudinit_osnetd.core.desired import Item, Want
 from cloudinit_osnetd.core.plan import Staged
-from cloudinit_osnetd.state.store import Owned
+from cloudinit_osnetd.core.records import Owned, Touch
 
 from .build import A, B, entry, nic, snapshot, static
 

@@ -11,8 +11,8 @@ from cloudinit_osnetd.apply import reachability
 from cloudinit_osnetd.apply.reachability import Target
 from cloudinit_osnetd.cloud_init import context
 from cloudinit_osnetd.core.desired import Item
+from cloudinit_osnetd.core.records import Route
 from cloudinit_osnetd.kernel import probe
-from cloudinit_osnetd.kernel.netlink import Route
 from cloudinit_osnetd.kernel.probe import Question
 
 from .build import A, B, dhcp, entry, nic, snapshot, static

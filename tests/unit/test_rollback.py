@@ -15,7 +15,7 @@ from cloudinit_osnetd.state import store
 from cloudinit_osnetd.system import files
 
 from .build import A, B, C, data, document, link, nic, snapshot, static
-from .test_apply import NAMES, Dead, Machine, QuietIfupdown, QuietNetworkd, everything, mark, restore
+from .test_commit import NAMES, Dead, Machine, QuietIfupdown, QuietNetworkd, everything, mark, restore
 
 KEY = {mac: mac + "/phy" for mac in NAMES}
 GATEWAY = {mac: Target(key, "0.0.0.0/0") for mac, key in KEY.items()}
@@ -158,7 +158,7 @@ def test_a_nic_that_lost_its_gateway_goes_back_and_the_others_stay(scene, world)
     )
     # As the ledger had it: the old entry's part is ours, and a look at the old truth finds nothing to do.
     assert store.load("i") == judged.state
-    disk = render.disk_parts(scene.backend, commit.places(judged.state))
+    disk = render.disk_parts(scene.backend, render.places(judged.state))
     assert disk == {row.place: row.disk for row in judged.state.ledger}
     (old,) = [want for want in wants_of(scene.before) if KEY[A] in want.keys]
     assert not plan.needs_render(old, judged.state.ledger, disk, scene.backend.name)
@@ -296,7 +296,7 @@ def test_cut_short_anywhere_each_nic_is_old_or_new_and_ours(scene, world, monkey
         state, _touches = commit.settle(store.load("i"), scene.backend)
         assert scene.address(A) in (OLD[A], NEW[A]), "at instant %d" % instant
         assert [scene.address(mac) for mac in (B, C)] == [NEW[B], NEW[C]]
-        disk = render.disk_parts(scene.backend, commit.places(state))
+        disk = render.disk_parts(scene.backend, render.places(state))
         assert disk == {row.place: row.disk for row in state.ledger}, "at instant %d" % instant
         if restores and scene.address(A) == OLD[A]:
             assert [one.key for one in state.rejections] == [KEY[A]], "old, and nobody knows why"

@@ -44,7 +44,7 @@ sys.path.insert(0, {top!r})
 from cloudinit_osnetd.apply import foreign
 from cloudinit_osnetd.kernel import save_restore
 from cloudinit_osnetd.system import paths
-from cloudinit_osnetd.backends import Touch
+from cloudinit_osnetd.core.records import Touch
 paths.THEIRS = {run!r} + "/theirs.json"
 
 def ip(line):

@@ -3,8 +3,8 @@
 """leftovers: what a NIC's part gave and is not wanted any more, until it has been seen gone."""
 
 from cloudinit_osnetd.apply import stale_addresses
-from cloudinit_osnetd.backends import Touch
 from cloudinit_osnetd.core.desired import Item, Want
+from cloudinit_osnetd.core.records import Touch
 from cloudinit_osnetd.core.truth import KeyTruth, Word
 from cloudinit_osnetd.state import findings, store
 from cloudinit_osnetd.system import paths

@@ -9,17 +9,16 @@ import time
 import pytest
 
 from cloudinit_osnetd.apply import pending_confirmation, rollback
-from cloudinit_osnetd.backends import Touch
 from cloudinit_osnetd.backends.networkd.activator import Networkd
 from cloudinit_osnetd.cloud_init import context
 from cloudinit_osnetd.cloud_init.eligibility import Ground, HandsOff
 from cloudinit_osnetd.core import digest, plan, truth
 from cloudinit_osnetd.core.desired import Item
+from cloudinit_osnetd.core.records import Owned, Touch
 from cloudinit_osnetd.kernel import netlink
 from cloudinit_osnetd.planning import render
 from cloudinit_osnetd.run import status
 from cloudinit_osnetd.state import store
-from cloudinit_osnetd.state.store import Owned
 from cloudinit_osnetd.system import files, paths
 
 from .build import A, B, data, document, link, nic, one_nic, snapshot, static, vlan

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudinit_osnetd.backends import Touch
 from cloudinit_osnetd.backends.networkd.activator import Networkd
 from cloudinit_osnetd.core import truth
+from cloudinit_osnetd.core.records import Owned, Touch
 from cloudinit_osnetd.state import store
-from cloudinit_osnetd.state.store import Intent, Owned
+from cloudinit_osnetd.state.store import Intent
 from cloudinit_osnetd.system import files, paths
 
 from .build import A, B, C, bond, data, dns, document, link, static, vlan

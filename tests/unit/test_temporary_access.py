@@ -22,6 +22,10 @@ from .build import A, B, nic, snapshot
 LEASED, THEIRS = "10.0.0.5/24", "10.0.0.9/24"
 
 
+class NoLease(Exception):
+    """compat's."""
+
+
 class Died(BaseException):
     """The run is killed."""
 
@@ -66,7 +70,7 @@ class Guest:
         self.have(*self.addresses, up=True)
         self.meanwhile()
         if self.lease_fails:
-            raise temporary_access.NotOpened("no lease")
+            raise NoLease("no lease")
         self.have(*self.addresses, LEASED)
         yield LEASED.partition("/")[0]
         if not self.dies:
@@ -80,7 +84,7 @@ def here(guest, monkeypatch):
     monkeypatch.setattr(temporary_access, "_NOTE", paths.RUN + "/passage.json")
     monkeypatch.setattr(temporary_access, "run", made.run)
     monkeypatch.setattr(netlink, "snapshot", made.snapshot)
-    monkeypatch.setattr(cloud_init, "compat", SimpleNamespace(lease=made.lease), raising=False)
+    monkeypatch.setattr(cloud_init, "compat", SimpleNamespace(lease=made.lease, NoLease=NoLease), raising=False)
     return made
 
 

@@ -5,10 +5,11 @@
 import pytest
 
 from cloudinit_osnetd.apply import verify
-from cloudinit_osnetd.backends import Backend, Dns, Touch
+from cloudinit_osnetd.backends import Backend
 from cloudinit_osnetd.core import plan
 from cloudinit_osnetd.core.desired import Item, Want
 from cloudinit_osnetd.core.plan import Lacking
+from cloudinit_osnetd.core.records import Dns, Touch
 from cloudinit_osnetd.state import failed_retries
 
 from .build import A, B, dhcp, dns, entry, nic, snapshot, static

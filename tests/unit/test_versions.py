@@ -11,9 +11,9 @@ from collections import namedtuple
 
 import pytest
 
-from cloudinit_osnetd.backends import Touch
 from cloudinit_osnetd.core import encoding, network_data, truth
 from cloudinit_osnetd.core.plan import Lacking
+from cloudinit_osnetd.core.records import Touch
 from cloudinit_osnetd.openstack import temporary_access
 from cloudinit_osnetd.state import failed_retries, store
 from cloudinit_osnetd.system import files, paths

@@ -19,7 +19,7 @@ from cloudinit.sources.helpers import openstack
 from cloudinit_osnetd import backends
 from cloudinit_osnetd.cloud_init import context
 from cloudinit_osnetd.core import network_data, truth
-from cloudinit_osnetd.kernel import netlink
+from cloudinit_osnetd.core.records import Snapshot, departed
 from cloudinit_osnetd.planning import build_plan
 from cloudinit_osnetd.state import store
 from cloudinit_osnetd.system import files
@@ -66,9 +66,9 @@ def write_alone(doc, macs, renderer):
 
 def snapshot(macs):
     """As the kernel would show them: there, and up."""
-    return netlink.Snapshot(
+    return Snapshot(
         tuple(
-            netlink.departed(mac, name)._replace(ifindex=number, up=True, carrier=True)
+            departed(mac, name)._replace(ifindex=number, up=True, carrier=True)
             for number, (mac, name) in enumerate(macs.items(), 2)
         ),
         (),

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from cloudinit_osnetd import backends
-from cloudinit_osnetd.cloud_init import context
 from cloudinit_osnetd.core import network_data, truth
 from cloudinit_osnetd.core.desired import desired
+from cloudinit_osnetd.core.records import Renderer
 from cloudinit_osnetd.planning import render
 from cloudinit_osnetd.system import paths
 from tests.unit.build import nic, nics
@@ -37,9 +37,9 @@ def rendered(request, guest, tmp_path, monkeypatch):
         known = truth.observe(truth.EMPTY, "drive", network_data.parse_bytes(document), 0.0)
         wants = desired(known, HERE)
         config = {"netplan_path": "etc/netplan/50-cloud-init.yaml", "postcmds": False, "features": ["none"]}
-        using = context.Renderer("netplan", config)
+        using = Renderer("netplan", config)
         if request.param != "netplan":
-            using = context.Renderer(*compat._renderer())
+            using = Renderer(*compat._renderer())
         done = render.render(wants, backend, using)
         assert done.failures == ()
         texts = {}
@@ -112,8 +112,7 @@ def test_a_mode_has_its_word(rendered):
 
 
 def test_what_cloud_init_calls_a_bond_is_found_out(guest):
-    from cloudinit_osnetd.cloud_init import compat
-    from cloudinit_osnetd.planning import netconfig
+    from cloudinit_osnetd.cloud_init import compat, network_config
 
-    told = netconfig.heeds_bond_names(compat.convert)
+    told = network_config.heeds_bond_names(compat.convert)
     assert isinstance(told, bool)

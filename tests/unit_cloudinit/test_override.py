@@ -7,8 +7,9 @@ import json
 import pytest
 from cloudinit import sources
 
+from cloudinit_osnetd.cloud_init import network_config
 from cloudinit_osnetd.core import network_data, truth
-from cloudinit_osnetd.planning import netconfig
+from cloudinit_osnetd.core.records import Owned
 from cloudinit_osnetd.sources import DataSourceConfigDrive, DataSourceOpenStack, ladder
 from cloudinit_osnetd.state import store
 from cloudinit_osnetd.system import files, paths
@@ -65,7 +66,7 @@ def addresses(config):
 
 def remember(doc, *macs, source="metadata", instance=UUID):
     known = truth.observe(truth.EMPTY, source, network_data.parse(doc), 0.0)
-    rows = tuple(store.Owned(mac + "/phy", mac, "ens", "networkd", "/x/" + mac, "", "m", "d") for mac in macs)
+    rows = tuple(Owned(mac + "/phy", mac, "ens", "networkd", "/x/" + mac, "", "m", "d") for mac in macs)
     store.save(store.empty(instance, rows)._replace(truth=known))
 
 
@@ -173,7 +174,7 @@ def test_one_bad_link_costs_no_other(two_nics):
 
 def test_a_store_that_fails_to_convert_is_passed_over(two_nics, monkeypatch):
     remember(TWO)
-    real = netconfig.whole
+    real = network_config.whole
     calls = []
 
     def fails_once(wants, convert):
@@ -182,7 +183,7 @@ def test_a_store_that_fails_to_convert_is_passed_over(two_nics, monkeypatch):
             raise RuntimeError("a bug")
         return real(wants, convert)
 
-    monkeypatch.setattr(netconfig, "whole", fails_once)
+    monkeypatch.setattr(network_config, "whole", fails_once)
     assert names(drive(TWO).network_config) == ["ens3", "ens4"]
     assert rung() == "drive"
     assert "a bug" in " ".join(files.read_json(paths.BOOT)["problems"])

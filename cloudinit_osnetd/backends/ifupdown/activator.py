@@ -13,10 +13,11 @@ from typing import Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence,
 
 from ...core.desired import Item, wanted_metric
 from ...core.network_data import DHCP4, link_routes, off_subnet_gateways
+from ...core.records import Dns, Part, Touch
 from ...kernel import netlink
 from ...system import files
 from ...system.command import CommandError, Job, end, start
-from ..base import Backend, Dns, Part, Touch
+from ..base import Backend
 from ..eni import finish_stanza, interfaces_file
 from . import dhcp_helper, ifstate, lease_metric, start_order
 

@@ -13,8 +13,8 @@ import os
 import re
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from ...core.records import Nic
 from ...kernel import netlink
-from ...kernel.netlink import Nic
 from ...system.command import CommandError, run
 from ..eni import finish_stanza, interfaces_file
 

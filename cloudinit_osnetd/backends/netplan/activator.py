@@ -14,9 +14,10 @@ import shutil
 from typing import Any, Callable, Container, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ...core.desired import Item, wanted_metric
+from ...core.records import Dns, Part, Touch
 from ...system import files, paths
 from ...system.command import CommandError, run
-from ..base import Backend, Dns, Part, Touch, first_of
+from ..base import Backend, first_of
 from ..networkd import dns_over_dbus, file_routes, links, match_section, netdevs
 from . import loaded_files, other_files, yaml_file, yaml_keys
 from .other_files import FILE

@@ -10,9 +10,10 @@ from typing import Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence
 
 from ...core.desired import Item
 from ...core.network_data import DHCP4
+from ...core.records import Dns, Part, Touch
 from ...system import files
 from ...system.command import CommandError, run
-from ..base import Backend, Dns, Part, Touch, first_of
+from ..base import Backend, first_of
 from . import dns_over_dbus, file_routes, links, match_section, netdev_file, netdevs, unloaded_files
 from .match_section import DIRECTORY, RUNTIME, SUFFIX
 

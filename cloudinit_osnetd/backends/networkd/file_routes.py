@@ -23,7 +23,7 @@ def finished(text: str, item: Item) -> str:
     there = _SECTION.findall(text)
     if len(there) < len(wanted) and any(_is_of_several(section) for section in there):
         text = _SECTION.sub("", text).rstrip("\n") + "\n\n" + "\n".join(wanted)
-    on_the_link = _sections(item, lambda route: not route.gateway)  # which the renderer is not given: netconfig.py
+    on_the_link = _sections(item, lambda route: not route.gateway)  # which the renderer is not given: network_config.py
     if on_the_link:
         text = text.rstrip("\n") + "\n\n" + "\n".join(on_the_link)
     left_out = advertised(item)

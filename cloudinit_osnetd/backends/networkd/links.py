@@ -5,10 +5,10 @@
 import os
 from typing import Dict, List, Sequence
 
+from ...core.records import Dns, Snapshot, Touch
 from ...kernel import netlink
 from ...system import files
 from ...system.command import CommandError, run
-from ..base import Dns, Touch
 
 NOTES = "/run/systemd/netif/links"  # what sd-network(3) reads
 LAG = 0.5  # seconds; it asks the kernel for the link first, and takes its old configuration away then
@@ -37,7 +37,7 @@ def after_reload(touches: Sequence[Touch]) -> Dict[str, str]:
     return problems
 
 
-def _unmake(touch: Touch, now: netlink.Snapshot) -> List[List[str]]:
+def _unmake(touch: Touch, now: Snapshot) -> List[List[str]]:
     nic = now.named(touch.name)
     if nic is None:
         return []

@@ -13,10 +13,10 @@ import os
 import time
 from typing import Callable, Dict, List, NamedTuple, Sequence
 
+from ...core.records import Touch
 from ...kernel import netlink
 from ...system import files, paths
 from ...system.command import CommandError, run
-from ..base import Touch
 from . import links
 from .netdev_file import made_anew, parsed
 
