@@ -10,6 +10,9 @@ from typing import Any, Dict, Iterator, Sequence, Tuple
 from .fields import DataError, addresses, word
 
 _MODES = ("balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb")
+# As the example in Nova's spec has it, and who starts from that. A bond's mode of this name there is none (it is the
+# standard of stacked VLANs), and to cloud-init's renderers it is a text like any other.
+_LACP_BY_MISTAKE = "802.1ad"
 # By the kernel's numbers.
 _WORDS: Dict[str, Sequence[str]] = {
     "mode": _MODES,
@@ -29,6 +32,8 @@ _MEMBERS = ("bond_links", "bond_slaves")  # no options
 def option(name: str, value: str) -> str:
     """The value of an option (`name` as the kernel has it: without "bond_") in the kernel's word."""
     known = _WORDS.get(name, ())
+    if (name, value) == ("mode", _LACP_BY_MISTAKE):
+        return "802.3ad"
     if value.isdigit() and len(value) == 1 and int(value) < len(known):
         return known[int(value)]
     return value.lower() if value.lower() in known else value

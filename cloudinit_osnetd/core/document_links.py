@@ -2,13 +2,21 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """The `links` of a network_data: which device each is, on which others it leans, and what is wrong with it."""
 
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from . import bonding
 from .entry import Entry, Network, make_key
 from .fields import DataError, device_name, json_object, mac_address, needed, number, object_list, word
 
 _KINDS = ("phy", "bond", "vlan")  # in this order each leans on those before it alone
+
+
+MacsByName = Callable[[], Mapping[str, str]]
+
+
+def nobody() -> Mapping[str, str]:
+    """The MACs of no NIC at all."""
+    return {}
 
 
 class Fault(NamedTuple):
@@ -47,7 +55,9 @@ class Link(NamedTuple):
 class Links:
     """The links of a document by id, with what it takes to resolve one link into another."""
 
-    def __init__(self, raw_links: Sequence[Any]) -> None:
+    def __init__(self, raw_links: Sequence[Any], macs: MacsByName = nobody) -> None:
+        """`macs`: those of the NICs that are here, for links that are told a name alone."""
+        self._macs = macs
         self.faults: List[Fault] = []
         self.by_id: Dict[str, Link] = {}
         self.refused: Dict[str, str] = {}  # the ids of those that cannot be told, and why
@@ -62,6 +72,11 @@ class Links:
     def bad(self) -> Set[str]:
         """The keys that the document lists and gets wrong."""
         return {fault.key for fault in self.faults if fault.key and fault.costs}
+
+    def nameless(self) -> Tuple[Tuple[str, Tuple[str, ...]], ...]:
+        """The bonds that are told no MAC, whatever else is wrong with them: their keys, and those of their members."""
+        bonds = [link for link in self.by_id.values() if link.kind == "bond" and not link.mac_told]
+        return tuple((link.key, self.members_of(link.raw, link.path)) for link in bonds)
 
     def _take(self, raw: Any, path: str, kind: str) -> None:
         link_id = ""
@@ -87,13 +102,16 @@ class Links:
         self.by_id[link_id] = link
 
     def _identify(self, raw: Dict[str, Any], path: str, kind: str) -> Link:
-        """The key of a link. One that is told no MAC is known by a member's, or by its parent's."""
+        """The key of a link. One that is told no MAC is known by a member's, its parent's, or that of its name."""
         vlan_id: Optional[int] = None
         field = "vlan_mac_address" if kind == "vlan" else "ethernet_mac_address"
         if kind == "vlan":
             vlan_id = number(needed(raw, "vlan_id", path), path + ".vlan_id", 0, 4094)
-        told = kind == "phy" or raw.get(field) not in (None, "")
-        if told:
+        told = raw.get(field) not in (None, "")
+        if kind == "phy" and not told and raw.get("name") not in (None, ""):
+            told, mac = True, self._mac_of_name(raw["name"], path + ".name")
+        elif kind == "phy" or told:
+            told = True
             mac = mac_address(needed(raw, field, path), "%s.%s" % (path, field))
         elif kind == "vlan":
             mac = self.parent_of(raw, path).partition("/")[0]
@@ -103,6 +121,13 @@ class Links:
                 raise DataError(path + "." + field, "missing, and so are members to know the bond by")
             mac = members[0].partition("/")[0]
         return Link(make_key(kind, mac, vlan_id), kind, mac, told, vlan_id, raw, path)
+
+    def _mac_of_name(self, name: Any, path: str) -> str:
+        """As cloud-init has it, which takes a link's name for its NIC's."""
+        mac = self._macs().get(name) if isinstance(name, str) else None
+        if mac is None:
+            raise DataError(path, "no NIC here is called so, and the link is told no MAC: %.60r" % (name,))
+        return mac
 
     def parent_of(self, raw: Dict[str, Any], path: str) -> str:
         return self.key_of(needed(raw, "vlan_link", path), path + ".vlan_link", ("phy", "bond"))
@@ -176,5 +201,5 @@ def _link_id(value: Any, path: str) -> str:
 
 def _mtu(value: Any, path: str) -> Optional[int]:
     """0: not said, as by a Neutron that does not advertise it."""
-    unsaid = value is None or (value in (0, "0") and value is not False)
+    unsaid = value in (None, "") or (value in (0, "0") and value is not False)
     return None if unsaid else number(value, path, 68, 65535)

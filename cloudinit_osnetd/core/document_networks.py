@@ -53,8 +53,9 @@ def parse_network(raw: Dict[str, Any], path: str) -> Network:
         address = "%s/%d" % (ip, prefix_length(ip, mask or raw.get("netmask"), path + ".netmask"))
     raw_routes = object_list(raw.get("routes"), path + ".routes")
     routes = [_parse_route(route, "%s.routes[%d]" % (path, i), address) for i, route in enumerate(raw_routes)]
-    if raw.get("gateway"):
-        # Not Nova's way to say it, but others' (shakenfist, hand-made drives): the default route.
+    if raw.get("gateway") and kind not in DHCP4 | DHCP6:
+        # Not Nova's way to say it, but others' (shakenfist, hand-made drives): the default route. Beside a lease, which
+        # brings its own, no renderer of cloud-init's makes one of it.
         default = DEFAULT6 if ":" in ip_address(raw["gateway"], path + ".gateway") else DEFAULT4
         routes.append(Route(default, gateway(raw["gateway"], path + ".gateway", default, address), None))
     services = _services_of(raw, raw_routes, path)
@@ -64,6 +65,7 @@ def parse_network(raw: Dict[str, Any], path: str) -> Network:
         routes=tuple(dict.fromkeys(route for route in routes if not _says_nothing(route, address))),
         dns=services.dns,
         search=services.search,
+        nowhere=tuple(sorted({r.network for r in routes if not r.gateway and r.network in (DEFAULT4, DEFAULT6)})),
     )
 
 

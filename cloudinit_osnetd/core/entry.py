@@ -37,6 +37,7 @@ class Network(NamedTuple):
     routes: Tuple[Route, ...]
     dns: Tuple[str, ...]
     search: Tuple[str, ...] = ()  # domains
+    nowhere: Tuple[str, ...] = ()  # the default routes that it names without a gateway, which are none to us
 
 
 class Entry(NamedTuple):
@@ -113,6 +114,7 @@ def entry_from_json(obj: Dict[str, Any]) -> Entry:
                 "routes": tuple(encoding.read_row(Route, Route._fields, route) for route in net["routes"]),
                 "dns": tuple(net["dns"]),
                 "search": tuple(net.get("search", ())),
+                "nowhere": tuple(net.get("nowhere", ())),
             },
         )
         for net in obj["networks"]

@@ -36,12 +36,13 @@ _BOND_WORDS = {
     "primary-reselect": ("always", "better", "failure"),
     "primary-reselect-policy": ("always", "better", "failure"),
 }
+_SETS = ("arp-ip-target", "arp-ip-targets", "ARPIPTargets")  # of addresses, in whatever order
 # What cloud-init writes or not, by release: name servers go to the NIC, to `lo` or to every NIC; up to 20.1 (netplan)
 # and 24.1 (networkd) it does not say whether a router is listened to; a VLAN's or a bond's MAC, and from 25.2 on
 # networkd that a NIC carries a VLAN or belongs to a bond.
 _BY_RELEASE = ("dns", "search", "accept-ra", "mac", "carries", "belongs")
-# What it makes of a default route whose gateway is null: one through nobody, which we do not want.
-_THROUGH_NOBODY = ("route 0.0.0.0/0", "route ::/0")
+# Said by a renderer of a NIC whose MAC the document tells, and not of one that it calls by a name.
+_BY_MAC = ("match mac ", "set-name ")
 _ADVERTISED = frozenset(["slaac", "dhcp6", "inet6 dhcp 1"])
 
 
@@ -54,6 +55,7 @@ class Known(NamedTuple):
     ipv6: bool = False  # it has a subnet of IPv6
     advertised: int = 0  # subnets of IPv6 of which a router or DHCPv6 tells the address
     routes: Meaning = frozenset()  # of its networks
+    nowhere: Meaning = frozenset()  # what cloud-init makes of a default route whose gateway is null: one through nobody
 
 
 def address(text: str, netmask: str = "") -> str:
@@ -80,9 +82,17 @@ def network(text: str, netmask: str = "", gateway: str = "") -> str:
 
 def route(to: str, via: str = "", metric: Optional[str] = None, *more: str) -> str:
     """The line of a route; `more` in the order of the alphabet, as "onlink"."""
-    words = ["route", to] + (["via", address(via)] if via else [])
+    words = ["route", to] + (["via", address(via)] if via and not _is_unspecified(via) else [])
     words += ["metric", metric] if metric else []
     return " ".join(words + sorted(more))
+
+
+def _is_unspecified(via: str) -> bool:
+    """True for 0.0.0.0 and ::, by way of which a route is one on the link."""
+    try:
+        return ipaddress.ip_address(via).is_unspecified
+    except ValueError:
+        return False
 
 
 def truth(text: str) -> str:
@@ -93,20 +103,40 @@ def truth(text: str) -> str:
 
 def bond_option(name: str, value: str) -> str:
     """A bond's option; `name` with hyphens, without its program's prefix."""
+    if name in _SETS:
+        return " ".join(["bond", name] + sorted(set(value.replace(",", " ").split())))
     words = _BOND_WORDS.get(name, ())
     known = words[int(value)] if value.isdigit() and int(value) < len(words) else value
-    return "bond %s %s" % (name, known)
+    return "bond %s %s" % (name, "802.3ad" if (name, known) == ("mode", "802.1ad") else known)
+
+
+def _is_zero(line: str) -> bool:
+    """True for a bond's option that is 0: cloud-init's eni renderer writes none that is a number in the document."""
+    topic, name, value = (line.split(" ", 2) + ["", ""])[:3]
+    return topic == "bond" and value == _BOND_WORDS.get(name, ("0",))[0]
 
 
 def serves(found: Meaning, wanted: Meaning, known: Known) -> bool:
     """True where `found` may be what some release of cloud-init writes for what `wanted` is what one of them writes."""
-    lacking, added = wanted - found, found - wanted
+    found, wanted = _as_neighbours(_as_defaults(found, wanted)), _as_neighbours(wanted)
+    lacking, added = frozenset(line for line in wanted - found if not _is_zero(line)), found - wanted
     if known.advertised:
         lacking, added = lacking - _ADVERTISED, _less_static(added - known.routes, known.advertised)
-    if any(_topic(line) not in _BY_RELEASE and not line.startswith("match mac ") for line in lacking):
+    if any(_topic(line) not in _BY_RELEASE and not line.startswith(_BY_MAC) for line in lacking):
         return False
     told = {_topic(line) for line in lacking}
     return all(_may_be_added(line, known, told) for line in added)
+
+
+def _as_defaults(found: Meaning, wanted: Meaning) -> Meaning:
+    """With the default routes to which cloud-init gives the prefix of a subnet: their netmask is missing, or 0."""
+    meant = {line: line.replace(" 0.0.0.0/24 ", " 0.0.0.0/0 ").replace(" ::/64 ", " ::/0 ") for line in found}
+    return frozenset(meant[line] if meant[line] in wanted else line for line in found)
+
+
+def _as_neighbours(lines: Meaning) -> Meaning:
+    """A gateway outside the subnet is said to be a neighbour, or is not, by release, renderer and field."""
+    return frozenset(line.replace(" onlink", "") if line.startswith("route ") else line for line in lines)
 
 
 def _less_static(lines: Meaning, subnets: int) -> Meaning:
@@ -130,8 +160,8 @@ def _may_be_added(line: str, known: Known, told: Iterable[str]) -> bool:
         return known.ipv6 and topic not in told
     if topic == "mac":
         return words <= known.macs
-    if line in _THROUGH_NOBODY:
-        return True
+    if topic == "route" and " via " not in line:
+        return line in known.routes | known.nowhere  # on the link, which no renderer is given by us: see Backend.finish
     if line.startswith("match mac "):
         return frozenset([line.rpartition(" ")[2]]) <= known.macs
     return topic in ("carries", "belongs")

@@ -13,7 +13,7 @@ plain word is a fault: a newline in a DNS address would be a root shell in ifupd
 import json
 from typing import Any, Dict, FrozenSet, List, NamedTuple, Tuple
 
-from .document_links import Fault, Links
+from .document_links import Fault, Links, MacsByName, nobody
 from .document_networks import Services, parse_global, parse_network
 from .entry import (
     DEFAULT4,
@@ -75,6 +75,7 @@ class NetworkData(NamedTuple):
     faults: Tuple[Fault, ...]
     faulted: FrozenSet[str]
     search: Tuple[str, ...] = ()  # global search domains
+    nameless: Tuple[Tuple[str, Tuple[str, ...]], ...] = ()  # bonds that are told no MAC, refused or not: keys, members
 
     @property
     def homeless(self) -> bool:
@@ -87,19 +88,20 @@ class NetworkData(NamedTuple):
         return any(not fault.key for fault in self.faults if fault.path.startswith("links"))
 
 
-def parse(document: Any) -> NetworkData:
-    """Read a decoded network_data.json.
+def parse(document: Any, macs: MacsByName = nobody) -> NetworkData:
+    """Read a decoded network_data.json. `macs` gives by name the MACs of the NICs that are here: some links have no
+    more than a name.
 
     Raises Refused where the document as a whole says nothing: not an object, empty (`{}`, which a
     metadata service gives while its cache is cold), or without a list of links.
     """
     try:
-        return _parse(document)
+        return _parse(document, macs)
     except RecursionError:
         raise Refused("network_data", "nested too deeply") from None
 
 
-def _parse(document: Any) -> NetworkData:
+def _parse(document: Any, macs: MacsByName) -> NetworkData:
     if not isinstance(document, dict):
         raise Refused("network_data", "not an object")
     if document.get("links") is None:
@@ -109,11 +111,12 @@ def _parse(document: Any) -> NetworkData:
     raw_networks = document.get("networks")
     if raw_networks is not None and not isinstance(raw_networks, list):
         raise Refused("network_data.networks", "not a list")
-    links = Links(document["links"])
+    links = Links(document["links"], macs)
     networks = _networks(links, raw_networks or [])
     entries = {entry.key: entry for entry in links.entries(networks)}
     services = _services(document.get("services"), links.faults)
-    return NetworkData(entries, services.dns, tuple(links.faults), frozenset(links.bad), services.search)
+    faults, faulted = tuple(links.faults), frozenset(links.bad)
+    return NetworkData(entries, services.dns, faults, faulted, services.search, links.nameless())
 
 
 def _networks(links: Links, raw_networks: List[Any]) -> Dict[str, List[Network]]:
@@ -146,12 +149,12 @@ def _services(raw: Any, faults: List[Fault]) -> Services:
     return found
 
 
-def parse_bytes(raw: bytes) -> NetworkData:
-    """Read the bytes of a network_data.json; Refused for its size and its syntax too."""
+def parse_bytes(raw: bytes, macs: MacsByName = nobody) -> NetworkData:
+    """Read the bytes of a network_data.json; Refused for its size and its syntax too. `macs` as in parse."""
     if len(raw) > MAX_BYTES:
         raise Refused("network_data", "larger than %d bytes" % MAX_BYTES)
     try:
         document = json.loads(raw.decode("utf-8"))
     except (ValueError, RecursionError) as exc:
         raise Refused("network_data", "not JSON: %s" % exc) from None
-    return parse(document)
+    return parse(document, macs)

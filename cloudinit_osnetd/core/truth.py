@@ -11,7 +11,7 @@ time, RANK is the order in which they are heard.
 
 from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
-from . import digest, encoding
+from . import bond_keys, digest, encoding
 from .network_data import DHCP4, DHCP6, Entry, Fault, NetworkData, entry_from_json, entry_to_json
 
 RANK = ("push", "metadata", "drive")
@@ -117,6 +117,7 @@ def observe(truth: Truth, source: str, data: NetworkData, now: float) -> Truth:
     A key that the document lists but gets wrong is not heard at all; a key that it does not list
     keeps its last word, marked as no longer listed.
     """
+    data = bond_keys.settled(data, {key: known.entry for key, known in truth.keys.items()})
     counter = truth.counter
     keys = dict(truth.keys)
     ports = digest.of_value(sorted(entry.digest for entry in data.entries.values()))

@@ -37,6 +37,11 @@ def awaits_udev(nics: Iterable[Nic]) -> bool:
     return os.path.exists(UDEV_CONTROL) and not all(os.path.exists(name) for name in names)
 
 
+def macs_by_name() -> Dict[str, str]:
+    """The MACs of the NICs that may have an entry, at this moment."""
+    return {nic.name: mac for mac, nic in snapshot().by_mac(early=True).items()}
+
+
 def attributes(data: bytes) -> Iterator[Tuple[int, bytes]]:
     """(kind, value) of each struct rtattr."""
     offset = 0

@@ -13,6 +13,7 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Tuple
 
 from ..core import digest, network_data
+from ..kernel import netlink
 from ..system import paths
 from ..system.command import CommandError, run
 from ..system.lazy_imports import http_client
@@ -149,7 +150,7 @@ def fetch(device: str, instance_id: str, ipv6: bool = False) -> network_data.Net
     finally:
         too_long.cancel()
         connection.close()
-    return network_data.parse_bytes(body)
+    return network_data.parse_bytes(body, netlink.macs_by_name)
 
 
 # -- config drive ---------------------------------------------------------------------------------
@@ -225,4 +226,4 @@ def read_drive(drive: Drive, instance_id: str) -> network_data.NetworkData:
         raise
     except SourceError as exc:
         raise SourceError("config drive %s: %s" % (drive.path, exc)) from exc
-    return network_data.parse_bytes(body)
+    return network_data.parse_bytes(body, netlink.macs_by_name)

@@ -146,5 +146,6 @@ def _known(want: Want, key: str, told: Known) -> Known:
         macs=frozenset(item.entry.mac for item in want.items),
         ipv6=any(net in advertised or ":" in net.address for net in entry.networks),
         advertised=len(advertised),
+        nowhere=frozenset(meaning.route(network) for net in entry.networks for network in net.nowhere),
         routes=frozenset(meaning.route(r.network, r.gateway) for net in entry.networks for r in net.routes),
     )

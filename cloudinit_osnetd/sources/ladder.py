@@ -84,6 +84,10 @@ def _nics(expected: FrozenSet[str]) -> Dict[str, Nic]:
     return nics
 
 
+def _macs_by_name() -> Dict[str, str]:
+    return {nic.name: mac for mac, nic in _nics(frozenset()).items()}
+
+
 def _config(
     known: truth.Truth,
     expected: FrozenSet[str],
@@ -174,7 +178,7 @@ def climb(
     problems: List[str] = []
     data = None
     try:
-        data = network_data.parse(document)
+        data = network_data.parse(document, _macs_by_name)
         problems.extend(fault.text for fault in data.faults)
     except network_data.Refused as exc:
         problems.append(str(exc))

@@ -21,13 +21,16 @@ ONE, TWO, THREE = ("00:00:5e:00:53:0%d" % n for n in (1, 2, 3))
 OUT = Route(DEFAULT4, "192.0.2.1", None)
 
 
+HERE = {"ens3": ONE, "ens4": TWO, "ens5": THREE}  # MACs by name
+
+
 def read(name):
-    return network_data.parse_bytes(next(DIRECTORY.glob(name + "-*.json")).read_bytes())
+    return network_data.parse_bytes(next(DIRECTORY.glob(name + "-*.json")).read_bytes(), lambda: HERE)
 
 
 @pytest.mark.parametrize("path", sorted(DIRECTORY.glob("*.json")), ids=lambda path: path.name[:2])
 def test_nothing_is_wrong_with_any_of_them(path):
-    said = network_data.parse_bytes(path.read_bytes())
+    said = read(path.name[:2])
     assert said.faults == ()
     assert len(said.entries) == len(json.loads(path.read_text())["links"])
 
@@ -49,6 +52,67 @@ def test_nothing_is_wrong_with_any_of_them(path):
         ),
         ("14", ONE + "/phy", [("", (Route("198.51.100.0/24", "192.0.2.65", None),), ("192.0.2.66",), ())]),
         ("19", ONE + "/phy", [("192.0.2.10/24", (OUT,), ("192.0.2.53",), ())]),
+        (
+            "25",
+            TWO + "/vlan.41",
+            [
+                ("2001:db8::10/64", (Route(DEFAULT6, "2001:db8::1", None),), (), ()),
+                ("192.0.2.10/25", (OUT,), ("192.0.2.53", "192.0.2.54"), ()),
+            ],
+        ),
+        ("25", ONE + "/phy", [("198.51.100.10/25", (), (), ())]),
+        (
+            "27",
+            ONE + "/phy",
+            [
+                ("192.0.2.10/24", (OUT,), (), ()),
+                (
+                    "2001:db8::10/64",
+                    (Route(DEFAULT6, "2001:db8::1", None), Route("2001:db8:9::/48", "2001:db8::2", None)),
+                    (),
+                    (),
+                ),
+            ],
+        ),
+        ("28", THREE + "/bond", [("", (), (), ())]),
+        ("29", ONE + "/vlan.101", [("192.0.2.10/24", (OUT,), (), ())]),
+        ("30", TWO + "/phy", [("", (Route("2001:db8:8::/48", "fe80::1", None),), (), ())]),
+        (
+            "33",
+            ONE + "/phy",
+            [
+                ("192.0.2.10/32", (Route("203.0.113.1/32", "", None), Route(DEFAULT4, "203.0.113.1", None)), (), ()),
+                ("2001:db8::10/128", (Route(DEFAULT6, "2001:db8:ffff::1", None),), (), ()),
+            ],
+        ),
+        ("34", "00:00:5e:00:53:ab/vlan.22", [("198.51.100.10/24", (), (), ())]),
+        ("38", TWO + "/phy", [("", (), (), ())]),
+        ("39", TWO + "/phy", [("", (), (), ()), ("", (), (), ())]),
+        ("40", "00:00:5e:00:53:17/vlan.7", [("192.0.2.10/24", (OUT,), (), ())]),
+        (
+            "42",
+            ONE + "/phy",
+            [
+                (
+                    "192.0.2.10/24",
+                    (OUT, Route("198.51.100.0/24", "192.0.2.2", None), Route("203.0.113.0/25", "192.0.2.2", None)),
+                    (),
+                    (),
+                ),
+            ],
+        ),
+        ("44", ONE + "/phy", [("192.0.2.10/24", (OUT,), (), ())]),
+        (
+            "45",
+            ONE + "/phy",
+            [
+                ("192.0.2.10/24", (OUT, Route("198.51.100.0/24", "192.0.2.1", None)), (), ()),
+                ("2001:db8::10/64", (Route(DEFAULT6, "2001:db8::1", None),), (), ()),
+            ],
+        ),
+        ("46", ONE + "/phy", [("192.0.2.10/24", (OUT,), (), ())]),
+        ("47", TWO + "/phy", [("198.51.100.10/24", (Route(DEFAULT4, "198.51.100.1", 200),), (), ())]),
+        ("49", ONE + "/phy", [("192.0.2.10/24", (OUT,), ("192.0.2.53", "192.0.2.54"), ("example.com",))]),
     ],
 )
 def test_the_networks_of_a_link_are_what_its_author_means(name, key, networks):
@@ -77,6 +141,30 @@ def test_a_bond_that_is_told_no_mac_is_known_by_its_first_members():
     assert told.mac_told
 
 
+def test_a_nic_that_is_told_a_name_alone_is_the_one_that_is_called_so():
+    said = read("25")
+    assert [key for key in said.entries if key.endswith("/phy")] == [ONE + "/phy", TWO + "/phy", THREE + "/phy"]
+    assert said.entries[TWO + "/bond"].members == (TWO + "/phy", THREE + "/phy")
+
+
+@pytest.mark.parametrize("mac", [None, ""])
+def test_a_name_that_no_nic_has_is_named_and_costs_its_link(mac):
+    doc = document(
+        [link(mac, name="eno9"), link(B, "tap2", name="anything")], [static(), static("10.0.1.5", link="tap2")]
+    )
+    said = network_data.parse(doc, lambda: {"ens3": A})
+    assert list(said.entries) == [B + "/phy"]
+    assert [(fault.path, fault.link) for fault in said.faults] == [("links[0].name", "tap1")]
+    assert "eno9" in said.faults[0].problem
+    assert said.anonymous_faults  # whoever it may be: nobody has left
+
+
+@pytest.mark.parametrize("name", [None, "", 7, ["ens3"]])
+def test_neither_a_mac_nor_a_name(name):
+    said = network_data.parse(document([link(None, name=name)]), lambda: {"ens3": A})
+    assert (said.entries, len(said.faults)) == ({}, 1)
+
+
 @pytest.mark.parametrize("mac", [None, ""])
 def test_a_vlan_that_is_told_no_mac_has_its_parents(mac):
     found = data(document([vlan(mac=mac), link(B, "tap1")])).entries[B + "/vlan.100"]
@@ -96,6 +184,7 @@ def test_an_option_that_is_empty_is_not_said(empty):
         ("bond_mode", "4", "802.3ad"),
         ("bond_mode", 1, "active-backup"),
         ("bond_mode", "802.3AD", "802.3ad"),
+        ("bond_mode", "802.1ad", "802.3ad"),
         ("bond_xmit_hash_policy", "1", "layer3+4"),
         ("bond_xmit_hash_policy", "layer2+3", "layer2+3"),
         ("bond_lacp_rate", 1, "fast"),
@@ -140,6 +229,12 @@ def test_a_networks_own_dns(fields, servers, search):
         assert (found.dns, found.search) == (servers, search)
 
 
+def test_a_gateway_beside_a_lease_is_the_leases():
+    """No renderer of cloud-init's, nor ifupdown, makes a route of it."""
+    assert entry(dhcp(gateway="10.0.0.1")).networks[0].routes == ()
+    assert entry(static(gateway="10.0.0.1")).networks[0].routes == (Route(DEFAULT4, "10.0.0.1", None),)
+
+
 @pytest.mark.parametrize("bad", [["a b"], ["x\n"], "-x", 7, [None], {"a": 1}, "a;b"])
 def test_a_bad_search_domain_is_named_and_costs_its_link(bad):
     said = data(document([link(), link(B, "tap2")], [static(dns_search=bad)]))
@@ -177,6 +272,13 @@ def test_a_route_as_cloud_init_and_its_author_mean_it(raw, routes):
     assert entry(static(routes=[raw])).networks[0].routes == routes
 
 
+def test_a_default_route_that_leads_nowhere_is_remembered():
+    """cloud-init writes one, by which what it wrote is known."""
+    (found,) = entry(static(routes=[{"network": "0.0.0.0", "netmask": "0.0.0.0", "gateway": None}])).networks
+    assert (found.routes, found.nowhere) == ((), (DEFAULT4,))
+    assert entry(static()).networks[0].nowhere == ()
+
+
 @pytest.mark.parametrize(("address", "cidr"), [("192.0.2.9", "192.0.2.9/24"), ("2001:db8::9", "2001:db8::9/64")])
 @pytest.mark.parametrize("mask", [None, ""])
 def test_a_netmask_that_is_missing_is_cloud_inits(address, cidr, mask):
@@ -199,7 +301,9 @@ def heard(*documents):
     return known
 
 
-@pytest.mark.parametrize("bad", [{"vlan_id": 4095}, {"vlan_mac_address": "x"}, {"vlan_link": "gone"}, {"mtu": 1}, {"id": None}])
+@pytest.mark.parametrize(
+    "bad", [{"vlan_id": 4095}, {"vlan_mac_address": "x"}, {"vlan_link": "gone"}, {"mtu": 1}, {"id": None}]
+)
 def test_the_network_of_a_refused_link_is_not_homeless(bad):
     """At a first boot: the others have all of their networks."""
     said = json.loads(json.dumps(GOOD))

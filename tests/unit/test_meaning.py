@@ -284,6 +284,81 @@ def test_what_some_release_may_have_written_for_the_same(less, more, does):
 
 
 @pytest.mark.parametrize(
+    ("wanted", "found", "does"),
+    [
+        # A default route whose netmask is missing, or 0, has a subnet's prefix to cloud-init.
+        (["route 0.0.0.0/0 via 10.0.0.1"], ["route 0.0.0.0/24 via 10.0.0.1"], True),
+        (["route ::/0 via fd00::1"], ["route ::/64 via fd00::1"], True),
+        (["route 0.0.0.0/0 via 10.0.0.1"], ["route 0.0.0.0/24 via 10.0.0.2"], False),
+        (["route 0.0.0.0/0 via 10.0.0.1"], ["route 0.0.0.0/8 via 10.0.0.1"], False),
+        # A number that is 0 is no option to its eni renderer.
+        (["bond downdelay 0", "bond mode balance-rr", "bond lacp-rate slow"], [], True),
+        (["bond downdelay 0"], ["bond downdelay 5"], False),
+        (["bond downdelay 5"], [], False),
+        (["bond mode 802.3ad"], [], False),
+        # Some releases and renderers say of some gateways that they are neighbours.
+        (["route ::/0 via fd00::1"], ["route ::/0 via fd00::1 onlink"], True),
+        (["route ::/0 via fd00::1 onlink"], ["route ::/0 via fd00::1"], True),
+        (["route ::/0 via fd00::1 onlink"], ["route ::/0 via fd00::2 onlink"], False),
+        # A route on the link that the document names is not in what we have rendered.
+        ([], ["route 203.0.113.1/32"], True),
+        ([], ["route 203.0.113.2/32"], False),
+        # A NIC by its name.
+        (["match mac fa:16:3e:00:00:01", "set-name ens3"], [], True),
+        (["set-name ens3"], ["set-name lan0"], False),
+    ],
+)
+def test_what_a_renderer_makes_of_a_document_otherwise(wanted, found, does):
+    known = KNOWN._replace(routes=frozenset(["route 203.0.113.1/32"]))
+    assert meaning.serves(WANTED | set(found), WANTED | set(wanted), known) is does
+
+
+@pytest.mark.parametrize("via", ["0.0.0.0", "::", "0::0", ""])
+def test_a_route_by_way_of_the_unspecified_address_is_one_on_the_link(via):
+    assert meaning.route("198.51.100.0/24", via) == "route 198.51.100.0/24"
+    assert meaning.route("198.51.100.0/24", "10.0.0.1") == "route 198.51.100.0/24 via 10.0.0.1"
+
+
+def test_a_bonds_mode_by_the_name_in_novas_spec():
+    assert meaning.bond_option("mode", "802.1ad") == "bond mode 802.3ad"
+    assert meaning.bond_option("xmit-hash-policy", "802.1ad") == "bond xmit-hash-policy 802.1ad"
+
+
+def test_beside_a_lease_ifupdown_takes_no_gateway():
+    stanza = "iface ens3 inet %s\n    gateway 10.0.0.1\n"
+    assert eni(stanza % "dhcp") == {"dhcp4"}
+    assert eni(stanza % "static") == {"route 0.0.0.0/0 via 10.0.0.1"}
+
+
+@pytest.mark.parametrize("body", ["mtu: 0", "mtu: ''", "mtu: null", "parameters: {transmit-hash-policy: ''}"])
+def test_netplan_is_told_nothing_by_what_is_empty(body):
+    assert yaml_meaning.of("bonds: {bond0: {%s}}" % body) == {"kind bonds"}
+
+
+@pytest.mark.parametrize("network", ["198.51.100.0/24", "2001:db8:9::/48"])
+def test_a_route_on_the_link_in_each_of_netplans_ways(network):
+    """`scope: link` is netplan's word, "::" and 0.0.0.0 are cloud-init's."""
+    for way in ("scope: link", "via: '::'", "via: 0.0.0.0"):
+        assert yaml_meaning.of('ethernets: {ens3: {routes: [{to: "%s", %s}]}}' % (network, way)) == {
+            "kind ethernets",
+            "route " + network,
+        }
+
+
+@pytest.mark.parametrize("targets", ["[192.0.2.2, 192.0.2.1]", "'192.0.2.1,192.0.2.2'", "192.0.2.2 192.0.2.1"])
+def test_the_targets_of_a_bond_are_a_set(targets):
+    body = "bonds: {bond0: {parameters: {arp-ip-targets: %s}}}" % targets
+    assert yaml_meaning.of(body) == {"kind bonds", "bond arp-ip-targets 192.0.2.1 192.0.2.2"}
+    assert file_meaning.of("[Bond]\nARPIPTargets=192.0.2.2 192.0.2.1\n") == {"bond ARPIPTargets 192.0.2.1 192.0.2.2"}
+
+
+def test_a_default_route_through_nobody_is_cloud_inits_only_where_the_document_has_one():
+    there = WANTED | {"route 0.0.0.0/0"}
+    assert not meaning.serves(there, WANTED, KNOWN)
+    assert meaning.serves(there, WANTED, KNOWN._replace(nowhere=frozenset(["route 0.0.0.0/0"])))
+
+
+@pytest.mark.parametrize(
     ("more", "does"),
     [
         (["address fd00::7/64", "route ::/0 via fd00::1"], True),

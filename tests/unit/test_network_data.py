@@ -62,7 +62,7 @@ def test_the_last_address_of_a_point_to_point_subnet_is_a_neighbour():
     assert [route.gateway for route in read.networks[0].routes] == ["10.0.0.5"]
 
 
-@pytest.mark.parametrize(("written", "read"), [(None, None), (0, None), ("0", None), (1450, 1450), ("1450", 1450), (68, 68), (65535, 65535)])
+@pytest.mark.parametrize(("written", "read"), [(None, None), ("", None), (0, None), ("0", None), (1450, 1450), ("1450", 1450), (68, 68), (65535, 65535)])
 def test_an_mtu_is_a_number_or_not_said(written, read):
     assert entry(mtu=written).mtu == read
 

@@ -26,30 +26,14 @@ from cloudinit_osnetd.system import files
 from tests.unit.build import bond, document, link, static
 
 from . import record, servers
-from .conftest import wipe
+from .conftest import RENDERERS, wipe
 
-RENDERERS = ("eni", "networkd", "netplan")
 SEEDS = range(int(os.environ.get("OSNETD_RANDOM_SERVERS", "10")))
-_STUB = '#!/bin/sh\n[ "$1" != info ] || echo "netplan.io: {features: []}"\n'
 _TEMPLATES = {
     "eni": {"eni_path": "etc/network/interfaces.d/50-cloud-init", "netrules_path": None},
     "networkd": {"network_conf_dir": "/etc/systemd/network/", "resolve_conf_fn": "/etc/systemd/resolved.conf"},
     "netplan": {"netplan_path": "etc/netplan/50-cloud-init.yaml", "postcmds": False, "features": ["none"]},
 }
-
-
-@pytest.fixture
-def netplan():
-    """cloud-init and we ask for a generator; what it would say is not the matter here."""
-    path = "/usr/sbin/netplan"
-    if not os.path.exists(path):
-        files.replace(path, _STUB, mode=0o755)
-
-
-@pytest.fixture(params=RENDERERS)
-def renderer(request, guest, netplan):
-    guest.renderer(request.param)
-    return request.param
 
 
 def write_alone(doc, macs, renderer):
@@ -76,9 +60,10 @@ def snapshot(macs):
 
 
 def look_at(doc, macs, renderer, state=None):
-    """What is planned for the document: (state that was heard, look)."""
+    """What is planned for the document, read or not: (state that was heard, look)."""
     state = state or store.empty("i")
-    heard = state._replace(truth=truth.observe(state.truth, "metadata", network_data.parse(doc), 0.0))
+    data = doc if isinstance(doc, network_data.NetworkData) else network_data.parse(doc)
+    heard = state._replace(truth=truth.observe(state.truth, "metadata", data, 0.0))
     on = SimpleNamespace(backend=backends.of_renderer(renderer), context=context.load())
     now = snapshot(macs)
     return heard, build_plan.look_at(on, heard, now.by_mac(), now)

@@ -18,6 +18,7 @@ from tests.unit.build import nic, nics
 DIRECTORY = Path(__file__).parent.parent / "documents"
 ONE, TWO, THREE = ("00:00:5e:00:53:0%d" % n for n in (1, 2, 3))
 RENDERERS = ("eni", "networkd", "netplan")
+NAMES = {"ens3": ONE, "ens4": TWO, "ens5": THREE}
 HERE = nics(nic("ens3", ONE), nic("ens4", TWO, 3), nic("ens5", THREE, 4))
 
 
@@ -34,7 +35,7 @@ def rendered(request, guest, tmp_path, monkeypatch):
 
     def render_(name):
         document = next(DIRECTORY.glob(name + "-*.json")).read_bytes()
-        known = truth.observe(truth.EMPTY, "drive", network_data.parse_bytes(document), 0.0)
+        known = truth.observe(truth.EMPTY, "drive", network_data.parse_bytes(document, lambda: NAMES), 0.0)
         wants = desired(known, HERE)
         config = {"netplan_path": "etc/netplan/50-cloud-init.yaml", "postcmds": False, "features": ["none"]}
         using = Renderer("netplan", config)

@@ -15,6 +15,7 @@ _DNS = {"dns-nameservers": "dns", "dns-nameserver": "dns", "dns-search": "search
 
 class _Stanza(NamedTuple):
     family: str  # inet or inet6; empty for what is outside of any
+    method: str
     options: List[List[str]]  # words, the first with hyphens
 
 
@@ -25,7 +26,7 @@ def of(text: str, name: str = "") -> meaning.Meaning:
     added: Set[str] = set()
     taken: Dict[str, str] = {}  # routes that are taken away, with the line that does it
     for stanza in _stanzas(text, said):
-        said.update(_addresses(stanza.options))
+        said.update(_addresses(stanza))
         for words in stanza.options:
             topic = _DNS.get(words[0])
             found = _command_route(words, name)
@@ -48,7 +49,7 @@ def of(text: str, name: str = "") -> meaning.Meaning:
 
 def _stanzas(text: str, said: Set[str]) -> Iterator[_Stanza]:
     """The stanzas; what stands at their heads goes to `said`."""
-    stanza = _Stanza("", [])
+    stanza = _Stanza("", "", [])
     for words in statements(text):
         if not words or words[0].startswith("#"):
             continue
@@ -58,7 +59,7 @@ def _stanzas(text: str, said: Set[str]) -> Iterator[_Stanza]:
             if method != "static":
                 said.add(_METHODS.get((family, method), "%s %s" % (family, method)))
             said.update(" ".join(words[i : i + 2]) for i in range(4, len(words), 2))  # inherits
-            stanza = _Stanza(family, [])
+            stanza = _Stanza(family, method, [])
         elif words[0] == "auto" or words[0].startswith("allow-"):
             said.add("start " + {"auto": "at boot"}.get(words[0], words[0][len("allow-") :]))
         else:
@@ -66,13 +67,16 @@ def _stanzas(text: str, said: Set[str]) -> Iterator[_Stanza]:
     yield stanza
 
 
-def _addresses(options: List[List[str]]) -> Iterator[str]:
-    """What several options say together: an address with its netmask, a gateway with its metric."""
-    values = {words[0]: words[1] for words in options if len(words) > 1}
-    for words in options:
+def _addresses(stanza: _Stanza) -> Iterator[str]:
+    """What several options say together: an address with its netmask, a gateway with its metric.
+
+    Beside a lease ifupdown takes no gateway, which cloud-init writes there where the document names one.
+    """
+    values = {words[0]: words[1] for words in stanza.options if len(words) > 1}
+    for words in stanza.options:
         if words[0] == "address" and len(words) > 1:
             yield "address " + meaning.address(words[1], values.get("netmask", ""))
-        elif words[0] == "gateway" and len(words) > 1:
+        elif words[0] == "gateway" and len(words) > 1 and stanza.method != "dhcp":
             yield meaning.route(meaning.network("default", "", words[1]), words[1], values.get("metric"))
 
 

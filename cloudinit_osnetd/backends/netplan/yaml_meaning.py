@@ -35,6 +35,8 @@ def _lines(key: str, value: Any) -> Iterator[str]:
         yield from [key] if meaning.truth(str(value)) != "no" else []
     elif key == "accept-ra":
         yield "accept-ra " + meaning.truth(str(value))
+    elif key == "mtu" and str(value) in ("0", ""):
+        return  # not said
     elif key == "macaddress":
         yield "mac " + str(value).lower()
     elif value is not False:
@@ -48,7 +50,8 @@ def _of_mapping(key: str, value: Dict[str, Any]) -> Iterator[str]:
     elif key == "match":
         yield from ("match %s %s" % ({"macaddress": "mac"}.get(k, k), str(v).lower()) for k, v in value.items())
     elif key == "parameters":
-        yield from (meaning.bond_option(str(k), _plain(v)) for k, v in value.items())
+        # Up to 24 cloud-init says what the document leaves empty.
+        yield from (meaning.bond_option(str(k), _words(v)) for k, v in value.items() if v not in (None, ""))
     else:
         yield "%s %s" % (key, _plain(value))
 
@@ -66,6 +69,8 @@ def _route(one: Any) -> str:
     left: Dict[str, Any] = {str(key): value for key, value in one.items() if value is not None}
     via, metric = str(left.pop("via", "")), left.pop("metric", None)
     to = meaning.network(str(left.pop("to", "default")), "", via)
+    if left.get("scope") == "link" and not via:
+        del left["scope"]  # on the link, as a route is that has no gateway
     more = ["onlink"] if meaning.truth(str(left.pop("on-link", "no"))) == "yes" else []
     more += ["%s=%s" % (key, _plain(value)) for key, value in left.items()]
     return meaning.route(to, via, None if metric is None else str(metric), *more)
@@ -73,6 +78,10 @@ def _route(one: Any) -> str:
 
 def _list(value: Any) -> List[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _words(value: Any) -> str:
+    return " ".join(map(_plain, value)) if isinstance(value, list) else _plain(value)
 
 
 def _plain(value: Any) -> str:

@@ -144,7 +144,7 @@ def _option(section: str, key: str, value: str) -> str:
     if (section, key) in (("Link", "MACAddress"), ("NetDev", "MACAddress")):
         return "mac " + value.lower()
     if section == "Bond":
-        return "bond %s %s" % (key, value)
+        return meaning.bond_option(key, value)
     return "%s.%s %s" % (section, key, meaning.truth(value))
 
 

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""Each document of tests/documents, bonds and VLANs too: what the root's own cloud-init makes of it is what we read.
+
+cloud-init writes it alone, and then we look: all of it is adopted, nothing is drifted, and no NIC is touched.
+"""
+
+import json
+
+import pytest
+
+from cloudinit_osnetd.core import network_data
+
+from . import record
+from .test_adopted import look_at, write_alone
+
+DIRECTORY = record.HERE.parent / "documents"
+NAMES = sorted(path.stem for path in DIRECTORY.glob("*.json"))
+
+
+def nics(document):
+    """By MAC: the names of the NICs that a document lists; one that is told no MAC has one of ours."""
+    found = {}
+    for link in document["links"]:
+        if link.get("type") in ("bond", "vlan"):
+            continue
+        number = len(found) + 1
+        mac = link.get("ethernet_mac_address") or "00:00:5e:00:53:0%d" % number
+        found[mac.lower()] = link.get("name") or "ens%d" % (2 + number)
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_cloud_init_makes_of_it_is_what_we_read(renderer, name):
+    document = json.loads((DIRECTORY / (name + ".json")).read_text())
+    macs = nics(document)
+    try:
+        write_alone(document, macs, renderer)
+    except Exception as exc:
+        pytest.skip("cloud-init alone breaks off on it: %r" % exc)
+    data = network_data.parse(document, lambda: {called: mac for mac, called in macs.items()})
+    _heard, seen = look_at(data, macs, renderer)
+    said = [(drift.name, drift.differs) for drift in seen.plan.drifted]
+    assert (said, seen.failures) == ([], {})
+    assert {change.action for change in seen.plan.changes} == {"adopt"}
+    assert {change.key for change in seen.plan.changes} == set(data.entries)
