@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
+import zlib
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, NamedTuple, Union
+from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Union
 
 import pytest
 
@@ -41,26 +44,50 @@ def _kinds(words: str) -> List[Kind]:
 # Any other suite and backend of the lab's recipes can be asked for: OSNETD_KINDS=sid-networkd,trixie-netplan,bookworm-ifupdown-vm.
 _ASKED = os.environ.get("OSNETD_KINDS", "")
 KINDS = _kinds(_ASKED or "trixie-networkd,bookworm-ifupdown,bullseye-ifupdown")
-_IN_ALL = KINDS if _ASKED else KINDS[:2]  # the kinds that every scenario of `make test` is run on
+# `make test` runs a scenario that is not marked `every_kind` on one of these, always the same one; `make deep` on all.
+_BY_TURNS = KINDS[:2]
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "vm: boots a virtual machine; half a minute a boot where QEMU has to emulate")
     config.addinivalue_line("markers", "deep: many boots of virtual machines; `make deep` runs these, `make test` does not")
-    config.addinivalue_line("markers", "every_kind: on each kind of guest in `make test`; else the third one is for `make deep`")
+    config.addinivalue_line("markers", "every_kind: on each kind of guest in `make test`; others run on one there, and on all in `make deep`")
+    config.addinivalue_line("markers", "on(word, ...): about guests in whose kind one of the words stands: a suite, a backend, or both")
+    config.addinivalue_line("markers", "quick: the scenario of its backend in `make quick`")
     config.addinivalue_line("markers", "long: takes minutes, so it is begun first where several run side by side")
 
 
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
+    items[:] = [item for item in items if _is_about(item, _kind(item))]
     items.sort(key=lambda item: not any(item.iter_markers("long")))
-    for item in items:
-        kind = getattr(item, "callspec", None) and item.callspec.params.get("kind")
-        if kind and kind not in _IN_ALL and not any(item.iter_markers("every_kind")):
-            item.add_marker(pytest.mark.deep)
+    if not _ASKED:
+        for name, group in itertools.groupby(sorted(items, key=_without_kind), _without_kind):
+            same = [item for item in group if _kind(item) and not any(item.iter_markers("every_kind"))]
+            turns = [item for item in same if _kind(item) in _BY_TURNS] or same
+            for item in same:
+                if item is not turns[zlib.crc32(name.encode()) % len(turns)]:
+                    item.add_marker(pytest.mark.deep)
     if os.geteuid() != 0:
         for item in items:
             if "scenarios" in item.nodeid:
                 item.add_marker(pytest.mark.skip(reason="real guests need root"))
+
+
+def _kind(item: pytest.Item) -> Optional[Kind]:
+    spec = getattr(item, "callspec", None)
+    return spec.params.get("kind") if spec is not None else None
+
+
+def _without_kind(item: pytest.Item) -> str:
+    """What is the same for one scenario on each kind of guest."""
+    kind = _kind(item)
+    return item.nodeid if kind is None else re.sub(rf"(?<=[\[-]){re.escape(str(kind))}(?=[\]-])", "", item.nodeid)
+
+
+def _is_about(item: pytest.Item, kind: Optional[Kind]) -> bool:
+    """False for a kind of guest that a scenario says nothing of."""
+    markers = [marker.args for marker in item.iter_markers("on")]
+    return kind is None or all(any(set(word.split("-")) <= set(kind) for word in words) for words in markers)
 
 
 @pytest.fixture

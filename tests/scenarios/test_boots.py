@@ -205,6 +205,8 @@ def test_a_secondary_nic_that_nobody_serves_delays_no_boot(cloud: Cloud, guest_f
     assert taken < first_boot + 1, f"{taken:.1f} s to network-online.target, at the first boot {first_boot:.1f} s"
 
 
+# Nothing waits for the network in networkd's guest: it would be cloud-init that misses its link.
+@pytest.mark.on("ifupdown")
 def test_the_link_to_the_instance_is_away_when_early_boot_begins(cloud: Cloud, guest_factory: GuestFactory) -> None:
     """cloud-init's network stage makes it anew, and runs beside early boot where nothing waits for the network.
 
@@ -214,8 +216,6 @@ def test_the_link_to_the_instance_is_away_when_early_boot_begins(cloud: Cloud, g
     server = cloud.server("link")
     first, second = server.create_port(blue), server.create_port(green)
     guest = guest_factory(server)
-    if guest.backend == "networkd":
-        pytest.skip("nothing waits for the network in this guest: it would be cloud-init that misses its link")
     guest.boot()
     assert_boot(guest, rung="drive")
     assert_follows(guest, first, second)

@@ -83,7 +83,7 @@ def test_one_of_eight_is_invalid(cloud: Cloud, guest_factory: GuestFactory, faul
         wait_until(lambda: "fault: metadata" in log_of(guest), 20, "the fault is named")
         fault = next(line for line in log_of(guest).splitlines() if "fault: metadata" in line)
         assert word in fault and bad.mac in fault
-        assert state_of(guest, bad) == "pending"
+        assert state_of(guest, bad) == "failed"
         assert guest.run("ls /pwned", check=False).returncode != 0
         # Mended, it comes up like the others.
         cloud.metadata.clear_overrides()

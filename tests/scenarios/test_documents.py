@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from tests.lab import Cloud, foreign
-from tests.scenarios.conftest import GuestFactory, Kind
+from tests.scenarios.conftest import GuestFactory
 from tests.scenarios.documents import CASES, Case, segment, wrong
 from tests.scenarios.seen import (
     Guest,
@@ -20,13 +20,10 @@ from tests.scenarios.seen import (
     wait_until,
 )
 
-pytestmark = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-
-
-@pytest.fixture(autouse=True)
-def _modules(case: Case, kind: Kind) -> None:
-    if case.needs_modules and not kind.is_vm:
-        pytest.skip("a bond or a VLAN takes a module of the guest's own kernel")
+# A bond or a VLAN takes a module of the guest's own kernel.
+pytestmark = pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.on("vm", "netplan") if case.needs_modules else ()) for case in CASES], ids=lambda case: case.name
+)
 
 
 def assert_right(guest: Guest, case: Case, seconds: float = 15) -> None:

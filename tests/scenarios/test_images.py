@@ -6,15 +6,11 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from tests.lab import Cloud
 from tests.scenarios.conftest import GuestFactory, Kind
 from tests.scenarios.package import identity
 from tests.scenarios.seen import assert_boot, assert_follows, assert_nothing_to_do, configured_names, settled
 from tests.scenarios.serving import history, serving
-
-pytestmark = pytest.mark.every_kind
 
 
 def test_what_still_is_as_we_left_it_goes_with_the_instance_that_it_was_for(

@@ -36,11 +36,6 @@ def clients(guest: Guest, name: str) -> list[str]:
     return [" ".join(words[2:]) for words in found if words[1] not in {other[0] for other in found}]
 
 
-def for_ifupdown(guest: Guest) -> None:
-    if guest.backend != "ifupdown":
-        pytest.skip("about ifupdown")
-
-
 def a_server(cloud: Cloud, guest_factory: GuestFactory, **options: object) -> tuple[Port, Container]:
     blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.2"])
     first = cloud.server("found").create_port(blue)
@@ -115,10 +110,10 @@ def test_a_name_that_is_taken_again_before_the_one_that_had_it_is_cleaned_up(
     assert_nothing_to_do(guest)
 
 
+@pytest.mark.on("ifupdown")
 def test_the_stanzas_of_an_image(cloud: Cloud, guest_factory: GuestFactory, kind: object) -> None:
     """Debian's older images have DHCP for a few names, just in case: those NICs are left to it, and it is named."""
     _first, guest = a_server(cloud, guest_factory)
-    for_ifupdown(guest)
     server = cloud.servers[0]
     guest.run(
         "printf '\\nallow-hotplug ens4\\niface ens4 inet dhcp\\nallow-hotplug ens5\\niface ens5 inet dhcp\\n' >> /etc/network/interfaces"
@@ -164,10 +159,10 @@ def test_a_leased_default_route_has_its_metric_from_the_first_lease_on(
 
 
 @pytest.mark.long
+@pytest.mark.on("ifupdown")
 def test_an_ifdown_that_does_not_end(cloud: Cloud, guest_factory: GuestFactory) -> None:
     """An administrator's hook hangs: the old address does not stay beside the new one."""
     first, guest = a_server(cloud, guest_factory)
-    for_ifupdown(guest)
     server = cloud.servers[0]
     port = server.create_port(cloud.network("green", subnets=[_V4, _V6], mtu=1400))
     name = guest.plug(port)
@@ -182,10 +177,10 @@ def test_an_ifdown_that_does_not_end(cloud: Cloud, guest_factory: GuestFactory) 
     assert_nothing_to_do(guest)
 
 
+@pytest.mark.on("ifupdown")
 def test_an_ifup_that_failed_is_not_the_last(cloud: Cloud, guest_factory: GuestFactory) -> None:
     """An administrator's hook fails half-way; when it is mended the next run brings the NIC up."""
     first, guest = a_server(cloud, guest_factory)
-    for_ifupdown(guest)
     server = cloud.servers[0]
     guest.put(b'#!/bin/sh\n[ "$IFACE" != ens4 ]\n', "/etc/network/if-up.d/fails", 0o755)
     port = server.create_port(cloud.network("green", subnets=[_V4, _V6], mtu=1400))

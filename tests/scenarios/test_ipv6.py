@@ -24,8 +24,6 @@ from tests.scenarios.seen import (
 )
 from tests.scenarios.serving import serving
 
-pytestmark = pytest.mark.every_kind
-
 _V4 = Subnet("10.91.0.0/24", dns=("10.91.0.2",))
 _MODES = {
     "static": ("2001:db8:1::/64", None),

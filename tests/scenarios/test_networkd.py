@@ -65,8 +65,6 @@ def test_two_ports_on_one_advertised_network(cloud: Cloud, guest_factory: GuestF
 
 def _of_networkd(guest: Container) -> str:
     """What precedes a NIC's name in the names of networkd's files."""
-    if guest.backend == "ifupdown":
-        pytest.skip("networkd's own")
     return "10-netplan-" if guest.backend == "netplan" else "10-cloud-init-"
 
 
@@ -74,6 +72,7 @@ def _of_networkd(guest: Container) -> str:
 _MATCHES = {"type": "Type=ether", "virtualization": "Virtualization=yes\nType=ether", "kernel": "KernelVersion=>1"}
 
 
+@pytest.mark.on("networkd", "netplan")
 @pytest.mark.parametrize("match", sorted(_MATCHES))
 def test_an_operators_file_that_sorts_first_has_the_nic(cloud: Cloud, guest_factory: GuestFactory, match: str) -> None:
     """The NIC is left to it, at once and by name, and who takes it away hands the NIC over."""
@@ -101,6 +100,7 @@ def test_an_operators_file_that_sorts_first_has_the_nic(cloud: Cloud, guest_fact
     assert state_of(guest, port) == "ok"
 
 
+@pytest.mark.on("networkd", "netplan")
 def test_an_operators_drop_in(cloud: Cloud, guest_factory: GuestFactory) -> None:
     """One that says what a port has is somebody's say in it; one that adds to it is no matter."""
     blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.2"])
@@ -153,6 +153,7 @@ def test_a_shells_umask_and_directories_in_the_place_of_files(cloud: Cloud, gues
 NAMES = ("w[1]", "p=q", "-dash", "a*b", "!x", "ens4")
 
 
+@pytest.mark.on("networkd")  # a netplan guest's NICs get their names from udev
 def test_names_with_characters_that_mean_something(cloud: Cloud, guest_factory: GuestFactory) -> None:
     """A name is a name: in a list of patterns, in a file's name and on a command line. One like it is another NIC."""
     blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.2"])
@@ -161,8 +162,6 @@ def test_names_with_characters_that_mean_something(cloud: Cloud, guest_factory: 
     guest = guest_factory(server)
     guest.boot()
     settled(guest)
-    if guest.backend != "networkd":
-        pytest.skip("networkd's own: a netplan guest's NICs get their names from udev")
     ports = [server.create_port(blue) for _ in NAMES]
     for port, name in zip(ports, NAMES):
         guest.plug(port, name=name)

@@ -26,8 +26,6 @@ from tests.scenarios.seen import (
     status,
 )
 
-pytestmark = pytest.mark.every_kind
-
 TRUSTED = pytest.mark.parametrize("trusted_cache", [True, False], ids=["trusted", "distrusted"])
 
 

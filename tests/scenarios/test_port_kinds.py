@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.lab import Cloud, Container, Port
 from tests.scenarios.conftest import GuestFactory
 from tests.scenarios.seen import (
@@ -21,8 +19,6 @@ from tests.scenarios.seen import (
     wait_until,
 )
 from tests.scenarios.serving import serving
-
-pytestmark = pytest.mark.every_kind
 
 
 def test_a_subnet_is_served_by_dhcp_then_static_again(cloud: Cloud, guest_factory: GuestFactory) -> None:

@@ -23,8 +23,6 @@ from tests.scenarios.seen import (
 )
 from tests.scenarios.serving import serving
 
-pytestmark = pytest.mark.every_kind
-
 
 def default_routes(guest: Container) -> List[Tuple[int, str]]:
     """(metric, NIC) of the IPv4 default routes, best first."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from tests.lab import Cloud, Container, Port
-from tests.scenarios.conftest import GuestFactory, Kind
+from tests.scenarios.conftest import GuestFactory
 from tests.scenarios.package import install
 from tests.scenarios.seen import (
     assert_boot,
@@ -112,10 +112,9 @@ def test_dhcp_without_a_server_is_a_finding(cloud: Cloud, guest_factory: GuestFa
 NEITHER = ("net-tools", "resolvconf")
 
 
-def test_ifupdown_without_net_tools_and_resolvconf(cloud: Cloud, kind: Kind, guest_factory: GuestFactory) -> None:
+@pytest.mark.on("bookworm-ifupdown")  # whose root without them the lab has
+def test_ifupdown_without_net_tools_and_resolvconf(cloud: Cloud, guest_factory: GuestFactory) -> None:
     """Routes go by ip(8); DNS servers, which nothing takes up there, are a finding of every NIC that names some."""
-    if kind != Kind("bookworm", "ifupdown"):
-        pytest.skip("the root without them is bookworm's")
     blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.2"], mtu=1450)
     green = cloud.network("green", cidr="10.91.0.0/24", mtu=1400, routes=[("10.200.0.0/16", "10.91.0.9")])
     server = cloud.server("bare")
@@ -151,11 +150,10 @@ def test_ifupdown_without_net_tools_and_resolvconf(cloud: Cloud, kind: Kind, gue
     assert_nothing_to_do(guest)
 
 
+@pytest.mark.on("bookworm-ifupdown")  # whose root without them the lab has
 def test_installed_on_a_running_server_without_net_tools_nothing_is_touched_and_the_lost_route_is_told(
-    cloud: Cloud, kind: Kind, guest_factory: GuestFactory
+    cloud: Cloud, guest_factory: GuestFactory
 ) -> None:
-    if kind != Kind("bookworm", "ifupdown"):
-        pytest.skip("the root without them is bookworm's")
     blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", mtu=1450)
     server = cloud.server("bare")
     first = server.create_port(blue)
