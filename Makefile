@@ -29,7 +29,7 @@ SOAK = --kind $(KIND) --operations $(OPERATIONS) $(if $(SEED),--seed $(SEED)) $(
 	$(if $(WITHOUT),--without $(WITHOUT)) $(if $(REPLAY),--replay $(REPLAY)) $(if $(STEPS),--steps $(STEPS)) $(if $(SHRINK),--shrink) \
 	$(if $(SINGLE),--single $(SINGLE)) $(if $(AVOID),--avoid $(AVOID))
 
-.PHONY: help bench demo test deb rpm install install-system build-man bootstrap lint unit scenarios soak sudden-death deep lintian tox clean
+.PHONY: help bench demo test deb rpm install install-system build-man bootstrap lint quick unit scenarios soak sudden-death deep lintian tox clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,11 @@ bootstrap: ## install what demo and test need, with apt and into .venv (root; no
 lint: ## ruff, mypy, shellcheck
 	@scripts/bootstrap tests checks
 	@$(SUITES) lint
+
+quick: ## lint, the unit tests, and one scenario for each backend: five minutes (root)
+	@scripts/bootstrap build lab tests checks
+	@$(MAKE) --no-print-directory $(DEB)
+	@$(SUITES) lint unit quick
 
 unit: ## the unit tests that need nothing but Python
 	@scripts/bootstrap tests

@@ -57,12 +57,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "long: takes minutes, so it is begun first where several run side by side")
 
 
-def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: List[pytest.Item]) -> None:
+    config.hook.pytest_deselected(items=[item for item in items if not _is_about(item, _kind(item))])
     items[:] = [item for item in items if _is_about(item, _kind(item))]
     items.sort(key=lambda item: not any(item.iter_markers("long")))
     if not _ASKED:
         for name, group in itertools.groupby(sorted(items, key=_without_kind), _without_kind):
-            same = [item for item in group if _kind(item) and not any(item.iter_markers("every_kind"))]
+            same = [item for item in group if _kind(item) in KINDS and not any(item.iter_markers("every_kind"))]
             turns = [item for item in same if _kind(item) in _BY_TURNS] or same
             for item in same:
                 if item is not turns[zlib.crc32(name.encode()) % len(turns)]:

@@ -25,6 +25,7 @@ from tests.scenarios.seen import (
 pytestmark = pytest.mark.every_kind
 
 
+@pytest.mark.quick
 def test_a_server_follows_its_ports(cloud: Cloud, guest_factory: GuestFactory) -> None:
     blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.1"], mtu=1450)
     green = cloud.network("green", cidr="10.91.4.0/22", dns=["10.91.4.2", "10.91.4.3"], mtu=1400, routes=[("10.200.0.0/16", "10.91.4.9")])

@@ -37,6 +37,7 @@ from tests.scenarios.test_vm_thread import assert_names_kept, assert_rule_matche
 pytestmark = [pytest.mark.vm, pytest.mark.deep]
 
 
+@pytest.mark.quick
 def test_the_first_boot(place: Place, guest: VM) -> None:
     """cloud-init's own words, finished before the network starts on them."""
     assert_boot(guest, rung="drive")
