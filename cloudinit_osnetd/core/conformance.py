@@ -8,12 +8,11 @@ reported; nothing is waited for, kicked or taken back because of it.
 """
 
 import ipaddress
-from typing import Iterator, List, NamedTuple, Tuple
+from typing import Iterator, List, NamedTuple, Optional, Tuple
 
 from .desired import Item, wanted_metric
-from .network_data import DHCP4, DHCP6, SLAAC, Network, Route, static_addresses
+from .network_data import DEFAULT4, DEFAULT6, DHCP4, DHCP6, SLAAC, Network, Route, static_addresses
 from .records import Nic, Snapshot
-from .records import Route as KernelRoute
 
 
 class Verdict(NamedTuple):
@@ -59,7 +58,7 @@ def check(item: Item, snapshot: Snapshot, plain: bool = False) -> Verdict:
         why = _refuses_mtu(item, nic, snapshot)
         # A lease may bring another MTU. What the kernel refuses it refuses however often it is asked.
         (findings if by_lease or why else problems).append("the MTU is %d, not %d%s" % (nic.mtu, entry.mtu, why))
-    routes = list(_lacking_routes(item, nic, snapshot.routes, plain))
+    routes = list(_lacking_routes(item, nic, snapshot, plain))
     missing = [text for text, needed in routes if needed]
     if missing:
         problems.append("the kernel lacks the route %s" % ", ".join(missing))
@@ -122,9 +121,9 @@ def _to_come(networks: Tuple[Network, ...], nic: Nic) -> List[str]:
     return waits
 
 
-def _lacking_routes(item: Item, nic: Nic, routes: Tuple[KernelRoute, ...], plain: bool) -> Iterator[Tuple[str, bool]]:
+def _lacking_routes(item: Item, nic: Nic, snapshot: Snapshot, plain: bool) -> Iterator[Tuple[str, bool]]:
     """(route, whether that is a problem) for each one that the kernel does not have."""
-    there = {(r.network, r.gateway, r.metric) for r in routes if r.ifindex == nic.ifindex}
+    there = {(r.network, r.gateway, r.metric) for r in snapshot.routes if r.ifindex == nic.ifindex}
     # No name of a function here: up to Python 3.12.3 the comprehensions below would lose it (cpython#118513).
     networks = {network for network, _via, _metric in there}
     wanted = [(net, route) for net in item.entry.networks for route in net.routes if route.gateway not in item.own]
@@ -143,8 +142,26 @@ def _lacking_routes(item: Item, nic: Nic, routes: Tuple[KernelRoute, ...], plain
                 " via %s" % route.gateway if route.gateway else "",
                 " metric %d" % metric if metric else "",
             )
+            if not found:
+                by_another = _by_another(route, metric, nic, snapshot)
+                text += ": the kernel has it by %s, and takes one of the same metric" % by_another if by_another else ""
+                instead = instead or bool(by_another)
             switched_off = ":" in route.network and not nic.ipv6
             yield text, bool(net.address) and not plain and not switched_off and (bool(found) or not instead)
+
+
+def _by_another(route: Route, metric: Optional[int], nic: Nic, snapshot: Snapshot) -> str:
+    """The name of another NIC by which the kernel has a route to the same network, of the same metric.
+
+    It takes one of them, whoever asks (EEXIST to ip(8), while networkd replaces the other NIC's): to bring either up
+    again helps none, and the one that works stays. Not a default route, of which each NIC's has a metric of its own.
+    """
+    if route.network in (DEFAULT4, DEFAULT6):
+        return ""
+    usual = (1024,) if ":" in route.network else (0,)  # the kernel's, of a route that is given none
+    metrics = (metric,) if metric else usual
+    same = (r for r in snapshot.routes if r.network == route.network and r.metric in metrics)
+    return next((_name(r.ifindex, snapshot) for r in same if r.ifindex != nic.ifindex), "")
 
 
 def _left_out(item: Item) -> List[str]:

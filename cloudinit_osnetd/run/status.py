@@ -74,6 +74,12 @@ class _View:
         word, reason = self._word(key, known, nic, verdict.lacks)
         if key in self.on_trial and word in ("ok", "failed"):
             reason = "; ".join(filter(None, ["on trial", reason]))
+        refused = self.state.truth.refused(key)
+        if refused and word != "ignored" and refused not in reason:
+            # It has the network that it had. Who looks only for what is not ok must hear that no edit reaches it.
+            word = "failed" if word in ("ok", "doubted", "orphan") else word
+            kept = "what is said of it now is refused, its last entry stays: " + refused
+            reason = "; ".join(filter(None, [reason, kept]))
         findings = verdict.findings + (self.unused_dns.get(entry.mac, ()) if item and entry.networks else ())
         findings += self.found_then.get(entry.mac, ())
         findings += tuple(stale_addresses.said(address) for address in self.left_over.get(key, ()))
@@ -85,7 +91,7 @@ class _View:
             source=known.in_force,
             addresses=_addresses(nic) if nic else (),
             mtu=nic.mtu if nic else entry.mtu or 0,
-            reason=reason or self.state.truth.refused(key) or self._fault(entry.mac),
+            reason=reason or self._fault(entry.mac),
             findings=() if word in ("ignored", "drifted") else findings + self._minor(key),
             differs=tuple(self.drifted.get(key, {}).get("differs", ())) if word == "drifted" else (),
         )
@@ -185,6 +191,12 @@ def _boot() -> Dict[str, Any]:
     return boot if early is None else dict(boot, early=early)
 
 
+def _refused_whole(last_run: Any) -> List[str]:
+    """The documents of which the last run could not use anything: what was said before them stands."""
+    faults = last_run.get("faults", []) if isinstance(last_run, dict) else []
+    return [str(fault) for fault in faults if ": network_data" in str(fault) or str(fault).startswith("network_data")]
+
+
 def read() -> Dict[str, Any]:
     """The whole status as plain data, for --json and for the table."""
     snapshot = netlink.snapshot()
@@ -207,6 +219,7 @@ def read() -> Dict[str, Any]:
     state, rows = _states(on, snapshot)
     report["backend"] = on.backend.name
     report["metadata_via"] = state.answered
-    report["faults"] = [text for of in truth.RANK for text in state.truth.fault_texts(of)]
+    kept = [text for of in truth.RANK for text in state.truth.fault_texts(of)]
+    report["faults"] = kept + [text for text in _refused_whole(report["last_run"]) if text not in kept]
     report["nics"] = [dict(row._asdict()) for row in rows]
     return report

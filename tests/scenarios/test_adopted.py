@@ -26,6 +26,7 @@ from tests.scenarios.seen import (
     assert_follows,
     assert_nothing_to_do,
     configuration,
+    findings_of,
     ip,
     reconcile,
     settled,
@@ -135,6 +136,45 @@ def test_whatever_nova_told_is_adopted(cloud: Cloud, guest_factory: GuestFactory
     assert_boot(guest, rung="store", rules=RULES.get(guest.backend, []))
     assert_network(guest, *server.ports, seconds=20 * guest.patience)
     assert_follows(guest, first)
+    assert_nothing_to_do(guest)
+
+
+def test_a_host_route_that_another_nic_has_already(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """As cloud-init wrote the second one's it has no metric, and the kernel takes no other one of the first."""
+    blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", mtu=1500)
+    green = cloud.network("green", cidr="10.91.0.0/24", mtu=1500, routes=[("10.200.0.0/16", "10.91.0.9")])
+    server = cloud.server("web")
+    first, second = server.create_port(blue), server.create_port(green)
+    guest = guest_factory(server, package=False)
+    guest.boot()
+    assert_network(guest, first, second, seconds=20 * guest.patience)
+    assert_adopted(guest, first, second)
+
+    cloud.edit_subnet(blue, routes=(("10.200.0.0/16", "10.90.0.9"),))
+    record = reconcile(guest)
+    assert (record["drifted"], record["problems"]) == ([], {}), record
+    assert [(port.mac, state_of(guest, port)) for port in (first, second)] == [(first.mac, "ok"), (second.mac, "ok")]
+    names = [str(guest.nic(port)) for port in (first, second)]
+    there = {route["dev"] for route in ip(guest, "route show 10.200.0.0/16")}
+    if guest.backend == "ifupdown":
+        assert there == {names[1]}  # networkd 257 adds its own behind that
+    told = {name: findings_of(guest, port) for name, port in zip(names, (first, second))}
+    for name in names:
+        (other,) = set(names) - {name}
+        by = [text for text in told[name] if "10.200.0.0/16" in text]
+        assert [f"the kernel has it by {other}," in text for text in by] == ([] if name in there else [True]), told
+    assert_nothing_to_do(guest)
+
+    # At a boot each NIC's routes have its own metric: both are there.
+    guest.reboot()
+    assert_boot(guest, rung="store", rules=RULES.get(guest.backend, []))
+    wait_until(
+        lambda: sorted(route["dev"] for route in ip(guest, "route show 10.200.0.0/16")) == sorted(names),
+        15 * guest.patience,
+        "both routes",
+    )
+    assert [state_of(guest, port) for port in (first, second)] == ["ok", "ok"]
+    assert not findings_of(guest, first) and not findings_of(guest, second)
     assert_nothing_to_do(guest)
 
 

@@ -71,6 +71,44 @@ def test_each_state_is_shown_with_its_reason(cloud: Cloud, guest_factory: GuestF
 # -- edited by hand ----------------------------------------------------------------------------------------------
 
 
+def test_a_later_word_that_is_refused_is_told_of_the_nic_that_keeps_its_network(
+    cloud: Cloud, guest_factory: GuestFactory
+) -> None:
+    blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", mtu=1450)
+    green = cloud.network("green", cidr="10.91.0.0/24", mtu=1450)
+    server = cloud.server("refused")
+    first, second = server.create_port(blue), server.create_port(green)
+    guest = guest_factory(server)
+    guest.boot()
+    settled(guest)
+
+    said = server.network_data()
+    (wrong,) = [link for link in said["links"] if link["ethernet_mac_address"] == second.mac]
+    wrong["mtu"] = 67
+    cloud.override("/openstack/*/network_data.json", body=json.dumps(said).encode())
+    record = reconcile(guest)
+    assert (record["changes"], record["touches"]) == ([], []), record
+    assert_follows(guest, first, second)
+    assert (state_of(guest, first), state_of(guest, second)) == ("ok", "failed")
+    reason = reason_of(guest, second)
+    assert all(word in reason for word in (second.mac, wrong["id"], ".mtu", "67", "its last entry stays")), reason
+    told = guest.run("cloudinit-osnetd status", check=False)
+    assert told.returncode == 1 and reason in told.stdout
+
+    # All of it.
+    cloud.override("/openstack/*/network_data.json", body=b'{"links": 7}')
+    assert_follows(guest, first, second)
+    reconcile(guest)
+    assert any("network_data.links" in text for text in status(guest)["faults"]), status(guest)["faults"]
+
+    cloud.metadata.clear_overrides()
+    server.edit_port(second, mtu=1400)
+    reconcile(guest)
+    assert_follows(guest, first, second)
+    assert (state_of(guest, first), state_of(guest, second)) == ("ok", "ok")
+    assert status(guest)["faults"] == []
+
+
 def edit_by_hand(guest: Container, port: Port) -> None:
     """A second address, as a person would add it to the port's own configuration."""
     name = guest.nic(port)

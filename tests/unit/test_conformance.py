@@ -206,6 +206,40 @@ def test_two_subnets_with_a_gateway_each_have_one_default_route():
     assert len(verdict(wanted, addresses=both).problems) == 1
 
 
+@pytest.mark.parametrize(
+    ("network", "netmask", "gateway", "metric", "other", "by"),
+    [
+        ("169.254.169.254", "255.255.255.255", "10.0.0.2", None, ("169.254.169.254/32", 0), True),
+        ("10.8.0.0", "255.255.0.0", "10.0.0.2", None, ("10.8.0.0/16", 0), True),
+        ("10.8.0.0", "255.255.0.0", None, None, ("10.8.0.0/16", 0), True),
+        ("10.8.0.0", "255.255.0.0", "10.0.0.2", 7, ("10.8.0.0/16", 7), True),
+        ("2001:db8:9::", "ffff:ffff:ffff::", "2001:db8::1", None, ("2001:db8:9::/48", 1024), True),
+        # None of these is in its way.
+        ("10.8.0.0", "255.255.0.0", "10.0.0.2", None, ("10.8.0.0/16", 2100), False),
+        ("10.8.0.0", "255.255.0.0", "10.0.0.2", 7, ("10.8.0.0/16", 0), False),
+        ("10.8.0.0", "255.255.0.0", "10.0.0.2", None, ("10.8.0.0/24", 0), False),
+        ("0.0.0.0", "0.0.0.0", "10.0.0.1", None, ("0.0.0.0/0", 0), False),
+    ],
+)
+def test_a_route_that_the_kernel_has_by_another_nic_is_a_finding(network, netmask, gateway, metric, other, by):
+    route = {"network": network, "netmask": netmask, "gateway": gateway, "metric": metric}
+    six = ":" in network
+    wanted = item(static("2001:db8::5", "ffff:ffff:ffff:ffff::", routes=[route]) if six else static(routes=[route]))
+    there = Route(other[0], "2001:db8:1::1" if six else "10.1.0.1", 3, other[1])
+    addresses = ("2001:db8::5/64",) if six else ("10.0.0.5/24",)
+    shot = snapshot(nic("ens3", A, 2, addresses), nic("ens4", B, 3), routes=[there])
+    said = check(wanted, shot)
+    assert bool(said.findings) is by and bool(said.problems) is not by
+    if by:
+        assert "the kernel has it by ens4" in said.findings[0]
+
+
+def test_two_routes_of_one_nic_to_one_network_are_one_of_the_two():
+    first, second = ({"network": "10.8.0.0", "netmask": "255.255.0.0", "gateway": "10.0.0.%d" % n} for n in (1, 2))
+    said = verdict(item(static(routes=[first, second])), Route("10.8.0.0/16", "10.0.0.1", 2, 0))
+    assert (said.problems, said.findings) == ((), ("no route 10.8.0.0/16 via 10.0.0.2",))
+
+
 def test_what_cloud_init_wrote_by_itself_has_no_metrics_and_may_have_lost_a_route_to_another_nic():
     wanted = item(static(routes=[DEFAULT]), metric=2100)
     assert verdict(wanted, default(), plain=True) == ALL_THERE

@@ -411,6 +411,39 @@ def test_a_bond_comes_before_its_members_and_a_vlan_after_all():
     ]
 
 
+BY_CLOUD_INIT = """\
+auto ens3
+iface ens3 inet manual
+    bond-master bond0
+    bond_miimon 100
+    bond_mode 802.3ad
+
+auto ens4
+iface ens4 inet manual
+    bond-master bond0
+    bond_miimon 100
+    bond_mode 802.3ad
+
+auto bond0
+iface bond0 inet dhcp
+    bond-slaves none
+    bond_miimon 100
+    bond_mode 802.3ad
+"""
+
+
+def test_a_member_that_has_its_bonds_options_is_no_bond():
+    """Else it comes with the bond, side by side, and waits for a lease that the bond cannot get without it."""
+    assert [start_order.is_bond(BY_CLOUD_INIT, name) for name in ("bond0", "ens3", "ens4")] == [True, False, False]
+    assert list(start_order.in_order(["ens3", "bond0", "ens4"], BY_CLOUD_INIT)) == [["bond0"], ["ens3", "ens4"]]
+    assert start_order.leans_on(BY_CLOUD_INIT, "ens4") == "bond0"
+
+
+@pytest.mark.parametrize("option", ["bond-slaves none", "bond-slaves ens3 ens4", "slaves none", "bond_mode 4"])
+def test_a_bond_by_any_of_its_options(option):
+    assert start_order.is_bond("iface bond0 inet manual\n    %s\n" % option, "bond0")
+
+
 def test_what_went_down_with_another_comes_up_with_it(host, monkeypatch):
     """`ifdown bond0` takes its members and VLANs along."""
     files.replace(str(host.state.parent / "network/interfaces"), BONDED)

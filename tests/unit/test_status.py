@@ -201,7 +201,9 @@ def test_what_the_last_run_found_wrong_with_a_link_is_told_of_its_nic(guest):
     assert (seen[B].state, seen[B].reason) == ("failed", said % (1, 2, B))
     assert seen[A + "/phy"].reason == ""
     row = rows(know(("metadata", DOC, 0), ("metadata", one_nic(static(), mtu="x"), 1)), UP)[A + "/phy"]
-    assert (row.state, row.reason) == ("ok", said % (0, 1, A))
+    # It was configured before, keeps that, and is not ok: no edit reaches it.
+    assert (row.state, row.addresses) == ("failed", tuple(ADDRESS))
+    assert row.reason == "what is said of it now is refused, its last entry stays: " + said % (0, 1, A)
 
 
 def test_what_is_wrong_with_a_source_is_kept_with_what_it_said(here):
@@ -215,6 +217,49 @@ def test_what_is_wrong_with_a_source_is_kept_with_what_it_said(here):
         "drive: services[0]: not an IP address: 'y'",
     ]
     assert [(row["key"], row["state"]) for row in report["nics"] if row["key"]] == [(A + "/vlan.100", "failed")]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        one_nic(static(), mtu=1),
+        one_nic(static("10.0.0.300")),
+        one_nic(static(netmask="255.0.255.0")),
+        one_nic(static(gateway="10.0.0.255")),
+        one_nic(static(type="ipv5")),
+        one_nic(static(services=[{"type": "dns", "address": "x"}])),
+        one_nic(static(routes=[{"network": "10.9.0.0/33", "gateway": "10.0.0.1"}])),
+    ],
+)
+@pytest.mark.parametrize("source", ["metadata", "drive"])
+def test_a_later_word_that_is_refused_is_told_of_the_nic_that_keeps_its_network(guest, source, bad):
+    row = rows(know((source, DOC, 0), (source, bad, 1)), UP)[A + "/phy"]
+    assert row.state == "failed"
+    assert "link tap1, MAC %s" % A in row.reason
+    assert "its last entry stays" in row.reason
+    assert rows(know((source, DOC, 0), (source, bad, 1), (source, DOC, 2)), UP)[A + "/phy"].state == "ok"
+
+
+def test_a_drive_that_was_always_wrong_says_nothing_of_a_nic_of_which_others_know_better(guest):
+    bad = one_nic(static(), mtu=1)
+    known = know(("metadata", DOC, 0), ("drive", bad, 1))
+    assert state_of(known, UP) == "ok"
+
+
+def test_what_is_refused_is_told_of_a_drifted_nic_too(guest):
+    path = str(guest / "x.network")
+    row = owned(path)
+    files.replace(path, TEXT + "[Link]\nMTUBytes=1400\n")
+    seen = rows(know(("metadata", DOC, 0), ("metadata", one_nic(static(), mtu=1), 1)), UP, ledger=[row])[A + "/phy"]
+    assert seen.state == "drifted"
+    assert "links[0].mtu" in seen.reason
+
+
+@pytest.mark.parametrize("text", ["metadata via ens3: network_data: not JSON: x", "network_data.links: not a list"])
+def test_a_document_that_is_refused_whole_is_told(here, text):
+    store.save(store.empty("i")._replace(truth=know(("metadata", DOC, 0))))
+    files.replace(paths.STATUS, json.dumps({"faults": [text, "metadata via ens3: timed out"]}))
+    assert status.read()["faults"] == [text]
 
 
 def test_a_link_that_leans_on_a_refused_one_says_so(guest):

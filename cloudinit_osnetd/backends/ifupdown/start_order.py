@@ -14,9 +14,13 @@ from ..eni import interfaces_file
 from . import ifstate
 
 _PAUSE = 0.01
+_MASTER = ("bond-master", "bond_master")
 
 
 def is_bond(text: str, name: str) -> bool:
+    """Not a member of one: to those cloud-init's renderer gives the bond's options as well."""
+    if interfaces_file.option(text, name, *_MASTER):
+        return False
     return bool(interfaces_file.option(text, name, "bond-slaves", "bond-mode", "bond_mode", "slaves"))
 
 
@@ -33,7 +37,7 @@ def in_order(names: Sequence[str], text: str) -> Iterator[List[str]]:
 
 def leans_on(text: str, name: str) -> str:
     """The NIC that must be there before this one, empty for none."""
-    master = interfaces_file.option(text, name, "bond-master", "bond_master")
+    master = interfaces_file.option(text, name, *_MASTER)
     parent = interfaces_file.option(text, name, "vlan-raw-device", "vlan_raw_device") or name.rpartition(".")[0]
     return master or (parent if is_vlan(text, name) else "")
 
