@@ -130,7 +130,8 @@ def _commit(
         anew += [touch for touch in plan.touches if touch.name in unmade]
         names = {touch.name for touch in anew}
         # A NIC whose file could not be written comes back with its old configuration.
-        said = backend.after(anew, any(change.name in names for change in writing)) if anew else {}
+        changed = frozenset(change.path for change in writing if change.name in names)
+        said = backend.after(anew, changed) if anew else {}
         touched_now()
         for touch in plan.touches:
             if touch.name in said:

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""What runs the network: one module for each backend, found by cloud-init's renderer name."""
+"""What runs the network: a pair of a format and an activator (base.py), found by the name of cloud-init's renderer.
+
+A new one: a folder with format.py, activator.py or both, a backend.py that pairs them, and its line below.
+"""
 
 import functools
 import importlib
@@ -10,9 +13,9 @@ from .base import Backend
 
 # Module and class. A server has one: the others are not imported.
 _BY_RENDERER = {
-    "eni": ("ifupdown.activator", "Ifupdown"),
-    "networkd": ("networkd.activator", "Networkd"),
-    "netplan": ("netplan.activator", "Netplan"),
+    "eni": ("eni.backend", "Ifupdown"),
+    "networkd": ("networkd.backend", "Networkd"),
+    "netplan": ("netplan.backend", "Netplan"),
 }
 
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""What every backend answers: which parts its files have, and how a NIC is taken up and down."""
+"""A backend is a pair, as in cloud-init: a format, which is what a renderer writes, and an activator, which takes NICs
+up and down by it. See __init__.py for the pairs.
+"""
 
 from typing import Callable, Container, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
@@ -15,20 +17,12 @@ def first_of(items: Sequence[Item]) -> Optional[Item]:
     return min(links, key=lambda i: (not takes_default(i.entry), not i.entry.networks, i.metric), default=None)
 
 
-class Backend:
-    """Base of the backends. A backend decides nothing: it is told which NICs to touch."""
+class Format:
+    """The files: which parts they have, whose they are, and what they mean. It changes nothing on the machine."""
 
-    name = ""
     mode = 0o644  # of a new file
     finishes_at_boot = False  # a boot rewrites what cloud-init wrote, and we adopted as it was while the server ran
-    lag = 0.0  # seconds after which it has begun with what it was told, for one that works beside us
-    drops_foreign = False  # told of one NIC, it takes away others' rules and routes that belong to no NIC
-    waits_for_unique = False  # a link is not done with before duplicate address detection is
-    directories: Tuple[str, ...] = ()  # where it has files replaced; glob patterns
-
-    def unfit(self) -> str:
-        """Why this backend does not run the network here, whatever cloud-init writes; empty where it does."""
-        return ""
+    directories: Tuple[str, ...] = ()  # where we have files replaced; glob patterns
 
     def unnameable(self, name: str) -> str:
         """Why a NIC of this name cannot be configured, empty where it can."""
@@ -91,6 +85,22 @@ class Backend:
         """How older releases of cloud-init write the same otherwise, where it does not mean the same."""
         return ()
 
+
+class Activator:
+    """What runs the network by these files.
+
+    It decides nothing: it is told which NICs to touch and which files changed.
+    """
+
+    lag = 0.0  # seconds after which it has begun with what it was told, for one that works beside us
+    drops_foreign = False  # told of one NIC, it takes away others' rules and routes that belong to no NIC
+    waits_for_unique = False  # a link is not done with before duplicate address detection is
+    own_directories: Tuple[str, ...] = ()  # where it has files replaced beside those of the format; glob patterns
+
+    def unfit(self) -> str:
+        """Why this backend does not run the network here, whatever cloud-init writes; empty where it does."""
+        return ""
+
     def boot(self, items: Sequence[Item], left: FrozenSet[str] = frozenset()) -> None:
         """What must be in place before the backend starts at a boot, beside the parts of `items`.
 
@@ -112,10 +122,24 @@ class Backend:
     def before(self, touches: Sequence[Touch]) -> None:
         """What must happen while the old configuration is still on disk."""
 
-    def after(self, touches: Sequence[Touch], files_changed: bool) -> Dict[str, str]:
-        """Make the backend take the new configuration; the problems, by NIC name."""
+    def after(self, touches: Sequence[Touch], changed: FrozenSet[str]) -> Dict[str, str]:
+        """Make the backend take the new configuration; the problems, by NIC name.
+
+        `changed`: the paths of the files of these NICs that were written or removed.
+        """
         raise NotImplementedError
 
     def dns(self, name: str, ifindex: int) -> Optional[Dns]:
         """The DNS servers of a NIC that were taken from its configuration, None where nobody can tell."""
         return None
+
+
+class Backend(Format, Activator):
+    """The pair. Its name is the one in the ledgers of servers in the field."""
+
+    name = ""
+
+    @property
+    def all_directories(self) -> Tuple[str, ...]:
+        """Where files are replaced; glob patterns."""
+        return self.directories + self.own_directories

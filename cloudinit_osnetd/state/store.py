@@ -257,7 +257,7 @@ def _note_holder(fh: IO[str], text: bytes) -> None:
 
 def sweep(backend: Backend) -> None:
     """Remove the half-written files of a run that died. The lock is held: nobody else is at writing one."""
-    for directory in (paths.STATE, paths.RUN) + backend.directories:
+    for directory in (paths.STATE, paths.RUN) + backend.all_directories:
         files.sweep(directory)
     backend.recover()
 

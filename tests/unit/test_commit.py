@@ -8,8 +8,8 @@ import os
 import pytest
 
 from cloudinit_osnetd.apply import commit
-from cloudinit_osnetd.backends.ifupdown.activator import Ifupdown
-from cloudinit_osnetd.backends.networkd.activator import Networkd
+from cloudinit_osnetd.backends.eni.backend import Ifupdown
+from cloudinit_osnetd.backends.networkd.backend import Networkd
 from cloudinit_osnetd.core import digest, plan
 from cloudinit_osnetd.core.desired import Item, Want
 from cloudinit_osnetd.core.plan import Staged
@@ -41,7 +41,7 @@ class Quiet:
     def before(self, touches):
         self.asked.append(("before", tuple(t.name for t in touches)))
 
-    def after(self, touches, files_changed):
+    def after(self, touches, changed):
         self.asked.append(("after", tuple((t.action, t.name) for t in touches)))
         return {}
 
@@ -300,7 +300,7 @@ def test_a_file_that_cannot_be_written_costs_its_own_nics(guest, monkeypatch):
 
 def test_what_the_backend_says_of_a_nic_is_that_nics_problem(guest):
     class Failing(QuietNetworkd):
-        def after(self, touches, files_changed):
+        def after(self, touches, changed):
             return {"ens4": "no lease"}
 
     backend, root = Failing(), str(guest)

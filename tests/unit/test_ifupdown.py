@@ -4,8 +4,9 @@
 
 import pytest
 
+from cloudinit_osnetd.backends.eni import sourced_files
+from cloudinit_osnetd.backends.eni.backend import Ifupdown
 from cloudinit_osnetd.backends.ifupdown import activator, ifstate, lock_holders, start_order
-from cloudinit_osnetd.backends.ifupdown.activator import Ifupdown
 from cloudinit_osnetd.core.desired import Item
 from cloudinit_osnetd.core.records import Touch
 from cloudinit_osnetd.system import command, files
@@ -22,8 +23,8 @@ CLOUD = "auto lo\niface lo inet loopback\n\nauto ens3\niface ens3 inet dhcp\n\na
 @pytest.fixture
 def network(tmp_path, monkeypatch):
     """/etc/network below tmp_path, with cloud-init's file."""
-    monkeypatch.setattr(activator, "DIRECTORY", str(tmp_path))
-    monkeypatch.setattr(activator.dhcp_helper, "FRAGMENTS", str(tmp_path / "fragments"))
+    monkeypatch.setattr(sourced_files, "DIRECTORY", str(tmp_path))
+    monkeypatch.setattr(sourced_files, "FRAGMENTS", str(tmp_path / "fragments"))
     files.replace(str(tmp_path / "interfaces"), "source-directory interfaces.d\nsource %s/more/*.cfg\n" % tmp_path)
     files.replace(str(tmp_path / "interfaces.d/50-cloud-init"), CLOUD)
     return tmp_path
@@ -101,7 +102,7 @@ def host(tmp_path, monkeypatch):
     monkeypatch.setattr(ifstate, "DHCLIENT_PID", str(tmp_path / "%s.pid"))
     monkeypatch.setattr(lock_holders, "PROC", str(tmp_path / "proc"))
     (tmp_path / "proc").mkdir()
-    monkeypatch.setattr(activator, "DIRECTORY", str(tmp_path / "network"))
+    monkeypatch.setattr(sourced_files, "DIRECTORY", str(tmp_path / "network"))
     monkeypatch.setattr(activator.os.path, "isdir", lambda path: path != "/run/systemd/system")
     fakes = {name: script.replace("$IFSTATE", str(state)) for name, script in FAKES.items()}
     found = programs(tmp_path, monkeypatch, fakes)

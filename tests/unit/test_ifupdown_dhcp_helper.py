@@ -19,7 +19,7 @@ def host(tmp_path, monkeypatch):
     found.fragments.mkdir()
     found.interfaces = tmp_path / "50-cloud-init"
     monkeypatch.setattr(dhcp_helper, "HELPER", str(found.helper))
-    monkeypatch.setattr(dhcp_helper, "FRAGMENTS", str(found.fragments))
+    monkeypatch.setattr(dhcp_helper.sourced_files, "FRAGMENTS", str(found.fragments))
     monkeypatch.setattr(dhcp_helper, "_CONFIGURATION", (str(found.interfaces),))
     return found
 

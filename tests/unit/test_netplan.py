@@ -9,8 +9,8 @@ import sys
 import pytest
 import yaml
 
-from cloudinit_osnetd.backends.netplan import activator, loaded_files, other_files, yaml_file
-from cloudinit_osnetd.backends.netplan.activator import Netplan
+from cloudinit_osnetd.backends.netplan import activator, generator, loaded_files, other_files, yaml_file
+from cloudinit_osnetd.backends.netplan.backend import Netplan
 from cloudinit_osnetd.backends.networkd import match_section, netdevs
 from cloudinit_osnetd.core.desired import Item
 from cloudinit_osnetd.core.records import Part, Touch
@@ -125,8 +125,8 @@ def test_a_nic_that_an_operators_own_file_has_is_left_to_it(machine, monkeypatch
 
 
 def test_what_cloud_init_rendered_is_taken_apart(tmp_path):
-    files.replace(str(tmp_path) + activator.FILE, "network: {version: 2, ethernets: {ens3: {dhcp4: true}}}\n")
-    assert BACKEND.staged(str(tmp_path)) == [Part(activator.FILE, "ens3", "ens3", "ethernets:\n  ens3:\n    dhcp4: true\n")]
+    files.replace(str(tmp_path) + other_files.FILE, "network: {version: 2, ethernets: {ens3: {dhcp4: true}}}\n")
+    assert BACKEND.staged(str(tmp_path)) == [Part(other_files.FILE, "ens3", "ens3", "ethernets:\n  ens3:\n    dhcp4: true\n")]
 
 
 def test_a_file_that_cannot_be_read_has_no_parts_and_is_not_written_over():
@@ -142,8 +142,8 @@ def test_a_file_that_cannot_be_read_has_no_parts_and_is_not_written_over():
 def machine(guest, monkeypatch):
     """netplan's directories below tmp_path, its generator, networkctl."""
     monkeypatch.setattr(other_files, "TOP", str(guest))
-    for name in ("_OLD", "_NEW"):
-        monkeypatch.setattr(activator, name, str(guest) + getattr(activator, name))
+    for name in ("OLD", "NEW"):
+        monkeypatch.setattr(generator, name, str(guest) + getattr(generator, name))
     monkeypatch.setattr(loaded_files, "RUNTIME", str(guest) + loaded_files.RUNTIME)
     monkeypatch.setattr(activator, "_FILES", netdevs.Files(loaded_files.RUNTIME, "10-netplan-"))
     return guest
@@ -155,7 +155,7 @@ class Netplanned:
     def __init__(self, machine, monkeypatch, **scripts):
         self.top = machine
         bin_ = programs(machine, monkeypatch, dict({"generate": GENERATOR, "networkctl": "", "systemctl": ""}, **scripts))
-        monkeypatch.setattr(activator, "_GENERATORS", ("/nowhere", str(machine / "bin/generate")))
+        monkeypatch.setattr(generator, "GENERATORS", ("/nowhere", str(machine / "bin/generate")))
         self.programs = bin_
         self.write("network: {version: 2, ethernets: {ens3: {mtu: 1500}, ens4: {mtu: 1500}}}\n")
         BACKEND.boot([])
@@ -169,7 +169,7 @@ class Netplanned:
         """A commit: what happens before it, the file, what happens after."""
         BACKEND.before(touches)
         self.write(text)
-        return BACKEND.after(touches, files_changed=True)
+        return BACKEND.after(touches, changed=frozenset("x"))
 
     def ran(self):
         """Without the generator, which has its own tests."""
@@ -311,14 +311,14 @@ def test_a_commit_that_was_cut_short_is_put_in_force_by_the_kick(two):
     BACKEND.before(touches)
     two.write("network: {version: 2, ethernets: {ens3: {mtu: 1500}, ens4: {mtu: 1500}, ens5: {mtu: 1400}}}\n")
     # Power comes back, or another process: nothing else is known.
-    assert BACKEND.after([touches[0]._replace(action="kick")], files_changed=False) == {}
+    assert BACKEND.after([touches[0]._replace(action="kick")], changed=frozenset()) == {}
     assert "ens5" in two.in_force()
     assert two.ran() == ["networkctl reload", "networkctl reconfigure -- ens5"]
 
 
 def test_a_kick_alone_names_its_nic(two):
     before = two.in_force()
-    assert BACKEND.after([Touch("kick", A, "ens3", "")], files_changed=False) == {}
+    assert BACKEND.after([Touch("kick", A, "ens3", "")], changed=frozenset()) == {}
     assert two.in_force() == before
     assert two.ran() == ["networkctl reload", "networkctl reconfigure -- ens3"]
 
@@ -343,7 +343,7 @@ def test_a_reload_that_fails_is_told_of_each_nic(machine, monkeypatch):
 
 
 def test_a_part_that_netplan_refuses_is_never_written(two):
-    good = Part(activator.FILE, "ens3", "ens3", "ethernets: {ens3: {}}")
+    good = Part(other_files.FILE, "ens3", "ens3", "ethernets: {ens3: {}}")
     BACKEND.check([good], str(two.top / "tree"))
     with pytest.raises(ValueError, match=r"netplan refuses it: .*does not like it"):
         BACKEND.check([good._replace(name="bad", text="ethernets: {bad: {}}")], str(two.top / "tree"))

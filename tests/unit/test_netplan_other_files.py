@@ -5,7 +5,7 @@
 import pytest
 
 from cloudinit_osnetd.backends.netplan import other_files
-from cloudinit_osnetd.backends.netplan.activator import Netplan
+from cloudinit_osnetd.backends.netplan.backend import Netplan
 from cloudinit_osnetd.backends.netplan.other_files import FILE
 from cloudinit_osnetd.core.desired import Item
 from cloudinit_osnetd.system import files

@@ -5,7 +5,8 @@
 import pytest
 
 from cloudinit_osnetd.backends.networkd import activator, links, match_section
-from cloudinit_osnetd.backends.networkd.activator import Networkd
+from cloudinit_osnetd.backends.networkd import format as networkd_format
+from cloudinit_osnetd.backends.networkd.backend import Networkd
 from cloudinit_osnetd.core.desired import Item
 from cloudinit_osnetd.core.network_data import Network
 from cloudinit_osnetd.core.records import Touch
@@ -139,7 +140,8 @@ def test_a_boot_says_nothing_of_a_nic_that_is_left_as_somebody_else_has_it(guest
 
 
 def test_a_vlan_is_not_taken_for_the_nic_whose_mac_it_has(guest, monkeypatch):
-    monkeypatch.setattr(activator, "DIRECTORY", str(guest))
+    for module in activator, networkd_format:
+        monkeypatch.setattr(module, "DIRECTORY", str(guest))
     monkeypatch.setattr(match_section, "DIRECTORIES", (str(guest),))
     files.replace(str(guest / "20-san.network"), "[Match]\nMACAddress=%s\n" % A)
     one = entry(static())._replace(kind="vlan", vlan_id=5)
@@ -177,7 +179,8 @@ def test_a_vlan_is_not_taken_for_the_nic_whose_mac_it_has(guest, monkeypatch):
 )
 def test_a_nic_for_which_networkd_takes_somebody_elses_file_is_left_to_it(guest, monkeypatch, name, match, theirs, beside_ours):
     etc = guest / "etc"
-    monkeypatch.setattr(activator, "DIRECTORY", str(etc))
+    for module in activator, networkd_format:
+        monkeypatch.setattr(module, "DIRECTORY", str(etc))
     monkeypatch.setattr(match_section, "DIRECTORIES", (str(guest / "lib"), str(etc)))
     one = entry(static())
     items = [Item(one.key, one, "ens3", ())]
@@ -194,7 +197,8 @@ def test_a_nic_for_which_networkd_takes_somebody_elses_file_is_left_to_it(guest,
 @pytest.fixture
 def asked(guest, monkeypatch):
     """A guest whose networkd notes of ens3 what the test has it say; the NIC's item."""
-    monkeypatch.setattr(activator, "DIRECTORY", str(guest / "etc"))
+    for module in activator, networkd_format:
+        monkeypatch.setattr(module, "DIRECTORY", str(guest / "etc"))
     monkeypatch.setattr(match_section, "DIRECTORIES", (str(guest / "lib"), str(guest / "etc")))
     monkeypatch.setattr(match_section.netlink, "SYS", str(guest / "sys"))
     monkeypatch.setattr(match_section, "_MATCH_SECONDS", 0.1)
@@ -317,7 +321,7 @@ def test_a_port_that_autoconfigures_ipv6_has_its_dns_and_its_client(networks, ad
 def test_a_nic_that_is_still_here_and_has_no_file_any_more_is_taken_down(tmp_path, monkeypatch, there, commands):
     ran = programs(tmp_path, monkeypatch, {"ip": "", "networkctl": ""})
     monkeypatch.setattr(links.netlink, "snapshot", lambda: snapshot(there))
-    assert BACKEND.after([Touch("down", A, "ens9", "")], files_changed=True) == {}
+    assert BACKEND.after([Touch("down", A, "ens9", "")], changed=frozenset("x")) == {}
     assert ran.ran() == ["networkctl reload", *commands]
 
 

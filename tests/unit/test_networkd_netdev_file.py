@@ -4,8 +4,8 @@
 
 import pytest
 
-from cloudinit_osnetd.backends.networkd import activator, match_section, netdev_file
-from cloudinit_osnetd.backends.networkd.activator import Networkd
+from cloudinit_osnetd.backends.networkd import match_section, netdev_file
+from cloudinit_osnetd.backends.networkd.backend import Networkd
 from cloudinit_osnetd.core.desired import Item
 from cloudinit_osnetd.core.records import Part
 from cloudinit_osnetd.system import files
@@ -40,7 +40,7 @@ def nobody_elses(guest, monkeypatch):
 
 
 def path(name, kind=".network"):
-    return activator.DIRECTORY + "/10-cloud-init-" + name + kind
+    return match_section.DIRECTORY + "/10-cloud-init-" + name + kind
 
 
 def completed(some, *there):

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from cloudinit_osnetd.apply import pending_confirmation, rollback
-from cloudinit_osnetd.backends.networkd.activator import Networkd
+from cloudinit_osnetd.backends.networkd.backend import Networkd
 from cloudinit_osnetd.cloud_init import context
 from cloudinit_osnetd.cloud_init.eligibility import Ground, HandsOff
 from cloudinit_osnetd.core import digest, plan, truth

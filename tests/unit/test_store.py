@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudinit_osnetd.backends.networkd.activator import Networkd
+from cloudinit_osnetd.backends.networkd.backend import Networkd
 from cloudinit_osnetd.core import truth
 from cloudinit_osnetd.core.records import Owned, Touch
 from cloudinit_osnetd.state import store

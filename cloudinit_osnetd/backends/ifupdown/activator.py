@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""ifupdown: one interfaces(5) file for all NICs; a NIC's section is all of its stanzas."""
+"""ifupdown: NICs are taken down with the old stanza in place, and brought up by the new one."""
 
 import functools
 import glob
@@ -9,130 +9,29 @@ import logging
 import os
 import re
 import time
-from typing import Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
-from ...core.desired import Item, wanted_metric
-from ...core.network_data import DHCP4, link_routes, off_subnet_gateways
-from ...core.records import Dns, Part, Touch
+from ...core.desired import Item
+from ...core.network_data import DHCP4
+from ...core.records import Dns, Touch
 from ...kernel import netlink
 from ...system import files
 from ...system.command import CommandError, Job, end, start
-from ..base import Backend
-from ..eni import finish_stanza, interfaces_file
+from ..base import Activator
+from ..eni import interfaces_file, sourced_files
 from . import dhcp_helper, ifstate, lease_metric, start_order
 
 LOG = logging.getLogger(__name__)
-DIRECTORY = "/etc/network"
 _RESOLVCONF_PROGRAMS = ("/sbin/resolvconf", "/usr/sbin/resolvconf")
-_CLOUD_INITS = "50-cloud-init"  # how its file's name begins
-_SOURCED = re.compile(r"[A-Za-z0-9_-]+\Z")  # what interfaces(5) says of source-directory: no ens4.bak
 _UP_SECONDS = 30.0
-# What a shell, ifup and interfaces(5) take as it stands. The kernel takes nearly any name.
-_NAMEABLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@-]*\Z")
 _started = itertools.count()
 
 
-def _sources(path: str) -> Dict[str, str]:
-    """The text of a file and of those that it sources, by path, but for the fragments of the cloud image's helper."""
-    found: Dict[str, str] = {}
-    todo = [path]
-    while todo:
-        path = os.path.join(DIRECTORY, todo.pop())
-        text = files.read(path) if os.path.isfile(path) and os.path.dirname(path) != dhcp_helper.FRAGMENTS else None
-        if text is None or path in found:
-            continue
-        found[path] = text
-        for words in interfaces_file.statements(text):
-            if words[:1] == ["source"]:
-                todo += [one for word in words[1:] for one in glob.glob(os.path.join(DIRECTORY, word))]
-            elif words[:1] == ["source-directory"]:
-                inside = [one for word in words[1:] for one in glob.glob(os.path.join(DIRECTORY, word, "*"))]
-                todo += [one for one in inside if _SOURCED.match(os.path.basename(one))]
-    return found
-
-
-def _all_text() -> str:
-    """All that ifupdown reads."""
-    texts = _sources(os.path.join(DIRECTORY, "interfaces")).values()
-    return "\n".join(text.rstrip("\n") for text in texts) + "\n"
-
-
-class Ifupdown(Backend):
-    name = "ifupdown"
-    finishes_at_boot = True
-    directories = (DIRECTORY, DIRECTORY + "/interfaces.d", os.path.dirname(ifstate.STATE))
+class IfupdownActivator(Activator):
+    own_directories = (os.path.dirname(ifstate.STATE),)
 
     def __init__(self) -> None:
         self._fell: List[str] = []  # what went down with what was taken down
-
-    def staged(self, tree: str) -> List[Part]:
-        found = glob.glob(os.path.join(tree + DIRECTORY, "interfaces")) + sorted(
-            glob.glob(os.path.join(tree + DIRECTORY, "interfaces.d", "*"))
-        )
-        return [
-            Part(path[len(tree) :], section, section, text)
-            for path in found
-            for section, text in self.split(files.read(path) or "").items()
-            if section != "lo"
-        ]
-
-    def theirs(self, items: Sequence[Item]) -> Dict[str, str]:
-        """By name: the NICs that have a stanza in what ifupdown reads, and none in cloud-init's file.
-
-        Also where it is an image's, just in case, as older ones have for a few names: `ifup` does what all stanzas of a
-        name say, and would run a DHCP client beside a static address, which is there when that has given up.
-        """
-        ours: Set[str] = set()
-        found: Dict[str, str] = {}
-        read = _sources(os.path.join(DIRECTORY, "interfaces"))
-        if not any(os.path.basename(path).startswith(_CLOUD_INITS) for path in read):
-            return {}  # it writes to a file that others write to as well
-        for path, text in read.items():
-            stanzas = interfaces_file.stanzas(text)
-            names = {stanza.owner for stanza in stanzas if stanza.words[:1] == ["iface"]}
-            if os.path.basename(path).startswith(_CLOUD_INITS):
-                ours |= names
-            else:
-                found.update(dict.fromkeys(names, path))
-        return {item.name: found[item.name] for item in items if item.name in found and item.name not in ours}
-
-    def finish(self, text: str, item: Item) -> str:
-        """Nothing in it that ends `ifup` where the kernel refuses it: see finish_stanza.py.
-
-        Routes by ip(8), which is there where route(8) of net-tools is not, and nobody would hear of it. They name their
-        NIC: with two NICs on one network the kernel would take the other. One through a gateway that no subnet of the
-        port holds says that it is a neighbour. The MTU is the link's also where ifupdown gives it to IPv6 alone, or to
-        nobody (DHCP). And the metric of a router that advertises itself, which any NIC hears: the kernel takes it from
-        a setting (Linux 5.12 on), before the link is up; other kinds of link are made later. It is one more than our
-        routes', for the kernel takes no two default routes of one metric.
-        """
-        when = "pre-up" if item.entry.kind == "phy" else "up"
-        text = finish_stanza.finished(text, item.name, when, off_subnet_gateways(item.entry))
-        for route in link_routes(item.entry):
-            text = finish_stanza.with_link_route(text, item.name, route.network, wanted_metric(item, route))
-        if item.metric:
-            setting = finish_stanza.setting6(when, item.name, "ra_defrtr_metric", item.metric + 1)
-            text = finish_stanza.with_first(text, setting)
-        return text
-
-    def split(self, text: str) -> Dict[str, str]:
-        return interfaces_file.split(text)
-
-    def join(self, old: Optional[str], template: Optional[str], changes: Dict[str, Optional[str]]) -> Optional[str]:
-        return interfaces_file.join(old, template, changes)
-
-    def normal(self, text: str) -> str:
-        return interfaces_file.meaning(text)
-
-    def meaning(self, text: str, name: str) -> FrozenSet[str]:
-        from ..eni import stanza_meaning  # of use where something has to be told from something else alone
-
-        return stanza_meaning.of(text, name)
-
-    def unnameable(self, name: str) -> str:
-        if _NAMEABLE.match(name):
-            return ""
-        return "ifupdown takes the name %r for something else: its commands are a shell's" % name
 
     def boot(self, items: Sequence[Item], left: FrozenSet[str] = frozenset()) -> None:
         for item in items:
@@ -150,10 +49,10 @@ class Ifupdown(Backend):
             return {}
         from . import live_edit
 
-        now, read = netlink.snapshot(), _sources(os.path.join(DIRECTORY, "interfaces"))
+        now, read = netlink.snapshot(), sourced_files.sources()
         found: Dict[str, Callable[[], bool]] = {}
         for name in changed:
-            sections = [cut[name] for cut in map(self.split, read.values()) if name in cut]
+            sections = [cut[name] for cut in map(interfaces_file.split, read.values()) if name in cut]
             edit = live_edit.between(sections[0], coming[name], name) if len(sections) == 1 else None
             if edit is not None and live_edit.stands(sections[0], now.named(name)):
                 found[name] = functools.partial(live_edit.make, edit)
@@ -165,18 +64,18 @@ class Ifupdown(Backend):
         With a bond go its members, with any NIC its VLANs: those are brought up again with it.
         """
         there = ifstate.up()
-        text = _all_text()
+        text = sourced_files.all_text()
         for touch in touches:
             ifstate.take_down(touch.name, touch.mac, interfaces_file.addresses(text, touch.name))
         self._fell += sorted(there - ifstate.up() - {touch.name for touch in touches})
 
-    def after(self, touches: Sequence[Touch], files_changed: bool) -> Dict[str, str]:
+    def after(self, touches: Sequence[Touch], changed: FrozenSet[str]) -> Dict[str, str]:
         """Bring up side by side, but for bonds, which come before their members, and VLANs, which come after all.
 
         Each in a scope of its own: a DHCP client that `ifup` leaves behind stays in the caller's cgroup: in our
         service's it would die with it, and the lease would run out minutes later.
         """
-        text = _all_text()
+        text = sourced_files.all_text()
         wanted = {touch.name: touch for touch in touches if touch.action != "down"}
         for touch in touches:
             metric = interfaces_file.leased_metric(text, touch.name) if touch.name in wanted else ""

@@ -16,23 +16,26 @@ from typing import List
 
 from ...system import files
 from ...system.command import CommandError, run
-from ..eni import interfaces_file
+from ..eni import interfaces_file, sourced_files
 
 LOG = logging.getLogger(__name__)
 HELPER = "/etc/network/cloud-ifupdown-helper"
-FRAGMENTS = "/run/network/interfaces.d"
 _CONFIGURATION = ("/etc/network/interfaces", "/etc/network/interfaces.d/*")
+
+
+def _fragment(name: str) -> str:
+    return os.path.join(sourced_files.FRAGMENTS, name)
 
 
 def end(name: str) -> None:
     """End what was begun with the NIC on the helper's word: the unit, its DHCP client, and what that has configured."""
     if not _is_fragment(name):
         return
-    LOG.info("the cloud image's helper gives way: nic=%s file=%s", name, os.path.join(FRAGMENTS, name))
+    LOG.info("the cloud image's helper gives way: nic=%s file=%s", name, _fragment(name))
     _try(["systemctl", "stop", _unit(name)])
     _try(["ifdown", "--force", name])
     _try(["ip", "-4", "address", "flush", "dev", name, "scope", "global"])
-    files.remove(os.path.join(FRAGMENTS, name))
+    files.remove(_fragment(name))
 
 
 def forestall(name: str) -> None:
@@ -40,15 +43,15 @@ def forestall(name: str) -> None:
     texts = [files.read(path) or "" for pattern in _CONFIGURATION for path in glob.glob(pattern)]
     known = {nic for text in texts for nic in interfaces_file.split(text)}
     if name in known and _is_fragment(name):
-        LOG.info("the cloud image's helper gives way: nic=%s file=%s", name, os.path.join(FRAGMENTS, name))
-        files.remove(os.path.join(FRAGMENTS, name))
+        LOG.info("the cloud image's helper gives way: nic=%s file=%s", name, _fragment(name))
+        files.remove(_fragment(name))
         # It waits for its turn, and would fail on a NIC that is not its own any more.
         _try(["systemctl", "--no-block", "stop", _unit(name)])
 
 
 def _is_fragment(name: str) -> bool:
     """True for a file of the helper's: nobody else's is touched, nor one in which anything else stands."""
-    text = files.read(os.path.join(FRAGMENTS, name)) if os.path.exists(HELPER) else None
+    text = files.read(_fragment(name)) if os.path.exists(HELPER) else None
     return text is not None and set(interfaces_file.split(text)) == {name}
 
 

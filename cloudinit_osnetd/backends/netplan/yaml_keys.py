@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """Routes and a bond's options in netplan's words (netplan-yaml, netplan's documentation): pure."""
 
-from typing import Any, Dict, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ...core.network_data import Route
 
@@ -50,3 +50,8 @@ def add_options(body: Dict[str, Any], params: Sequence[Tuple[str, str]]) -> None
             said.setdefault(known, value.split(",") if known == "arp-ip-targets" else value)
     if said:
         body["parameters"] = said
+
+
+def dhcp_clients(body: Dict[str, Any]) -> List[str]:
+    """The DHCP clients of a definition."""
+    return [family for family in ("dhcp4", "dhcp6") if body.get(family)]

@@ -1,118 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""systemd-networkd: one .network file a NIC, and a reload that looks at changed files only."""
+"""systemd-networkd: a reload looks at changed files only."""
 
 import functools
-import glob
 import logging
 import os
-from typing import Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence
+from typing import Callable, Dict, FrozenSet, Mapping, Optional, Sequence
 
 from ...core.desired import Item
-from ...core.network_data import DHCP4
-from ...core.records import Dns, Part, Touch
+from ...core.records import Dns, Touch
 from ...system import files
 from ...system.command import CommandError, run
-from ..base import Backend, first_of
-from . import dns_over_dbus, file_routes, links, match_section, netdev_file, netdevs, unloaded_files
-from .match_section import DIRECTORY, RUNTIME, SUFFIX
+from ..base import Activator, first_of
+from . import dns_over_dbus, links, netdevs, unloaded_files
+from .match_section import DIRECTORY, PREFIX, RUNTIME, SUFFIX
 
 LOG = logging.getLogger(__name__)
-_PREFIX, _DEVICE = "10-cloud-init-", netdevs.KIND
-_FILES = netdevs.Files(DIRECTORY, _PREFIX)
+_FILES = netdevs.Files(DIRECTORY, PREFIX)
 
 
-def _made_by_another(name: str) -> bool:
-    """True where somebody else's .netdev file makes the device of this name."""
-    found = match_section.by_name("*" + _DEVICE)
-    found.pop(_PREFIX + name + _DEVICE, None)
-    return any(netdev_file.name_of(files.read(path) or "") == name for path in found.values())
-
-
-def _path(name: str) -> str:
-    return os.path.join(DIRECTORY, _PREFIX + name + SUFFIX)
-
-
-def _said(text: str, key: str) -> List[str]:
-    """All words that a key of a .network file has."""
-    lines = [line.partition("=") for line in text.splitlines()]
-    return [word for name, _is, value in lines if name == key for word in value.split()]
-
-
-class Networkd(Backend):
-    name = "networkd"
-    lag, drops_foreign = links.LAG, True
-    finishes_at_boot = True
-    waits_for_unique = True
-    directories = (DIRECTORY, RUNTIME + "/*.network.d")
-
-    def staged(self, tree: str) -> List[Part]:
-        """The .network files, and from cloud-init 25.2 on the .netdev files of bonds and VLANs."""
-        found = sorted(glob.glob(os.path.join(tree + DIRECTORY, _PREFIX + "*")))
-        kinds = [(path,) + os.path.splitext(path) for path in found]
-        return [
-            Part(path[len(tree) :], "", os.path.basename(stem)[len(_PREFIX) :], files.read(path) or "")
-            for path, stem, kind in kinds
-            if kind in (SUFFIX, _DEVICE)
-        ]
-
-    def completed(self, parts: Sequence[Part], items: Sequence[Item]) -> List[Part]:
-        """With what makes bonds and VLANs: their .netdev files, and what their members' and parents' files say of them.
-
-        A device of which somebody else's .netdev file speaks is his: networkd takes the first file of a name.
-        """
-        found = {part.path: part for part in parts}
-        for item in items:
-            stem = os.path.join(DIRECTORY, _PREFIX + item.name)
-            lines = netdev_file.wanted(item)
-            if lines and not _made_by_another(item.name):
-                there = found.get(stem + _DEVICE, Part(stem + _DEVICE, "", item.name, ""))
-                found[there.path] = there._replace(text=netdev_file.with_lines(there.text, lines))
-            lines = netdev_file.wanted_below(item, items)
-            if lines and stem + SUFFIX in found:
-                there = found[stem + SUFFIX]
-                text = netdev_file.with_lines(there.text, lines)
-                joins = any(key == "Bond" for _section, key, _value in lines)
-                found[there.path] = there._replace(text=netdev_file.by_permanent_mac(text) if joins else text)
-        return [part for _path, part in sorted(found.items())]
-
-    def finish(self, text: str, item: Item) -> str:
-        """What is said in sections of their own; a section that comes twice is one (systemd.syntax).
-
-        A secondary NIC's routes from leases and advertisements get its metric too. An MTU that Nova
-        leaves to DHCP (null) is taken from the lease, which networkd by itself does not do.
-        """
-        if "[NetDev]" in text.splitlines():
-            return text
-        text = file_routes.finished(text, item)
-        # A name is a pattern there.
-        text = text.replace("\nName=%s\n" % item.name, "\nName=%s\n" % match_section.literal(item.name), 1)
-        dhcp4 = ["RouteMetric=%d" % item.metric] if item.metric else []
-        if item.entry.mtu is None and any(net.type in DHCP4 for net in item.entry.networks):
-            dhcp4.append("UseMTU=yes")
-        # cloud-init says DNS beside a static address only.
-        network = [
-            "%s=%s" % (key, word)
-            for key, words in (("DNS", item.all_dns), ("Domains", item.all_search))
-            for word in words
-            if word not in _said(text, key)
-        ]
-        types = {net.type for net in item.entry.networks}
-        if "ipv6_dhcpv6-stateful" in types:
-            # cloud-init says no; the client that the advertisement starts all the same gets its lease, but the link
-            # stays "configuring" for ever (networkd 257), and a boot that needs it waits.
-            network.insert(0, "DHCP=yes" if types & DHCP4 else "DHCP=ipv6")
-        sections = {
-            "Network": network,
-            "DHCPv4": dhcp4,
-            "IPv6AcceptRA": ["RouteMetric=%d" % item.metric] if item.metric else [],
-        }
-        added = ["\n".join(["[%s]" % name] + lines) for name, lines in sections.items() if lines]
-        return "\n\n".join([text.rstrip("\n")] + added) + "\n"
-
-    def theirs(self, items: Sequence[Item]) -> Dict[str, str]:
-        """By name: the NICs for which somebody else's .network file is the one that networkd takes."""
-        return match_section.claimed(items, match_section.Ours(DIRECTORY, _PREFIX))
+class NetworkdActivator(Activator):
+    lag, drops_foreign, waits_for_unique = links.LAG, True, True
+    own_directories = (RUNTIME + "/*.network.d",)
 
     def boot(self, items: Sequence[Item], left: FrozenSet[str] = frozenset()) -> None:
         """Have the boot wait for the first NIC only: systemd-networkd-wait-online waits for all.
@@ -123,31 +32,11 @@ class Networkd(Backend):
         first = first_of(items)
         for item in items:
             if item is not first and item.name not in left and (item.entry.kind == "phy" or item.entry.networks):
-                drop_in = os.path.join(RUNTIME, _PREFIX + item.name + SUFFIX + ".d", "cloudinit-osnetd.conf")
+                drop_in = os.path.join(RUNTIME, PREFIX + item.name + SUFFIX + ".d", "cloudinit-osnetd.conf")
                 try:
                     files.replace(drop_in, "[Link]\nRequiredForOnline=no\n", sync=False)
                 except OSError as exc:
                     LOG.warning("the boot will wait for it: nic=%s error=%s", item.name, exc)
-
-    def split(self, text: str) -> Dict[str, str]:
-        return {"": text}
-
-    def join(self, old: Optional[str], template: Optional[str], changes: Dict[str, Optional[str]]) -> Optional[str]:
-        return changes[""]
-
-    def normal(self, text: str) -> str:
-        lines = [line.strip() for line in text.splitlines()]
-        return "\n".join(line for line in lines if line and line[0] not in "#;")
-
-    def meaning(self, text: str, name: str) -> FrozenSet[str]:
-        from . import file_meaning  # of use where something has to be told from something else alone
-
-        return file_meaning.of(text)
-
-    def as_older_releases(self, meaning: FrozenSet[str]) -> Sequence[FrozenSet[str]]:
-        from . import file_meaning
-
-        return file_meaning.as_older_releases(meaning)
 
     def recover(self, boot: bool = False) -> None:
         unloaded_files.recover(DIRECTORY, boot)
@@ -171,14 +60,14 @@ class Networkd(Backend):
     def before(self, touches: Sequence[Touch]) -> None:
         netdevs.note(touches, _FILES)
 
-    def after(self, touches: Sequence[Touch], files_changed: bool) -> Dict[str, str]:
+    def after(self, touches: Sequence[Touch], changed: FrozenSet[str]) -> Dict[str, str]:
         """A reload reconfigures each link whose file changed by stat, and no other link.
 
         A NIC whose file is as it was, but which the kernel shows unconfigured, has to be named.
         """
         # A kick may follow a commit that was cut short between its files and its reload.
         problems = {}
-        if files_changed or any(touch.action == "kick" for touch in touches):
+        if changed or any(touch.action == "kick" for touch in touches):
             try:
                 with unloaded_files.held(DIRECTORY, [_path(touch.name) for touch in touches]):
                     problems = netdevs.reload(touches, _FILES, lambda: run(["networkctl", "reload"]))
@@ -191,3 +80,7 @@ class Networkd(Backend):
 
     def dns(self, name: str, ifindex: int) -> Optional[Dns]:
         return links.dns(ifindex)
+
+
+def _path(name: str) -> str:
+    return os.path.join(DIRECTORY, PREFIX + name + SUFFIX)

@@ -23,6 +23,7 @@ from .netdev_file import parsed
 RUNTIME = "/run/systemd/network"
 DIRECTORY = "/etc/systemd/network"
 DIRECTORIES = ("/usr/lib/systemd/network", "/usr/local/lib/systemd/network", RUNTIME, DIRECTORY)
+PREFIX = "10-cloud-init-"  # how the names of the files that cloud-init and we write begin
 SUFFIX = ".network"
 _ESCAPE = "\\\\"
 OUR_DROP_INS = "cloudinit-osnetd*"

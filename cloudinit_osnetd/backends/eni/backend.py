@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""What reads the files that cloud-init's renderer eni writes."""
+
+from ..base import Backend
+from ..ifupdown.activator import IfupdownActivator
+from .format import EniFormat
+
+
+class Ifupdown(EniFormat, IfupdownActivator, Backend):
+    name = "ifupdown"

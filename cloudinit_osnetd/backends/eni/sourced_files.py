@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""What ifupdown reads: /etc/network/interfaces and what it sources."""
+
+import glob
+import os
+import re
+from typing import Dict
+
+from ...system import files
+from . import interfaces_file
+
+DIRECTORY = "/etc/network"
+FRAGMENTS = "/run/network/interfaces.d"  # see ifupdown/dhcp_helper.py
+_SOURCED = re.compile(r"[A-Za-z0-9_-]+\Z")  # what interfaces(5) says of source-directory: no ens4.bak
+
+
+def sources() -> Dict[str, str]:
+    """The text of /etc/network/interfaces and of what it sources, by path.
+
+    But for the fragments of the cloud image's helper.
+    """
+    found: Dict[str, str] = {}
+    todo = [os.path.join(DIRECTORY, "interfaces")]
+    while todo:
+        path = os.path.join(DIRECTORY, todo.pop())
+        text = files.read(path) if os.path.isfile(path) and os.path.dirname(path) != FRAGMENTS else None
+        if text is None or path in found:
+            continue
+        found[path] = text
+        for words in interfaces_file.statements(text):
+            if words[:1] == ["source"]:
+                todo += [one for word in words[1:] for one in glob.glob(os.path.join(DIRECTORY, word))]
+            elif words[:1] == ["source-directory"]:
+                inside = [one for word in words[1:] for one in glob.glob(os.path.join(DIRECTORY, word, "*"))]
+                todo += [one for one in inside if _SOURCED.match(os.path.basename(one))]
+    return found
+
+
+def all_text() -> str:
+    """All that ifupdown reads."""
+    return "\n".join(text.rstrip("\n") for text in sources().values()) + "\n"

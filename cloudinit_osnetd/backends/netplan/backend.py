@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""What reads the files that cloud-init's renderer netplan writes."""
+
+from ..base import Backend
+from .activator import NetplanActivator
+from .format import NetplanFormat
+
+
+class Netplan(NetplanFormat, NetplanActivator, Backend):
+    name = "netplan"
