@@ -36,7 +36,7 @@ def test_a_server_without_a_drive_follows_its_ports(
     assert status(guest)["datasource"] == "OpenStack"
     assert_follows(guest, first)
     assert_nothing_to_do(guest)
-    who, kept = identity(guest), configuration(guest, first)
+    who = identity(guest)
 
     second = server.create_port(green)
     guest.plug(second)
@@ -47,6 +47,7 @@ def test_a_server_without_a_drive_follows_its_ports(
     assert_boot(guest, rung="store")
     assert_follows(guest, first, second)
     assert identity(guest) == who
+    kept = configuration(guest, first)
 
     # The metadata service goes on listing what is gone.
     name = str(guest.nic(second))
