@@ -8,7 +8,7 @@ from typing import Any, Dict
 from ..apply import commit
 from ..cloud_init.eligibility import Ground, HandsOff, ground
 from ..kernel import netlink
-from ..openstack.refresh import hear_drive, hear_metadata
+from ..openstack.refresh import refresh_drive, refresh_metadata
 from ..planning.build_plan import look_at, pending_macs
 from ..state import failed_retries, store
 from .output import print_json
@@ -18,8 +18,8 @@ from .report import decided, print_decided
 def _report(on: Ground, force: bool) -> Dict[str, Any]:
     state, unfinished = commit.settled(store.load(on.instance_id), on.backend)
     snapshot = netlink.snapshot()
-    heard = hear_metadata(state, snapshot, on.context.settings.metadata_nic, may_open=False)
-    drive = hear_drive(heard.state)
+    refreshed = refresh_metadata(state, snapshot, on.context.settings.metadata_nic, may_open=False)
+    drive = refresh_drive(refreshed.state)
     nics = snapshot.by_mac()
     seen = look_at(on, drive.state, nics, snapshot, force=force, tried=failed_retries.read())
     problems = {lacking.mac: lacking.lacks for lacking in seen.plan.hopeless}
@@ -29,7 +29,7 @@ def _report(on: Ground, force: bool) -> Dict[str, Any]:
         seen.plan.changes,
         seen.plan.touches + unfinished,
         seen.plan.drifted,
-        heard.faults + drive.faults,
+        refreshed.faults + drive.faults,
         problems,
         pending_macs(drive.state, nics, on.context.settings.ignore),
         {},

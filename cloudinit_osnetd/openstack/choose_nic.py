@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""The way to the metadata service: through the NIC that answered last, others only without it.
+"""Chooses the NIC through which the metadata service is asked.
 
-A neighbour on another network must not answer for the cloud, so a second NIC is asked only when
-the first is gone or silent, and what answers must know our uuid (source.fetch). Where no NIC has a
-route there, one is opened for the moment of asking: see temporary_access.py.
+The NIC that answered last is asked first; other NICs are asked only if it is gone or does not
+answer, because a host on another network must not be able to answer for the cloud. Whatever answers
+must know this server's uuid (metadata.fetch). If no NIC has a route to the service, a temporary one
+is set up for the request: see temporary_access.py.
 """
 
 import ipaddress
@@ -24,15 +25,15 @@ class Answer(NamedTuple):
     data: Optional[NetworkData]
     mac: str  # of the NIC that answered, empty where none did
     problems: Tuple[str, ...]
-    unleased: str = ""  # the MAC of a NIC for which no lease was to be had, empty where none was asked for
+    no_lease: str = ""  # the MAC of the NIC on which DHCP gave no lease, empty if none was asked for
 
 
-class Way(NamedTuple):
-    """How to ask through one NIC.
+class Access(NamedTuple):
+    """How the service is reached through one NIC.
 
-    "route": the kernel has one; "ipv6": link-local, which needs none; "gateway": a host route by
-    way of `gateway`, for the moment; "on-link": the service is a neighbour; "lease": a DHCP lease,
-    for the moment.
+    "route": the kernel has a route; "ipv6": the link-local address, which needs no route; "gateway":
+    a temporary host route via `gateway`; "on-link": the service is a neighbour; "lease": a temporary
+    DHCP lease.
     """
 
     nic: Nic
@@ -40,12 +41,12 @@ class Way(NamedTuple):
     gateway: str = ""
 
 
-def _leads_there(network: str) -> bool:
+def _includes_metadata(network: str) -> bool:
     return "." in network and _METADATA in ipaddress.ip_network(network)
 
 
-def _order(snapshot: Snapshot, answered: str) -> List[Nic]:
-    """The NICs, best first: the one that answered last, then by their default routes."""
+def _by_preference(snapshot: Snapshot, answered: str) -> List[Nic]:
+    """The NICs, best first: the one that answered last, then in the order of their default routes."""
     ranks = {mac: rank for rank, mac in enumerate(snapshot.ways_out())}
     return sorted(
         snapshot.by_mac().values(),
@@ -54,56 +55,56 @@ def _order(snapshot: Snapshot, answered: str) -> List[Nic]:
 
 
 def gateways(truth: Truth) -> Dict[str, List[str]]:
-    """By MAC: the IPv4 gateways that a NIC's entry names, that of the service itself first."""
+    """Returns by MAC the IPv4 gateways that a NIC's entry names, a gateway of the service itself first."""
     found: Dict[str, List[str]] = {}
     for known in truth.keys.values():
         routes = [r for net in known.entry.networks for r in net.routes if r.gateway]
-        routes = sorted((r for r in routes if _leads_there(r.network)), key=lambda r: r.network == DEFAULT4)
+        routes = sorted((r for r in routes if _includes_metadata(r.network)), key=lambda r: r.network == DEFAULT4)
         found.setdefault(known.entry.mac, []).extend(r.gateway for r in routes)
     return found
 
 
-def ways(
+def candidates(
     snapshot: Snapshot,
     answered: str,
     by_mac: Mapping[str, Sequence[str]],
     ignored: FrozenSet[str] = frozenset(),
-) -> Tuple[List[Way], List[Way]]:
-    """The ways that are open, and those that would have to be opened.
+) -> Tuple[List[Access], List[Access]]:
+    """Returns the accesses that exist, and those that would have to be set up for the request.
 
-    `by_mac`: the gateways of the NICs that have an entry. None is opened through a NIC that is
+    `by_mac` has the gateways of the NICs that have an entry. Nothing is set up on a NIC that is
     `ignored` (MACs and names) or belongs to a bond or a bridge: that would interfere.
     """
-    there = {r.ifindex for r in snapshot.routes if _leads_there(r.network)}
-    opened: List[Way] = []
-    closed: List[Way] = []
-    for nic in _order(snapshot, answered):
+    routed = {r.ifindex for r in snapshot.routes if _includes_metadata(r.network)}
+    existing: List[Access] = []
+    temporary: List[Access] = []
+    for nic in _by_preference(snapshot, answered):
         four = any("." in a.address for a in nic.addresses)
         six = any(a.address.startswith("fe80:") and not a.tentative for a in nic.addresses)
-        if nic.up and four and nic.ifindex in there:
-            opened.append(Way(nic, "route"))
+        if nic.up and four and nic.ifindex in routed:
+            existing.append(Access(nic, "route"))
         if nic.up and six:
-            # The same service, and it knows a port by its MAC's address even when a fixed IP of
-            # the port was edited and the one that the NIC still has is nobody's.
-            opened.append(Way(nic, "ipv6"))
+            # The same service. It identifies a port by the address made from its MAC, even after a
+            # fixed IP was edited and the NIC's IPv4 address is no longer the port's.
+            existing.append(Access(nic, "ipv6"))
         if nic.master or {nic.mac, nic.name} & ignored:
             continue
-        if nic.up and four and nic.ifindex not in there:
-            closed += [Way(nic, "gateway", gateway) for gateway in by_mac.get(nic.mac, ())]
-            closed.append(Way(nic, "on-link"))
+        if nic.up and four and nic.ifindex not in routed:
+            temporary += [Access(nic, "gateway", gateway) for gateway in by_mac.get(nic.mac, ())]
+            temporary.append(Access(nic, "on-link"))
         if not six:
-            closed.append(Way(nic, "ipv6"))
-        if not four and nic.mac not in by_mac:  # else its backend knows what to ask for
-            closed.append(Way(nic, "lease"))
-    return opened, closed
+            temporary.append(Access(nic, "ipv6"))
+        if not four and nic.mac not in by_mac:  # a NIC with an entry is configured by its backend, DHCP included
+            temporary.append(Access(nic, "lease"))
+    return existing, temporary
 
 
-def _ask(way: Way, instance_id: str) -> NetworkData:
-    with temporary_access.opened(way.kind, way.nic, way.gateway):
+def _fetch(access: Access, instance_id: str) -> NetworkData:
+    with temporary_access.opened(access.kind, access.nic, access.gateway):
         try:
-            return metadata.fetch(way.nic.name, instance_id, ipv6=way.kind == "ipv6")
+            return metadata.fetch(access.nic.name, instance_id, ipv6=access.kind == "ipv6")
         except Refused as exc:
-            raise Refused("metadata via %s: %s" % (way.nic.name, exc.path), exc.problem) from exc
+            raise Refused("metadata via %s: %s" % (access.nic.name, exc.path), exc.problem) from exc
 
 
 def ask(
@@ -114,47 +115,49 @@ def ask(
     pinned: str = "",
     may_open: bool = True,
     ignored: FrozenSet[str] = frozenset(),
-    unleased: Container[str] = (),
+    skip_lease: Container[str] = (),
 ) -> Answer:
-    """The metadata service's network_data, by the first way that gives one.
+    """Returns the metadata service's network_data, from the first access that gives it.
 
-    `answered` is the MAC of the NIC that gave the last one; `pinned`, where the operator said so,
-    of the only one that may be asked. `ignored` as in ways. `may_open` False asks only where a way is open: it changes
-    nothing on the server. A lease takes seconds, for which the lock is held: one is asked for at most, and not of the
-    NICs (MACs) in `unleased`.
+    `answered` is the MAC of the NIC that answered last; `pinned`, if the operator set it, that of the
+    only NIC that may be asked. `ignored` as in candidates. With `may_open` False only existing accesses
+    are used, and nothing on the server is changed. A DHCP lease takes seconds, during which the lock is
+    held: at most one is tried, and none on the NICs (MACs) in `skip_lease`.
     """
     problems: List[str] = []
-    foreign: List[str] = []
+    wrong_instance: List[str] = []
     no_lease = ""
-    opened, closed = ways(snapshot, pinned or answered, gateways(truth), ignored)
-    down = not may_open
-    for way in opened + closed:
-        if (pinned and way.nic.mac != pinned) or (down and way in closed):
+    existing, temporary = candidates(snapshot, pinned or answered, gateways(truth), ignored)
+    existing_only = not may_open
+    for access in existing + temporary:
+        mac = access.nic.mac
+        if (pinned and mac != pinned) or (existing_only and access in temporary):
             continue
-        if way.kind == "lease" and (no_lease or way.nic.mac in unleased):
+        if access.kind == "lease" and (no_lease or mac in skip_lease):
             continue
         try:
-            data = _ask(way, instance_id)
-        except metadata.Foreign as exc:
-            foreign.append(str(exc))
-        except (metadata.Silent, metadata.Stranger, temporary_access.NotOpened) as exc:
+            data = _fetch(access, instance_id)
+        except metadata.WrongInstance as exc:
+            wrong_instance.append(str(exc))
+        except (metadata.NoResponse, metadata.UnknownClient, temporary_access.NotOpened) as exc:
             problems.append(str(exc))
-            if way.kind == "lease":
-                no_lease = way.nic.mac
-            # The NIC that answered last is here with its route: it is the service that is silent, and
-            # to open other ways, a DHCP lease among them, would only take half a minute each time.
-            down = down or (isinstance(exc, metadata.Silent) and way.kind == "route" and way.nic.mac == answered)
+            if access.kind == "lease":
+                no_lease = mac
+            # The NIC that answered last is up and has its route, so the service itself is down. Setting
+            # up other accesses, a DHCP lease among them, would only cost half a minute each time.
+            if isinstance(exc, metadata.NoResponse) and access.kind == "route" and mac == answered:
+                existing_only = True
         except (metadata.SourceError, Refused) as exc:
             problems.append(str(exc))
-            if way.nic.mac in (answered, pinned):
-                # It answers, and has nothing to say: a neighbour's word is no substitute.
-                return Answer(None, way.nic.mac, tuple(foreign + problems), no_lease)
+            if mac in (answered, pinned):
+                # The service answers without a usable document: an answer through another NIC does not replace it.
+                return Answer(None, mac, tuple(wrong_instance + problems), no_lease)
         else:
-            if way.nic.mac != answered or way.kind not in ("route", "ipv6"):
-                LOG.info("metadata service answers: nic=%s mac=%s way=%s", way.nic.name, way.nic.mac, way.kind)
-            # What was silent on the way to this is of no interest; who spoke for another is.
-            return Answer(data, way.nic.mac, tuple(foreign), no_lease)
-    problems = foreign + problems
+            if mac != answered or access.kind not in ("route", "ipv6"):
+                LOG.info("metadata service answers: nic=%s mac=%s access=%s", access.nic.name, mac, access.kind)
+            # Accesses that did not respond no longer matter; answers for another server are reported.
+            return Answer(data, mac, tuple(wrong_instance), no_lease)
+    problems = wrong_instance + problems
     if not problems:
-        problems.append("metadata: there is no NIC to ask through")
+        problems.append("metadata: no NIC through which the service can be asked")
     return Answer(None, "", tuple(problems), no_lease)

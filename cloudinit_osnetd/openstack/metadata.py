@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""Fetching and reading what the cloud says: the metadata service and the config drive.
+"""Reads network_data from the metadata service and from the config drive.
 
 The metadata service's layout: https://docs.openstack.org/nova/latest/user/metadata.html
 """
@@ -29,7 +29,7 @@ METADATA4 = "169.254.169.254"
 METADATA6 = "fe80::a9fe:a9fe"  # Neutron since Victoria, on each network of an IPv6 capable agent
 _CONNECT_SECONDS = 2.0
 _READ_SECONDS = 10.0  # a cold Nova cell takes seconds for its first answer
-_TOTAL_SECONDS = 20.0  # for both documents, of a service that says its words one by one
+_TOTAL_SECONDS = 20.0  # for both documents, from a service that sends its answer byte by byte
 _LABELS = ("/dev/disk/by-label/config-2", "/dev/disk/by-label/CONFIG-2")
 
 
@@ -37,16 +37,16 @@ class SourceError(Exception):
     """The source cannot be reached or does not answer with a document."""
 
 
-class Silent(SourceError):
-    """Nothing answers there: no route, no host, no service, no word in time."""
+class NoResponse(SourceError):
+    """Nothing answers: no route, no host, no service, or a timeout."""
 
 
-class Stranger(SourceError):
-    """The service does not know whom it hears from (404): an address that is no longer the port's."""
+class UnknownClient(SourceError):
+    """The service does not know the client (404): the source address is no longer the port's."""
 
 
-class Foreign(SourceError):
-    """What answers speaks of another server."""
+class WrongInstance(SourceError):
+    """The answer describes another server."""
 
 
 def _check_uuid(meta: bytes, instance_id: str, where: str) -> None:
@@ -56,22 +56,22 @@ def _check_uuid(meta: bytes, instance_id: str, where: str) -> None:
     except (ValueError, RecursionError) as exc:
         raise SourceError("meta_data.json is not JSON: %s" % exc) from None
     if not isinstance(uuid, str) or uuid.lower() != instance_id.lower():
-        raise Foreign("%s: meta_data.json is of server %.60r, we are %s" % (where, uuid, instance_id))
+        raise WrongInstance("%s: meta_data.json is of server %.60r, this is %s" % (where, uuid, instance_id))
 
 
 # -- metadata service -----------------------------------------------------------------------------
 
 
 class _BoundConnection(client.HTTPConnection):
-    """A connection that leaves through one NIC, whatever the routes of the others say."""
+    """A connection through one NIC, whatever routes other NICs have."""
 
     def __init__(self, device: str, ipv6: bool) -> None:
         super().__init__(METADATA4, 80, timeout=_CONNECT_SECONDS)
         self._device = device
         self._family = socket.AF_INET6 if ipv6 else socket.AF_INET
-        # `sock` is None once an answer that ends with the connection has begun, and its body is still to be read.
-        self._wire: Optional[socket.socket] = None
-        self.over = False
+        # http.client sets `sock` to None while it still reads the body of an answer that ends with the connection.
+        self._socket: Optional[socket.socket] = None
+        self.timed_out = False
 
     def connect(self) -> None:
         sock = socket.socket(self._family, socket.SOCK_STREAM)
@@ -88,32 +88,33 @@ class _BoundConnection(client.HTTPConnection):
         except BaseException:
             sock.close()
             raise
-        self.sock = self._wire = sock
-        if self.over:  # the second document's connection, where the first answer ended the first one
-            self.hang_up()
+        self.sock = self._socket = sock
+        if self.timed_out:  # the connection for the second document, if the first answer closed the first connection
+            self.abort()
 
-    def hang_up(self) -> None:
-        """End whatever is being read or will be; by another thread than the reader's."""
-        LOG.warning("metadata via %s: not told in %d s, hung up", self._device, _TOTAL_SECONDS)
-        self.over = True
+    def abort(self) -> None:
+        """Ends all reading, now and later. Called from another thread than the reader's."""
+        LOG.warning("metadata via %s: timed out after %d s", self._device, _TOTAL_SECONDS)
+        self.timed_out = True
         try:
-            if self._wire is not None:
-                self._wire.shutdown(socket.SHUT_RDWR)
+            if self._socket is not None:
+                self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:
-            pass  # closed by the other side, or by us a moment ago
+            pass  # closed by the other side, or by this process a moment ago
 
 
 def _get(connection: _BoundConnection, name: str) -> bytes:
     connection.request("GET", "/openstack/latest/" + name, headers={"Accept": "application/json"})
     if connection.sock is not None:
-        # A service that sends head and body apart waits for us to acknowledge the head: else that takes 40 ms.
+        # A service that sends head and body separately waits for the acknowledgement of the head, which the kernel
+        # otherwise delays by 40 ms.
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
     answer = connection.getresponse()
     body = answer.read(network_data.MAX_BYTES + 1)
-    if connection.over:  # where the end of the connection ends the body, half of one looks like a whole one
-        raise SourceError("%s: not told in %d s" % (name, _TOTAL_SECONDS))
+    if connection.timed_out:  # if the end of the connection ends the body, a truncated body looks complete
+        raise SourceError("%s: timed out after %d s" % (name, _TOTAL_SECONDS))
     if answer.status == 404:
-        raise Stranger("%s: HTTP status 404" % name)
+        raise UnknownClient("%s: HTTP status 404" % name)
     if answer.status != 200:
         raise SourceError("%s: HTTP status %d" % (name, answer.status))
     if len(body) <= network_data.MAX_BYTES and answer.length:
@@ -122,29 +123,29 @@ def _get(connection: _BoundConnection, name: str) -> bytes:
 
 
 def fetch(device: str, instance_id: str, ipv6: bool = False) -> network_data.NetworkData:
-    """meta_data.json, whose uuid must be ours, then network_data.json, on one connection.
+    """Fetches meta_data.json, whose uuid must be this server's, then network_data.json, on one connection.
 
-    `device` is the NIC to go through, `ipv6` by its link-local address. Raises SourceError, or
+    `device` is the NIC to use; with `ipv6` its link-local address is used. Raises SourceError or
     network_data.Refused.
     """
     where = "metadata via %s%s" % (device, " (IPv6)" if ipv6 else "")
     connection = _BoundConnection(device, ipv6)
-    too_long = threading.Timer(_TOTAL_SECONDS, connection.hang_up)
+    too_long = threading.Timer(_TOTAL_SECONDS, connection.abort)
     too_long.daemon = True
     try:
         try:
             connection.connect()
         except OSError as exc:
-            raise Silent(exc.strerror or str(exc)) from exc
+            raise NoResponse(exc.strerror or str(exc)) from exc
         too_long.start()
         _check_uuid(_get(connection, "meta_data.json"), instance_id, where)
         body = _get(connection, "network_data.json")
-    except Foreign:
+    except WrongInstance:
         raise
     except SourceError as exc:
         raise type(exc)("%s: %s" % (where, exc)) from exc
     except socket.timeout as exc:
-        raise Silent("%s: connected, and not a word in %d s" % (where, _READ_SECONDS)) from exc
+        raise NoResponse("%s: connected, but no data within %d s" % (where, _READ_SECONDS)) from exc
     except (OSError, client.HTTPException) as exc:
         raise SourceError("%s: %s" % (where, str(exc) or type(exc).__name__)) from exc
     finally:
@@ -164,7 +165,7 @@ class Drive(NamedTuple):
 
 
 def find_drive() -> Optional[Drive]:
-    """The config drive, as cloud-init looks for it: the seed directory first, then by its label."""
+    """Returns the config drive, searched as cloud-init does: the seed directory first, then the label."""
     if os.path.isdir(os.path.join(paths.SEED, "openstack")):
         return Drive(paths.SEED, device=False)
     for label in _LABELS:
@@ -174,22 +175,22 @@ def find_drive() -> Optional[Drive]:
 
 
 def drive_stamp(drive: Drive) -> str:
-    """Tells one drive's content from another's without a mount.
+    """Returns a fingerprint of the drive's content without mounting it.
 
-    The head of an ISO 9660 or vfat volume holds its serial number or its time of creation, to a
-    hundredth of a second; of a directory the files' times and sizes serve.
+    The first blocks of an ISO 9660 or vfat volume hold its serial number or its time of creation, to a
+    hundredth of a second; for a directory the files' times and sizes are used.
     """
     if drive.device:
         with open(drive.path, "rb") as fh:
             return digest.of_value(fh.read(65536).hex())
-    marks = []
+    stats = []
     for name in ("meta_data.json", "network_data.json"):
         try:
             info = os.stat(os.path.join(drive.path, "openstack/latest", name))
-            marks.append([name, info.st_mtime_ns, info.st_size])
+            stats.append([name, info.st_mtime_ns, info.st_size])
         except OSError:
             continue
-    return digest.of_value(marks)
+    return digest.of_value(stats)
 
 
 def _read_tree(tree: str) -> Tuple[bytes, bytes]:
@@ -201,7 +202,7 @@ def _read_tree(tree: str) -> Tuple[bytes, bytes]:
 
 
 def read_drive(drive: Drive, instance_id: str) -> network_data.NetworkData:
-    """The drive's network_data. Raises SourceError, or network_data.Refused."""
+    """Returns the drive's network_data. Raises SourceError or network_data.Refused."""
     try:
         if not drive.device:
             meta, body = _read_tree(drive.path)
@@ -222,7 +223,7 @@ def read_drive(drive: Drive, instance_id: str) -> network_data.NetworkData:
         raise SourceError("config drive %s: %s" % (drive.path, exc)) from exc
     try:
         _check_uuid(meta, instance_id, "config drive %s" % drive.path)
-    except Foreign:
+    except WrongInstance:
         raise
     except SourceError as exc:
         raise SourceError("config drive %s: %s" % (drive.path, exc)) from exc

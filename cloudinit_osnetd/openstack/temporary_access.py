@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""Opening a way to the metadata service for the moment of asking, and closing it again.
+"""Sets up temporary access to the metadata service for one request, and removes it again.
 
-What is opened is noted first, under /run, so that a run that dies leaves nothing behind for longer
-than until the next one: routes and addresses do not outlive a boot, nor does the note. What others
-gave the NIC meanwhile stays.
+What is set up is noted under /run first. If the run dies, the next run removes what it left behind.
+Routes, addresses and the note do not outlive a boot. What other software has configured on the NIC
+in the meantime stays.
 """
 
 import json
@@ -21,44 +21,44 @@ from ..system.command import CommandError, run
 from .metadata import METADATA4
 
 LOG = logging.getLogger(__name__)
-_NOTE = paths.RUN + "/passage.json"
-_DAD_SECONDS = 3.0  # duplicate address detection: one probe, a second, and some to spare
-# A run that died before it knew what address it was leased: later than this, a new one is somebody else's.
+_NOTE = paths.RUN + "/temporary-access.json"
+_DAD_SECONDS = 3.0  # duplicate address detection: one probe, one second, and a margin
+# A run may die before it knows which address it was leased. After this time a new address is other software's.
 _LEASE_SECONDS = 120.0
-# Behind every route that anybody else could have given, so that none is shadowed.
+# Higher than the metric of any route that other software sets, so that none is shadowed.
 _METRIC = "4294967000"
 
 
 class NotOpened(Exception):
-    """The way could not be opened; the message names the NIC."""
+    """The access could not be set up; the message names the NIC."""
 
 
-class Passage(NamedTuple):
-    """What has to be closed again on a NIC."""
+class TemporaryAccess(NamedTuple):
+    """What has to be undone on a NIC."""
 
     ifindex: int
     mac: str
-    at: float  # by the monotonic clock
-    route: Sequence[str] = ()  # the words of a host route
+    at: float  # seconds of the monotonic clock
+    route: Sequence[str] = ()  # the arguments of ip(8) for a host route
     down: bool = False  # the link was down
-    before: Optional[List[str]] = None  # its addresses, ip/prefix, before a lease was asked for
-    leased: Optional[List[str]] = None  # the addresses of the lease, once that is had
+    before: Optional[List[str]] = None  # its addresses, ip/prefix, before the DHCP request
+    leased: Optional[List[str]] = None  # the addresses of the lease, None until there is one
 
 
 @contextmanager
 def opened(kind: str, nic: Nic, gateway: str) -> Iterator[None]:
-    """Open the way of a reach.Way, and close it. Raises NotOpened."""
-    nic = _nic(nic.ifindex) or nic  # others may have been asked for seconds since it was looked at
-    way = Passage(nic.ifindex, nic.mac, time.monotonic(), down=not nic.up)
+    """Sets up what a choose_nic.Access of this kind needs, and removes it afterwards. Raises NotOpened."""
+    nic = _nic(nic.ifindex) or nic  # requests through other NICs may have taken seconds since the snapshot
+    access = TemporaryAccess(nic.ifindex, nic.mac, time.monotonic(), down=not nic.up)
     try:
         if kind == "gateway":
             route = [METADATA4 + "/32", "via", gateway, "dev", nic.name, "onlink", "metric", _METRIC]
-            with _closed_again(way._replace(route=route)):
+            with _removed_afterwards(access._replace(route=route)):
                 run(["ip", "-4", "route", "add"] + route)
                 yield
         elif kind == "ipv6" and not nic.up:
             _need_ipv6(nic)
-            with _closed_again(way):
+            with _removed_afterwards(access):
                 run(["ip", "link", "set", "dev", nic.name, "up"])
                 _wait_for_link_local(nic)
                 yield
@@ -67,7 +67,7 @@ def opened(kind: str, nic: Nic, gateway: str) -> Iterator[None]:
             _wait_for_link_local(nic)
             yield
         elif kind == "lease":
-            with _leased(nic, way):
+            with _leased(nic, access):
                 yield
         else:
             yield
@@ -76,69 +76,69 @@ def opened(kind: str, nic: Nic, gateway: str) -> Iterator[None]:
 
 
 @contextmanager
-def _leased(nic: Nic, way: Passage) -> Iterator[None]:
+def _leased(nic: Nic, access: TemporaryAccess) -> Iterator[None]:
     from ..cloud_init import compat  # 65 to 100 ms, and a DHCP client: the last resort
 
-    way = way._replace(before=_addresses4(_nic(nic.ifindex)))
-    with _closed_again(way):
+    access = access._replace(before=_addresses4(_nic(nic.ifindex)))
+    with _removed_afterwards(access):
         try:
             with compat.lease(nic.name) as address:
-                # cloud-init takes it away again, and from 22.4 on some releases take the link down.
+                # cloud-init removes the address itself; from 22.4 on some releases also take the link down.
                 leased = [a for a in _addresses4(_nic(nic.ifindex)) if a.partition("/")[0] == address]
-                _note(way._replace(leased=leased))
+                _write_note(access._replace(leased=leased))
                 yield
         except compat.NoLease as exc:
-            _note(way._replace(leased=[]))  # what is new is somebody else's
+            _write_note(access._replace(leased=[]))  # any new address is other software's
             raise NotOpened(str(exc)) from exc
 
 
 def close_leftovers() -> None:
-    """Undo what a run that died has left open."""
-    left = _noted()
+    """Removes the temporary access that a run left behind when it died."""
+    left = _read_note()
     if left is not None:
-        LOG.warning("closing a way to the metadata service that was left open")
-        _close(left)
+        LOG.warning("removing temporary access to the metadata service, left behind by an earlier run")
+        _remove(left)
 
 
-def _noted() -> Optional[Passage]:
+def _read_note() -> Optional[TemporaryAccess]:
     noted: Any = files.read_json(_NOTE)
     try:
-        return encoding.read(Passage, noted) if noted is not None else None
-    except TypeError:  # one that lacks what is needed
+        return encoding.read(TemporaryAccess, noted) if noted is not None else None
+    except TypeError:  # a required field is missing
         files.remove(_NOTE)
         return None
 
 
-def _note(way: Passage) -> None:
+def _write_note(access: TemporaryAccess) -> None:
     try:
-        files.replace(_NOTE, json.dumps(way._asdict()) + "\n", mode=0o600, sync=False)
+        files.replace(_NOTE, json.dumps(access._asdict()) + "\n", mode=0o600, sync=False)
     except OSError as exc:
-        raise NotOpened("a way to the metadata service cannot be noted, so none is opened: %s" % exc) from exc
+        raise NotOpened("no temporary access to the metadata service, because it cannot be noted: %s" % exc) from exc
 
 
 @contextmanager
-def _closed_again(way: Passage) -> Iterator[None]:
-    _note(way)
+def _removed_afterwards(access: TemporaryAccess) -> Iterator[None]:
+    _write_note(access)
     try:
         yield
     finally:
-        _close(_noted() or way)
+        _remove(_read_note() or access)
 
 
-def _close(way: Passage) -> None:
-    """Undo what was opened, on the same NIC, and nothing that somebody else has done to it since."""
-    nic = _nic(way.ifindex)
-    if nic is not None and nic.mac == way.mac:
-        if way.route:
-            _try(["ip", "-4", "route", "del", *way.route])
-        if way.before is not None:
-            young = time.monotonic() - way.at < _LEASE_SECONDS
-            new = way.leased if way.leased is not None else _addresses4(nic) if young else []
-            for address in sorted(set(new) & set(_addresses4(nic)) - set(way.before)):
+def _remove(access: TemporaryAccess) -> None:
+    """Undoes on the same NIC what was set up, and nothing that other software has done to it since."""
+    nic = _nic(access.ifindex)
+    if nic is not None and nic.mac == access.mac:
+        if access.route:
+            _try(["ip", "-4", "route", "del", *access.route])
+        if access.before is not None:
+            young = time.monotonic() - access.at < _LEASE_SECONDS
+            new = access.leased if access.leased is not None else _addresses4(nic) if young else []
+            for address in sorted(set(new) & set(_addresses4(nic)) - set(access.before)):
                 _try(["ip", "-4", "addr", "del", address, "dev", nic.name])
-        if way.down and nic.up and not _is_in_use(nic.ifindex):
+        if access.down and nic.up and not _is_in_use(nic.ifindex):
             _try(["ip", "link", "set", "dev", nic.name, "down"])
-        elif not way.down and not nic.up and way.leased is not None:
+        elif not access.down and not nic.up and access.leased is not None:
             _try(["ip", "link", "set", "dev", nic.name, "up"])
     files.remove(_NOTE)
 
@@ -147,7 +147,7 @@ def _try(command: List[str]) -> None:
     try:
         run(command)
     except CommandError as exc:
-        LOG.info("not undone, perhaps gone already: %s", exc)
+        LOG.info("not removed, it may be gone already: %s", exc)
 
 
 def _addresses4(nic: Optional[Nic]) -> List[str]:
@@ -155,7 +155,7 @@ def _addresses4(nic: Optional[Nic]) -> List[str]:
 
 
 def _is_in_use(ifindex: int) -> bool:
-    """True where somebody has given the NIC an address; an advertised one comes to any link that is up."""
+    """True if other software has configured an address; an advertised one appears on any link that is up."""
     nic = _nic(ifindex)
     return nic is not None and any(
         ":" not in a.address or (a.permanent and not a.address.startswith("fe80:")) for a in nic.addresses
@@ -168,11 +168,11 @@ def _nic(ifindex: int) -> Optional[Nic]:
 
 def _need_ipv6(nic: Nic) -> None:
     if not netlink.has_ipv6(nic.name):
-        raise NotOpened("metadata via %s (IPv6): it is switched off" % nic.name)
+        raise NotOpened("metadata via %s (IPv6): IPv6 is disabled" % nic.name)
 
 
 def _wait_for_link_local(nic: Nic) -> None:
-    """A link-local address serves once no other is found to have it. Raises NotOpened."""
+    """Waits until duplicate address detection has finished for a link-local address. Raises NotOpened."""
     deadline = time.monotonic() + _DAD_SECONDS
     while True:
         now = netlink.snapshot().named(nic.name)
@@ -180,5 +180,5 @@ def _wait_for_link_local(nic: Nic) -> None:
         if any(a.address.startswith("fe80:") and not a.tentative for a in addresses):
             return
         if time.monotonic() > deadline:
-            raise NotOpened("metadata via %s (IPv6): it has no link-local address" % nic.name)
+            raise NotOpened("metadata via %s (IPv6): no link-local address" % nic.name)
         time.sleep(0.05)

@@ -17,7 +17,7 @@ from ..apply import commit
 from ..cloud_init.eligibility import ground, permit
 from ..core.records import Nic
 from ..kernel import netlink
-from ..openstack.refresh import hear_drive
+from ..openstack.refresh import refresh_drive
 from ..planning.build_plan import log_plan, look_at, written_for_departed
 from ..state import store
 from ..system import files, paths
@@ -58,8 +58,8 @@ def early() -> Dict[str, Any]:
         permit(on, ["boot"], new_instance=not store.load(on.instance_id).truth.keys)
         state, _unfinished = commit.settle(store.load(on.instance_id), on.backend)
         store.clear_intent()
-        heard = hear_drive(state)
-        state = heard.state
+        refreshed = refresh_drive(state)
+        state = refreshed.state
         nics = _nics(state)
         if not state.ledger:
             state = state._replace(ledger=written_for_departed(on, state, nics, _names()))
@@ -76,7 +76,7 @@ def early() -> Dict[str, Any]:
         "adopted": len([c for c in seen.plan.changes if c.action == "adopt"]),
         "drifted": [drift.name for drift in seen.plan.drifted],
         "problems": dict(seen.failures, **outcome.problems),
-        "faults": list(heard.faults),
+        "faults": list(refreshed.faults),
         "imported_cloudinit": "cloudinit" in sys.modules,
         "milliseconds": round((time.monotonic() - began) * 1e3, 1),
     }

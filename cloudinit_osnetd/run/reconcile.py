@@ -16,7 +16,7 @@ from ..core import desired, network_data, plan, rejections, truth
 from ..core.records import Nic, Snapshot, Touch
 from ..kernel import netlink
 from ..openstack import temporary_access
-from ..openstack.refresh import hear_drive, hear_metadata
+from ..openstack.refresh import refresh_drive, refresh_metadata
 from ..planning.build_plan import Look, log_plan, look_at, new_macs, pending_macs, standing, without_carrier
 from ..state import event_queue, failed_retries, store
 from ..system import command, lazy_imports, paths
@@ -68,7 +68,7 @@ class _Run:
         self.known = self.state.truth  # as it was before this look heard anything
         self.missing: Dict[str, float] = {}  # MAC -> when it was first seen missing
         self.kicked: Set[str] = set()  # MACs
-        self.unleased: Set[str] = set()  # MACs of the NICs for which this run has asked for a lease in vain
+        self.no_lease: Set[str] = set()  # MACs of the NICs on which DHCP gave this run no lease
         self.changes: List[plan.Change] = []
         self.touches: List[Touch] = []
         self.drifted: Tuple[plan.Drift, ...] = ()
@@ -106,17 +106,17 @@ class _Run:
         importing = None
         if self.looks == 1 and new_macs(self.state, before.by_mac(), settings.ignore, recheck_timer.read().since):
             importing = lazy_imports.import_compat()  # while the metadata service is asked
-        heard = hear_metadata(
-            self.state, before, settings.metadata_nic, ignored=settings.ignore, unleased=self.unleased
+        refreshed = refresh_metadata(
+            self.state, before, settings.metadata_nic, ignored=settings.ignore, skip_lease=self.no_lease
         )
-        self.unleased |= {heard.unleased} - {""}
-        drive = hear_drive(heard.state)
+        self.no_lease |= {refreshed.no_lease} - {""}
+        drive = refresh_drive(refreshed.state)
         if importing:
             importing.join()  # until then what it merely names is not to be used
-        for fault in heard.faults + drive.faults:
+        for fault in refreshed.faults + drive.faults:
             if fault not in self.faults:
                 LOG.warning("fault: %s", fault)
-        self.state, self.faults = drive.state, heard.faults + drive.faults
+        self.state, self.faults = drive.state, refreshed.faults + drive.faults
         snapshot = netlink.snapshot()
         nics = snapshot.by_mac()
         unripe, ripe_in = self._unripe(nics)

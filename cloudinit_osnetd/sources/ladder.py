@@ -144,7 +144,7 @@ def ask(instance_id: str) -> Optional[truth.Truth]:
     Nothing is kept: our own run, of the same event, will ask for itself.
     """
     pinned = context.load(remember=False).settings.metadata_nic
-    heard = refresh.hear_metadata(store.load(instance_id), netlink.snapshot(), pinned, may_open=False)
+    heard = refresh.refresh_metadata(store.load(instance_id), netlink.snapshot(), pinned, may_open=False)
     for fault in heard.faults:
         LOG.warning("network_data: %s", fault)
     return heard.state.truth if heard.answered else None

@@ -188,7 +188,7 @@ class Scene:
     def leftovers(self) -> List[str]:
         """Files that only a run at work has, and events that nobody served."""
         root = self.guest.running_root
-        found = [str(path) for path in (root / STATE / "intent.json", root / RUN / "passage.json") if path.exists()]
+        found = [str(path) for path in (root / STATE / "intent.json", root / RUN / "temporary-access.json") if path.exists()]
         found += [str(path) for name in ("queue", "work") for path in (root / RUN / name).iterdir()]
         for top in ("etc", "var/lib/cloudinit-osnetd", "var/lib/cloud", "run/cloudinit-osnetd", "run/network", "run/systemd/network", "tmp"):
             for directory, _inside, names in os.walk(root / top):

@@ -180,7 +180,7 @@ def test_the_service_is_found_again_when_its_nic_or_its_address_is_gone(cloud: C
     assert_follows(guest, only, seconds=30)
     settled(guest, seconds=30)
     assert state_of(guest, only) == "ok"
-    assert guest.run("ls /run/cloudinit-osnetd/passage.json", check=False).stdout == "", "a way was left open"
+    assert guest.run("ls /run/cloudinit-osnetd/temporary-access.json", check=False).stdout == "", "a way was left open"
     assert_nothing_to_do(guest)
 
 
@@ -217,5 +217,5 @@ def test_without_ipv6_a_lease_is_the_last_way_and_leaves_no_trace(cloud: Cloud, 
     assert_follows(guest, port, seconds=60)
     settled(guest, seconds=60)
     assert state_of(guest, port) == "ok"
-    assert guest.run("ls /run/cloudinit-osnetd/passage.json", check=False).stdout == "", "a way was left open"
+    assert guest.run("ls /run/cloudinit-osnetd/temporary-access.json", check=False).stdout == "", "a way was left open"
     assert_nothing_to_do(guest)

@@ -177,7 +177,7 @@ from cloudinit_osnetd.core import network_data
 from cloudinit_osnetd.state import store
 data = network_data.parse_bytes(sys.stdin.buffer.read())
 with store.locked():
-    store.save(refresh.hear_push(store.load(instance.instance_id()), data).state)
+    store.save(refresh.refresh_push(store.load(instance.instance_id()), data).state)
 """
 
 

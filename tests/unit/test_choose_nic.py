@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""reach: by which way the metadata service is asked, and who is listened to."""
+"""choose_nic: through which NIC the metadata service is asked, and which answer is taken."""
 
 from contextlib import contextmanager
 
@@ -26,8 +26,8 @@ ENS3, ENS4, ENS5 = nic("ens3", A, 2, V4), nic("ens4", B, 3, V4), nic("ens5", C, 
 BARE = nic("ens6", C, 5, [], up=False)
 
 
-def told(ways):
-    return ["%s %s%s" % (way.nic.name, way.kind, " " + way.gateway if way.gateway else "") for way in ways]
+def told(accesses):
+    return ["%s %s%s" % (access.nic.name, access.kind, " " + access.gateway if access.gateway else "") for access in accesses]
 
 
 @pytest.mark.parametrize(
@@ -53,13 +53,13 @@ def told(ways):
     ],
 )
 def test_open_ways_go_by_the_nic_that_answered_last_then_by_the_default_route(nics, routes, answered, order):
-    opened, _closed = choose_nic.ways(snapshot(*nics, routes=routes), answered, {})
+    opened, _closed = choose_nic.candidates(snapshot(*nics, routes=routes), answered, {})
     assert told(opened) == order
 
 
 def test_without_a_route_the_ways_are_the_gateway_on_link_link_local_and_a_lease():
     shot = snapshot(ENS3, BARE)
-    opened, closed = choose_nic.ways(shot, A, {A: ["10.0.0.1"], "fa:16:3e:00:00:99": ["10.9.0.1"]})
+    opened, closed = choose_nic.candidates(shot, A, {A: ["10.0.0.1"], "fa:16:3e:00:00:99": ["10.9.0.1"]})
     assert told(opened) == []
     assert told(closed) == ["ens3 gateway 10.0.0.1", "ens3 on-link", "ens3 ipv6", "ens6 ipv6", "ens6 lease"]
 
@@ -68,16 +68,16 @@ def test_without_a_route_the_ways_are_the_gateway_on_link_link_local_and_a_lease
 def test_no_way_is_opened_through_a_nic_that_is_ignored(ignored):
     asked = nic("ens6", C, 7, [LINK_LOCAL])
     for there, expected in ((BARE, []), (asked, ["ens6 ipv6"])):
-        opened, closed = choose_nic.ways(snapshot(there), "", {}, frozenset(ignored))
+        opened, closed = choose_nic.candidates(snapshot(there), "", {}, frozenset(ignored))
         assert (told(opened), closed) == (expected, [])
 
 
 def test_no_way_is_opened_through_a_bonds_member():
-    assert choose_nic.ways(snapshot(BARE._replace(master=9)), "", {}) == ([], [])
+    assert choose_nic.candidates(snapshot(BARE._replace(master=9)), "", {}) == ([], [])
 
 
 def test_no_lease_is_asked_for_on_a_nic_whose_backend_knows_what_it_wants():
-    _opened, closed = choose_nic.ways(snapshot(BARE), "", {C: []})
+    _opened, closed = choose_nic.candidates(snapshot(BARE), "", {C: []})
     assert told(closed) == ["ens6 ipv6"]
 
 
@@ -126,7 +126,7 @@ def test_only_the_first_is_asked_when_it_answers(monkeypatch):
     assert world.asked == ["ens3"]
 
 
-@pytest.mark.parametrize("why", [metadata.Silent("timed out"), metadata.Stranger("404"), temporary_access.NotOpened("no lease")])
+@pytest.mark.parametrize("why", [metadata.NoResponse("timed out"), metadata.UnknownClient("404"), temporary_access.NotOpened("no lease")])
 def test_the_next_is_asked_where_one_is_silent_or_does_not_know_us(monkeypatch, why):
     world = World(monkeypatch, ens3=why, ens4=DATA)
     assert ask(A) == choose_nic.Answer(DATA, B, ())
@@ -134,14 +134,14 @@ def test_the_next_is_asked_where_one_is_silent_or_does_not_know_us(monkeypatch, 
 
 
 def test_a_service_for_another_server_is_not_listened_to_and_always_named(monkeypatch):
-    world = World(monkeypatch, ens3=metadata.Foreign("of server x, we are i"), ens4=DATA)
+    world = World(monkeypatch, ens3=metadata.WrongInstance("of server x, we are i"), ens4=DATA)
     assert ask(A) == choose_nic.Answer(DATA, B, ("of server x, we are i",))
     assert world.asked == ["ens3", "ens4"]
 
 
 def test_an_address_that_is_no_longer_the_port_s_is_followed_by_the_one_that_its_mac_makes(monkeypatch):
     both = nic("ens3", A, 2, V4 + [LINK_LOCAL])
-    world = World(monkeypatch, ens3=metadata.Stranger("404"), ens3_6=DATA)
+    world = World(monkeypatch, ens3=metadata.UnknownClient("404"), ens3_6=DATA)
     assert ask(A, [both, ENS4]) == choose_nic.Answer(DATA, A, ())
     assert world.asked == ["ens3", "ens3_6"]
 
@@ -161,7 +161,7 @@ def test_a_service_that_was_never_the_right_one_is_passed_by_when_it_fails(monke
 
 
 def test_only_the_pinned_nic_is_ever_asked(monkeypatch):
-    world = World(monkeypatch, ens3=DATA, ens4=metadata.Silent("timed out"), ens5=DATA)
+    world = World(monkeypatch, ens3=DATA, ens4=metadata.NoResponse("timed out"), ens5=DATA)
     answer = ask(A, pinned=B, may_open=False)
     assert (answer.data, answer.mac, answer.problems) == (None, "", ("timed out",))
     assert world.asked == ["ens4"]
@@ -183,14 +183,14 @@ def test_one_lease_is_asked_for_at_a_time_and_none_again_where_there_was_none(mo
     unleased = set()
     for expected in ([("lease", "ens6")], [("lease", "ens7")], []):
         del world.opened[:]
-        answer = ask(nics=[BARE, other], routes=[], unleased=unleased)
-        unleased |= {answer.unleased}
+        answer = ask(nics=[BARE, other], routes=[], skip_lease=unleased)
+        unleased |= {answer.no_lease}
         assert [way for way in world.opened if way[0] == "lease"] == expected
     assert unleased == {C, B, ""}
 
 
 def test_nobody_answers(monkeypatch):
-    World(monkeypatch, ens3=metadata.Silent("ens3: no"), ens4=metadata.Silent("ens4: no"), ens5=metadata.Silent("ens5: no"))
+    World(monkeypatch, ens3=metadata.NoResponse("ens3: no"), ens4=metadata.NoResponse("ens4: no"), ens5=metadata.NoResponse("ens5: no"))
     assert ask(may_open=False) == choose_nic.Answer(None, "", ("ens3: no", "ens4: no", "ens5: no"))
 
 

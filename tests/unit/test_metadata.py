@@ -177,7 +177,7 @@ def test_our_uuid_is_compared_without_case(service, uuid):
 )
 def test_what_speaks_of_another_server_is_not_listened_to(service, meta):
     tell(service, meta=answer(json.dumps(meta).encode()))
-    with pytest.raises(metadata.Foreign):
+    with pytest.raises(metadata.WrongInstance):
         metadata.fetch("", UUID)
     assert service.requests == ["/openstack/latest/meta_data.json"]
 
@@ -260,7 +260,7 @@ def test_a_service_that_says_nothing_is_given_up(service):
             raise OSError
 
     service.answers = Silent()
-    with pytest.raises(metadata.SourceError, match="not a word"):
+    with pytest.raises(metadata.SourceError, match="no data within"):
         metadata.fetch("", UUID)
 
 
@@ -316,7 +316,7 @@ def test_the_seed_directory_is_read(guest):
 @pytest.mark.parametrize(
     ("meta", "body", "error"),
     [
-        (json.dumps({"uuid": "x"}).encode(), BODY, metadata.Foreign),
+        (json.dumps({"uuid": "x"}).encode(), BODY, metadata.WrongInstance),
         (b"{", BODY, metadata.SourceError),
         (None, BODY, metadata.SourceError),
         (META, None, metadata.SourceError),

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""passage: what was opened is closed again, by whomever, and what others did to the NIC meanwhile stays.
+"""temporary_access: what was set up is removed again, and what other software did to the NIC in the meantime stays.
 
 The kernel is a stand-in here; a lease on a real one is a scenario's (tests/scenarios/test_source_faults.py).
 """
@@ -81,7 +81,7 @@ class Guest:
 def here(guest, monkeypatch):
     made = Guest()
     os.makedirs(paths.RUN)
-    monkeypatch.setattr(temporary_access, "_NOTE", paths.RUN + "/passage.json")
+    monkeypatch.setattr(temporary_access, "_NOTE", paths.RUN + "/temporary-access.json")
     monkeypatch.setattr(temporary_access, "run", made.run)
     monkeypatch.setattr(netlink, "snapshot", made.snapshot)
     monkeypatch.setattr(cloud_init, "compat", SimpleNamespace(lease=made.lease, NoLease=NoLease), raising=False)
@@ -89,7 +89,7 @@ def here(guest, monkeypatch):
 
 
 def noted():
-    return os.path.exists(paths.RUN + "/passage.json")
+    return os.path.exists(paths.RUN + "/temporary-access.json")
 
 
 @pytest.mark.parametrize("up", [False, True])
@@ -122,11 +122,11 @@ def test_a_link_that_others_have_set_up_since_it_was_looked_at_stays_up(here):
 
 
 def die_in(here, kind, gateway=""):
-    way = temporary_access.opened(kind, here.nic, gateway)
-    way.__enter__()
+    access = temporary_access.opened(kind, here.nic, gateway)
+    access.__enter__()
     here.dies = True
     with pytest.raises(Died):
-        way.__exit__(Died, Died(), None)
+        access.__exit__(Died, Died(), None)
     here.dies = False
     assert noted()
 
@@ -140,7 +140,7 @@ def test_the_next_run_takes_a_dead_one_s_lease_away_and_no_other_address(here):
 
 @pytest.mark.parametrize(("after", "left"), [(5, []), (5000, [LEASED])])
 def test_of_one_that_died_before_it_knew_its_lease_only_what_came_at_once_is_taken(here, monkeypatch, after, left):
-    temporary_access._note(temporary_access.Passage(5, A, temporary_access.time.monotonic(), down=True, before=[]))
+    temporary_access._write_note(temporary_access.TemporaryAccess(5, A, temporary_access.time.monotonic(), down=True, before=[]))
     here.have(LEASED, up=True)
     now = temporary_access.time.monotonic() + after
     monkeypatch.setattr(temporary_access.time, "monotonic", lambda: now)
@@ -169,7 +169,7 @@ def test_a_host_route_goes_as_it_came(here):
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"x": 1}', '[["ip", "link"]]', "7"])
 def test_a_note_that_cannot_be_read_is_put_away(here, text):
-    with open(paths.RUN + "/passage.json", "w") as fh:
+    with open(paths.RUN + "/temporary-access.json", "w") as fh:
         fh.write(text)
     temporary_access.close_leftovers()
     assert here.nic.up is False

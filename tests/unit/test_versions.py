@@ -197,10 +197,10 @@ def test_what_has_not_helped_is_read_whoever_wrote_it(guest):
 
 
 def test_a_way_that_another_version_left_open_is_closed(guest, monkeypatch):
-    monkeypatch.setattr(temporary_access, "_NOTE", str(guest) + "/passage.json")
+    monkeypatch.setattr(temporary_access, "_NOTE", str(guest) + "/temporary-access.json")
     noted = {"ifindex": 9, "mac": A, "at": 1.0, "route": ["169.254.169.254/32"], "unheard_of": 1}
     files.replace(temporary_access._NOTE, json.dumps(noted))
-    assert temporary_access._noted() == temporary_access.Passage(9, A, 1.0, ["169.254.169.254/32"])
+    assert temporary_access._read_note() == temporary_access.TemporaryAccess(9, A, 1.0, ["169.254.169.254/32"])
 
 
 def test_the_touches_of_an_older_intent_are_taken_up(guest):

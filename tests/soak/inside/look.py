@@ -64,7 +64,7 @@ def disk():
 
 def left():
     """What only a run at work has."""
-    found = [path for path in ("/var/lib/cloudinit-osnetd/intent.json", "/run/cloudinit-osnetd/passage.json") if os.path.exists(path)]
+    found = [path for path in ("/var/lib/cloudinit-osnetd/intent.json", "/run/cloudinit-osnetd/temporary-access.json") if os.path.exists(path)]
     for top in LEFT_IN:
         for directory, _inside, names in os.walk(top):
             found += [os.path.join(directory, name) for name in names if ".osnetd-" in name]
