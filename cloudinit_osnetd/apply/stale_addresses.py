@@ -7,13 +7,14 @@ beside the new one. So the store remembers, from before the commit, what was giv
 address that was never in a part of ours is nobody's here: foreign.py keeps those.
 """
 
+import ipaddress
 import logging
 from contextlib import contextmanager
 from typing import Container, Dict, FrozenSet, Iterable, Iterator, List, Mapping, Sequence, Set, Tuple
 
 from ..core.desired import Item, Want
-from ..core.network_data import static_addresses
-from ..core.records import Snapshot, Touch
+from ..core.network_data import DHCP4, DHCP6, SLAAC, Entry, static_addresses
+from ..core.records import Nic, Snapshot, Touch
 from ..core.truth import KeyTruth
 from ..kernel import netlink, save_restore
 from ..state.store import State
@@ -56,14 +57,39 @@ def rolled_back(state: State, items: Sequence[Item], stood: Mapping[str, KeyTrut
 
 
 def there(state: State, items: Mapping[str, Item], now: Snapshot) -> Dict[str, Tuple[str, ...]]:
-    """By key: the addresses that are still there and not wanted; pure."""
+    """By key: the addresses that are still there, have no lifetime, and are not wanted; pure.
+
+    A lease or an advertisement may bring the very address that was static before: Neutron's ports keep theirs when the
+    DHCP of their subnet is switched on. It has a lifetime then, mostly: see also _left.
+    """
     found = {}
     for key, addresses in state.unwanted.items():
         nic = now.named(items[key].name) if key in items else None
-        wanted = set(static_addresses(items[key].entry)) if key in items else set()
-        left = tuple(one for one in addresses if nic is not None and nic.has(one) and one not in wanted)
-        if left:
-            found[key] = left
+        if nic is not None:
+            permanent = {address.address for address in nic.addresses if address.permanent}
+            still = permanent.intersection(addresses) - set(static_addresses(items[key].entry))
+            found.update({key: _sorted(still)} if still else {})
+    return found
+
+
+def _left(addresses: Iterable[str], nic: Nic, entry: Entry) -> FrozenSet[str]:
+    """Less those that may be a lease without end: where the NIC takes some of a family and has no other of it."""
+    left = set(addresses)
+    have = [a.address for a in nic.addresses if not ipaddress.ip_interface(a.address).ip.is_link_local]
+    for colon, types in ((False, DHCP4), (True, DHCP6 | SLAAC)):
+        family = {address for address in have if (":" in address) == colon}
+        if family <= left and any(net.type in types for net in entry.networks):
+            left -= family
+    return frozenset(left)
+
+
+def surely_there(state: State, items: Mapping[str, Item], now: Snapshot) -> Dict[str, FrozenSet[str]]:
+    """`there`, less those that may be a lease."""
+    found = {}
+    for key, addresses in there(state, items, now).items():
+        nic = now.named(items[key].name)
+        if nic is not None:
+            found[key] = _left(addresses, nic, items[key].entry)
     return found
 
 
@@ -80,11 +106,11 @@ def take_away(
     items = {item.key: item for want in wants for item in want.items}
     now = netlink.snapshot()
     told: Dict[str, Tuple[str, ...]] = {}
-    for key, addresses in there(state, items, now).items():
+    for key, addresses in surely_there(state, items, now).items():
         nic, entry = now.named(items[key].name), items[key].entry
         if nic is not None and entry.mac not in spared and all(nic.has(one) for one in static_addresses(entry)):
             with _promoting(nic.name):
-                told[entry.mac] = tuple(_taken(nic.ifindex, frozenset(addresses)))
+                told[entry.mac] = tuple(_taken(nic.ifindex, addresses))
     return state._replace(unwanted=there(state, items, netlink.snapshot())), told
 
 

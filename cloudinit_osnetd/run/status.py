@@ -60,7 +60,7 @@ class _View:
         self.edited = {row.key for row in state.ledger if disk.get(row.place) != row.disk}
         self.drifted = {drift["key"]: drift for drift in self.last.get("drifted", [])}
         self.claimed = on.backend.claimed(list(self.items.values()))
-        self.left_over = stale_addresses.there(state, self.items, snapshot) if state.unwanted else {}
+        self.left_over = stale_addresses.surely_there(state, self.items, snapshot) if state.unwanted else {}
         self.found_then = findings_kept.read()
         self.on_trial = pending_confirmation.keys(state)
         self.plain = {row.key for row in state.ledger if row.plain}
@@ -82,7 +82,7 @@ class _View:
             reason = "; ".join(filter(None, [reason, kept]))
         findings = verdict.findings + (self.unused_dns.get(entry.mac, ()) if item and entry.networks else ())
         findings += self.found_then.get(entry.mac, ())
-        findings += tuple(stale_addresses.said(address) for address in self.left_over.get(key, ()))
+        findings += tuple(stale_addresses.said(address) for address in sorted(self.left_over.get(key, ())))
         return NicStatus(
             name=nic.name if nic else item.name if item else "",
             mac=entry.mac,

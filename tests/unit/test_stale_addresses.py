@@ -2,6 +2,8 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """leftovers: what a NIC's part gave and is not wanted any more, until it has been seen gone."""
 
+import pytest
+
 from cloudinit_osnetd.apply import stale_addresses
 from cloudinit_osnetd.core.desired import Item, Want
 from cloudinit_osnetd.core.records import Touch
@@ -67,6 +69,40 @@ def test_only_what_is_there_and_was_ours_is_found():
     assert stale_addresses.there(state, items, there) == {KEY: ("10.0.0.5/24",)}
     assert stale_addresses.there(state, items, snapshot(nic("ens3", A, 2, ["10.0.0.6/24", "10.0.0.5/32"]))) == {}
     assert stale_addresses.there(state, {}, there) == {}  # its NIC has left
+
+
+def leased(*addresses, lifetime=True):
+    """A NIC with these addresses, the first with a lifetime."""
+    one = nic("ens3", A, 2, list(addresses))
+    first = one.addresses[0]._replace(permanent=not lifetime)
+    return one._replace(addresses=(first,) + one.addresses[1:])
+
+
+def test_a_lease_of_the_address_that_was_static_before_is_not_what_was_left():
+    """Neutron's port keeps its fixed IP when its subnet's DHCP is switched on."""
+    state = store.empty("i")._replace(unwanted={KEY: ("10.0.0.5/24",)})
+    (one,) = want()
+    items = {item.key: item for item in one.items}
+    assert stale_addresses.there(state, items, snapshot(leased("10.0.0.5/24"))) == {}
+    assert stale_addresses.there(state, items, snapshot(leased("10.0.0.8/24", "10.0.0.5/24"))) == {KEY: ("10.0.0.5/24",)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "addresses", "left"),
+    [
+        ("ipv4_dhcp", ["10.0.0.5/24"], set()),  # a lease without end, or the client is at it
+        ("ipv4_dhcp", ["10.0.0.8/24", "10.0.0.5/24"], {"10.0.0.5/24"}),
+        ("ipv6_slaac", ["10.0.0.5/24", "10.0.0.6/24"], {"10.0.0.5/24"}),  # nothing brings IPv4
+        ("ipv6_slaac", ["2001:db8::5/64", "fe80::1/64"], set()),
+        ("ipv6_dhcpv6-stateful", ["2001:db8::5/64", "2001:db8::8/128"], {"2001:db8::5/64"}),
+        ("ipv4", ["10.0.0.5/24"], {"10.0.0.5/24"}),
+    ],
+)
+def test_a_lease_without_end_looks_like_what_was_left(kind, addresses, left):
+    networks = [{"id": "n0", "type": kind, "link": "tap1", "ip_address": "10.0.0.9", "netmask": "255.255.255.0", "routes": []}]
+    one = data(document([link()], networks)).entries[KEY]
+    there = nic("ens3", A, 2, addresses)
+    assert stale_addresses._left([a for a in addresses if "5/" in a], there, one) == left
 
 
 def test_the_store_keeps_it(guest):
