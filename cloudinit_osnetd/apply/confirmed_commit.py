@@ -6,7 +6,7 @@ import logging
 import time
 from typing import AbstractSet, Callable, Dict, FrozenSet, Mapping, NamedTuple, Sequence, Tuple
 
-from ..cloud_init.eligibility import Ground
+from ..cloud_init.eligibility import RunContext
 from ..core import plan
 from ..core.desired import Want
 from ..core.records import Owned, Touch
@@ -31,7 +31,7 @@ class Done(NamedTuple):
 
 
 def carry_out(
-    on: Ground,
+    on: RunContext,
     state: store.State,
     seen: Look,
     made: plan.Plan,
@@ -116,7 +116,7 @@ def _without_members(
     return made._replace(touches=rest), {touch.mac: (said % theirs[touch.name],) for touch in left}
 
 
-def _replaced(on: Ground, made: plan.Plan) -> Dict[str, FrozenSet[str]]:
+def _replaced(on: RunContext, made: plan.Plan) -> Dict[str, FrozenSet[str]]:
     """By NIC's name: what its parts mean that the plan changes."""
     changes = {change.place: change.name for change in made.changes if change.action in ("write", "remove")}
     meanings: Dict[str, FrozenSet[str]] = {}
@@ -126,7 +126,9 @@ def _replaced(on: Ground, made: plan.Plan) -> Dict[str, FrozenSet[str]]:
     return meanings
 
 
-def take_up(on: Ground, state: store.State, unfinished: Sequence[Touch]) -> Tuple[rollback.Judged, Tuple[Touch, ...]]:
+def take_up(
+    on: RunContext, state: store.State, unfinished: Sequence[Touch]
+) -> Tuple[rollback.Judged, Tuple[Touch, ...]]:
     """Judge what a run that died has left on trial, as it would have; the rest of `unfinished`.
 
     Its time begins anew: the machine may have booted since, or the NIC be half-way up.

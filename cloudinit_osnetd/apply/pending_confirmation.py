@@ -11,7 +11,7 @@ import json
 import logging
 from typing import Any, Dict, FrozenSet, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from ..cloud_init.eligibility import Ground
+from ..cloud_init.eligibility import RunContext
 from ..core import desired, encoding, network_data, rejections, truth
 from ..core.desired import Item
 from ..core.plan import Change, Place, Plan
@@ -66,7 +66,7 @@ def read(text: str) -> Optional[Note]:
         return None
 
 
-def still(note: Note, on: Ground, state: store.State, nics: Dict[str, Nic]) -> Note:
+def still(note: Note, on: RunContext, state: store.State, nics: Dict[str, Nic]) -> Note:
     """What of a note is still on trial: the same content, on disk as it was committed, of a NIC that is here.
 
     Not, then, what another edit, somebody's editor or `osnetd: {ignore: ...}` has superseded.

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""cloud-init, whatever its version: the only module outside sources/ that imports it.
+"""The interface to cloud-init of every supported version: the only module outside sources/ that imports it.
 
-Differences are found by probing for attributes, never by a version number: distributions patch
-both. Importing this module costs some 20 ms, so it is imported only where something has to be
-rendered or cloud-init's merged configuration has to be read anew; the latter costs as much again.
+Differences between versions are found by checking attributes, never by a version number, because
+distributions patch cloud-init. Importing this module costs some 20 ms, so it is imported only if
+something has to be rendered or cloud-init's merged configuration has to be read again; the latter
+costs as much again.
 
-In a process of ours (late.in_our_process) some of what cloud-init does and nobody uses is left out.
-In cloud-init's own, where the datasources in sources/ may import this, nothing of it is changed.
+In a process of this package (lazy_imports.is_our_process) some work of cloud-init whose result is not
+used is skipped. In cloud-init's own process, where the datasources in sources/ may import this
+module, nothing of cloud-init is changed.
 """
 
 import copy
@@ -22,17 +24,17 @@ from ..system import files, lazy_imports
 from ..system.command import children_limited
 from . import instance
 
-# The lock is held meanwhile. Whoever leases answers within a second or three; dhclient by itself asks for 60.
+# The lock is held during the request. A DHCP server answers within three seconds; dhclient alone would ask for 60.
 _LEASE_SECONDS = 15.0
 _DHCP_CLIENTS = ("dhclient", "dhcpcd", "udhcpc")
 
-# Up to 23.3 importing cloudinit.log takes the root logger's handlers away and opens it for DEBUG.
+# Up to 23.3 importing cloudinit.log removes the root logger's handlers and sets its level to DEBUG.
 _root, _cloudinit = logging.getLogger(), logging.getLogger("cloudinit")
 _before = list(_root.handlers), _root.level, _cloudinit.level
 
-# What cloud-init's modules name at their top, and rendering does not use: to fetch something, to make a data source and
-# to keep it, to read and dump YAML, to hash, to tell of a signal. With requests go 40 ms, with the others thirty
-# (docs/performance.md).
+# Modules that cloud-init imports at the top of its own, and that rendering does not use: for HTTP, for creating and
+# pickling a datasource, for YAML, hashes and signals. Without requests an import is 40 ms faster, without the others
+# thirty (docs/performance.md).
 _NAMED_ONLY = (
     "requests",
     "requests.exceptions",
@@ -50,10 +52,10 @@ _NAMED_ONLY = (
 try:
     with lazy_imports.named_only(*(_NAMED_ONLY if lazy_imports.is_our_process() else ())):
         importlib.import_module("cloudinit.sources.helpers.openstack")
-        # Whoever reads a network config asks this one whether it is meant: it names YAML as well.
+        # cloud-init imports this one to read any network config; it imports YAML as well.
         importlib.import_module("cloudinit.net.netplan")
-except Exception as exc:  # noqa: BLE001 - a cloud-init that does more than name them gets them
-    logging.getLogger(__name__).info("cloud-init has to be imported with all that it names: %r", exc)
+except Exception as exc:  # noqa: BLE001 - this cloud-init uses them: they are imported
+    logging.getLogger(__name__).info("cloud-init has to be imported with all its dependencies: %r", exc)
 
 from cloudinit import net, util  # noqa: E402
 from cloudinit.net import network_state  # noqa: E402
@@ -66,14 +68,14 @@ if lazy_imports.is_our_process():
 
 
 class Cloud(NamedTuple):
-    """What cloud-init's configuration says, as plain data."""
+    """The part of cloud-init's configuration that is used here, as plain data."""
 
     renderer: str
     renderer_config: Dict[str, Any]
-    disabled_by: str  # empty, or what takes the network out of cloud-init's hands
+    disabled_by: str  # what disables or replaces the datasource's network config, empty if nothing does
     settings: Dict[str, Any]  # the merged `osnetd:` key
     updates: Dict[str, Any]  # the merged `updates:` key
-    bond_names: bool  # whether a bond is called as its link is
+    bond_names: bool  # True if cloud-init names a bond after its link
 
 
 _init: List[Any] = []
@@ -81,7 +83,7 @@ _init: List[Any] = []
 
 def _stages_init() -> Any:
     if not _init:
-        from cloudinit import stages  # with all of its configuration modules
+        from cloudinit import stages  # imports all configuration modules of cloud-init
 
         init = stages.Init(ds_deps=[])
         init.read_cfg()
@@ -90,7 +92,7 @@ def _stages_init() -> Any:
 
 
 def _network_decided_before(cfg: Dict[str, Any]) -> str:
-    """What outranks the datasource's network, in cloud-init's order; empty where nothing does."""
+    """Returns what takes precedence over the datasource's network, in cloud-init's order; empty if nothing does."""
     from cloudinit.net import cmdline
 
     earlier = [
@@ -118,11 +120,11 @@ def _initramfs_config() -> Any:
 
 
 def cloud() -> Cloud:
-    """Read cloud-init's merged configuration, the instance's cloud-config included, anew each time."""
+    """Reads cloud-init's merged configuration, including the instance's cloud-config, from the files each time."""
     del _init[:]
     init = _stages_init()
     cfg = dict(init.cfg)
-    # It reads this by its link to the instance, which may be away at the moment.
+    # cloud-init reads this file through its link to the instance, which may be missing for a moment.
     of_instance = instance.cloud_config()
     if of_instance and os.path.exists(of_instance):
         cfg = util.mergemanydict([util.read_conf(of_instance) or {}, cfg])
@@ -136,60 +138,61 @@ def cloud() -> Cloud:
         disabled_by=_network_decided_before(cfg),
         settings=settings if isinstance(settings, dict) else {},
         updates=updates if isinstance(updates, dict) else {},
-        bond_names=network_config.heeds_bond_names(convert),
+        bond_names=network_config.supports_bond_names(convert),
     )
 
 
 def _renderer() -> Tuple[str, Dict[str, Any]]:
-    """Name and configuration of the renderer that cloud-init would take here."""
+    """Returns the name and the configuration of the renderer that cloud-init selects on this server."""
     distro = _stages_init().distro
     system = getattr(distro, "_cfg", None) or {}
     priority = util.get_cfg_by_path(system, ("network", "renderers"), None)
     name, _class = importlib.import_module("cloudinit.net.renderers").select(priority=priority)
     config = copy.deepcopy((distro.renderer_configs or {}).get(name) or {})
-    # Nothing may be renamed, and nothing may run: the tree is not the machine.
+    # Rendering goes to a staging tree: it must not rename NICs or run commands.
     config.update({"netrules_path": None, "postcmds": False})
-    # Else netplan's renderer runs `netplan info`, to learn whether a subnet may have an MTU: a network_data's has none.
+    # Without this, netplan's renderer runs `netplan info` to find out whether a subnet may have an MTU, which no
+    # network_data has.
     config.setdefault("features", ["none"])
     return name, config
 
 
-_ask_infiniband = net.get_ib_hwaddrs_by_interface
+_get_infiniband = net.get_ib_hwaddrs_by_interface
 _infiniband: Dict[FrozenSet[str], Any] = {}
 
 
 def _infiniband_nics() -> Any:
-    """cloud-init's own answer, kept for as long as the same NICs are there.
+    """Returns cloud-init's own answer, cached as long as the set of NICs is the same.
 
-    Its conversion asks for it each time, and that reads all of sysfs: with a conversion for each of n NICs, n times n.
+    cloud-init's conversion calls it each time, and it reads all of sysfs: converting n NICs would read n times n.
     """
-    there = frozenset(os.listdir("/sys/class/net"))
-    if there not in _infiniband:
+    names = frozenset(os.listdir("/sys/class/net"))
+    if names not in _infiniband:
         _infiniband.clear()
-        _infiniband[there] = _ask_infiniband()
-    return _infiniband[there]
+        _infiniband[names] = _get_infiniband()
+    return _infiniband[names]
 
 
 if lazy_imports.is_our_process():
     net.get_ib_hwaddrs_by_interface = _infiniband_nics
-    # Reading a network config has all that was read so far dumped as YAML at each item, and nobody looks at it.
+    # cloud-init dumps the state as YAML after each item of a network config, for its debug log only.
     network_state.NetworkStateInterpreter.dump_network_state = lambda _self: ""
 
 
 def convert(network_json: Dict[str, Any], known_macs: Dict[str, str]) -> Dict[str, Any]:
-    """cloud-init's own conversion of a network_data to its network config, version 1."""
+    """Converts a network_data to a version 1 network config with cloud-init's own code."""
     return dict(openstack.convert_net_json(network_json, known_macs=known_macs))
 
 
 class NoLease(Exception):
-    """Nobody answered, or the client failed; the message says which."""
+    """No server answered, or the client failed; the message says which."""
 
 
 @contextmanager
 def lease(name: str) -> Iterator[str]:
-    """A DHCP lease on a NIC, by cloud-init's own sandboxed client, for as long as the block runs; its address.
+    """Holds a DHCP lease on a NIC while the block runs, with cloud-init's own sandboxed client; yields its address.
 
-    Raises NoLease where there is none to be had.
+    Raises NoLease if no lease was obtained.
     """
     try:
         from cloudinit.net.ephemeral import EphemeralDHCPv4  # 22.3
@@ -205,7 +208,7 @@ def lease(name: str) -> Iterator[str]:
     try:
         with children_limited(_DHCP_CLIENTS, _LEASE_SECONDS):
             got = dhcp.__enter__()
-    except Exception as exc:  # noqa: BLE001 - one of many classes, by version and by client
+    except Exception as exc:  # noqa: BLE001 - the class depends on the version and the client
         raise NoLease("metadata via %s (DHCP): %r" % (name, exc)) from exc
     try:
         if not got:
@@ -216,13 +219,13 @@ def lease(name: str) -> Iterator[str]:
 
 
 def render(config: Dict[str, Any], tree: str, using: Renderer) -> None:
-    """Let a renderer write `config` (version 1) below `tree`."""
-    # Not by cloudinit.net.renderers: it imports all of them, and NetworkManager's brings the distros along.
+    """Lets a renderer write `config` (version 1) below `tree`."""
+    # Not through cloudinit.net.renderers: it imports all renderers, and NetworkManager's imports the distros.
     module = importlib.import_module("cloudinit.net." + using.name.replace("-", "_"))
     renderer = module.Renderer(config=copy.deepcopy(dict(using.config)))
     state = network_state.parse_net_config_data(config, skip_broken=False)
     if state is None:
-        raise ValueError("cloud-init makes nothing of this network config")
+        raise ValueError("cloud-init does not accept this network config")
     if using.name == "netplan":
         _write_netplan(renderer, state, tree)
     else:
@@ -230,9 +233,9 @@ def render(config: Dict[str, Any], tree: str, using: Renderer) -> None:
 
 
 def _write_netplan(renderer: Any, state: Any, tree: str) -> None:
-    """What netplan's renderer makes of `state`, without its writer.
+    """Writes what netplan's renderer makes of `state`, without the renderer's own writer.
 
-    That one writes the real /etc through netplan's own library (24.2 to 25.2), whatever `target` says.
+    From 24.2 to 25.2 that writer writes to the real /etc through netplan's library and ignores `target`.
     """
-    text = renderer._render_content(state)  # noqa: SLF001 - there is no other way to it
+    text = renderer._render_content(state)  # noqa: SLF001 - there is no public method
     files.replace(os.path.join(tree, renderer.netplan_path.lstrip("/")), text, sync=False)

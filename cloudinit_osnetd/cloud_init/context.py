@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""What cloud-init's configuration says, remembered: importing cloud-init to ask costs 100 ms.
+"""Reads cloud-init's configuration and caches it, because importing cloud-init to read it costs 100 ms.
 
-The answer is kept with a fingerprint of all it depends on: the configuration files, the kernel
-command line, the user-data, cloud-init itself, our own version, and which renderers' tools are
-installed.
+The answer is kept with a fingerprint of everything that it depends on: the configuration files, the
+kernel command line, the user-data, cloud-init itself, the version of this package, and the installed
+tools of the renderers.
 """
 
 import glob
@@ -22,7 +22,7 @@ from . import instance
 
 LOG = logging.getLogger(__name__)
 
-# What cloud-init's renderers look for to call themselves available (their `available` functions).
+# The files that cloud-init's renderers check to find out whether they are available (their `available` functions).
 _TOOLS = (
     "/usr/sbin/netplan",
     "/usr/sbin/ifup",
@@ -33,7 +33,7 @@ _TOOLS = (
     "/etc/network/interfaces",
     "/etc/sysconfig/network-scripts",
 )
-_LONGEST_SECONDS = 1e9  # thirty years; endless is none of the numbers that time knows
+_LONGEST_SECONDS = 1e9  # thirty years; time functions do not accept infinity
 _UPGRADED = "/var/lib/cloud/data/upgraded-network"
 _TRIES = 5
 _ANSWER = (("renderer", str), ("renderer_config", dict), ("disabled_by", str), ("settings", dict), ("updates", dict))
@@ -44,14 +44,14 @@ class Settings(NamedTuple):
 
     enabled: bool = True
     ignore: FrozenSet[str] = frozenset()  # MACs and names
-    metadata_nic: str = ""  # MAC of the only NIC through which the metadata service may be asked
-    debounce: float = 1.5  # seconds from a NIC's vanishing to its clean-up
-    patience: float = 90.0  # seconds that a run looks for a pending NIC
-    look_until: float = 86400.0  # seconds that a timer looks for it after that
-    back_off: float = 900.0  # the longest time between two such looks, in seconds
-    must_reach: FrozenSet[str] = frozenset()  # addresses, or address:port, that a change must not cut off
+    metadata_nic: str = ""  # MAC of the only NIC through which the metadata service may be asked, empty: any
+    debounce: float = 1.5  # seconds from a NIC's removal to its clean-up
+    patience: float = 90.0  # seconds for which a run waits for a pending NIC
+    look_until: float = 86400.0  # seconds for which a timer checks for it after that
+    back_off: float = 900.0  # the longest time between two of the timer's checks, in seconds
+    must_reach: FrozenSet[str] = frozenset()  # addresses, or address:port, that must stay reachable after a change
     rejected_for: float = 900.0  # seconds until what was rolled back is tried again; doubled each time
-    unusable: str = ""  # what was said of whom to leave alone or whom to ask, and cannot be made out
+    invalid: str = ""  # the error in `ignore` or `metadata_nic`, empty if there is none
 
 
 class Context(NamedTuple):
@@ -60,53 +60,53 @@ class Context(NamedTuple):
     settings: Settings
     updates: Dict[str, Any]
     renderer_config: Mapping[str, Any] = {}
-    bond_names: bool = False  # cloud-init calls a bond as its link is called
+    bond_names: bool = False  # True if cloud-init names a bond after its link
 
     @property
     def renders_with(self) -> Renderer:
         return Renderer(self.renderer, self.renderer_config)
 
 
-class _Mark(NamedTuple):
-    """The fingerprint of what an answer depends on."""
+class _Fingerprint(NamedTuple):
+    """The fingerprint of everything that an answer depends on."""
 
-    fixed: str  # what is written by hand, by packages, or before anything of ours runs
+    fixed: str  # files of the administrator, of packages, and those written before this program runs
     instance: str
-    user: str  # what cloud-init writes at each boot, in place
+    user: str  # files that cloud-init rewrites in place at each boot
 
 
-def _fingerprint() -> _Mark:
+def _fingerprint() -> _Fingerprint:
     package = importlib.util.find_spec("cloudinit")
     origin = os.path.dirname(package.origin) if package and package.origin else ""
     read = ["/etc/cloud/cloud.cfg", "/run/cloud-init/cloud.cfg", "/proc/cmdline"]
-    read.append("/proc/1/cmdline")  # what cloud-init takes for the kernel's in a container
+    read.append("/proc/1/cmdline")  # cloud-init reads this one in a container
     read += sorted(path for path in glob.glob("/etc/cloud/cloud.cfg.d/*.cfg") if os.path.isfile(path))
-    # The packaged version stands in version.py; every upgrade changes it.
+    # version.py has the packaged version, which every upgrade of cloud-init changes.
     read.append(os.path.join(origin, "version.py"))
-    # An upgrade of ours may ask for more, or make something else of it.
+    # An upgrade of this package may read more, or read it differently.
     read += [os.path.join(os.path.dirname(__file__), name) for name in ("context.py", "compat.py")]
-    there = [path for path in _TOOLS + (_UPGRADED,) if os.path.exists(path)]
-    fixed = digest.of_value([__version__, [[path, _content(path)] for path in read], there])
+    installed = [path for path in _TOOLS + (_UPGRADED,) if os.path.exists(path)]
+    fixed = digest.of_value([__version__, [[path, _content(path)] for path in read], installed])
     user = digest.of_value([[path, _content(path)] for path in instance.cloud_configs()])
-    return _Mark(fixed, instance.instance_id(), user)
+    return _Fingerprint(fixed, instance.instance_id(), user)
 
 
 def _content(path: str) -> str:
-    # Content, not times: cloud-init writes some of these anew at each boot.
+    # The content, not the time: cloud-init rewrites some of these files at each boot.
     return digest.of_text(files.read(path) or "")
 
 
 def parse_settings(raw: Dict[str, Any]) -> Settings:
-    """Read the `osnetd:` key; a value of the wrong kind is named in the log and left at its default.
+    """Reads the `osnetd:` key. An invalid value is logged, and the setting keeps its default.
 
-    Not so `ignore` and `metadata_nic`, whose defaults are the very thing that somebody did not
-    want: they are `unusable`, and then nothing is done.
+    `ignore` and `metadata_nic` are different: their defaults are what the operator did not want. An
+    invalid value of theirs is noted in `invalid`, and the network is then not managed.
     """
     default = Settings()
     values: Dict[str, Any] = {}
     for name, value in raw.items():
         if value is None:
-            continue  # nothing is said
+            continue  # the same as no value
         if name == "enabled" and isinstance(value, bool):
             values[name] = value
         elif name == "metadata_nic" and (value == "" or _mac(value)):
@@ -123,9 +123,9 @@ def parse_settings(raw: Dict[str, Any]) -> Settings:
         ):
             values[name] = float(value)
         else:
-            LOG.warning("configuration: osnetd.%s: unknown, or not usable: %.60r", name, value)
+            LOG.warning("configuration: osnetd.%s: unknown or invalid: %.60r", name, value)
             if name in ("ignore", "metadata_nic"):
-                values["unusable"] = "osnetd.%s: not usable: %.60r" % (name, value)
+                values["invalid"] = "osnetd.%s: invalid: %.60r" % (name, value)
     return default._replace(**values)
 
 
@@ -134,14 +134,14 @@ def _listed(value: Any) -> List[Any]:
 
 
 def _is_name(value: Any) -> bool:
-    """As the kernel takes it for a device."""
+    """True if the kernel accepts the value as the name of a device."""
     return isinstance(value, str) and 0 < len(value) < 16 and not any(c in "/,:" or c.isspace() for c in value)
 
 
 def _mac(value: Any) -> str:
-    """A MAC as we write it, empty for what is none.
+    """Returns a MAC in its normal form, or an empty string if the value is not a MAC.
 
-    Unquoted, one of decimal digits alone is a number to base 60 in YAML 1.1: 52:54:00:12:34:56.
+    YAML 1.1 reads an unquoted MAC of decimal digits, such as 52:54:00:12:34:56, as a number to base 60.
     """
     if isinstance(value, int) and not isinstance(value, bool) and 60**5 <= value < 100 * 60**5:
         octets = []
@@ -156,7 +156,7 @@ def _mac(value: Any) -> str:
 
 
 def _is_target(value: Any) -> bool:
-    from ..kernel.probe import parse  # where there is something to parse
+    from ..kernel.probe import parse  # imported only if there is something to parse
 
     try:
         return isinstance(value, str) and bool(parse(value))
@@ -164,41 +164,42 @@ def _is_target(value: Any) -> bool:
         return False
 
 
-def load(remember: bool = True, moving: bool = False) -> Context:
-    """The context, from the remembered answer where nothing that it depends on has changed.
+def load(remember: bool = True, booting: bool = False) -> Context:
+    """Returns the context, from the cache if nothing that it depends on has changed.
 
-    `remember` False writes nothing: `plan` and `status` only look. `moving`: cloud-init may be at
-    writing the instance's cloud-config, as it does at each boot. What was remembered of it counts
-    then, and what has changed in it is taken up by the next run.
+    With `remember` False nothing is written, for `plan` and `status`. With `booting` cloud-init may be
+    writing the instance's cloud-config, as it does at each boot: the cached answer for it is used, and
+    the next run reads what has changed in it.
     """
-    mark = _fingerprint()
-    kept = files.read_json(paths.CONTEXT)
-    if not _holds(kept, mark, moving):
-        kept, mark, whole = _ask(mark)
-        if remember and whole:
-            _keep(dict(kept, fingerprint=list(mark)))
+    fingerprint = _fingerprint()
+    cached = files.read_json(paths.CONTEXT)
+    if not _is_valid(cached, fingerprint, booting):
+        cached, fingerprint, complete = _read_cloud_init(fingerprint)
+        if remember and complete:
+            _store(dict(cached, fingerprint=list(fingerprint)))
     return Context(
-        renderer=kept["renderer"],
-        disabled_by=kept["disabled_by"],
-        settings=parse_settings(kept["settings"]),
-        updates=kept["updates"],
-        renderer_config=kept["renderer_config"],
-        bond_names=bool(kept.get("bond_names")),
+        renderer=cached["renderer"],
+        disabled_by=cached["disabled_by"],
+        settings=parse_settings(cached["settings"]),
+        updates=cached["updates"],
+        renderer_config=cached["renderer_config"],
+        bond_names=bool(cached.get("bond_names")),
     )
 
 
-def _holds(kept: Any, mark: _Mark, moving: bool) -> bool:
-    """True for a remembered answer that is one to `mark`; whoever wrote it, it is taken as a whole or not at all."""
-    if not isinstance(kept, dict) or any(not isinstance(kept.get(name), kind) for name, kind in _ANSWER):
+def _is_valid(cached: Any, fingerprint: _Fingerprint, booting: bool) -> bool:
+    """True if the cached answer is complete and has this fingerprint, or (`booting`) all of it but the user's part."""
+    if not isinstance(cached, dict) or any(not isinstance(cached.get(name), kind) for name, kind in _ANSWER):
         return False
-    of = kept.get("fingerprint")
-    return of == list(mark) or (moving and isinstance(of, list) and of[:-1] == list(mark[:-1]))
+    of = cached.get("fingerprint")
+    return of == list(fingerprint) or (booting and isinstance(of, list) and of[:-1] == list(fingerprint[:-1]))
 
 
-def _ask(mark: _Mark) -> Tuple[Dict[str, Any], _Mark, bool]:
-    """cloud-init's answer, the mark that it is of, and False where it may be of something half written.
+def _read_cloud_init(fingerprint: _Fingerprint) -> Tuple[Dict[str, Any], _Fingerprint, bool]:
+    """Returns cloud-init's answer, its fingerprint, and False if it may come from half-written files.
 
-    What was read while it was written has another mark afterwards: to import cloud-init takes longer than to write.
+    If a file was being written while it was read, the fingerprint has changed afterwards: importing
+    cloud-init takes longer than writing the file.
     """
     from . import compat
 
@@ -206,16 +207,16 @@ def _ask(mark: _Mark) -> Tuple[Dict[str, Any], _Mark, bool]:
     for _again in range(_TRIES):
         answer = dict(compat.cloud()._asdict())
         now = _fingerprint()
-        if now == mark:
-            return answer, mark, True
-        mark = now
+        if now == fingerprint:
+            return answer, fingerprint, True
+        fingerprint = now
     LOG.warning("cloud-init's configuration changes while it is read")
-    return answer, mark, False
+    return answer, fingerprint, False
 
 
-def _keep(answer: Dict[str, Any]) -> None:
+def _store(answer: Dict[str, Any]) -> None:
     try:
         text = json.dumps(answer, indent=1, sort_keys=True, default=str) + "\n"
         files.replace(paths.CONTEXT, text, mode=0o600, sync=False)
-    except (OSError, TypeError) as exc:  # TypeError: YAML has keys that JSON has not
-        LOG.warning("context not remembered: %s", exc)
+    except (OSError, TypeError) as exc:  # TypeError: YAML allows keys that JSON does not
+        LOG.warning("context not cached: %s", exc)

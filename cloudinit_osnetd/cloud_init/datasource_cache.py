@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""The datasource that cloud-init keeps pickled in obj.pkl, re-classed in place.
+"""Changes the class of the datasource that cloud-init keeps pickled in obj.pkl.
 
-cloud-init restores that object at each boot as long as the instance is the same, so an override
-that is installed later is never asked, and a removed one leaves a pickle that cannot be loaded.
+cloud-init restores that object at each boot as long as the instance is the same. So an override that
+is installed later would never be used, and a removed one would leave a pickle that cannot be loaded.
 The file is never deleted: it holds the instance's identity.
 """
 
@@ -20,7 +20,7 @@ _MODULES = ("DataSourceConfigDrive", "DataSourceOpenStack")
 
 
 class PickleError(Exception):
-    """obj.pkl cannot be read or written; it is as it was."""
+    """obj.pkl cannot be read or written; it is unchanged."""
 
 
 def _load(path: str) -> Any:
@@ -34,7 +34,7 @@ def _load(path: str) -> Any:
 
 
 def _dump(obj: Any, path: str) -> None:
-    """Replace the pickle whole: cloud-init's own writing in place may be seen half done."""
+    """Replaces the pickle atomically; cloud-init itself writes it in place, where a reader may see half of it."""
     temporary = files.temporary_of(path)
     try:
         data = pickle.dumps(obj)
@@ -51,12 +51,12 @@ def _dump(obj: Any, path: str) -> None:
         raise PickleError("%s cannot be written: %r" % (path, exc)) from exc
 
 
-def _become(obj: Any, here: str, there: str) -> str:
-    """Make `obj` the class of the same name in `there`; says why not where it is none of `here`."""
+def _change_class(obj: Any, old: str, new: str) -> str:
+    """Gives `obj` the class of the same name in the package `new`; returns the reason if it is not one of `old`."""
     module, name = type(obj).__module__, type(obj).__name__
-    if module not in [here + known for known in _MODULES]:
+    if module not in [old + known for known in _MODULES]:
         return "the cached datasource is %s.%s: left as it is" % (module, name)
-    target = there + module[len(here) :]
+    target = new + module[len(old) :]
     try:
         obj.__class__ = getattr(importlib.import_module(target), name)
     except (ImportError, AttributeError) as exc:
@@ -65,39 +65,39 @@ def _become(obj: Any, here: str, there: str) -> str:
 
 
 def adopt(path: str = OBJ_PKL) -> str:
-    """Make the cached datasource the override's; says what was done."""
+    """Changes the cached datasource to the override's class; returns a message for the operator."""
     files.remove(files.temporary_of(path))
     obj = _load(path)
     if obj is None:
         return "no cached datasource"
-    left = _become(obj, _BUILT_IN, _OVERRIDE)
-    if left:
-        return left
+    refused = _change_class(obj, _BUILT_IN, _OVERRIDE)
+    if refused:
+        return refused
     _dump(obj, path)
     return "the cached datasource is now %s.%s" % (type(obj).__module__, type(obj).__name__)
 
 
-def adopt_anew(path: str = OBJ_PKL) -> str:
-    """`adopt`, where the built-in class is back; empty, and cheap, where it is not.
+def adopt_again(path: str = OBJ_PKL) -> str:
+    """Calls `adopt` if the pickle has the built-in class again; otherwise returns an empty string, without unpickling.
 
-    So it is where cloud-init itself installed the package in its network stage, and wrote the pickle
-    after that, and where the override could not be loaded at some boot.
+    That happens if cloud-init itself installed the package in its network stage and wrote the pickle
+    after that, and if the override could not be loaded at some boot.
     """
     try:
         with open(path, "rb") as fh:
             content = fh.read()
     except OSError:
         return ""
-    here = any((_OVERRIDE + module).encode() in content for module in _MODULES)
-    there = any((_BUILT_IN + module).encode() in content for module in _MODULES)
-    return adopt(path) if there and not here else ""
+    overridden = any((_OVERRIDE + module).encode() in content for module in _MODULES)
+    built_in = any((_BUILT_IN + module).encode() in content for module in _MODULES)
+    return adopt(path) if built_in and not overridden else ""
 
 
 def release(path: str = OBJ_PKL) -> str:
-    """Make the cached datasource the built-in one again; says what was done, and what comes of it.
+    """Changes the cached datasource back to the built-in class; returns a message with the consequences.
 
-    It keeps the network config of this moment, as cloud-init does by itself at each boot: a config
-    made anew from a drive that lists a NIC which is gone would cost cloud-init the boot.
+    The object keeps the current network config, as cloud-init itself keeps it at each boot: generating
+    one from a drive that lists a removed NIC would fail at the next boot.
     """
     files.remove(files.temporary_of(path))
     obj = _load(path)
@@ -106,22 +106,22 @@ def release(path: str = OBJ_PKL) -> str:
     problem = ""
     try:
         config = obj.osnetd_climb()[0] if hasattr(obj, "osnetd_climb") else None
-    except Exception as exc:  # noqa: BLE001 - the ladder's last rung is cloud-init's own code
+    except Exception as exc:  # noqa: BLE001 - the last fallback level is cloud-init's own code
         config, problem = None, repr(exc)
-    left = _become(obj, _OVERRIDE, _BUILT_IN)
-    if left:
-        return left
+    refused = _change_class(obj, _OVERRIDE, _BUILT_IN)
+    if refused:
+        return refused
     if isinstance(config, dict):
         obj._network_config = config  # noqa: SLF001 - what the built-in class caches itself
     _dump(obj, path)
-    said = ["the cached datasource is now %s.%s" % (type(obj).__module__, type(obj).__name__)]
+    messages = ["the cached datasource is now %s.%s" % (type(obj).__module__, type(obj).__name__)]
     if problem:
-        said.append("it keeps no network config: %s" % problem)
-    return "\n".join(said + _warning(obj))
+        messages.append("it keeps no network config: %s" % problem)
+    return "\n".join(messages + _warning(obj))
 
 
 def _warning(obj: Any) -> List[str]:
-    """What cloud-init alone will make of a config drive that lists a NIC which is gone."""
+    """Returns what cloud-init alone will do with a config drive that lists a removed NIC."""
     document = getattr(obj, "network_json", None)
     if type(obj).__name__ != "DataSourceConfigDrive" or not isinstance(document, dict):
         return []
@@ -129,14 +129,14 @@ def _warning(obj: Any) -> List[str]:
     if not absent:
         return []
     return [
-        "The config drive lists NICs that this server has no longer: %s." % ", ".join(absent),
+        "The config drive lists NICs that this server no longer has: %s." % ", ".join(absent),
         (
-            "As long as cloud-init trusts its cache, it boots as before: by the instance's DMI system UUID or"
-            " manual_cache_clean: true."
+            "While cloud-init trusts its cache (by the instance's DMI system UUID or manual_cache_clean: true),"
+            " the server boots as before."
         ),
         (
-            "Where it reads the drive anew it fails on them, and reports an error at every boot. The network comes up"
-            " all the same, as it is configured now."
+            "If cloud-init reads the drive again, it fails on these NICs and reports an error at every boot. The"
+            " network still comes up as it is configured now."
         ),
     ]
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""What cloud-init has noted of the instance and its datasource.
+"""Reads what cloud-init has recorded about the instance and its datasource.
 
-cloud-init writes these files in place at each boot, and makes its link /var/lib/cloud/instance anew
-(cloudinit/stages.py: Init._reflect_cur_instance), perhaps while we look. So nothing is read through
-that link: the directory that it leads to does not move.
+cloud-init writes these files in place at each boot and replaces its link /var/lib/cloud/instance
+(cloudinit/stages.py: Init._reflect_cur_instance), possibly during a read. So nothing is read through
+that link; the directory that it points to does not move.
 """
 
 import os
@@ -14,14 +14,15 @@ from typing import Optional, Tuple
 from ..system import files, paths
 
 _CLOUD_CONFIGS = ("cloud-config.txt", "vendor-cloud-config.txt", "vendor2-cloud-config.txt")
-# cloud-init empties a file of a line and writes it within a millisecond; on a boot that is busy it takes longer.
+# cloud-init truncates a file of one line and writes it within a millisecond; during a busy boot it takes longer.
 _WRITTEN_SECONDS = 0.5
 
 
 def instance_id() -> str:
-    """The instance id that cloud-init found, empty where it has not (yet) found any.
+    """Returns the instance id that cloud-init found, empty if it has not found one (yet).
 
-    That of this boot, else the last one's. cloud-init writes one file after the other, so one is always whole.
+    It is that of this boot, or else that of the last boot. cloud-init writes the files one after the
+    other, so one of them is always complete.
     """
     for path in paths.INSTANCE_ID:
         text = files.read(path)
@@ -31,25 +32,25 @@ def instance_id() -> str:
 
 
 def directory() -> str:
-    """Where cloud-init keeps what is this instance's; empty where there is no instance."""
-    # As Init._get_ipath has it.
+    """Returns cloud-init's directory of this instance; empty if there is no instance."""
+    # The same rule as in Init._get_ipath.
     name = instance_id().replace(os.sep, "_")
     return os.path.join(paths.INSTANCES, name) if name else ""
 
 
 def cloud_config() -> str:
-    """The instance's cloud-config, its user-data's; empty where there is no instance."""
+    """Returns the path of the cloud-config from the instance's user-data; empty if there is no instance."""
     return os.path.join(directory(), _CLOUD_CONFIGS[0]) if directory() else ""
 
 
 def cloud_configs() -> Tuple[str, ...]:
-    """The same, and what its vendor-data says."""
-    there = directory()
-    return tuple(os.path.join(there, name) for name in _CLOUD_CONFIGS) if there else ()
+    """Returns that path and those of the cloud-configs from the vendor-data."""
+    parent = directory()
+    return tuple(os.path.join(parent, name) for name in _CLOUD_CONFIGS) if parent else ()
 
 
 def datasource() -> str:
-    """The datasource in force: "ConfigDrive", "OpenStack", another's name, or empty."""
+    """Returns the datasource in use: "ConfigDrive", "OpenStack", the name of another one, or an empty string."""
     text = _written(os.path.join(directory(), "datasource")) or "" if directory() else ""
     name = text.split(":", 1)[0].strip()
     for known in ("ConfigDrive", "OpenStack"):
@@ -59,7 +60,7 @@ def datasource() -> str:
 
 
 def _written(path: str) -> Optional[str]:
-    """A file that is never empty but for the moment in which it is written; None where there is none."""
+    """Returns the text of a file that is empty only while it is being written; None if there is no such file."""
     deadline = time.monotonic() + _WRITTEN_SECONDS
     while True:
         text = files.read(path)

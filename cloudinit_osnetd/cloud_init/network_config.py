@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""From what is wanted to cloud-init's network config: the one way, at boot and live.
+"""Makes cloud-init's network config from what is desired, at boot and on a running server.
 
-The override gives cloud-init what this module makes, and what the handler renders later is made
-by it too, so both write the same text for the same entry.
+The override gives cloud-init the result of this module, and later runs render the result of the same
+module. So both write the same text for the same entry.
 """
 
 import ipaddress
@@ -43,7 +43,7 @@ def _link(item: Item, ids: Dict[str, str]) -> Dict[str, Any]:
     entry = item.entry
     out: Dict[str, Any] = {"id": ids[item.key], "type": entry.kind, "mtu": entry.mtu}
     if entry.kind == "vlan":
-        mac = entry.mac if entry.mac_told else None  # the kernel's choice is the parent's
+        mac = entry.mac if entry.mac_told else None  # the kernel then uses the parent's MAC
         out.update(vlan_id=entry.vlan_id, vlan_mac_address=mac, vlan_link=ids[entry.parent])
         return out
     if entry.mac_told:
@@ -55,12 +55,12 @@ def _link(item: Item, ids: Dict[str, str]) -> Dict[str, Any]:
 
 
 def network_json(want: Want) -> Dict[str, Any]:
-    """The network_data of these links alone, as Nova would write it."""
+    """Returns the network_data of these links alone, in the form that Nova writes."""
     ids = {item.key: "link%d" % i for i, item in enumerate(want.items)}
     return {
         "links": [_link(item, ids) for item in want.items],
         "networks": [
-            _network(_sayable(net, item), ids[item.key], item.metric)
+            _network(_renderable(net, item), ids[item.key], item.metric)
             for item in want.items
             for net in item.entry.networks
         ],
@@ -76,14 +76,14 @@ def _name(item: Item, config: Dict[str, Any], names: Dict[str, str]) -> None:
         config["vlan_link"] = names[item.entry.parent]
 
 
-def _sayable(net: Network, item: Item) -> Network:
-    """Less the routes that no renderer is to be given: those on the link, of which half of them make an error or a
-    route through nobody (see Backend.finish), and those by way of this server itself."""
+def _renderable(net: Network, item: Item) -> Network:
+    """Removes the routes that no renderer may get: on-link routes, for which half of the renderers raise an error or
+    write a route without a valid gateway (see Backend.finish), and routes via an address of this server itself."""
     return net._replace(routes=tuple(route for route in net.routes if route.gateway and route.gateway not in item.own))
 
 
-def heeds_bond_names(convert: Convert) -> bool:
-    """True where this cloud-init calls a bond as its link is called: 26.1, unless a distribution took that back."""
+def supports_bond_names(convert: Convert) -> bool:
+    """True if this cloud-init names a bond after its link: from 26.1 on, unless a distribution reverted that."""
     links = [
         {"id": "one", "type": "phy", "ethernet_mac_address": "00:00:5e:00:53:01"},
         {"id": "both", "type": "bond", "bond_links": ["one"], "name": "osnetd"},
@@ -93,14 +93,14 @@ def heeds_bond_names(convert: Convert) -> bool:
 
 
 def _finish(item: Item, config: Dict[str, Any], names: Dict[str, str]) -> Dict[str, Any]:
-    """Names and DNS, in which cloud-init's conversions differ from release to release.
+    """Sets names and DNS, which the releases of cloud-init convert differently.
 
-    DNS goes to the subnets: before 23.2 that of a network is dropped, and the global one lands on
-    `lo` (eni) or on every NIC (networkd), where one NIC's arrival would rewrite another's file.
+    DNS goes to the subnets: before 23.2 cloud-init drops the DNS of a network and writes the global one
+    to `lo` (eni) or to every NIC (networkd), so a new NIC would change the files of other NICs.
     """
     _name(item, config, names)
     if config.get("accept-ra") is False and any(net.type in SLAAC | DHCP6 for net in item.entry.networks):
-        # For a static address; what another subnet of the port has comes by advertisement.
+        # cloud-init sets False for a static address, but another subnet of the port needs advertisements.
         config["accept-ra"] = True
     serving = next((net for net in item.entry.networks if net.address), None) or next(iter(item.entry.networks), None)
     for net, subnet in zip(item.entry.networks, config.get("subnets", [])):
@@ -112,16 +112,16 @@ def _finish(item: Item, config: Dict[str, Any], names: Dict[str, str]) -> Dict[s
             if said:
                 subnet[field] = said
         if item.metric and net.type in DHCP4:
-            subnet["metric"] = item.metric  # eni; for the others see Backend.finish
+            subnet["metric"] = item.metric  # for eni; for the other renderers see Backend.finish
         if item.metric and any(n.type in DHCP4 or n.type in DHCP6 for n in item.entry.networks):
-            # eni: udev brings it up. With `auto` a boot would wait for its lease, which may never
-            # come, before it goes on.
+            # For eni: udev brings the NIC up. With `auto` the boot would wait for its lease, which may
+            # never come.
             subnet["control"] = "hotplug"
     return config
 
 
 def items(want: Want, convert: Convert) -> List[Dict[str, Any]]:
-    """The items of a version 1 network config, one for each link, in the order of `want`."""
+    """Returns the items of a version 1 network config, one for each link, in the order of `want`."""
     names = {item.key: item.name for item in want.items}
     macs = {item.entry.mac: item.name for item in want.items if item.entry.kind == "phy"}
     converted = convert(network_json(want), macs)["config"]
@@ -129,9 +129,10 @@ def items(want: Want, convert: Convert) -> List[Dict[str, Any]]:
 
 
 def as_cloud_init_alone(want: Want, services: Iterable[str], convert: Convert) -> Dict[str, Any]:
-    """What cloud-init without us makes of the same entries, global DNS and all, to know it by.
+    """Returns what cloud-init without the override makes of the same entries, to recognise files that it wrote.
 
-    Under their own names: a bond's depends on the bonds before it, which are not here.
+    It includes the global DNS. The links keep their names, because cloud-init's name of a bond depends
+    on the bonds before it, which are not part of `want`.
     """
     plain = want._replace(items=tuple(item._replace(metric=0) for item in want.items))
     ids = {item.key: "link%d" % i for i, item in enumerate(want.items)}
@@ -148,6 +149,6 @@ def as_cloud_init_alone(want: Want, services: Iterable[str], convert: Convert) -
     return config
 
 
-def whole(wants: Iterable[Want], convert: Convert) -> Dict[str, Any]:
-    """One version 1 network config for all that is wanted."""
+def build(wants: Iterable[Want], convert: Convert) -> Dict[str, Any]:
+    """Returns one version 1 network config for all of `wants`."""
     return {"version": 1, "config": [item for want in wants for item in items(want, convert)]}

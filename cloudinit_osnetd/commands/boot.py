@@ -5,7 +5,7 @@
 import logging
 from typing import TYPE_CHECKING
 
-from ..cloud_init.eligibility import HandsOff
+from ..cloud_init.eligibility import NotManaged
 from ..run import early_boot
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ LOG = logging.getLogger(__name__)
 def main(_args: "argparse.Namespace") -> int:
     try:
         report = early_boot.early()
-    except HandsOff as exc:
+    except NotManaged as exc:
         LOG.info("hands off: %s", exc)
         report = {"hands_off": str(exc)}
     except Exception as exc:  # noqa: BLE001 - the network starts on what is on disk

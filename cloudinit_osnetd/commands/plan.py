@@ -6,7 +6,7 @@ import argparse
 from typing import Any, Dict
 
 from ..apply import commit
-from ..cloud_init.eligibility import Ground, HandsOff, ground
+from ..cloud_init.eligibility import NotManaged, RunContext, run_context
 from ..kernel import netlink
 from ..openstack.refresh import refresh_drive, refresh_metadata
 from ..planning.build_plan import look_at, pending_macs
@@ -15,7 +15,7 @@ from .output import print_json
 from .report import decided, print_decided
 
 
-def _report(on: Ground, force: bool) -> Dict[str, Any]:
+def _report(on: RunContext, force: bool) -> Dict[str, Any]:
     state, unfinished = commit.settled(store.load(on.instance_id), on.backend)
     snapshot = netlink.snapshot()
     refreshed = refresh_metadata(state, snapshot, on.context.settings.metadata_nic, may_open=False)
@@ -39,8 +39,8 @@ def _report(on: Ground, force: bool) -> Dict[str, Any]:
 def main(args: argparse.Namespace) -> int:
     try:
         with store.kept_still():
-            report = _report(ground(remember=False), args.force)
-    except HandsOff as exc:
+            report = _report(run_context(remember=False), args.force)
+    except NotManaged as exc:
         report = dict(decided((), (), (), (), {}, (), {}), hands_off=str(exc))
     if args.json:
         print_json(report)

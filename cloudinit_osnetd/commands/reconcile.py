@@ -7,7 +7,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Dict
 
-from ..cloud_init.eligibility import HandsOff
+from ..cloud_init.eligibility import NotManaged
 from ..run.reconcile import Record, run
 from ..state import event_queue, store
 from ..system import files, paths
@@ -74,7 +74,7 @@ def _adopt_datasource() -> None:
     from ..cloud_init import datasource_cache  # at a boot only
 
     try:
-        said = datasource_cache.adopt_anew()
+        said = datasource_cache.adopt_again()
     except datasource_cache.PickleError as exc:
         LOG.warning("datasource: %s", exc)
     else:
@@ -92,7 +92,7 @@ def _serve_queue() -> int:
         names = event_queue.taken()
         try:
             report = as_json(run([event.reason for event in events], note=_note, keep=_keep))
-        except HandsOff as exc:
+        except NotManaged as exc:
             LOG.info("hands off: %s", exc)
             event_queue.done(names)
             continue
@@ -115,7 +115,7 @@ def main(args: "argparse.Namespace") -> int:
         return _serve_queue()
     try:
         report = as_json(run(["operator"], force=args.force, patient=args.wait, note=_note, keep=_keep))
-    except HandsOff as exc:
+    except NotManaged as exc:
         if args.json:
             print_json({"hands_off": str(exc), "changes": [], "touches": [], "commands": []})
         else:

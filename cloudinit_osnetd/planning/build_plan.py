@@ -7,7 +7,7 @@ import time
 from typing import Container, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from .. import __version__
-from ..cloud_init.eligibility import Ground
+from ..cloud_init.eligibility import RunContext
 from ..core import desired, plan, rejections, truth
 from ..core.records import Nic, Owned, Snapshot, departed
 from ..state import store
@@ -27,7 +27,7 @@ class Look(NamedTuple):
 
 
 def look_at(
-    on: Ground,
+    on: RunContext,
     state: store.State,
     nics: Dict[str, Nic],
     snapshot: Optional[Snapshot],
@@ -104,7 +104,7 @@ def _may_be_changed(
 
 
 def standing(
-    on: Ground, state: store.State, known: truth.Truth, nics: Dict[str, Nic]
+    on: RunContext, state: store.State, known: truth.Truth, nics: Dict[str, Nic]
 ) -> Dict[str, truth.KeyTruth]:
     """By key: what of a truth of the past the parts on disk were rendered from."""
     state = bond_names.known(state, nics, None, on.backend)
@@ -117,7 +117,7 @@ def standing(
 
 
 def _wanted(
-    on: Ground,
+    on: RunContext,
     state: store.State,
     known: truth.Truth,
     nics: Dict[str, Nic],
@@ -133,13 +133,13 @@ def _wanted(
     return desired.desired(known, nics, ignored, named, metrics), metrics
 
 
-def bonds_of(on: Ground, state: store.State, nics: Mapping[str, Nic]) -> Dict[str, str]:
+def bonds_of(on: RunContext, state: store.State, nics: Mapping[str, Nic]) -> Dict[str, str]:
     """The names of bonds by key: those they have, and those that this cloud-init would give them."""
     return desired.known_bonds(state.bonds, state.truth, nics, on.context.bond_names)
 
 
 def written_for_departed(
-    on: Ground, state: store.State, nics: Dict[str, Nic], names: Mapping[str, str]
+    on: RunContext, state: store.State, nics: Dict[str, Nic], names: Mapping[str, str]
 ) -> Tuple[Owned, ...]:
     """What cloud-init has written at this boot for NICs that have left since: ours, to be removed.
 

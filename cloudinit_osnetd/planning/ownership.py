@@ -9,7 +9,7 @@ By meaning, not by text (meaning.py): which release of cloud-init wrote it, and 
 from typing import Callable, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Tuple
 
 from ..backends import Backend
-from ..cloud_init.eligibility import Ground
+from ..cloud_init.eligibility import RunContext
 from ..core import meaning, truth
 from ..core.desired import Want
 from ..core.meaning import Known, Meaning
@@ -33,7 +33,7 @@ class _References(NamedTuple):
 
 
 def recognise(
-    on: Ground,
+    on: RunContext,
     state: State,
     wants: Sequence[Want],
     wanted_by: WantedBy,
@@ -72,7 +72,7 @@ def _judge(backend: Backend, part: Staged, there: Meaning, disk: Mapping[Place, 
 
 
 def _by_cloud_init(
-    on: Ground,
+    on: RunContext,
     state: State,
     wants: Sequence[Want],
     wanted_by: WantedBy,
@@ -116,7 +116,7 @@ def _least(there: Meaning, references: Sequence[Meaning], else_: Sequence[str]) 
 
 
 def _references(
-    on: Ground, wants: Iterable[Want], keys: Iterable[str], services: Sequence[str], parts: Sequence[Staged]
+    on: RunContext, wants: Iterable[Want], keys: Iterable[str], services: Sequence[str], parts: Sequence[Staged]
 ) -> _References:
     concerned = [want for want in wants if want.keys & frozenset(keys)]
     return _References(

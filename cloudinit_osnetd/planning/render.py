@@ -38,7 +38,7 @@ def _render_one(want: Want, backend: Backend, using: Renderer, tree: str) -> Lis
     from ..cloud_init import compat  # 40 to 60 ms: only where something is to be rendered
 
     os.makedirs(tree)
-    compat.render(network_config.whole([want], compat.convert), tree, using)
+    compat.render(network_config.build([want], compat.convert), tree, using)
     by_name = {item.name: item for item in want.items}
     parts = []
     rendered = {(part.path, part.section): part.text for part in backend.staged(tree)}

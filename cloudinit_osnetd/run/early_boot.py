@@ -14,7 +14,7 @@ import time
 from typing import Any, Dict
 
 from ..apply import commit
-from ..cloud_init.eligibility import ground, permit
+from ..cloud_init.eligibility import permit, run_context
 from ..core.records import Nic
 from ..kernel import netlink
 from ..openstack.refresh import refresh_drive
@@ -48,11 +48,11 @@ def _names() -> Dict[str, str]:
 
 
 def early() -> Dict[str, Any]:
-    """Make the configuration on disk fit. Raises HandsOff where there is nothing for us to do."""
+    """Make the configuration on disk fit. Raises NotManaged where there is nothing for us to do."""
     began = time.monotonic()
     with store.locked():
         # Where nothing waits for the network, cloud-init's next stage runs beside us and writes its files anew.
-        on = ground(moving=True)
+        on = run_context(booting=True)
         store.sweep(on.backend)
         on.backend.recover(boot=True)
         permit(on, ["boot"], new_instance=not store.load(on.instance_id).truth.keys)

@@ -11,7 +11,7 @@ import time
 from typing import IO, Callable, Dict, FrozenSet, List, NamedTuple, Sequence, Set, Tuple
 
 from ..apply import commit
-from ..cloud_init.eligibility import Ground, HandsOff, ground, permit
+from ..cloud_init.eligibility import NotManaged, RunContext, permit, run_context
 from ..core import desired, network_data, plan, rejections, truth
 from ..core.records import Nic, Snapshot, Touch
 from ..kernel import netlink
@@ -59,7 +59,7 @@ class Record(NamedTuple):
 class _Run:
     """What a run carries from look to look."""
 
-    def __init__(self, on: Ground, force: bool, again: bool = False) -> None:
+    def __init__(self, on: RunContext, force: bool, again: bool = False) -> None:
         """`again`: what has failed because of others is tried once more."""
         self.on = on
         self.force = force
@@ -338,13 +338,13 @@ def run(
     A timer's event brings one look: it goes off because the patience of a run before was at its
     end. `note` is given what there is to say so far, before each wait; `keep` puts the whole record
     by. The events are forgotten last: a run that dies is done again, with all that follows from it.
-    Raises HandsOff where there is nothing for us to do.
+    Raises NotManaged where there is nothing for us to do.
     """
     began = time.monotonic()
     reasons = list(reasons)
     command.ran.clear()
     with store.locked() as lock:
-        this = _Run(_ground(reasons), force, again=force or "timer" in reasons)
+        this = _Run(_permitted_context(reasons), force, again=force or "timer" in reasons)
         try:
             served = _until_settled(this, lock, reasons, patient, note)
             this.note_duplicates()
@@ -383,12 +383,12 @@ def _until_settled(
         reasons += [event.reason for event in event_queue.take() if event.reason not in reasons]
 
 
-def _ground(reasons: Sequence[str]) -> Ground:
+def _permitted_context(reasons: Sequence[str]) -> RunContext:
     try:
-        on = ground()
+        on = run_context()
         permit(on, reasons)
         return on
-    except HandsOff:
+    except NotManaged:
         recheck_timer.over()
         raise
 

@@ -8,7 +8,7 @@ from typing import Any, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, T
 from ..apply import commit, pending_confirmation, stale_addresses
 from ..apply.verify import dns_findings
 from ..cloud_init import instance
-from ..cloud_init.eligibility import Ground, HandsOff, ground, not_followed
+from ..cloud_init.eligibility import NotManaged, RunContext, not_followed, run_context
 from ..core import rejections, truth
 from ..core.conformance import ALL_THERE, check
 from ..core.desired import desired, known_bonds, left_alone
@@ -43,7 +43,7 @@ class NicStatus(NamedTuple):
 class _View:
     """Everything that a status is told from, gathered once."""
 
-    def __init__(self, on: Ground, state: store.State, snapshot: Snapshot, at_work: FrozenSet[str]) -> None:
+    def __init__(self, on: RunContext, state: store.State, snapshot: Snapshot, at_work: FrozenSet[str]) -> None:
         now = time.time()
         self.at_work = at_work  # names of the NICs that a run is bringing up at this moment
         self.settings = on.context.settings
@@ -156,7 +156,7 @@ class _View:
         return "; ".join(fault for fault in self.last.get("faults", []) if mac in fault)
 
 
-def _states(on: Ground, snapshot: Snapshot) -> Tuple[store.State, List[NicStatus]]:
+def _states(on: RunContext, snapshot: Snapshot) -> Tuple[store.State, List[NicStatus]]:
     """The state, and its rows: of one moment, though a run may be at work."""
     tries = 0
     while True:
@@ -211,8 +211,8 @@ def read() -> Dict[str, Any]:
         "nics": [],
     }
     try:
-        on = ground(remember=False)
-    except HandsOff as exc:
+        on = run_context(remember=False)
+    except NotManaged as exc:
         report["hands_off"] = str(exc)
         return report
     report["hands_off"] = not_followed(on.context.updates)

@@ -98,11 +98,11 @@ def _config(
 ) -> Optional[Dict[str, Any]]:
     """The network config of a truth, or of what of it `leaves` leaves; None where none of its keys has a NIC."""
     nics = _nics(expected)
-    named = desired.known_bonds(bonds or {}, known, nics, network_config.heeds_bond_names(_convert))
+    named = desired.known_bonds(bonds or {}, known, nics, network_config.supports_bond_names(_convert))
     keys = desired.configurable(known, nics)
     metrics = desired.give_metrics(known, keys, given, configured)
     wants = desired.desired(known, nics, bonds=named, given=metrics)
-    return network_config.whole(leaves(wants, nics), _convert) if wants else None
+    return network_config.build(leaves(wants, nics), _convert) if wants else None
 
 
 def _not_left(

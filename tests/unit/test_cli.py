@@ -13,7 +13,7 @@ import pytest
 
 from cloudinit_osnetd import cli
 from cloudinit_osnetd.cloud_init import datasource_cache
-from cloudinit_osnetd.cloud_init.eligibility import HandsOff
+from cloudinit_osnetd.cloud_init.eligibility import NotManaged
 from cloudinit_osnetd.commands.report import decided, print_decided
 from cloudinit_osnetd.core.plan import Change, Drift
 from cloudinit_osnetd.core.records import Owned
@@ -113,7 +113,7 @@ def test_what_breaks_off_is_70_so_that_the_service_is_started_again(root, monkey
     def breaks(*_args, **_fields):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(plan_command, "ground", lambda remember: None)
+    monkeypatch.setattr(plan_command, "run_context", lambda remember: None)
     monkeypatch.setattr(module, name, breaks)
     assert cli.main(argv) == 70
 
@@ -144,7 +144,7 @@ def test_an_exception_is_shown_though_what_shows_it_is_imported_late():
         (record(faults=("metadata: silent",)), 0),
         (record(pending=(A,)), 0),
         (record(problems={A: "no lease"}), 1),
-        (HandsOff("not here"), 0),
+        (NotManaged("not here"), 0),
     ],
 )
 @pytest.mark.parametrize("form", [[], ["--json"]])
@@ -154,7 +154,7 @@ def test_reconcile_is_1_when_a_nic_failed(root, monkeypatch, capsys, outcome, co
     out = capsys.readouterr().out
     if form:
         said = json.loads(out)
-        assert said["changes"] == ([] if isinstance(outcome, HandsOff) or not outcome.changes else said["changes"])
+        assert said["changes"] == ([] if isinstance(outcome, NotManaged) or not outcome.changes else said["changes"])
         assert said["commands"] == []
     else:
         assert out
@@ -199,7 +199,7 @@ def test_an_empty_queue_is_no_run(root, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("outcome", "code"), [(record(), 0), (record(problems={A: "x"}), 3), (HandsOff("not here"), 0)]
+    ("outcome", "code"), [(record(), 0), (record(problems={A: "x"}), 3), (NotManaged("not here"), 0)]
 )
 def test_serving_the_queue_tells_of_failures(root, monkeypatch, outcome, code):
     put("0000000001.00.boot")
@@ -251,16 +251,16 @@ def test_status_is_1_when_a_nic_has_failed(root, monkeypatch, capsys, states, co
 
 @pytest.mark.parametrize(("problems", "code"), [({}, 0), ({A: "not rendered"}, 1)])
 def test_plan_is_1_when_a_nic_could_not_be_planned(root, monkeypatch, problems, code):
-    monkeypatch.setattr(plan_command, "ground", lambda remember: None)
+    monkeypatch.setattr(plan_command, "run_context", lambda remember: None)
     monkeypatch.setattr(plan_command, "_report", lambda on, force: decided((), (), (), (), problems, (), {}))
     assert cli.main(["plan"]) == code
 
 
 def test_plan_with_hands_off_is_0_and_says_why(root, monkeypatch, capsys):
     def off(remember):
-        raise HandsOff("not here")
+        raise NotManaged("not here")
 
-    monkeypatch.setattr(plan_command, "ground", off)
+    monkeypatch.setattr(plan_command, "run_context", off)
     assert cli.main(["plan", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["hands_off"] == "not here"
 
@@ -269,7 +269,7 @@ def test_plan_with_hands_off_is_0_and_says_why(root, monkeypatch, capsys):
     ("outcome", "code", "noted"),
     [
         ({"changes": 0}, 0, {"changes": 0}),
-        (HandsOff("x"), 0, {"hands_off": "x"}),
+        (NotManaged("x"), 0, {"hands_off": "x"}),
         (OSError(28), 1, {"error": repr(OSError(28))}),
     ],
 )

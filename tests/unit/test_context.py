@@ -90,8 +90,8 @@ def test_what_cannot_be_used_is_named_and_left_at_its_default(raw, caplog):
 def test_whom_to_leave_alone_and_whom_to_ask_have_no_default_to_fall_back_on(raw, caplog):
     read = parse_settings(dict(raw, back_off=5))
     (name,) = raw
-    assert read.unusable.startswith("osnetd.%s: not usable: " % name) and read.unusable in caplog.text.replace("unknown, or ", "")
-    assert read == Settings(back_off=5.0, unusable=read.unusable)
+    assert read.invalid.startswith("osnetd.%s: invalid: " % name) and read.invalid in caplog.text.replace("unknown or ", "")
+    assert read == Settings(back_off=5.0, invalid=read.invalid)
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_what_another_version_remembered_is_no_answer(cloud):
     kept = files.read_json(paths.CONTEXT)
     for other in (dict(kept, fingerprint="0123"), dict(kept, settings=7), dict(kept, fingerprint=7), {"renderer": "x"}):
         files.replace(paths.CONTEXT, json.dumps(other))
-        assert context.load(moving=True).renderer == "eni"
+        assert context.load(booting=True).renderer == "eni"
     assert cloud.asked == 5
 
 
@@ -166,7 +166,7 @@ def test_at_early_boot_a_cloud_config_that_is_being_written_is_not_taken_for_a_n
     whole = context.load()
     user_data(half)
     cloud.answer = cloud.answer._replace(settings={})
-    assert context.load(moving=True) == whole
+    assert context.load(booting=True) == whole
     assert cloud.asked == 1
     assert context.load() != whole, "by the next run cloud-init has written it"
     assert cloud.asked == 2
@@ -176,7 +176,7 @@ def test_but_that_of_another_instance_is(cloud):
     user_data("#cloud-config\n")
     context.load()
     user_data("", "other")
-    context.load(moving=True)
+    context.load(booting=True)
     assert cloud.asked == 2
 
 

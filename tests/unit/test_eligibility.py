@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""ground: on which servers we work, and on which we keep our hands off."""
+"""eligibility: on which servers the network is managed, and on which it is left alone."""
 
 import pytest
 
@@ -17,14 +17,14 @@ def server(guest, monkeypatch):
     answer = context.Context("eni", "", context.Settings(), {})
 
     def change(**fields):
-        monkeypatch.setattr(context, "load", lambda remember, moving: answer._replace(**fields))
+        monkeypatch.setattr(context, "load", lambda remember, booting: answer._replace(**fields))
 
     change()
     return change
 
 
 def test_on_openstack_with_a_known_renderer_we_work(server):
-    on = eligibility.ground()
+    on = eligibility.run_context()
     assert (on.instance_id, on.backend.name) == ("uuid", "ifupdown")
 
 
@@ -33,39 +33,39 @@ def test_on_openstack_with_a_known_renderer_we_work(server):
     [
         ({"disabled_by": "disabled by the kernel command line"}, "disabled by the kernel command line"),
         ({"settings": context.Settings(enabled=False)}, "switched off"),
-        ({"settings": context.Settings(unusable="osnetd.ignore: not usable: 4")}, "made out: osnetd.ignore: not usable: 4"),
+        ({"settings": context.Settings(invalid="osnetd.ignore: invalid: 4")}, "invalid: osnetd.ignore: invalid: 4"),
         ({"renderer": "sysconfig"}, "renderer sysconfig is not supported"),
     ],
 )
 def test_hands_off_where_the_configuration_says_so(server, fields, why):
     server(**fields)
-    with pytest.raises(eligibility.HandsOff, match=why):
-        eligibility.ground()
+    with pytest.raises(eligibility.NotManaged, match=why):
+        eligibility.run_context()
 
 
 @pytest.mark.parametrize("text", ["DataSourceEc2Local: x\n", "DataSourceNone\n", "DataSourceNoCloud: y\n", ""])
 def test_hands_off_on_another_cloud(server, text):
     files.replace(paths.INSTANCES + "/uuid/datasource", text)
-    with pytest.raises(eligibility.HandsOff, match="not OpenStack's"):
-        eligibility.ground()
+    with pytest.raises(eligibility.NotManaged, match="not OpenStack's"):
+        eligibility.run_context()
 
 
 def test_hands_off_where_cloud_init_has_no_instance(server):
     files.remove(paths.INSTANCE_ID[0])
-    with pytest.raises(eligibility.HandsOff, match="no instance"):
-        eligibility.ground()
+    with pytest.raises(eligibility.NotManaged, match="no instance"):
+        eligibility.run_context()
 
 
 def test_hands_off_where_cloud_init_was_switched_off_a_moment_ago(server):
     files.replace(paths.CLOUD_DISABLED, "")
-    with pytest.raises(eligibility.HandsOff, match=r"disabled by .*/cloud-init\.disabled"):
-        eligibility.ground()
+    with pytest.raises(eligibility.NotManaged, match=r"disabled by .*/cloud-init\.disabled"):
+        eligibility.run_context()
 
 
 def test_hands_off_where_cloud_init_has_not_run_at_this_boot(server):
     files.remove(paths.CLOUD_RAN)
-    with pytest.raises(eligibility.HandsOff, match="not run at this boot"):
-        eligibility.ground()
+    with pytest.raises(eligibility.NotManaged, match="not run at this boot"):
+        eligibility.run_context()
 
 
 # -- updates.network.when --------------------------------------------------------------------------------------
@@ -88,12 +88,12 @@ ALL = ("operator", "push", "boot", "added", "removed", "timer")
 )
 def test_what_is_followed_is_what_cloud_init_is_told_to_update_the_network_at(server, when, followed):
     server(updates={"network": {"when": when}} if when is not None else {})
-    on = eligibility.ground()
+    on = eligibility.run_context()
 
     def done(reason):
         try:
             eligibility.permit(on, [reason])
-        except eligibility.HandsOff:
+        except eligibility.NotManaged:
             return False
         return True
 
@@ -103,15 +103,15 @@ def test_what_is_followed_is_what_cloud_init_is_told_to_update_the_network_at(se
 
 def test_one_reason_that_counts_is_enough(server):
     server(updates={"network": {"when": ["boot"]}})
-    eligibility.permit(eligibility.ground(), ["added", "boot"])
+    eligibility.permit(eligibility.run_context(), ["added", "boot"])
 
 
 def test_the_first_boot_of_an_instance_is_always_followed(server):
     server(updates={"network": {"when": []}})
-    eligibility.permit(eligibility.ground(), ["boot"], new_instance=True)
+    eligibility.permit(eligibility.run_context(), ["boot"], new_instance=True)
 
 
 def test_hotplug_that_was_enabled_by_command_counts(server):
     server(updates={"network": {"when": ["boot"]}})
     files.replace(paths.HOTPLUG_ENABLED, '{"scopes": ["network"]}')
-    eligibility.permit(eligibility.ground(), ["added"])
+    eligibility.permit(eligibility.run_context(), ["added"])

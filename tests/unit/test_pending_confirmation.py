@@ -10,7 +10,7 @@ import pytest
 from cloudinit_osnetd.apply import commit, confirmed_commit, pending_confirmation, rollback
 from cloudinit_osnetd.apply.verify import Verified
 from cloudinit_osnetd.cloud_init import context
-from cloudinit_osnetd.cloud_init.eligibility import Ground
+from cloudinit_osnetd.cloud_init.eligibility import RunContext
 from cloudinit_osnetd.core import plan
 from cloudinit_osnetd.core.desired import Want
 from cloudinit_osnetd.kernel import netlink
@@ -49,7 +49,7 @@ class Run(Scene):
 
     @property
     def on(self):
-        return Ground("i", context.Context("", "", SETTINGS, {}), self.backend)
+        return RunContext("i", context.Context("", "", SETTINGS, {}), self.backend)
 
     def carry_out(self, state=None, made=None):
         seen = Look(tuple(self.wants), made or self.made, {}, {}, {}, {})
@@ -283,7 +283,7 @@ def test_what_the_operator_ignores_by_now_is_left_alone(run, monkeypatch):
     run.killed_in_judgement(monkeypatch)
     settings = SETTINGS._replace(ignore=frozenset(["ens3"]))
     monkeypatch.setattr(
-        Run, "on", property(lambda run: Ground("i", context.Context("", "", settings, {}), run.backend))
+        Run, "on", property(lambda run: RunContext("i", context.Context("", "", settings, {}), run.backend))
     )
     nobody_is_tried(run)
 

@@ -11,7 +11,7 @@ import pytest
 from cloudinit_osnetd.apply import pending_confirmation, rollback
 from cloudinit_osnetd.backends.networkd.backend import Networkd
 from cloudinit_osnetd.cloud_init import context
-from cloudinit_osnetd.cloud_init.eligibility import Ground, HandsOff
+from cloudinit_osnetd.cloud_init.eligibility import NotManaged, RunContext
 from cloudinit_osnetd.core import digest, plan, truth
 from cloudinit_osnetd.core.desired import Item
 from cloudinit_osnetd.core.records import Owned, Touch
@@ -30,7 +30,7 @@ TEXT = "[Match]\nName=ens3\n"
 
 def ground(ignore=()):
     settings = context.Settings(ignore=frozenset(ignore))
-    return Ground("i", context.Context("networkd", "", settings, {}), BACKEND)
+    return RunContext("i", context.Context("networkd", "", settings, {}), BACKEND)
 
 
 def know(*said):
@@ -186,7 +186,7 @@ def test_a_vlan_is_absent_with_its_parent_and_ok_with_it(guest):
 @pytest.fixture
 def here(guest, monkeypatch):
     monkeypatch.setattr(netlink, "snapshot", lambda: snapshot(UP))
-    monkeypatch.setattr(status, "ground", lambda remember: ground())
+    monkeypatch.setattr(status, "run_context", lambda remember: ground())
     return guest
 
 
@@ -286,9 +286,9 @@ def test_the_rung_that_served_this_boot_is_told(here):
 
 def test_hands_off_says_why_and_still_reports(here, monkeypatch):
     def off(remember):
-        raise HandsOff("the network is disabled by the kernel command line")
+        raise NotManaged("the network is disabled by the kernel command line")
 
-    monkeypatch.setattr(status, "ground", off)
+    monkeypatch.setattr(status, "run_context", off)
     report = status.read()
     assert report["hands_off"] == "the network is disabled by the kernel command line"
     assert report["nics"] == []
@@ -313,7 +313,7 @@ def committing(guest, monkeypatch):
     store.save(store.empty("i", (before,))._replace(truth=know(("metadata", DOC, 0))))
     store.write_intent(store.Intent((Touch("reconfigure", A, "ens3", "its entry changed"),), (after,), (after.place,)))
     files.replace(path, new)
-    monkeypatch.setattr(status, "ground", lambda remember: ground())
+    monkeypatch.setattr(status, "run_context", lambda remember: ground())
 
     def rows(addresses):
         monkeypatch.setattr(netlink, "snapshot", lambda: snapshot(nic("ens3", A, 2, addresses)))

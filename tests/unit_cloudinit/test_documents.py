@@ -115,5 +115,5 @@ def test_a_mode_has_its_word(rendered):
 def test_what_cloud_init_calls_a_bond_is_found_out(guest):
     from cloudinit_osnetd.cloud_init import compat, network_config
 
-    told = network_config.heeds_bond_names(compat.convert)
+    told = network_config.supports_bond_names(compat.convert)
     assert isinstance(told, bool)

@@ -174,7 +174,7 @@ def test_one_bad_link_costs_no_other(two_nics):
 
 def test_a_store_that_fails_to_convert_is_passed_over(two_nics, monkeypatch):
     remember(TWO)
-    real = network_config.whole
+    real = network_config.build
     calls = []
 
     def fails_once(wants, convert):
