@@ -1479,6 +1479,10 @@ class Ifupdown(object):
         """The file for our section: cloud-init's where there is one that is read (Ubuntu 16.04, Debian 9)."""
         return self.OWN if self.OWN in self.sources() else self.MAIN
 
+    @staticmethod
+    def without(text, _names, _path):
+        return eni_plain(text)
+
     def _traps(self, text, present):
         """NICs that are not here, and that an image has udev give a DHCP client when they come: two minutes each."""
         hot = [name for words, _ in eni_stanzas(text) if words and words[0] == "allow-hotplug" for name in words[1:]]
@@ -1622,6 +1626,10 @@ class Sysconfig(object):
                 if self.read(kind, name) is not None:
                     made[self.path(kind, name)] = None
         return made
+
+    @staticmethod
+    def without(text, _names, _path):
+        return text
 
     def _before(self, config):
         """The ifcfg file of this NIC as it is: of its MAC, whatever the name, or else of its name."""
@@ -1790,6 +1798,10 @@ class Netplan(object):
         if configs:
             made[self.OWN] = netplan_with(made.get(self.OWN) or "network:\n    version: 2\n", configs, self.OWN)
         return made
+
+    @staticmethod
+    def without(text, names, path):
+        return netplan_without(text, names, path)
 
     def said(self, name, _mac):
         """By what netplan generated of it, which is plain to read."""
@@ -2232,8 +2244,9 @@ def forget_gone(state, document, present):
         state.metrics.pop(mac, None)
 
 
-def dmi_uuid():
-    return (read_file("/sys/class/dmi/id/product_uuid") or "").strip().lower()
+def dmi_uuid(places):
+    """The server's by its firmware; empty in a container."""
+    return (read_file(places("/sys/class/dmi/id/product_uuid")) or "").strip().lower()
 
 
 class Busy(Exception):
@@ -2303,7 +2316,7 @@ def _apply(places, backend, document, dry_run, live):
 
 def _own_server(places, backend, state):
     """Forget what is another server's: this is a copy of its disk. True where it was so."""
-    uuid = dmi_uuid() if places.is_real else ""
+    uuid = dmi_uuid(places)
     another = bool(state.uuid and uuid and state.uuid != uuid)
     if another:
         log("this server is not the one that these files were written for: they are taken back")
@@ -2314,12 +2327,17 @@ def _own_server(places, backend, state):
 
 
 def _take_files_back(places, backend, state):
+    """The files without our parts; what a part had replaced comes back, unless somebody has edited around it since."""
     _remove(places(CLOUD_INIT_OFF))
-    for path, text in backend.files([], []).items():
-        if text is not None and text != read_file(places(path)):
-            write_whole(places(path), text)
-        elif text is None:
+    for path, text in sorted(backend.files([], []).items()):
+        kept = state.kept.get(path)
+        before = read_file(os.path.join(state.backups, kept)) if kept else None
+        if before is not None and (text is None or backend.without(before, list(state.names.values()), path) == text):
+            text = before
+        if text is None:
             _remove(places(path))
+        elif text != read_file(places(path)):
+            write_whole(places(path), text)
 
 
 # -- follow: what a port is now, by the metadata service or the config drive -----------------------
@@ -2345,11 +2363,11 @@ def fetch(name, timeout=5):
         answer.close()
 
 
-def ask_metadata():
+def ask_metadata(places):
     """A Document, or None where nobody answers, or not for this server."""
     try:
         uuid = str(json.loads(fetch("meta_data.json").decode("utf-8")).get("uuid", "")).lower()
-        mine = dmi_uuid()
+        mine = dmi_uuid(places)
         # An old firmware shows the first three parts of it with their bytes the other way round.
         if uuid and mine and uuid.split("-")[3:] != mine.split("-")[3:]:
             log("the metadata service speaks of another server (%s, not %s)" % (shown(uuid), mine))
@@ -2363,9 +2381,9 @@ def ask_metadata():
 
 
 def metadata(state):
-    """As ask_metadata(), by a way for a moment where there is no route: the primary NIC left with the default route."""
+    """As ask_metadata, by a way for a moment where there is no route: the primary NIC left with the default route."""
     if _has_way():
-        return ask_metadata()
+        return ask_metadata(state.places)
     present, _unclear = by_mac(nics())
     for mac in sorted(present):
         nic = present[mac]
@@ -2380,7 +2398,7 @@ def metadata(state):
             if run(route_step("add", way, nic.name).argv)[0] != 0:
                 continue
             try:
-                document = ask_metadata()
+                document = ask_metadata(state.places)
             finally:
                 run(route_step("del", way, nic.name).argv)
             if document is not None:
