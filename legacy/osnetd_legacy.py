@@ -1442,7 +1442,8 @@ def _eni_route(route, name):
 class Ifupdown(object):
     """interfaces(5): one section of ours, marked, in the file that cloud-init wrote or in /etc/network/interfaces."""
 
-    MAIN, OWN = "/etc/network/interfaces", "/etc/network/interfaces.d/50-cloud-init.cfg"
+    MAIN = "/etc/network/interfaces"
+    OWN = ("/etc/network/interfaces.d/50-cloud-init.cfg", "/etc/network/interfaces.d/50-cloud-init")
     STATE = "/run/network/ifstate"
 
     def __init__(self, places):
@@ -1477,7 +1478,7 @@ class Ifupdown(object):
 
     def home(self):
         """The file for our section: cloud-init's where there is one that is read (Ubuntu 16.04, Debian 9)."""
-        return self.OWN if self.OWN in self.sources() else self.MAIN
+        return ([path for path in self.sources() if path in self.OWN] + [self.MAIN])[0]
 
     @staticmethod
     def without(text, _names, _path):
@@ -2329,14 +2330,16 @@ def _own_server(places, backend, state):
 def _take_files_back(places, backend, state):
     """The files without our parts; what a part had replaced comes back, unless somebody has edited around it since."""
     _remove(places(CLOUD_INIT_OFF))
-    for path, text in sorted(backend.files([], []).items()):
+    made = backend.files([], [])
+    made["/etc/resolv.conf"] = eni_plain(read_file(places("/etc/resolv.conf")) or "") or None
+    for path, text in sorted(made.items()):
         kept = state.kept.get(path)
         before = read_file(os.path.join(state.backups, kept)) if kept else None
         if before is not None and (text is None or backend.without(before, list(state.names.values()), path) == text):
             text = before
-        if text is None:
+        if text is None and path in state.kept:
             _remove(places(path))
-        elif text != read_file(places(path)):
+        elif text is not None and text != read_file(places(path)):
             write_whole(places(path), text)
 
 

@@ -36,7 +36,8 @@ class Container:
         by their DMI uuid; without it, it reads the config drive anew at each boot, which the field knows as well.
     files: more files for the guest's disk, path to content.
     datasource: "ConfigDrive", or "OpenStack": no drive, the guest's product name says where it runs.
-    without: packages of the usual root that this one has not: a root of its own, bootstrapped when it is first asked for.
+    without, also: packages of the usual root that this one has not, or has as well: a root of its own, bootstrapped when
+        it is first asked for.
     mtu_limit: its NICs take no MTU above some 3500 (limit.py).
     The ports that the server has now are the guest's NICs at its first boot, and what its config drive lists.
     """
@@ -53,9 +54,10 @@ class Container:
         datasource: str = "ConfigDrive",
         without: Sequence[str] = (),
         mtu_limit: bool = False,
+        also: Sequence[str] = (),
     ) -> None:
         chosen = deb.under_test() if package is True else package or None
-        tree = roots.tree(suite, backend, chosen, without=tuple(without))
+        tree = roots.tree(suite, backend, chosen, without=tuple(without), also=tuple(also))
         self.cloud, self.server, self.suite, self.backend = cloud, server, suite, backend
         self.boot_seconds = 0.0
         self.datasource = datasource

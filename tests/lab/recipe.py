@@ -39,12 +39,13 @@ _RENDERER = {"ifupdown": "eni", "networkd": "networkd", "netplan": "netplan"}
 
 
 class Recipe(NamedTuple):
-    """One kind of root. `vm` adds a kernel, an initramfs and the guest agent; `without` leaves packages out."""
+    """One kind of root. `vm` adds a kernel, an initramfs and the guest agent; `without` leaves packages out, `also` adds some."""
 
     suite: str
     backend: str
     vm: bool = False
     without: Tuple[str, ...] = ()
+    also: Tuple[str, ...] = ()
 
     @property
     def packages(self) -> Tuple[str, ...]:
@@ -58,7 +59,8 @@ class Recipe(NamedTuple):
         elif suite >= SUITES.index("bookworm"):  # before that it was a part of the systemd package
             names += ["systemd-resolved"]
         names += ["netplan.io"] if self.backend == "netplan" else []
-        return tuple(name for name in names + (_VM if self.vm else []) if name not in self.without)
+        names += [*(_VM if self.vm else []), *self.also]
+        return tuple(name for name in names if name not in self.without)
 
     @property
     def key(self) -> str:

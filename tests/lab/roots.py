@@ -49,10 +49,15 @@ class Tree(NamedTuple):
 
 
 def tree(
-    suite: str, backend: str, deb: Optional[Path] = None, vm: bool = False, without: Tuple[str, ...] = ()
+    suite: str,
+    backend: str,
+    deb: Optional[Path] = None,
+    vm: bool = False,
+    without: Tuple[str, ...] = (),
+    also: Tuple[str, ...] = (),
 ) -> Tree:
     """The root of a kind of guest, with the package under test installed by apt when `deb` is given."""
-    recipe = Recipe(suite, backend, vm, without)
+    recipe = Recipe(suite, backend, vm, without, also)
     base = _made(_trees() / recipe.tree_key, lambda path: _extract(recipe, path))
     if deb is None:
         return Tree((base,))
