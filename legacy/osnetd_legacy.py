@@ -116,7 +116,7 @@ class Log(object):
     verbose = False
 
     def __call__(self, text, priority=syslog.LOG_WARNING):
-        if priority <= syslog.LOG_WARNING or self.verbose or self.to_syslog:
+        if priority <= syslog.LOG_NOTICE or self.verbose or self.to_syslog:
             write_line(sys.stderr, text)
         if self.to_syslog:
             line = told(text)
@@ -662,9 +662,10 @@ def takes_default(link):
 def give_metrics(known, links, primary):
     """A metric for each MAC, `known` ones kept; the first NIC with a way out, or `primary`, has none of its own."""
     given = dict(known)
+    outside = primary and primary not in links and primary not in known  # it is configured by others, and stays so
     for mac in sorted(links, key=lambda one: (one != primary, not takes_default(links[one]), one)):
         if mac not in given:
-            taken = set(given[other] for other in given)
+            taken = set([given[other] for other in given] + ([0] if outside else []))
             metric = 0
             while metric in taken:
                 metric = FIRST_METRIC if metric == 0 else metric + METRIC_STEP
@@ -801,7 +802,9 @@ def _address_row(fields, attributes):
 
 
 def _route_row(fields, attributes):
-    family, length, _src, _tos, table, protocol, _scope, kind, _flags = fields
+    family, length, _src, _tos, table, protocol, _scope, kind, flags = fields
+    if flags & 0x200:  # RTM_F_CLONED: old kernels tell of each IPv6 peer in their cache as well
+        return None
     if (
         family not in (socket.AF_INET, socket.AF_INET6)
         or (table, kind) != (_MAIN_TABLE, _UNICAST)
@@ -1444,7 +1447,7 @@ class Ifupdown(object):
 
     MAIN = "/etc/network/interfaces"
     OWN = ("/etc/network/interfaces.d/50-cloud-init.cfg", "/etc/network/interfaces.d/50-cloud-init")
-    STATE = "/run/network/ifstate"
+    STATE, HELPERS = "/run/network/ifstate", "/run/network/interfaces.d/%s"
 
     def __init__(self, places):
         self.places = places
@@ -1530,7 +1533,12 @@ class Ifupdown(object):
         return Ours(addresses, routes)
 
     def settle(self, configs, _changed):
-        """ifup's own list of what is up: a NIC of ours that is missing there would be configured twice by it."""
+        """ifup's own list of what is up: a NIC of ours that is missing there would be configured twice by it.
+
+        And what the helper of Debian's cloud images (75-cloud-ifupdown.rules) has written for a NIC that came goes.
+        """
+        for config in configs:
+            _remove(self.places(self.HELPERS % config.name))
         if os.path.exists(self.places(self.STATE)):
             for config in configs:
                 _edit_ifstate(self.places(self.STATE), config.name, True)
@@ -1675,14 +1683,29 @@ class Sysconfig(object):
         return Ours(addresses, routes)
 
     def settle(self, _configs, changed):
-        if changed and self.places.is_real and os.path.isdir("/run/NetworkManager") and which("nmcli"):
-            for config in changed:
-                run(["nmcli", "connection", "load", self.path("ifcfg", config.name)])
+        """NetworkManager has to know, where it manages a NIC: it would go on asking for a lease, and then flush it."""
+        for config in changed if self._network_manager() else []:
+            file = self.path("ifcfg", config.name)
+            run(["nmcli", "connection", "load", file])
+            if self._manages(config.name):
+                used = run(["nmcli", "-t", "-f", "DEVICE,FILENAME", "connection"])[1].splitlines()
+                words = ["device", "reapply", config.name] if "%s:%s" % (config.name, file) in used else []
+                run(["nmcli", "--wait", "30"] + (words or ["connection", "up", "filename", file]), timeout=40)
+
+    def _network_manager(self):
+        return self.places.is_real and os.path.isdir("/run/NetworkManager") and which("nmcli") is not None
+
+    @staticmethod
+    def _manages(name):
+        lines = run(["nmcli", "-t", "-f", "DEVICE,STATE", "device"])[1].splitlines()
+        return [line for line in lines if line.startswith(name + ":") and not line.endswith(":unmanaged")] != []
 
     def departed(self, name):
         pass  # files() takes its files away
 
     def lease(self, config):
+        if self._network_manager() and self._manages(config.name):
+            return _wait_for_lease(config, "NetworkManager")  # which settle() has told
         end_clients(config.name)
         run(["ifdown", config.name], timeout=30)
         status, said = run(["ifup", config.name], timeout=100)
@@ -1832,17 +1855,21 @@ class Netplan(object):
         pass  # files() takes its block away
 
     def lease(self, config):
-        """networkd's, which settle() has told."""
-        until = time.time() + 20
-        while time.time() < until:
-            nic = by_mac(nics())[0].get(config.mac)
-            if nic is not None and [a for a in held(nic.index).addresses if not a.permanent]:
-                return ""
-            time.sleep(0.2)
-        return "networkd got no lease in 20 s"
+        return _wait_for_lease(config, "networkd")  # which settle() has told
 
     def dns(self, _configs):
         return True  # networkd's and resolved's
+
+
+def _wait_for_lease(config, who):
+    """Another program's lease; what to say where it does not come."""
+    until = time.time() + 20
+    while time.time() < until:
+        nic = by_mac(nics())[0].get(config.mac)
+        if nic is not None and [a for a in held(nic.index).addresses if not a.permanent]:
+            return ""
+        time.sleep(0.2)
+    return "%s got no lease in 20 s" % who
 
 
 def _generated_route(said):
@@ -2028,7 +2055,8 @@ class Look(object):
         wrote = self._write()
         if self.live and not self.dry_run:
             touched = self.changed + [config for config, _ours in clients_of]
-            self.backend.settle(self._all_configs(), touched if wrote else [])
+            note_metrics(self.places, self.all_configs())
+            self.backend.settle(self.all_configs(), touched if wrote else [])
             for config, ours in clients_of if self.places.is_real else []:
                 self._lease(config, ours)
             self._resolv()
@@ -2051,7 +2079,7 @@ class Look(object):
                 links[mac] = wanted[mac]
                 here.append(mac)
         first = way_out()
-        primary = [mac for mac, nic in self.present.items() if nic.index == first]
+        primary = [mac for mac, nic in self.present.items() if nic.index == first and first]
         self.state.metrics = give_metrics(self.state.metrics, links, (primary or [""])[0])
         return [config_of(links[mac], self.present[mac].name, self.state.metrics[mac]) for mac in here]
 
@@ -2145,7 +2173,7 @@ class Look(object):
                 end_clients(name)
                 self.backend.departed(name)
 
-    def _all_configs(self):
+    def all_configs(self):
         found = []
         for mac, link in self.state.applied.items():
             nic = self.present.get(mac)
@@ -2157,7 +2185,7 @@ class Look(object):
     def _write(self):
         """The files, those that differ; True where any did."""
         try:
-            made = self.backend.files(self._all_configs(), [nic.name for nic in self.present.values()])
+            made = self.backend.files(self.all_configs(), [nic.name for nic in self.present.values()])
         except NotReadable as exc:
             self.tell("-", "failed: %s; nothing is written for the next boot" % exc, True)
             return False
@@ -2184,13 +2212,25 @@ class Look(object):
 
     def _resolv(self):
         """/etc/resolv.conf where it is a plain file and no client writes it."""
-        configs = self._all_configs()
+        configs = self.all_configs()
         path = self.places("/etc/resolv.conf")
         if self.backend.dns(configs) or os.path.islink(path) or [c for c in configs if wants_client(c)]:
             return
         servers = once([server for config in sorted(configs, key=lambda c: c.metric) for server in config.dns])
         search = once([domain for config in sorted(configs, key=lambda c: c.metric) for domain in config.search])
         self._write_one("/etc/resolv.conf", resolv_text(read_file(path) or "", servers, search))
+
+
+def note_metrics(places, configs):
+    """For the hook of dhclient-script, which is asked before anybody else can set a route."""
+    directory = os.path.join(places.run, "dhcp")
+    wanted = dict((config.name, "%d\n" % config.metric) for config in configs if config.dhcp4 and config.metric)
+    for path in glob.glob(directory + "/*"):
+        if os.path.basename(path) not in wanted:
+            _remove(path)
+    for name, text in wanted.items():
+        if read_file(os.path.join(directory, name)) != text:
+            write_whole(os.path.join(directory, name), text)
 
 
 def _texts(surplus_):
@@ -2477,12 +2517,8 @@ def _no_cloud_init(places):
 
 
 def wait_for_cloud_init(places):
-    """Until cloud-init has run all of its stages at this boot, where there is one."""
-    until = uptime() + CLOUD_INIT_SECONDS
-    while not _no_cloud_init(places) and not _cloud_init_done(places):
-        if uptime() > until:
-            log("cloud-init does not end; going on without it")
-            return
+    """Until cloud-init has run all of its stages at this boot, where there is one. Later no NIC waits for it."""
+    while not _no_cloud_init(places) and not _cloud_init_done(places) and uptime() < CLOUD_INIT_SECONDS:
         time.sleep(0.5)
 
 
@@ -2539,7 +2575,8 @@ def look_once(places, backend, since):
             forget_gone(state, document, look.present)
         look.go(sorted(mac for mac in state.links if mac in look.present or mac in look.unclear))
         for line in look.lines:
-            log(line, syslog.LOG_WARNING if "failed" in line else syslog.LOG_INFO)
+            quiet = line.endswith("  ok")
+            log(line, syslog.LOG_INFO if quiet else syslog.LOG_WARNING if "  failed" in line else syslog.LOG_NOTICE)
         if state.applied:
             quiet_cloud_init(places, state)
         pending = [mac for mac in sorted(look.present) if _is_pending(look, mac)]
@@ -2606,6 +2643,7 @@ def early(places):
                 hear(state, "drive", document)
         look = Look(places, backend, state, live=False)
         look.go(sorted(mac for mac in state.links if mac in look.present and _fits_files(state, mac)))
+        note_metrics(places, look.all_configs())
         for line in look.lines:
             log.info(line)
         return EXIT_FAILED if look.failed else EXIT_OK
@@ -2621,6 +2659,7 @@ def _fits_files(state, mac):
 
 PROGRAM = "/usr/local/lib/osnetd-legacy/osnetd_legacy.py"
 RULE = "/etc/udev/rules.d/90-osnetd-legacy.rules"
+HOOK = "/etc/dhcp/dhclient-exit-hooks.d/osnetd-legacy"
 ENTRY_POINT = "/scripts/apply-network-config"  # what hosts of openstack-networkd call through the guest agent
 
 RULE_TEXT = """\
@@ -2738,6 +2777,40 @@ exec %(python)s %(program)s spawn --event boot
 """,
 }
 
+# dhclient-script(8) gives the metric of a stanza to the router option alone, and Neutron's leases have classless
+# routes, which Debian's own hook sets without one: the kernel would not take a second NIC's default route.
+HOOK_TEXT = """\
+# Written by osnetd-legacy. Sourced by dhclient-script(8), before rfc3442-classless-routes: the classless routes of a
+# lease with the metric of this NIC, which stands in a file of its name.
+# shellcheck shell=sh disable=SC2086,SC2154
+osnetd_legacy_routes() (
+    while [ $# -ge 5 ]; do
+        length=$1 left=$((($1 + 7) / 8)) network='' dots=4
+        shift
+        while [ $dots -gt 0 ]; do
+            octet=0
+            if [ $left -gt 0 ]; then
+                octet=$1 left=$((left - 1))
+                shift
+            fi
+            network=$network${network:+.}$octet dots=$((dots - 1))
+        done
+        [ $# -ge 4 ] || return
+        via="via $1.$2.$3.$4"
+        [ "$via" != "via 0.0.0.0" ] || via=''
+        shift 4
+        ip -4 route add "$network/$length" $via dev "$interface" metric "$osnetd_legacy_metric" > /dev/null 2>&1
+    done
+)
+if [ -n "${new_rfc3442_classless_static_routes-}" ] && [ -r "%(run)s/dhcp/$interface" ]; then
+    read -r osnetd_legacy_metric < "%(run)s/dhcp/$interface"
+    case ${reason-} in
+        BOUND | REBOOT) osnetd_legacy_routes $new_rfc3442_classless_static_routes ;;
+    esac
+    unset new_rfc3442_classless_static_routes
+fi
+"""
+
 ENTRY_POINT_TEXT = """\
 #!/bin/sh
 # Written by osnetd-legacy: what hosts of openstack-networkd call.
@@ -2770,6 +2843,8 @@ def installed_files(places, kind, entry_point):
         files.update((path, (text % said, 0o644)) for path, text in UPSTART.items())
     else:
         files[INIT] = (INIT_TEXT % said, 0o755)
+    if os.path.isdir(places(os.path.dirname(HOOK))):
+        files[HOOK] = (HOOK_TEXT % said, 0o644)
     if entry_point:
         files[ENTRY_POINT] = (ENTRY_POINT_TEXT % said, 0o755)
     return files
@@ -2839,7 +2914,7 @@ def uninstall(places, restore=False):
                 if which("chkconfig")
                 else ["update-rc.d", "-f", "osnetd-legacy", "remove"]
             )
-        for path in wants + units + entry + [RULE, INIT, CLOUD_INIT_OFF] + list(UPSTART):
+        for path in wants + units + entry + [RULE, INIT, HOOK, CLOUD_INIT_OFF] + list(UPSTART):
             _remove(places(path))
         if backend is not None:
             _let_go(places, backend, state, restore)

@@ -33,6 +33,7 @@ def prepare(place: Place, kind: str) -> None:
 def test_nothing_is_left_behind(place: Place, kind: str, version: str) -> None:
     prepare(place, kind)
     (place.root / "etc/cloud/cloud.cfg.d").mkdir(parents=True)
+    (place.root / "etc/dhcp/dhclient-exit-hooks.d").mkdir(parents=True)
     before = place.files()
     assert place.run("install", "--no-start", "--entry-point").status == 0
     installed = {path for path in place.files() if path not in before}
@@ -89,6 +90,31 @@ def test_the_init_script_starts_early_and_then_a_look_in_the_background(place: P
     assert subprocess.run(["sh", str(script), "start"], check=False).returncode == 0
     for needed in ("chkconfig: 2345 09 91", "X-Start-Before: networking", "Default-Start: S"):
         assert needed in text, "chkconfig(8) and insserv(8) read these"
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_the_hook_gives_a_leases_classless_routes_the_metric_of_the_nic(place: Place, shell: str) -> None:
+    (place.root / "etc/dhcp/dhclient-exit-hooks.d").mkdir(parents=True)
+    assert place.run("install", "--no-start").status == 0
+    hook = place.root / "etc/dhcp/dhclient-exit-hooks.d/osnetd-legacy"
+    if shutil.which("shellcheck"):
+        subprocess.run(["shellcheck", str(hook)], check=True)
+    place.write("run/osnetd-legacy/dhcp/eth0", "2100\n")
+    place.ip("link set eth0 up", "address add 10.0.0.5/24 dev eth0", "link set eth1 up", "address add 10.1.0.5/24 dev eth1")
+    routes = "32 169 254 169 254 10 0 0 2 0 10 0 0 1 9 10 128 10 0 0 3 24 10 7 7 0 0 0 0"
+    for name in ("eth0", "eth1"):
+        script = f"reason=BOUND interface={name} new_rfc3442_classless_static_routes='{routes}'; . {hook}; echo left=$new_rfc3442_classless_static_routes"
+        words = ["ip", "netns", "exec", place.namespace, shell, "-euc", script]
+        left = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout
+        # Of a NIC that is none of ours the distribution's own hook sets them.
+        assert left == ("left=\n" if name == "eth0" else f"left={routes}\n")
+    assert place.routes("eth0") == [
+        "4: 10.128.0.0/9 via 10.0.0.3 metric 2100",
+        "4: 10.7.7.0/24 metric 2100",
+        "4: 169.254.169.254 via 10.0.0.2 metric 2100",
+        "4: default via 10.0.0.1 metric 2100",
+    ]
+    assert place.routes("eth1") == []
 
 
 def test_the_rule_jumps_to_labels_that_are_there_and_uses_words_that_old_udev_knows(place: Place) -> None:

@@ -188,6 +188,32 @@ def test_an_address_that_the_kernel_refuses_leaves_the_nic_as_it_was(place: Plac
     assert place.files()["etc/network/interfaces"] == files["etc/network/interfaces"]
 
 
+def test_a_default_route_of_a_nic_that_others_configure_stays_the_best(place: Place) -> None:
+    place.ip("link set eth1 up", "address add 10.1.0.5/24 dev eth1", "route add default via 10.1.0.1")
+    done = place.apply(document(link(0), static(0, "10.0.0.5/24", "10.0.0.1")))
+    assert done.status == 0, done
+    assert place.routes("eth0") == ["4: default via 10.0.0.1 metric 2100"]
+    assert place.routes("eth1") == ["4: default via 10.1.0.1"]
+
+
+def test_the_primary_keeps_its_place_when_another_document_names_it_last(place: Place) -> None:
+    first = document(link(1), static(1, "10.1.0.5/24", "10.1.0.1"))
+    assert place.apply(first).status == 0
+    both = document(link(0), link(1), static(0, "10.0.0.5/24", "10.0.0.1"), static(1, "10.1.0.5/24", "10.1.0.1"))
+    assert place.apply(both).status == 0
+    assert place.routes("eth1") == ["4: default via 10.1.0.1"]
+    assert place.routes("eth0") == ["4: default via 10.0.0.1 metric 2100"]
+
+
+def test_a_helpers_file_for_a_nic_that_came_goes(place: Place) -> None:
+    """Debian's cloud images (75-cloud-ifupdown.rules) have each NIC that comes ask for a lease."""
+    place.write("run/network/interfaces.d/eth1", "allow-hotplug eth1\niface eth1 inet dhcp\n")
+    place.write("run/network/ifstate", "lo=lo\neth9=eth9\n")
+    assert place.apply(TWO).status == 0
+    assert not (place.root / "run/network/interfaces.d/eth1").exists()
+    assert sorted(place.read("run/network/ifstate").split()) == ["eth0=eth0", "eth1=eth1", "eth9=eth9", "lo=lo"]
+
+
 def test_a_nic_in_a_bridge_is_left_to_it(place: Place) -> None:
     place.ip("link add br0 type bridge", "link set eth0 master br0")
     done = place.apply(document(link(0), static(0, "10.0.0.5/24")))

@@ -131,6 +131,7 @@ def test_it_follows_ports_that_come_and_go_and_a_reboot_keeps_them(guest: Contai
     assert_follows(guest, fourth, seconds=QUICK)
 
 
+@pytest.mark.deep
 def test_names_that_move_at_a_reboot(guest: Container) -> None:
     """Without consistent names a NIC takes the place of one that has gone."""
     guest.boot()
@@ -149,6 +150,7 @@ def test_names_that_move_at_a_reboot(guest: Container) -> None:
     assert guest.run(f"grep -c 'iface {names[1]}' {SECTION}", check=False).stdout == "0\n"
 
 
+@pytest.mark.deep
 def test_the_primary_goes_and_the_metadata_service_is_found_by_another_way(guest: Container) -> None:
     guest.boot()
     install(guest)
@@ -163,6 +165,7 @@ def test_the_primary_goes_and_the_metadata_service_is_found_by_another_way(guest
     assert [route for route in ip(guest, "route") if route["dst"] == "169.254.169.254"] == []
 
 
+@pytest.mark.deep
 def test_a_dhcp_port(guest: Container) -> None:
     red = guest.cloud.network("red", cidr="10.92.0.0/24", gateway="10.92.0.1", dhcp=True)
     guest.boot()
@@ -179,6 +182,7 @@ def test_a_dhcp_port(guest: Container) -> None:
     wait_until(lambda: not guest.run("pgrep dhclient", check=False).stdout, QUICK, "the client ended")
 
 
+@pytest.mark.deep
 def test_nothing_is_left_after_uninstall_and_a_reboot_has_its_network(guest: Container) -> None:
     guest.boot()
     before = guest.run("find / -xdev -name '*osnetd*' -not -path '/sys/*' | sort").stdout
