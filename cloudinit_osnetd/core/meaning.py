@@ -128,6 +128,11 @@ def serves(found: Meaning, wanted: Meaning, known: Known) -> bool:
     return all(_may_be_added(line, known, told) for line in added)
 
 
+def unsaid(found: Meaning, wanted: Meaning) -> Tuple[str, ...]:
+    """What some release of cloud-init does not say and another does: an older one wrote it, or somebody took it out."""
+    return tuple(sorted(line for line in wanted - found if _topic(line) in ("dns", "search", "accept-ra")))
+
+
 def _as_defaults(found: Meaning, wanted: Meaning) -> Meaning:
     """With the default routes to which cloud-init gives the prefix of a subnet: their netmask is missing, or 0."""
     meant = {line: line.replace(" 0.0.0.0/24 ", " 0.0.0.0/0 ").replace(" ::/64 ", " ::/0 ") for line in found}

@@ -32,6 +32,7 @@ class Staged(NamedTuple):
     same: FrozenSet[str] = frozenset()  # marks of what is written otherwise and means the same as `text`
     bare: str = ""  # the text without what Backend.finish adds
     differs: Tuple[str, ...] = ()  # in what the part on disk does; see meaning.differences
+    unsaid: str = ""  # what one of `alone` does not say, where releases of cloud-init differ in whether they say it
 
     @property
     def place(self) -> Place:
@@ -183,18 +184,23 @@ class _Planner:
             return "adopt", "it means what is wanted" if row is None else "its entry means the same"
         if row is None and there in part.alone and self.live:
             # Installed on a running server: what is there serves, and no NIC is touched for it.
-            return "adopt as it is", "cloud-init wrote it for the same entry"
+            less = ", without %s, which the next boot adds" % part.unsaid if part.unsaid else ""
+            return "adopt as it is", "cloud-init wrote it for the same entry" + less
         if self._ours(part.place) or there in part.alone | part.same or (row is None and there in part.earlier):
             if row is not None and row.key == part.key and self._ours(part.place):
                 return "write", "its entry changed" if row.digest != part.digest else "rendered by another version"
-            return "write", "cloud-init wrote it" if there in part.alone | part.same | part.earlier else "a new NIC"
+            if there not in part.alone | part.same | part.earlier:
+                return "write", "a new NIC"
+            return "write", "cloud-init wrote it" + (", without %s" % part.unsaid if part.unsaid else "")
         return "drift", _strange(part, there is not None, row is not None)
 
     def _adopt(self, part: Staged, row: Owned, as_it_is: bool, reason: str) -> None:
         known, there = self.rows.get(part.place), str(self.disk.get(part.place))
         # What is not to the letter ours may lack what Backend.finish adds, and is written anew at a boot.
         plain = as_it_is or (there != part.mark and (known is None or known.plain))
-        row = row._replace(disk=there, plain=plain, by="" if as_it_is else row.by)
+        row = row._replace(disk=there, plain=plain)
+        if as_it_is:
+            row = row._replace(by="", unsaid=part.unsaid)
         if row != known:
             self._change("adopt", row, None, row, reason)
 

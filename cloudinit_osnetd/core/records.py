@@ -120,6 +120,7 @@ class Owned(NamedTuple):
     digest: str  # what was wanted when it was written; see desired.Want
     plain: bool = False  # as cloud-init wrote it by itself: without what Backend.finish adds
     by: str = ""  # our version that rendered it; empty: 0.1.0, or that is not known
+    unsaid: str = ""  # of a plain one: what it does not say, and will where it is written anew; see plan.Staged
 
     @property
     def place(self) -> Tuple[str, str]:

@@ -6,7 +6,7 @@ were not), and what is somebody else's.
 By meaning, not by text (meaning.py): which release of cloud-init wrote it, and in what order, is all the same.
 """
 
-from typing import Callable, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Tuple
+from typing import Callable, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ..backends import Backend
 from ..cloud_init.eligibility import RunContext
@@ -29,6 +29,7 @@ class _References(NamedTuple):
     bare: Mapping[Place, Meaning]
 
     def of(self, place: Place) -> List[Meaning]:
+        """The latter first."""
         return [known[place] for known in (self.bare, self.alone) if place in known]
 
 
@@ -90,9 +91,12 @@ def _by_cloud_init(
     )
     judged = {}
     left = []
+    ours = frozenset(row.place for row in state.ledger)
     for part in unknown:
-        if _serves(on.backend, found[part.place], now, part, told):
-            judged[part.place] = part._replace(alone=part.alone | {disk[part.place]}, differs=())
+        unsaid = _serves(on.backend, found[part.place], now, part, told, ours)
+        if unsaid is not None:
+            alone = part.alone | {disk[part.place]}
+            judged[part.place] = part._replace(alone=alone, differs=(), unsaid="; ".join(unsaid))
         else:
             left.append(part)
     if left:
@@ -102,10 +106,11 @@ def _by_cloud_init(
         by_us = {part.place: on.backend.meaning(part.text, part.name) for part in rendering.parts}
         for part in left:
             there, mark = found[part.place], disk[part.place]
-            if there == by_us.get(part.place) or _serves(on.backend, there, then, part, told):
+            if there == by_us.get(part.place) or _serves(on.backend, there, then, part, told, ours) is not None:
                 judged[part.place] = part._replace(earlier=part.earlier | {mark}, differs=())
             else:
-                judged[part.place] = part._replace(differs=_least(there, now.of(part.place), part.differs))
+                against = now.of(part.place)[:1] if part.place in ours else now.of(part.place)
+                judged[part.place] = part._replace(differs=_least(there, against, part.differs))
     return judged
 
 
@@ -126,14 +131,23 @@ def _references(
     )
 
 
-def _serves(backend: Backend, there: Meaning, by: _References, part: Staged, told: Known) -> bool:
+def _serves(
+    backend: Backend, there: Meaning, by: _References, part: Staged, told: Known, ours: FrozenSet[Place]
+) -> Optional[Tuple[str, ...]]:
+    """What a part does not say of what releases write or not; None where none of them wrote it.
+
+    Of one that was in the ledger (`ours`) nothing may be lacking: what cloud-init writes at a boot it has from us.
+    """
     if part.key not in by.wants:
-        return False
+        return None
     known = _known(by.wants[part.key], part.key, told)
     # What we wrote ourselves too, before we were removed: the global name servers, of all ports, may be others since.
     references = [*by.of(part.place), backend.meaning(part.text, part.name)]
     references += [older for reference in references for older in backend.as_older_releases(reference)]
-    return any(meaning.serves(there, reference, known) for reference in references)
+    if not any(meaning.serves(there, reference, known) for reference in references):
+        return None
+    unsaid = meaning.unsaid(there, backend.meaning(part.bare or part.text, part.name))
+    return None if unsaid and part.place in ours else unsaid
 
 
 def _known(want: Want, key: str, told: Known) -> Known:

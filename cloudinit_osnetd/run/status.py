@@ -64,6 +64,7 @@ class _View:
         self.found_then = findings_kept.read()
         self.on_trial = pending_confirmation.keys(state)
         self.plain = {row.key for row in state.ledger if row.plain}
+        self.unsaid = {row.key: row for row in state.ledger if row.plain and row.unsaid}
         self.unused_dns = dns_findings(list(self.items.values()), on.backend, snapshot)
 
     def of_entry(self, key: str) -> NicStatus:
@@ -82,6 +83,9 @@ class _View:
             reason = "; ".join(filter(None, [reason, kept]))
         findings = verdict.findings + (self.unused_dns.get(entry.mac, ()) if item and entry.networks else ())
         findings += self.found_then.get(entry.mac, ())
+        if key in self.unsaid:
+            row = self.unsaid[key]
+            findings += ("%s does not say %s: the next boot, or an edit, writes it anew" % (row.path, row.unsaid),)
         findings += tuple(stale_addresses.said(address) for address in sorted(self.left_over.get(key, ())))
         return NicStatus(
             name=nic.name if nic else item.name if item else "",

@@ -277,6 +277,15 @@ def test_what_cloud_init_wrote_is_adopted_as_it_stands_and_a_second_run_does_not
     assert plan.needs_render(want(digest="d2"), [row], {row.place: "alone"}, BACKEND)
 
 
+@pytest.mark.parametrize(("nics", "action"), [(LIVE, "adopt"), (None, "write")])
+def test_what_it_does_not_say_is_told(nics, action):
+    less = ALONE._replace(unsaid="dns 10.0.0.2; search example.com")
+    (change,) = make([want()], [less], {ALONE.place: "alone"}, [], nics).changes
+    assert change.action == action
+    assert "cloud-init wrote it" in change.reason and ", without dns 10.0.0.2; search example.com" in change.reason
+    assert change.row.unsaid == ("dns 10.0.0.2; search example.com" if action == "adopt" else "")
+
+
 def test_a_boot_may_write_anew_what_was_adopted_as_cloud_init_wrote_it():
     row = owned(disk="alone")._replace(plain=True)
     assert plan.needs_render(want(), [row], {row.place: "alone"}, BACKEND, unfinished=True)

@@ -255,6 +255,16 @@ def test_what_is_refused_is_told_of_a_drifted_nic_too(guest):
     assert "links[0].mtu" in seen.reason
 
 
+def test_what_an_adopted_file_does_not_say_is_told_until_it_is_written_anew(guest):
+    path = str(guest / "x.network")
+    files.replace(path, TEXT)
+    row = owned(path)._replace(plain=True, unsaid="dns 10.0.0.2")
+    known = know(("metadata", DOC, 0))
+    seen = rows(known, UP, ledger=[row])[A + "/phy"]
+    assert (seen.state, seen.findings) == ("ok", (path + " does not say dns 10.0.0.2: the next boot, or an edit, writes it anew",))
+    assert rows(known, UP, ledger=[row._replace(plain=False)])[A + "/phy"].findings == ()
+
+
 @pytest.mark.parametrize("text", ["metadata via ens3: network_data: not JSON: x", "network_data.links: not a list"])
 def test_a_document_that_is_refused_whole_is_told(here, text):
     store.save(store.empty("i")._replace(truth=know(("metadata", DOC, 0))))

@@ -10,6 +10,7 @@ OSNETD_RANDOM_SERVERS=200 tries as many of Nova's.
 import copy
 import json
 import os
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -146,6 +147,53 @@ def test_what_another_release_wrote_is_adopted(guest, netplan, name):
             check(doc, record.nics(doc), name)
         except AssertionError as exc:
             raise AssertionError("%s, document %d" % (row["releases"], row["document"])) from exc
+
+
+def less_dns(renderer):
+    """Take the DNS servers out of what is configured, as an operator would; the files, by path, before and after."""
+    wanted = {"eni": r"^\s*dns-.*\n", "networkd": r"^(DNS|Domains)=.*\n", "netplan": r"^( +)nameservers:\n(?:\1 +.*\n)+"}[renderer]
+    paths = {
+        "eni": "/etc/network/interfaces.d/50-cloud-init",
+        "networkd": "/etc/systemd/network/10-cloud-init-ens3.network",
+        "netplan": "/etc/netplan/50-cloud-init.yaml",
+    }
+    before = files.read(paths[renderer])
+    after = re.sub(wanted, "", before, flags=re.MULTILINE)
+    assert after != before
+    files.replace(paths[renderer], after)
+    return paths[renderer], before, after
+
+
+def test_dns_that_somebody_took_out_before_we_came_is_told(renderer):
+    """An older release may not have written it; so it is adopted, and said what the next boot will add."""
+    doc = json.loads((record.HERE.parent / "documents" / "05-dns-nameservers.json").read_text())
+    macs = record.nics(doc)
+    write_alone(doc, macs, renderer)
+    less_dns(renderer)
+    heard, seen = look_at(doc, macs, renderer)
+    (change,) = seen.plan.changes
+    assert (change.action, seen.plan.drifted) == ("adopt", ())
+    assert "without dns 192.0.2.53 192.0.2.54" in change.reason
+    assert change.row.unsaid.startswith("dns 192.0.2.53 192.0.2.54")
+    store.save(heard._replace(ledger=(change.row,)))
+    assert store.load("i").ledger == (change.row,)
+    assert look_at(doc, macs, renderer, store.load("i"))[1].plan.changes == ()
+
+
+def test_dns_that_somebody_took_out_of_what_was_ours_stays_out(renderer):
+    doc = json.loads((record.HERE.parent / "documents" / "05-dns-nameservers.json").read_text())
+    macs = record.nics(doc)
+    write_alone(doc, macs, renderer)
+    state = assert_adopted(doc, macs, renderer)
+    path, before, _after = less_dns(renderer)
+    _heard, seen = look_at(doc, macs, renderer, state)
+    assert seen.plan.changes == ()
+    (drift,) = seen.plan.drifted
+    assert drift.reason == "changed by somebody else"
+    assert "+ dns 192.0.2.53 192.0.2.54" in drift.differs
+    # What cloud-init itself writes anew at a boot is taken for that.
+    files.replace(path, before + "\n")
+    assert look_at(doc, macs, renderer, state)[1].plan.drifted == ()
 
 
 HIGH, LOW = "fa:16:3e:00:00:f0", "fa:16:3e:00:00:10"
