@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""IPv4 addresses that another host has as well: one ARP probe each (RFC 5227), once the NIC is up with them.
+"""Detects IPv4 addresses that another host uses too: one ARP probe each (RFC 5227), after the NIC is up.
 
-No backend here looks for that before it uses a static address (networkd does where IPv4DuplicateAddressDetection= says
-so), and nobody is the wiser for waiting: the cloud gave the address. So it is asked afterwards, and told.
+No backend here probes before it uses a static address (networkd does only with IPv4DuplicateAddressDetection=). Probing
+first would only delay the NIC, because the cloud assigned the address. A conflict is reported as a finding.
 """
 
 from typing import Dict, List, Mapping, Sequence, Tuple
@@ -18,14 +18,18 @@ _SECONDS = 0.2  # a neighbour answers within milliseconds
 
 
 def found(
-    wants: Sequence[Want], touches: Sequence[Touch], stood: Mapping[str, KeyTruth], known: Mapping[str, KeyTruth]
+    wants: Sequence[Want],
+    touches: Sequence[Touch],
+    rendered_from: Mapping[str, KeyTruth],
+    known: Mapping[str, KeyTruth],
 ) -> Dict[str, Tuple[str, ...]]:
-    """What is to be told of the addresses that these touches gave and that their parts did not give before, by MAC."""
+    """Returns findings by MAC for the addresses that these touches added, where another host answers for one."""
     actions = {touch.name: touch.action for touch in touches}
     new: List[Tuple[str, str, str]] = []  # MAC, NIC, address
     for item in (item for want in wants for item in want.items):
         action = actions.get(item.name, "down")
-        entries = [one[item.key].entry for one in (stood, known) if item.key in one] if action == "reconfigure" else []
+        truths = (rendered_from, known) if action == "reconfigure" else ()
+        entries = [one[item.key].entry for one in truths if item.key in one]
         gave = {address for entry in entries for address in static_addresses(entry)}
         added = [one for one in static_addresses(item.entry) if one not in gave and ":" not in one]
         new += [(item.entry.mac, item.name, one.partition("/")[0]) for one in added if action != "down"]
@@ -33,9 +37,9 @@ def found(
         return {}
     own = {mac for nic in netlink.snapshot().nics for mac in (nic.mac, nic.current_mac)}
     holders = probe.holders([(name, address) for _mac, name, address in new], own, _SECONDS)
-    told: Dict[str, Tuple[str, ...]] = {}
+    findings: Dict[str, Tuple[str, ...]] = {}
     for mac, name, address in new:
         other = holders.get((name, address), "")
         if other:
-            told[mac] = told.get(mac, ()) + ("another host (%s) has %s" % (other, address),)
-    return told
+            findings[mac] = findings.get(mac, ()) + ("another host (%s) has %s" % (other, address),)
+    return findings

@@ -2,8 +2,8 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """Commit and activate: the only module that changes the machine.
 
-An intent is written first. It holds the ledger rows as they will be, so that after a crash each
-part is told by what stands on disk: the new row where the file is new, the old where it is old.
+An intent is written first. It holds the ledger rows as they will be. After a crash, the file on disk decides for each
+part: the new row counts if the file is new, the old row if the file is old.
 """
 
 import logging
@@ -37,8 +37,8 @@ def ledger_after(ledger: Sequence[Owned], changes: Sequence[Change]) -> Tuple[Ow
     return tuple(sorted(rows.values()))
 
 
-def undoing(changes: Sequence[Change], ledger: Sequence[Owned], backend: Backend, reason: str) -> Tuple[Change, ...]:
-    """What takes these changes back, once they are made: the parts and the rows as they are now."""
+def inverse_of(changes: Sequence[Change], ledger: Sequence[Owned], backend: Backend, reason: str) -> Tuple[Change, ...]:
+    """Returns the changes that undo these changes: they restore the parts and the rows as they are now."""
     rows = {row.place: row for row in ledger}
     inverse = []
     for change in changes:
@@ -63,16 +63,16 @@ def _write_file(backend: Backend, path: str, template: str, changes: Sequence[Ch
     except OSError as exc:
         if files.read(path) != new:
             raise
-        LOG.warning("in place, but a power loss may undo it: file=%s error=%s", path, exc)
+        LOG.warning("written but not synced, a power loss may undo it: file=%s error=%s", path, exc)
 
 
 def _write_files(backend: Backend, changes: Sequence[Change], templates: Dict[str, str]) -> Dict[str, str]:
-    """Put the files in place; the problems by path. One file that fails costs its own parts."""
+    """Writes the files and returns the problems by path. A file that fails affects only its own parts."""
     problems = {}
     for path in sorted({change.path for change in changes}):
         try:
-            mine = [change for change in changes if change.path == path]
-            _write_file(backend, path, templates.get(path, ""), mine)
+            own = [change for change in changes if change.path == path]
+            _write_file(backend, path, templates.get(path, ""), own)
         except OSError as exc:
             problems[path] = "%s: %s" % (path, exc.strerror or exc)
             LOG.error("not written: file=%s error=%s", path, exc)
@@ -85,19 +85,19 @@ def commit(
     backend: Backend,
     templates: Dict[str, str],
     activate: bool,
-    touched: Callable[[], None] = lambda: None,
+    activated: Callable[[], None] = lambda: None,
 ) -> Outcome:
-    """Do what the plan says; with `activate` false only on disk (early boot).
+    """Carries out the plan; with `activate` false only on disk (early boot).
 
-    `touched` is called as soon as the backend has done its part, before anything else is written.
+    `activated` is called as soon as the backend is done, before anything else is written.
     """
     writing = [change for change in plan.changes if change.action in ("write", "remove")]
     after = ledger_after(state.ledger, plan.changes)
     if not writing and not (activate and plan.touches):
-        store.clear_intent()  # one that was settled, with nothing left to do
+        store.clear_intent()  # one that was recovered, with nothing left to do
         return Outcome(after, {}, ())
     with signals.when_done():
-        return _commit(plan, state, backend, templates, activate, writing, after, touched)
+        return _commit(plan, state, backend, templates, activate, writing, after, activated)
 
 
 def _commit(
@@ -108,78 +108,78 @@ def _commit(
     activate: bool,
     writing: Sequence[Change],
     after: Tuple[Owned, ...],
-    touched_now: Callable[[], None],
+    activated: Callable[[], None],
 ) -> Outcome:
-    store.save(state)  # what the files below are rendered from
+    store.save(state)  # the files below are rendered from it
     store.write_intent(store.Intent(plan.touches, after, tuple(change.place for change in writing)))
     names_written = [change.name for change in writing]
-    coming = {c.name: c.text for c in writing if c.text is not None and names_written.count(c.name) == 1}
-    edits = backend.edits(plan.touches, coming) if activate else {}
-    anew = [touch for touch in plan.touches if touch.name not in edits]
-    if activate and anew:
-        backend.before([touch for touch in anew if touch.action in ("down", "reconfigure")])
+    new_texts = {c.name: c.text for c in writing if c.text is not None and names_written.count(c.name) == 1}
+    edits = backend.edits(plan.touches, new_texts) if activate else {}
+    restart = [touch for touch in plan.touches if touch.name not in edits]
+    if activate and restart:
+        backend.before([touch for touch in restart if touch.action in ("down", "reconfigure")])
     failed = _write_files(backend, writing, templates)
     if failed:
         done = [change for change in plan.changes if change.path not in failed]
         after = ledger_after(state.ledger, done)
     problems = {change.mac: failed[change.path] for change in writing if change.path in failed}
-    touched = tuple(touch for touch in plan.touches if touch.mac not in problems)  # the others have what they had
+    touched = tuple(touch for touch in plan.touches if touch.mac not in problems)  # the others keep what they had
     if activate:
         unwritten = {change.name for change in writing if change.path in failed}
-        unmade = {name for name, make in edits.items() if name not in unwritten and not make()}
-        anew += [touch for touch in plan.touches if touch.name in unmade]
-        names = {touch.name for touch in anew}
-        # A NIC whose file could not be written comes back with its old configuration.
+        not_edited = {name for name, edit in edits.items() if name not in unwritten and not edit()}
+        restart += [touch for touch in plan.touches if touch.name in not_edited]
+        names = {touch.name for touch in restart}
+        # A NIC whose file could not be written comes up with its old configuration.
         changed = frozenset(change.path for change in writing if change.name in names)
-        said = backend.after(anew, changed) if anew else {}
-        touched_now()
+        failures = backend.after(restart, changed) if restart else {}
+        activated()
         for touch in plan.touches:
-            if touch.name in said:
-                problems.setdefault(touch.mac, said[touch.name])
+            if touch.name in failures:
+                problems.setdefault(touch.mac, failures[touch.name])
     try:
-        # Only now, to have the NICs up some disk writes earlier: until then the intent tells the same.
+        # Only now, so that the NICs are up earlier by some disk writes. Until then the intent holds the same rows.
         store.save(state._replace(ledger=after))
         store.clear_intent()
     except OSError as exc:
-        # What stands on disk tells the next run what the ledger should say.
-        LOG.error("ledger not written, the intent stays: %s", exc)
+        # The next run derives the ledger from the intent and the files on disk.
+        LOG.error("ledger not written, the intent is kept: error=%s", exc)
     return Outcome(after, problems, touched if activate else ())
 
 
-def settle(state: store.State, backend: Backend) -> Tuple[store.State, Tuple[Touch, ...]]:
-    """`settled`, kept in the store, and the half-written files of the commit removed.
+def recover(state: store.State, backend: Backend) -> Tuple[store.State, Tuple[Touch, ...]]:
+    """Does what `recovered` does, saves the state and removes the half-written files of the commit.
 
-    The intent stays until the next commit, which replaces it: the store must know by then.
+    The intent is kept until the next commit replaces it. The store must be saved by then.
     """
     intent = store.read_intent()
     if intent is None:
         return state, ()
     for path, _section in intent.places:
         files.remove(files.temporary_of(path))
-    state, touches = settled(state, backend)
+    state, touches = recovered(state, backend)
     store.save(state)
     return state, touches
 
 
-def settled(state: store.State, backend: Backend) -> Tuple[store.State, Tuple[Touch, ...]]:
-    """Finish or forget a commit that was cut short; the NICs that may be half-way up.
+def recovered(state: store.State, backend: Backend) -> Tuple[store.State, Tuple[Touch, ...]]:
+    """Returns the state after an interrupted commit, and the touches of the NICs that may be partly configured.
 
-    A part stands on disk as the old or the new row says, since files are replaced whole: the row
-    that fits is the true one. Neither fits where somebody else wrote in between; then it is the
-    old row, and the part will be found drifted.
+    Files are replaced whole, so each part on disk matches either the old or the new row, and that row is kept. If
+    neither matches, other software wrote the file in between: the old row is kept, and the part is reported as drifted.
     """
     intent = store.read_intent()
     if intent is not None:
-        LOG.warning("a commit was cut short: nics=%s", ",".join(touch.name for touch in intent.touches))
-    return as_it_stands(state, intent, backend)
+        LOG.warning("a commit was interrupted: nics=%s", ",".join(touch.name for touch in intent.touches))
+    return match_disk(state, intent, backend)
 
 
-def as_it_stands(
+def match_disk(
     state: store.State, intent: Optional[store.Intent], backend: Backend
 ) -> Tuple[store.State, Tuple[Touch, ...]]:
-    """The same of this intent, where the commit may also be under way.
+    """Returns the same for this intent; the commit may also be running at this moment.
 
-    The ledger is written when the NICs are up, the files before: who has no lock sees those beside the old rows.
+    The files are written before the NICs come up and the ledger after. A reader without the lock may therefore see new
+    files with old rows.
     """
     if intent is None:
         return state, ()
@@ -187,9 +187,9 @@ def as_it_stands(
     rows = {row.place: row for row in state.ledger}
     new = {row.place: row for row in intent.ledger}
     for place in intent.places:
-        there = disk.get(place)
-        if place in new and there == new[place].disk:
+        on_disk = disk.get(place)
+        if place in new and on_disk == new[place].disk:
             rows[place] = new[place]
-        elif place not in new and there is None:
+        elif place not in new and on_disk is None:
             rows.pop(place, None)
     return state._replace(ledger=tuple(sorted(rows.values()))), intent.touches

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""A plan carried out and put to the proof: commit, activate, verify, and roll back what has cut us off."""
+"""A confirmed commit: commit, activate, verify, and roll back what broke connectivity."""
 
 import logging
 import time
@@ -22,7 +22,7 @@ from .verify import Verified, await_dns, verify
 LOG = logging.getLogger(__name__)
 
 
-class Done(NamedTuple):
+class Result(NamedTuple):
     state: store.State
     changes: Tuple[plan.Change, ...]
     touches: Tuple[Touch, ...]
@@ -30,76 +30,81 @@ class Done(NamedTuple):
     findings: Dict[str, Tuple[str, ...]]  # by MAC
 
 
-def carry_out(
+def apply_plan(
     on: RunContext,
     state: store.State,
     seen: Look,
     made: plan.Plan,
-    olds: Callable[[], Mapping[str, KeyTruth]],
+    read_rendered_from: Callable[[], Mapping[str, KeyTruth]],
     known: Mapping[str, KeyTruth],
-) -> Done:
-    """Do what `made` says, which is the plan of `seen` or less, and see what comes of it.
+) -> Result:
+    """Carries out `made`, which is the plan of `seen` or a part of it, and returns the result.
 
-    `olds` gives, by key, what the parts on disk were rendered from; it is called where it is needed. `known`: what was
-    in force before anybody was heard.
+    `read_rendered_from` returns, by key, what the parts on disk were rendered from. It is called only if needed.
+    `known` is what was in force before this pass read any source.
     """
     asked_for = {touch.mac for touch in made.touches}
-    made, members = _without_members(seen, made, frozenset(state.bonds.values()))
+    made, members = _without_bridge_members(seen, made, frozenset(state.bonds.values()))
     units = rollback.units(seen.wants, made, state, on.backend)
-    before = rollback.before(units, netlink.snapshot(), on.context.settings) if units else rollback.NOBODY
-    stood = olds() if before.asked or any(touch.action != "up" for touch in made.touches) else {}
+    baseline = rollback.NOTHING_REACHABLE
+    if units:
+        baseline = rollback.measure_baseline(units, netlink.snapshot(), on.context.settings)
+    needed = baseline.asked or any(touch.action != "up" for touch in made.touches)
+    rendered_from = read_rendered_from() if needed else {}
     replaced = _replaced(on, made)
-    state = stale_addresses.remember(state, seen.wants, made.touches, stood, known, replaced)
-    given = foreign.given(seen.wants, stood, known, parts=replaced)
-    kept = foreign.before(made.touches, given, on.backend.drops_foreign)
-    if before.asked:
-        state = state._replace(on_trial=pending_confirmation.write(units, before, stood, state.truth, time.time()))
+    state = stale_addresses.remember(state, seen.wants, made.touches, rendered_from, known, replaced)
+    ours = foreign.ours_by_nic(seen.wants, rendered_from, known, parts=replaced)
+    saved = foreign.save(made.touches, ours, on.backend.drops_foreign)
+    if baseline.asked:
+        note = pending_confirmation.write(units, baseline, rendered_from, state.truth, time.time())
+        state = state._replace(on_trial=note)
     began = time.monotonic()
-    outcome = commit.commit(made, state, on.backend, seen.templates, True, lambda: kept.put_back(on.backend.lag))
+    outcome = commit.commit(made, state, on.backend, seen.templates, True, lambda: saved.restore(on.backend.lag))
     verified = verify(seen.wants, outcome.touched, plain=plan.plain_keys(outcome.ledger))
-    kept.put_back()  # of what a backend has taken away since
-    state, removed = stale_addresses.take_away(state, seen.wants, outcome.problems)
-    problems, findings = _said(outcome.problems, verified)
-    # Before the judgement: where the gateway has the address it does not answer, and that is why the NIC goes back.
-    doubles = address_conflicts.found(seen.wants, outcome.touched, stood, known)
-    judged = rollback.nothing_lost(state._replace(ledger=outcome.ledger))
-    if before.asked:
-        judged = rollback.judge(on.backend, on.context.settings, judged.state, units, before, stood, began)
-    touched = [touch for touch in outcome.touched if touch.mac not in judged.rejected]
-    _note_kicks(seen, judged.state.ledger, touched)
-    for mac, said in await_dns(seen.wants, touched, on.backend).items():
-        findings[mac] = findings.get(mac, ()) + said
-    for mac in judged.rejected:
+    saved.restore()  # what a backend has removed since
+    state, removed = stale_addresses.remove(state, seen.wants, outcome.problems)
+    problems, findings = _merge(outcome.problems, verified)
+    # Before the reachability check: a gateway with the same address does not answer, and the NIC is rolled back.
+    conflicts = address_conflicts.found(seen.wants, outcome.touched, rendered_from, known)
+    confirmed = rollback.unchanged(state._replace(ledger=outcome.ledger))
+    if baseline.asked:
+        check = rollback.Check(on.backend, on.context.settings, units, baseline, rendered_from)
+        confirmed = rollback.confirm(check, confirmed.state, began)
+    touched = [touch for touch in outcome.touched if touch.mac not in confirmed.rejected]
+    _note_failed_retries(seen, confirmed.state.ledger, touched)
+    for mac, texts in await_dns(seen.wants, touched, on.backend).items():
+        findings[mac] = findings.get(mac, ()) + texts
+    for mac in confirmed.rejected:
         findings.pop(mac, None)
-    _tell(findings, asked_for, [members, removed, kept.finish(), doubles])
+    _add_findings(findings, asked_for, [members, removed, saved.finish(), conflicts])
     problems.update(seen.rejected)
-    problems.update(judged.problems)
-    problems.update(judged.rejected)
-    changes, touches = made.changes + judged.changes, made.touches + judged.touches
-    return Done(judged.state._replace(on_trial=""), changes, touches, problems, findings)
+    problems.update(confirmed.problems)
+    problems.update(confirmed.rejected)
+    changes, touches = made.changes + confirmed.changes, made.touches + confirmed.touches
+    return Result(confirmed.state._replace(on_trial=""), changes, touches, problems, findings)
 
 
-def _tell(
-    told: Dict[str, Tuple[str, ...]], touched: AbstractSet[str], more: Sequence[Mapping[str, Tuple[str, ...]]]
+def _add_findings(
+    findings: Dict[str, Tuple[str, ...]], touched: AbstractSet[str], more: Sequence[Mapping[str, Tuple[str, ...]]]
 ) -> None:
-    """Add what was found around the touches; what no later look would find is kept for `status`."""
+    """Adds these findings to `findings`. Those that no later check can see again are kept for `status`."""
     standing: Dict[str, Tuple[str, ...]] = {}
     for one in more:
-        for mac, said in one.items():
-            told[mac] = told.get(mac, ()) + said
-            lasting = tuple(text for text in said if not text.startswith(("restored: ", "removed: ")))
+        for mac, texts in one.items():
+            findings[mac] = findings.get(mac, ()) + texts
+            lasting = tuple(text for text in texts if not text.startswith(("restored: ", "removed: ")))
             standing[mac] = standing.get(mac, ()) + lasting
     findings_kept.keep(touched, standing)
 
 
-def _without_members(
+def _without_bridge_members(
     seen: Look, made: plan.Plan, bonds: FrozenSet[str]
 ) -> Tuple[plan.Plan, Dict[str, Tuple[str, ...]]]:
-    """The plan without touches of NICs that somebody has put into a bridge or a VRF; what is to be told, by MAC.
+    """Returns the plan without touches of NICs that other software has put into a bridge or a VRF; findings by MAC.
 
-    To bring one up would take it out, or give it an address that is the bridge's by now. Its part is written all the
-    same: who keeps his bridge over a boot has a file of his own for it, beside which ours says what it did before.
-    `bonds`: the names of those that are ours, or were.
+    Bringing such a NIC up would remove it from the bridge, or give it an address that the bridge has now. Its part is
+    still written: a bridge that persists over a reboot has a configuration file of its own, which works beside ours.
+    `bonds`: the names of the bonds that are ours, or were.
     """
     now = netlink.snapshot() if any(touch.action in ("reconfigure", "kick") for touch in made.touches) else None
     if now is None or not any(nic.master for nic in now.nics):
@@ -107,17 +112,18 @@ def _without_members(
     bonds |= {item.name for want in seen.wants for item in want.items if item.entry.kind == "bond"}
     names = {nic.ifindex: nic.name for nic in now.nics}
     members = {nic.name: names.get(nic.master, "another device") for nic in now.nics if nic.master}
-    theirs = {name: master for name, master in members.items() if master not in bonds}
-    left = [touch for touch in made.touches if touch.name in theirs and touch.action in ("reconfigure", "kick")]
-    said = "it belongs to %s and stays as it is; its new configuration is on disk, for the next boot"
+    foreign_masters = {name: master for name, master in members.items() if master not in bonds}
+    restarts = [touch for touch in made.touches if touch.action in ("reconfigure", "kick")]
+    left = [touch for touch in restarts if touch.name in foreign_masters]
+    text = "it is a member of %s and is not changed; its new configuration is on disk and applies at the next boot"
     for touch in left:
-        LOG.warning("left alone: nic=%s reason=%s", touch.name, said % theirs[touch.name])
+        LOG.warning("left alone: nic=%s reason=%s", touch.name, text % foreign_masters[touch.name])
     rest = tuple(touch for touch in made.touches if touch not in left)
-    return made._replace(touches=rest), {touch.mac: (said % theirs[touch.name],) for touch in left}
+    return made._replace(touches=rest), {touch.mac: (text % foreign_masters[touch.name],) for touch in left}
 
 
 def _replaced(on: RunContext, made: plan.Plan) -> Dict[str, FrozenSet[str]]:
-    """By NIC's name: what its parts mean that the plan changes."""
+    """Returns by NIC name what the parts mean that the plan changes (Backend.meaning)."""
     changes = {change.place: change.name for change in made.changes if change.action in ("write", "remove")}
     meanings: Dict[str, FrozenSet[str]] = {}
     for place, text in render.disk_texts(on.backend, list(changes)).items():
@@ -126,44 +132,45 @@ def _replaced(on: RunContext, made: plan.Plan) -> Dict[str, FrozenSet[str]]:
     return meanings
 
 
-def take_up(
+def resume(
     on: RunContext, state: store.State, unfinished: Sequence[Touch]
-) -> Tuple[rollback.Judged, Tuple[Touch, ...]]:
-    """Judge what a run that died has left on trial, as it would have; the rest of `unfinished`.
+) -> Tuple[rollback.Confirmation, Tuple[Touch, ...]]:
+    """Checks the unconfirmed change of an interrupted run; also returns the rest of `unfinished`.
 
-    Its time begins anew: the machine may have booted since, or the NIC be half-way up.
+    The time to wait starts again, because the machine may have rebooted or the NIC may be partly configured.
     """
     note = pending_confirmation.read(state.on_trial) if state.on_trial else None
     if note is not None:
-        note = pending_confirmation.still(note, on, state, netlink.snapshot().by_mac())
+        note = pending_confirmation.still_pending(note, on, state, netlink.snapshot().by_mac())
     if note is None or not note.units:
-        return rollback.nothing_lost(state._replace(on_trial="")), tuple(unfinished)
-    LOG.warning("not judged by the run that did it: nics=%s", ", ".join(unit.names for unit in note.units))
+        return rollback.unchanged(state._replace(on_trial="")), tuple(unfinished)
+    LOG.warning("confirming the change of an interrupted run: nics=%s", ", ".join(unit.names for unit in note.units))
     keys = frozenset(key for unit in note.units for key in unit.keys)
-    # A rejection that the dead run had begun is not a second one.
+    # A rejection that the interrupted run had begun does not count twice.
     refused = tuple(one for one in state.rejections if one.key not in keys or one.since < note.since)
     state = state._replace(rejections=refused)
     began = time.monotonic()
     names = {touch.name for touch in unfinished}
-    half = [unit for unit in note.units if any(touch.name in names for touch in unit.forward.touches)]
-    if half:
-        kicked = tuple(touch._replace(action="kick") for unit in half for touch in unit.forward.touches)
-        changes = tuple(change for unit in half for change in unit.forward.changes)
-        items = tuple(item for unit in half for item in unit.items)
-        outcome = rollback.commit_units(plan.Plan(changes, kicked, ()), state, on.backend, items, note.stood)
+    partial = [unit for unit in note.units if any(touch.name in names for touch in unit.forward.touches)]
+    if partial:
+        reapplied = tuple(touch._replace(action="kick") for unit in partial for touch in unit.forward.touches)
+        changes = tuple(change for unit in partial for change in unit.forward.changes)
+        items = tuple(item for unit in partial for item in unit.items)
+        outcome = rollback.commit_units(plan.Plan(changes, reapplied, ()), state, on.backend, items, note.rendered_from)
         state = state._replace(ledger=outcome.ledger)
-        unfinished = [touch for touch in unfinished if touch.name not in {one.name for one in kicked}]
+        unfinished = [touch for touch in unfinished if touch.name not in {one.name for one in reapplied}]
     touches = [touch for unit in note.units for touch in unit.forward.touches]
     wants = [Want(unit.items, "") for unit in note.units]
     verify(wants, touches)
-    state, _removed = stale_addresses.take_away(state, wants)
-    judged = rollback.judge(on.backend, on.context.settings, state, note.units, note.then, note.stood, began)
-    return judged._replace(state=judged.state._replace(on_trial="")), tuple(unfinished)
+    state, _removed = stale_addresses.remove(state, wants)
+    check = rollback.Check(on.backend, on.context.settings, note.units, note.baseline, note.rendered_from)
+    confirmed = rollback.confirm(check, state, began)
+    return confirmed._replace(state=confirmed.state._replace(on_trial="")), tuple(unfinished)
 
 
-def _said(by_backend: Dict[str, str], verified: Verified) -> Tuple[Dict[str, str], Dict[str, Tuple[str, ...]]]:
-    """The problems and the findings: a backend that complains of a lease to come tells a finding."""
-    problems = {mac: said for mac, said in by_backend.items() if mac not in verified.unleased}
+def _merge(by_backend: Dict[str, str], verified: Verified) -> Tuple[Dict[str, str], Dict[str, Tuple[str, ...]]]:
+    """Returns problems and findings. A backend's failure counts as a finding if only a lease is still to come."""
+    problems = {mac: text for mac, text in by_backend.items() if mac not in verified.unleased}
     findings = dict(verified.findings)
     for mac in set(by_backend) - set(problems):
         findings[mac] = findings.get(mac, ()) + (by_backend[mac],)
@@ -171,8 +178,8 @@ def _said(by_backend: Dict[str, str], verified: Verified) -> Tuple[Dict[str, str
     return problems, findings
 
 
-def _note_kicks(seen: Look, ledger: Sequence[Owned], touched: Sequence[Touch]) -> None:
-    """What was touched and lacks something all the same, for later runs to let it be."""
+def _note_failed_retries(seen: Look, ledger: Sequence[Owned], touched: Sequence[Touch]) -> None:
+    """Notes what a touched NIC still lacks, so that later runs do not try again."""
     tried: FrozenSet[plan.Lacking] = failed_retries.read()
     if touched or tried:
         names = {touch.name for touch in touched}

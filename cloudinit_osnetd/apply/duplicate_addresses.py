@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""IPv6 addresses that another host was found to have: probed for anew, for the other one may have left.
+"""Retries IPv6 addresses for which duplicate address detection failed: the other host may be gone.
 
-The kernel keeps such an address unused (dadfailed, RFC 4862), and no backend takes it up again by itself. To remove it
-and to add it begins duplicate address detection anew, and touches nothing else of the NIC.
+The kernel does not use such an address (dadfailed, RFC 4862), and no backend retries it. Removing and adding the
+address restarts duplicate address detection and changes nothing else of the NIC.
 """
 
 import logging
@@ -31,7 +31,7 @@ class Duplicate(NamedTuple):
 
 
 def found(wants: Sequence[Want], snapshot: Snapshot) -> List[Duplicate]:
-    """Those that the kernel shows of what is wanted."""
+    """Returns the wanted addresses that the kernel shows as duplicates."""
     named = {nic.name: nic for nic in snapshot.nics}
     return [
         Duplicate(item.entry.mac, item.name, one.address)
@@ -44,22 +44,25 @@ def found(wants: Sequence[Want], snapshot: Snapshot) -> List[Duplicate]:
 
 
 def probe(duplicates: Sequence[Duplicate]) -> Dict[str, str]:
-    """Take the addresses anew and await the detection; by MAC, the names of the NICs that have all of theirs now."""
+    """Adds the addresses again and waits for the detection.
+
+    Returns, by MAC, the names of the NICs whose addresses are now all unique.
+    """
     for one in duplicates:
         try:
             run(["ip", "-6", "address", "delete", one.address, "dev", one.name])
             run(["ip", "-6", "address", "add", one.address, "dev", one.name])
         except CommandError as exc:
-            LOG.warning("not taken anew: nic=%s address=%s error=%s", one.name, one.address, exc)
+            LOG.warning("address not added again: nic=%s address=%s error=%s", one.name, one.address, exc)
     deadline = time.monotonic() + _PROBE_SECONDS
     while _detecting(duplicates) and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
     left = {(one.name, one.address) for one in _refused(duplicates)}
     names = {one.mac: one.name for one in duplicates}
     for one in duplicates:
-        has = (one.name, one.address) in left
-        LOG.info("taken anew: mac=%s nic=%s address=%s unique=%s", one.mac, one.name, one.address, not has)
-        if has:
+        unique = (one.name, one.address) not in left
+        LOG.info("address added again: mac=%s nic=%s address=%s unique=%s", one.mac, one.name, one.address, unique)
+        if not unique:
             names.pop(one.mac, None)
     return names
 
@@ -77,7 +80,7 @@ def _detecting(duplicates: Sequence[Duplicate]) -> bool:
 
 
 def _refused(duplicates: Sequence[Duplicate]) -> List[Duplicate]:
-    """Those that are not there, or not proved unique."""
+    """Returns those that are missing, or not known to be unique."""
     now = netlink.snapshot()
     there = {(nic.name, address.address) for nic in now.nics for address in nic.addresses if not address.tentative}
     return [one for one in duplicates if (one.name, one.address) not in there]

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""The note of what is on trial: parts that were committed, and of which nobody knows yet whether they cut us off.
+"""The note of an unconfirmed change: parts that were committed and not yet checked for lost connectivity.
 
-It is kept in the store from before the commit until the judgement, so that it is as durable as the
-truth that the parts are of, costs no write of its own, and goes with the instance. A run that dies
-in between leaves it to the next one.
+It is kept in the store from before the commit until the check. So it is as durable as the truth that the parts are
+rendered from, needs no write of its own, and is dropped with the instance. If a run is interrupted in between, the next
+run reads the note and does the check.
 """
 
 import json
@@ -21,34 +21,36 @@ from ..planning import render
 from ..state import store
 from . import reachability
 from .reachability import Target
-from .rollback import Before, Unit, is_here
+from .rollback import Baseline, Unit, is_present
 
 LOG = logging.getLogger(__name__)
 
 
 class Note(NamedTuple):
     units: Tuple[Unit, ...]
-    then: Before
-    stood: Dict[str, KeyTruth]  # by key: what the parts before were rendered from, where we can tell
-    contents: Dict[str, str]  # by key: rejections.content of what is on trial
+    baseline: Baseline
+    rendered_from: Dict[str, KeyTruth]  # by key: what the parts before the commit were rendered from, if known
+    contents: Dict[str, str]  # by key: rejections.content of the unconfirmed entry
     since: float  # seconds since the epoch
 
 
-def write(units: Sequence[Unit], then: Before, stood: Mapping[str, KeyTruth], known: Truth, now: float) -> str:
-    """The note as State.on_trial has it; `known` is the truth that the commit is of."""
+def write(
+    units: Sequence[Unit], baseline: Baseline, rendered_from: Mapping[str, KeyTruth], known: Truth, now: float
+) -> str:
+    """Returns the note as State.on_trial holds it. `known` is the truth that is committed."""
     keys = frozenset(key for unit in units for key in unit.keys)
     obj = {
         "since": now,
         "units": [_unit_to_json(unit) for unit in units],
-        "asked": [[t.key, t.what, list(gateways), then.carriers.get(t)] for t, gateways in then.asked.items()],
-        "stood": truth.to_json(Truth(0, {key: one for key, one in stood.items() if key in keys}, {})),
+        "asked": [[t.key, t.what, list(gateways), baseline.carriers.get(t)] for t, gateways in baseline.asked.items()],
+        "stood": truth.to_json(Truth(0, {key: one for key, one in rendered_from.items() if key in keys}, {})),
         "contents": {key: rejections.content(known.keys[key]) for key in keys},
     }
     return json.dumps(obj, sort_keys=True)
 
 
 def read(text: str) -> Optional[Note]:
-    """The inverse of write; None, and a line in the log, where it cannot be read."""
+    """The inverse of write. Returns None, and logs the error, if the note cannot be read."""
     from ..kernel import probe
 
     try:
@@ -59,17 +61,18 @@ def read(text: str) -> Optional[Note]:
             if not target.key and target.what != reachability.METADATA:
                 probe.parse(target.what)
         units = tuple(_unit_from_json(unit) for unit in obj["units"])
-        stood = truth.from_json(obj["stood"]).keys
-        return Note(units, Before(asked, carriers), stood, dict(obj["contents"]), float(obj["since"]))
+        rendered_from = truth.from_json(obj["stood"]).keys
+        return Note(units, Baseline(asked, carriers), rendered_from, dict(obj["contents"]), float(obj["since"]))
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
-        LOG.error("what is on trial cannot be read, it stays as it is: error=%r", exc)
+        LOG.error("the note of an unconfirmed change cannot be read, the change is kept: error=%r", exc)
         return None
 
 
-def still(note: Note, on: RunContext, state: store.State, nics: Dict[str, Nic]) -> Note:
-    """What of a note is still on trial: the same content, on disk as it was committed, of a NIC that is here.
+def still_pending(note: Note, on: RunContext, state: store.State, nics: Dict[str, Nic]) -> Note:
+    """Returns the note with what is still unconfirmed.
 
-    Not, then, what another edit, somebody's editor or `osnetd: {ignore: ...}` has superseded.
+    That is the same content, on disk as committed, of a NIC that is present. What another edit of the port, an edit
+    of the file or `osnetd: {ignore: ...}` has superseded is left out.
     """
     places = [change.place for unit in note.units for change in unit.back.changes]
     disk = render.disk_parts(on.backend, places)
@@ -80,19 +83,19 @@ def still(note: Note, on: RunContext, state: store.State, nics: Dict[str, Nic]) 
         same = all(
             key in ours and rejections.content(state.truth.keys[key]) == note.contents.get(key) for key in unit.keys
         )
-        if same and is_here(unit, nics) and _committed(unit, state.ledger, disk, on.backend.name):
+        if same and is_present(unit, nics) and _committed(unit, state.ledger, disk, on.backend.name):
             kept.append(unit)
         else:
-            LOG.info("on trial no more: nics=%s", unit.names)
+            LOG.info("confirmation dropped, superseded: nics=%s", unit.names)
     keys = {key for unit in kept for key in unit.keys}
-    asked = {t: gateways for t, gateways in note.then.asked.items() if not t.key or t.key in keys}
-    return note._replace(units=tuple(kept), then=note.then._replace(asked=asked))
+    asked = {t: gateways for t, gateways in note.baseline.asked.items() if not t.key or t.key in keys}
+    return note._replace(units=tuple(kept), baseline=note.baseline._replace(asked=asked))
 
 
 def _committed(unit: Unit, ledger: Sequence[Owned], disk: Mapping[Place, str], backend: str) -> bool:
-    """True where a part of the unit stands on disk as it was committed, and each other one as it was before.
+    """True if at least one part of the unit is on disk as committed, and each other one is as it was before.
 
-    A commit that was cut short may have left some of a bond's files, say, and not the others.
+    An interrupted commit may have written only some of a bond's files, for example.
     """
     rows = {row.place: row for row in ledger}
     new = {change.place: change.row for change in unit.forward.changes}
@@ -109,7 +112,7 @@ def _committed(unit: Unit, ledger: Sequence[Owned], disk: Mapping[Place, str], b
 
 
 def keys(state: store.State) -> FrozenSet[str]:
-    """The keys that are on trial, for status."""
+    """Returns the keys whose change is not confirmed yet, for status."""
     note = read(state.on_trial) if state.on_trial else None
     known = state.truth.keys
     contents = note.contents if note else {}
@@ -118,7 +121,7 @@ def keys(state: store.State) -> FrozenSet[str]:
 
 # -- on disk --------------------------------------------------------------------------------------
 #
-# Lists of as many values as 0.1.0 knows; what records have gained since is under "more", as in store.py.
+# Lists hold as many values as 0.1.0 knows. Fields that were added since are under "more", as in store.py.
 
 _CHANGE = ("action", "key", "mac", "name", "path", "section", "text", "row", "reason")
 _ITEM = ("key", "entry", "name", "dns", "metric")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""What must be reachable after a change because it was before: gateways, the metadata service, an operator's list.
+"""What was reachable before a change and must be reachable after it: gateways, metadata service, an operator's list.
 
-A gateway counts by what it is for: an edit may name another one for the same destination, and then
-that one has to answer. It is asked as a neighbour of its NIC, whatever the routes say.
+A gateway is identified by its destination. If an edit names another gateway for the same destination, that one has to
+answer. Gateways are probed as neighbours of their NIC, independent of the routes.
 """
 
 import ipaddress
@@ -29,17 +29,17 @@ from ..core.records import Snapshot
 from ..kernel import netlink
 from ..openstack.metadata import METADATA4
 
-# probe is imported where somebody is asked, which most runs do not.
+# probe is imported where it is used: most runs send no probe.
 if TYPE_CHECKING:
     from ..kernel.probe import Question
 
-BEFORE_SECONDS = 0.7  # for who answers before a change: asked four times in that
+BEFORE_SECONDS = 0.7  # to find out what answers before a change: up to four probes
 _ROUND_SECONDS = 1.0
 METADATA = "the metadata service"
 
 
 class Target(NamedTuple):
-    """`key` of the link whose gateway for `what` (a destination) it is; empty for a target of the whole server."""
+    """The gateway of link `key` for the destination `what`. `key` is empty for a target of the whole server."""
 
     key: str
     what: str
@@ -48,9 +48,9 @@ class Target(NamedTuple):
         return "the gateway for %s" % self.what if self.key else self.what
 
 
-# By target: the gateways, or nothing for a target of the whole server. None: it is wanted no more.
+# By target: the gateways; empty for a target of the whole server. None: the target is not wanted any more.
 Asked = Dict[Target, Optional[Tuple[str, ...]]]
-# What to ask at a moment, by the kernel's state at that moment.
+# Returns what to probe, given the kernel's state at that moment.
 Ask = Callable[[Snapshot], Asked]
 
 
@@ -59,7 +59,7 @@ def of_server(must_reach: Iterable[str]) -> List[Target]:
 
 
 def of_links(items: Iterable[Item], snapshot: Snapshot) -> Dict[Target, Tuple[str, ...]]:
-    """The gateways that the kernel uses now on the links of these items."""
+    """Returns the gateways that the kernel uses now on the links of these items."""
     found: Dict[Target, Tuple[str, ...]] = {}
     for item in items:
         nic = snapshot.named(item.name)
@@ -71,19 +71,20 @@ def of_links(items: Iterable[Item], snapshot: Snapshot) -> Dict[Target, Tuple[st
 
 
 def wanted(target: Target, item: Item, snapshot: Snapshot) -> Optional[Tuple[str, ...]]:
-    """The gateways for a target after a change; None where none is wanted.
+    """Returns the gateways for a target after a change; None if none is wanted.
 
-    A lease or an advertisement may bring one of which the entry says nothing: while that is to
-    come there is nobody to ask, and once it has come without one nobody is missed. A router may
-    advertise itself to a static port too, where the told gateway is nobody.
+    A lease or a router advertisement may bring a gateway that is not in the entry. Until it arrives there is nothing to
+    probe; if it arrives without a gateway, none is required. A router may also advertise itself on a static port whose
+    configured gateway does not exist.
     """
     six = ":" in target.what
-    told = [r.gateway for net in item.entry.networks for r in net.routes if r.network == target.what and r.gateway]
+    routes = (route for net in item.entry.networks for route in net.routes)
+    configured = [route.gateway for route in routes if route.network == target.what and route.gateway]
     dynamic = any(net.type in (DHCP6 | SLAAC if six else DHCP4) for net in item.entry.networks)
     there = snapshot if dynamic else snapshot._replace(routes=tuple(r for r in snapshot.routes if r.advertised))
-    brought = of_links([item], there).get(target, ())
-    if told or brought:
-        return tuple(told) + brought
+    learned = of_links([item], there).get(target, ())
+    if configured or learned:
+        return tuple(configured) + learned
     return () if dynamic and not check(item, snapshot).leased else None
 
 
@@ -94,9 +95,9 @@ def reached(
     seconds: float,
     stubborn: bool = True,
 ) -> FrozenSet[Target]:
-    """Those targets that answer within so many seconds, and those that are wanted no more.
+    """Returns the targets that answer within `seconds`, and those that are not wanted any more.
 
-    `names` of the links, by key. For a gateway any one of those asked has to answer.
+    `names`: the links' names by key. A target with several gateways is reached if any of them answers.
     """
     from ..kernel import probe
 
@@ -111,9 +112,9 @@ def reached(
 
 
 def await_all(ask: Ask, names: Mapping[str, str], seconds: float) -> FrozenSet[Target]:
-    """Wait until all targets answer, so many seconds at the most; those that did in the end.
+    """Waits until all targets answer, at most `seconds`. Returns those that answered.
 
-    One that has answered once is not asked again.
+    A target that has answered is not probed again.
     """
     deadline = time.monotonic() + seconds
     found: FrozenSet[Target] = frozenset()
@@ -124,7 +125,7 @@ def await_all(ask: Ask, names: Mapping[str, str], seconds: float) -> FrozenSet[T
         found |= reached(asked, names, now, min(_ROUND_SECONDS, max(0.1, deadline - began)))
         if found.issuperset(asked) or time.monotonic() >= deadline:
             return found
-        # A question that cannot be asked at all takes no time: do not spin.
+        # A probe that cannot be sent fails at once: do not busy-loop.
         time.sleep(max(0.0, min(0.2, deadline - time.monotonic())) if time.monotonic() - began < 0.2 else 0.0)
 
 
@@ -144,7 +145,7 @@ def _questions(
 
 
 def _source(gateway: str, name: str, snapshot: Snapshot) -> str:
-    """Our own address to ask a gateway by ARP with: one of its subnet, where there is one."""
+    """Returns the source address for an ARP probe of a gateway: one of its subnet, if there is one."""
     nic = snapshot.named(name)
     if ":" in gateway or nic is None:
         return ""
@@ -154,7 +155,7 @@ def _source(gateway: str, name: str, snapshot: Snapshot) -> str:
 
 
 def carrier(target: Target, snapshot: Snapshot) -> str:
-    """The name of the NIC by which the kernel would reach a target of the whole server; empty where it cannot."""
+    """Returns the name of the NIC through which the kernel would reach a target of the whole server; empty if none."""
     from ..kernel import probe
 
     source = probe.source_of(METADATA4 if target.what == METADATA else probe.parse(target.what)[0])

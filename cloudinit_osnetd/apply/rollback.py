@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""Taking back, NIC by NIC, a change that has cut off what was reachable before.
+"""Rolls back, NIC by NIC, a change that made unreachable what was reachable before.
 
-Going back is a commit like any other, so it is as whole as any other. It counts only where it
-restores what was reachable; where it does not, the change was not to blame, and is made again.
+A rollback is a commit like any other, and as atomic. It is kept only if it restores connectivity. If it does not, the
+change was not the cause, and is applied again.
 """
 
 import logging
@@ -23,14 +23,14 @@ from . import commit, foreign, reachability, stale_addresses
 from .reachability import Target
 
 LOG = logging.getLogger(__name__)
-# A router that restarts, a bridge that listens before it forwards: not the change's fault.
+# Enough for a router that restarts, or a bridge that listens before it forwards: not caused by the change.
 FORWARD_SECONDS = 30.0
 BACK_SECONDS = 15.0
 _LEAST_SECONDS = 3.0
 
 
 class Unit(NamedTuple):
-    """Links that are configured together, and whose parts a plan changes."""
+    """Links that are configured together and whose parts a plan changes."""
 
     items: Tuple[Item, ...]
     forward: Plan
@@ -45,35 +45,37 @@ class Unit(NamedTuple):
         return ", ".join(item.name for item in self.items)
 
 
-class Before(NamedTuple):
-    """What was reachable before a commit, with the gateways that were asked, and by which NIC."""
+class Baseline(NamedTuple):
+    """What was reachable before a commit, with the gateways that were probed, and through which NIC."""
 
     asked: Dict[Target, Tuple[str, ...]]
     carriers: Dict[Target, str]
 
 
-NOBODY = Before({}, {})
+NOTHING_REACHABLE = Baseline({}, {})
 
 
-class Judged(NamedTuple):
+class Confirmation(NamedTuple):
+    """The result of the check after a commit: the state, and what was rolled back."""
+
     state: store.State
     changes: Tuple[Change, ...]
     touches: Tuple[Touch, ...]
     rejected: Dict[str, str]  # by MAC
-    problems: Dict[str, str]  # by MAC: cut off, and going back has not helped
+    problems: Dict[str, str]  # by MAC: not reachable any more, and a rollback did not help
 
 
-def nothing_lost(state: store.State) -> Judged:
-    return Judged(state, (), (), {}, {})
+def unchanged(state: store.State) -> Confirmation:
+    return Confirmation(state, (), (), {}, {})
 
 
 def units(wants: Sequence[Want], made: Plan, state: store.State, backend: Backend) -> Tuple[Unit, ...]:
-    """What of a plan can be taken back by itself: to be called before its commit."""
+    """Returns what can be rolled back separately. To be called before the commit of the plan."""
     found = []
     for want in wants:
         changes = tuple(change for change in made.changes if change.key in want.keys)
         others = {change.place for change in made.changes if change.key not in want.keys}
-        back = commit.undoing(changes, state.ledger, backend, "rolled back")
+        back = commit.inverse_of(changes, state.ledger, backend, "rolled back")
         if not any(change.action == "write" for change in changes) or others & {change.place for change in back}:
             continue
         forward = tuple(t for t in made.touches if any(t.name == item.name for item in want.items))
@@ -90,21 +92,21 @@ def _back_touches(changes: Sequence[Change]) -> Tuple[Touch, ...]:
     return tuple(by_name.values())
 
 
-def before(found: Sequence[Unit], snapshot: Snapshot, settings: Settings) -> Before:
-    """Ask, before a commit, who answers. A NIC that is new has nobody yet; the server as a whole has."""
+def measure_baseline(found: Sequence[Unit], snapshot: Snapshot, settings: Settings) -> Baseline:
+    """Probes, before a commit, what answers. A new NIC has no gateway yet, but the server's own targets count."""
     if not found:
-        return NOBODY
+        return NOTHING_REACHABLE
     items = [item for unit in found for item in unit.items]
     asked: Dict[Target, Tuple[str, ...]] = dict(reachability.of_links(items, snapshot))
     asked.update(dict.fromkeys(reachability.of_server(settings.must_reach), ()))
-    there = reachability.reached(asked, _names(found), snapshot, reachability.BEFORE_SECONDS, stubborn=False)
-    LOG.info("reachable before: %s", ", ".join(sorted(map(str, there))) or "nobody")
-    carriers = {target: reachability.carrier(target, snapshot) for target in there if not target.key}
-    return Before({target: gateways for target, gateways in asked.items() if target in there}, carriers)
+    reached = reachability.reached(asked, _names(found), snapshot, reachability.BEFORE_SECONDS, stubborn=False)
+    LOG.info("reachable before: %s", ", ".join(sorted(map(str, reached))) or "nothing")
+    carriers = {target: reachability.carrier(target, snapshot) for target in reached if not target.key}
+    return Baseline({target: gateways for target, gateways in asked.items() if target in reached}, carriers)
 
 
-def is_here(unit: Unit, nics: Mapping[str, Nic]) -> bool:
-    """False where a NIC of the unit has left, or has another name: then its name may be another NIC's."""
+def is_present(unit: Unit, nics: Mapping[str, Nic]) -> bool:
+    """False if a NIC of the unit has gone or was renamed: another NIC may have its old name now."""
     names = {mac: nic.name for mac, nic in nics.items()}
     return all(item.entry.kind != "phy" or names.get(item.entry.mac) == item.name for item in unit.items)
 
@@ -113,103 +115,109 @@ def _names(found: Sequence[Unit]) -> Dict[str, str]:
     return {item.key: item.name for unit in found for item in unit.items}
 
 
-def judge(
-    backend: Backend,
-    settings: Settings,
-    state: store.State,
-    found: Sequence[Unit],
-    then: Before,
-    stood: Mapping[str, KeyTruth],
-    began: float,
-) -> Judged:
-    """Ask again who was reachable, and go back where that is the remedy.
+class Check(NamedTuple):
+    """What the check of one commit works with, from unit to unit."""
 
-    `state` is that of the commit. `stood` has, by key, what the parts before it were rendered from.
-    `began`: when the NICs were activated, by the monotonic clock. Raises OSError where a NIC should
-    go back and its old part cannot be written: nothing is judged then.
+    backend: Backend
+    settings: Settings
+    units: Tuple[Unit, ...]
+    baseline: Baseline
+    rendered_from: Mapping[str, KeyTruth]  # by key: what the parts before the commit were rendered from
+
+
+def confirm(check: Check, state: store.State, began: float) -> Confirmation:
+    """Probes again what was reachable before the commit, and rolls back the units whose rollback restores it.
+
+    `state` is that of the commit. `began`: when the NICs were activated, by the monotonic clock. Raises OSError if a
+    unit must be rolled back and its old part cannot be written; nothing is decided then.
     """
-    items = {item.key: item for unit in found for item in unit.items}
+    left = max(_LEAST_SECONDS, FORWARD_SECONDS - (time.monotonic() - began))
+    reached = reachability.await_all(_questions(check), _names(check.units), left)
+    asked = frozenset(check.baseline.asked)
+    lost = asked - reached
+    confirmed = unchanged(state)
+    if not lost:
+        return confirmed
+    LOG.warning("not reachable any more: %s", ", ".join(sorted(map(str, lost))))
+    for unit in _suspects(check, lost):
+        targets = frozenset(t for t in asked if not t.key or t.key in unit.keys)
+        if not targets & lost or not is_present(unit, netlink.snapshot().by_mac()):
+            continue
+        confirmed, restored = _roll_back(check, confirmed, unit, targets & lost, targets & reached)
+        lost -= restored
+        reached |= restored
+    return confirmed
+
+
+def _questions(check: Check) -> reachability.Ask:
+    """Returns what to probe, by the kernel's state at that moment. Targets of NICs that have gone are not required."""
+    items = {item.key: item for unit in check.units for item in unit.items}
 
     def ask(now: Snapshot) -> reachability.Asked:
-        gone = {key for unit in found if not is_here(unit, now.by_mac()) for key in unit.keys}
+        gone = {key for unit in check.units if not is_present(unit, now.by_mac()) for key in unit.keys}
         return {
-            t: None if t.key in gone else reachability.wanted(t, items[t.key], now) if t.key else () for t in then.asked
+            t: None if t.key in gone else reachability.wanted(t, items[t.key], now) if t.key else ()
+            for t in check.baseline.asked
         }
 
-    left = max(_LEAST_SECONDS, FORWARD_SECONDS - (time.monotonic() - began))
-    there = reachability.await_all(ask, _names(found), left)
-    lost = frozenset(then.asked) - there
-    judged = nothing_lost(state)
-    if not lost:
-        return judged
-    LOG.warning("not reachable any more: %s", ", ".join(sorted(map(str, lost))))
-    for unit in _suspects(found, lost, then):
-        mine = frozenset(t for t in then.asked if not t.key or t.key in unit.keys)
-        if not mine & lost or not is_here(unit, netlink.snapshot().by_mac()):
-            continue
-        judged, restored = _go_back(backend, settings, judged, unit, then, mine, there, lost, stood)
-        lost -= restored
-        there |= restored
-    return judged
+    return ask
 
 
 def commit_units(
-    made: Plan, state: store.State, backend: Backend, items: Sequence[Item], stood: Mapping[str, KeyTruth]
+    made: Plan, state: store.State, backend: Backend, items: Sequence[Item], rendered_from: Mapping[str, KeyTruth]
 ) -> commit.Outcome:
-    """Commit what these links had, or were to have; what others gave their NICs stays."""
-    given = foreign.given([Want(tuple(items), "")], stood, state.truth.keys)
-    kept = foreign.before(made.touches, given, backend.drops_foreign)
-    outcome = commit.commit(made, state, backend, {}, True, lambda: kept.put_back(backend.lag))
-    kept.finish()
+    """Commits the old or new parts of these links; other software's addresses and routes on them are preserved."""
+    ours = foreign.ours_by_nic([Want(tuple(items), "")], rendered_from, state.truth.keys)
+    saved = foreign.save(made.touches, ours, backend.drops_foreign)
+    outcome = commit.commit(made, state, backend, {}, True, lambda: saved.restore(backend.lag))
+    saved.finish()
     return outcome
 
 
-def _suspects(found: Sequence[Unit], lost: FrozenSet[Target], then: Before) -> Iterator[Unit]:
-    """Those whose own gateway is lost; then those by which the server reached, or would now reach, what is lost."""
-    own = [unit for unit in found if any(target.key in unit.keys for target in lost)]
+def _suspects(check: Check, lost: FrozenSet[Target]) -> Iterator[Unit]:
+    """Yields the units whose own gateway is lost, then those on the old or the new path to what else is lost."""
+    own = [unit for unit in check.units if any(target.key in unit.keys for target in lost)]
     yield from own
     snapshot = netlink.snapshot()
-    ways = {reachability.carrier(target, snapshot) for target in lost if not target.key}
-    ways |= {then.carriers.get(target, "") for target in lost if not target.key}
-    yield from (unit for unit in found if unit not in own and any(item.name in ways for item in unit.items))
+    nics = {reachability.carrier(target, snapshot) for target in lost if not target.key}
+    nics |= {check.baseline.carriers.get(target, "") for target in lost if not target.key}
+    yield from (unit for unit in check.units if unit not in own and any(item.name in nics for item in unit.items))
 
 
-def _go_back(
-    backend: Backend,
-    settings: Settings,
-    judged: Judged,
-    unit: Unit,
-    then: Before,
-    mine: FrozenSet[Target],
-    there: FrozenSet[Target],
-    lost: FrozenSet[Target],
-    stood: Mapping[str, KeyTruth],
-) -> Tuple[Judged, FrozenSet[Target]]:
-    """Go back with one unit, and forward again where that restores nothing; what it has restored."""
-    reason = "since then not reachable: %s" % ", ".join(sorted(str(target) for target in mine & lost))
+def _roll_back(
+    check: Check, confirmed: Confirmation, unit: Unit, lost: FrozenSet[Target], reached: FrozenSet[Target]
+) -> Tuple[Confirmation, FrozenSet[Target]]:
+    """Rolls one unit back, and reapplies its change if that restores nothing. Also returns what it has restored.
+
+    `lost` and `reached`: the unit's targets and the server's that do not and that do answer now.
+    """
+    reason = "since then not reachable: %s" % ", ".join(sorted(map(str, lost)))
     LOG.warning("rolling back: nics=%s reason=%s", unit.names, reason)
-    state = judged.state
-    back_to: Dict[str, Optional[KeyTruth]] = {key: stood.get(key) for key in sorted(unit.keys)}
-    refused = rejections.add(state.rejections, state.truth, back_to, reason, settings.rejected_for, time.time())
-    # The rejection is kept first: who finds this cut short goes on in the same direction.
-    going_back = stale_addresses.rolled_back(state._replace(rejections=refused), unit.items, stood)
-    outcome = commit_units(unit.back, going_back, backend, unit.items, stood)
+    state, old = confirmed.state, check.rendered_from
+    back_to: Dict[str, Optional[KeyTruth]] = {key: old.get(key) for key in sorted(unit.keys)}
+    rejected_for = check.settings.rejected_for
+    rejected = rejections.add(state.rejections, state.truth, back_to, reason, rejected_for, time.time())
+    # The rejection is saved first: if this run is interrupted, the next one completes the rollback.
+    target_state = stale_addresses.rolled_back(state._replace(rejections=rejected), unit.items, old)
+    outcome = commit_units(unit.back, target_state, check.backend, unit.items, old)
     if outcome.ledger != commit.ledger_after(state.ledger, unit.back.changes):
         raise OSError("not rolled back: %s" % "; ".join(sorted(outcome.problems.values())))
-    back = reachability.await_all(lambda _now: {t: then.asked[t] for t in mine}, _names([unit]), BACK_SECONDS)
-    changes, touches = judged.changes + unit.back.changes, judged.touches + unit.back.touches
+    asked: reachability.Asked = {target: check.baseline.asked[target] for target in lost | reached}
+    now_reached = reachability.await_all(lambda _now: asked, _names([unit]), BACK_SECONDS)
+    changes, touches = confirmed.changes + unit.back.changes, confirmed.touches + unit.back.touches
     macs = sorted({item.entry.mac for item in unit.items})
-    if back > there & mine:
-        LOG.warning("rolled back: nics=%s restored=%s", unit.names, ", ".join(sorted(map(str, back - there))))
-        told = {r.key: str(r) for r in refused}
-        said = next((told[key] for key in sorted(unit.keys) if key in told), reason)
-        state = going_back._replace(ledger=outcome.ledger)
-        new = judged._replace(state=state, rejected=dict(judged.rejected, **dict.fromkeys(macs, said)))
-        return new._replace(changes=changes, touches=touches), back - there
-    LOG.warning("going back restores nothing, forward again: nics=%s", unit.names)
-    state = state._replace(ledger=outcome.ledger, rejections=judged.state.rejections)
-    outcome = commit_units(unit.forward, state, backend, unit.items, stood)
-    problems = dict(judged.problems, **dict.fromkeys(macs, reason + "; going back did not restore it"))
-    new = judged._replace(state=state._replace(ledger=outcome.ledger), problems=problems)
+    if now_reached > reached:
+        restored = now_reached - reached
+        LOG.warning("rolled back: nics=%s restored=%s", unit.names, ", ".join(sorted(map(str, restored))))
+        texts = {one.key: str(one) for one in rejected}
+        text = next((texts[key] for key in sorted(unit.keys) if key in texts), reason)
+        state = target_state._replace(ledger=outcome.ledger)
+        new = confirmed._replace(state=state, rejected=dict(confirmed.rejected, **dict.fromkeys(macs, text)))
+        return new._replace(changes=changes, touches=touches), restored
+    LOG.warning("rollback did not restore connectivity; reapplying: nics=%s", unit.names)
+    state = state._replace(ledger=outcome.ledger)
+    outcome = commit_units(unit.forward, state, check.backend, unit.items, old)
+    problems = dict(confirmed.problems, **dict.fromkeys(macs, reason + "; rolling back did not restore it"))
+    new = confirmed._replace(state=state._replace(ledger=outcome.ledger), problems=problems)
     changes, touches = changes + unit.forward.changes, touches + unit.forward.touches
     return new._replace(changes=changes, touches=touches), frozenset()

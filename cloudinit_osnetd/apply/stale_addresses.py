@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""Static addresses that a NIC's part gave, and that are not wanted any more: they go, whatever the backend left.
+"""Removes static addresses of a NIC's former part that are not wanted any more and that the backend left behind.
 
-An `ifdown` that was killed, or that reads another stanza than the one it was brought up by, leaves the old address
-beside the new one. So the store remembers, from before the commit, what was given, until it has been seen gone. An
-address that was never in a part of ours is nobody's here: foreign.py keeps those.
+An `ifdown` that was killed, or that reads another stanza than `ifup` did, leaves the old address beside the new one. So
+the store records the configured addresses before the commit, until the kernel does not show them any more. An address
+that was never in a part of ours is not removed: foreign.py preserves those.
 """
 
 import ipaddress
@@ -28,39 +28,40 @@ def remember(
     state: State,
     wants: Sequence[Want],
     touches: Sequence[Touch],
-    stood: Mapping[str, KeyTruth],
+    rendered_from: Mapping[str, KeyTruth],
     known: Mapping[str, KeyTruth],
     parts: Mapping[str, Iterable[str]],
 ) -> State:
-    """The state before a commit: what the touched NICs' parts gave (`stood`, or at least `known`), and will not.
+    """Returns the state to save before a commit: it records the touched NICs' addresses that are not wanted any more.
 
-    `parts`: by NIC's name, what the parts mean that are replaced (Backend.meaning): one may be somebody's edit, that is
-    taken back by force.
+    These come from `rendered_from`, or at least from `known`. `parts`: by NIC name, what the replaced parts mean
+    (Backend.meaning), because a part may hold an administrator's edit that --force overwrites.
     """
     names = {touch.name for touch in touches if touch.action in ("reconfigure", "kick")}
     unwanted = dict(state.unwanted)
     for item in (item for want in wants for item in want.items if item.name in names):
-        entries = [one[item.key].entry for one in (stood, known) if item.key in one]
-        gave = {address for entry in entries for address in static_addresses(entry)}
-        gave |= {line.split()[1] for line in parts.get(item.name, ()) if line.startswith("address ") and "/" in line}
-        unwanted[item.key] = _sorted(gave.union(unwanted.get(item.key, ())) - set(static_addresses(item.entry)))
+        entries = [one[item.key].entry for one in (rendered_from, known) if item.key in one]
+        old = {address for entry in entries for address in static_addresses(entry)}
+        old |= {line.split()[1] for line in parts.get(item.name, ()) if line.startswith("address ") and "/" in line}
+        unwanted[item.key] = _sorted(old.union(unwanted.get(item.key, ())) - set(static_addresses(item.entry)))
     return state._replace(unwanted={key: addresses for key, addresses in unwanted.items() if addresses})
 
 
-def rolled_back(state: State, items: Sequence[Item], stood: Mapping[str, KeyTruth]) -> State:
-    """Of NICs that went back to what stood before, what is not wanted is the other way round."""
+def rolled_back(state: State, items: Sequence[Item], rendered_from: Mapping[str, KeyTruth]) -> State:
+    """Returns the state for NICs that are rolled back: the new addresses become the unwanted ones."""
     unwanted = dict(state.unwanted)
     for item in items:
-        back_to = set(static_addresses(stood[item.key].entry)) if item.key in stood else set()
+        old = rendered_from.get(item.key)
+        back_to = set(static_addresses(old.entry)) if old is not None else set()
         unwanted[item.key] = _sorted((set(static_addresses(item.entry)) | set(unwanted.get(item.key, ()))) - back_to)
     return state._replace(unwanted={key: addresses for key, addresses in unwanted.items() if addresses})
 
 
-def there(state: State, items: Mapping[str, Item], now: Snapshot) -> Dict[str, Tuple[str, ...]]:
-    """By key: the addresses that are still there, have no lifetime, and are not wanted; pure.
+def still_present(state: State, items: Mapping[str, Item], now: Snapshot) -> Dict[str, Tuple[str, ...]]:
+    """Returns by key the unwanted addresses that the kernel still shows and that have no lifetime. Pure.
 
-    A lease or an advertisement may bring the very address that was static before: Neutron's ports keep theirs when the
-    DHCP of their subnet is switched on. It has a lifetime then, mostly: see also _left.
+    A lease or a router advertisement may bring the same address that was static before: a Neutron port keeps its
+    addresses when DHCP is enabled on the subnet. Such an address usually has a lifetime; see also _without_leases.
     """
     found = {}
     for key, addresses in state.unwanted.items():
@@ -72,8 +73,11 @@ def there(state: State, items: Mapping[str, Item], now: Snapshot) -> Dict[str, T
     return found
 
 
-def _left(addresses: Iterable[str], nic: Nic, entry: Entry) -> FrozenSet[str]:
-    """Less those that may be a lease without end: where the NIC takes some of a family and has no other of it."""
+def _without_leases(addresses: Iterable[str], nic: Nic, entry: Entry) -> FrozenSet[str]:
+    """Leaves out what may be a lease of unlimited lifetime.
+
+    These are the addresses of a family that the NIC gets dynamically and of which it has no other address.
+    """
     left = set(addresses)
     have = [a.address for a in nic.addresses if not ipaddress.ip_interface(a.address).ip.is_link_local]
     for colon, types in ((False, DHCP4), (True, DHCP6 | SLAAC)):
@@ -83,44 +87,44 @@ def _left(addresses: Iterable[str], nic: Nic, entry: Entry) -> FrozenSet[str]:
     return frozenset(left)
 
 
-def surely_there(state: State, items: Mapping[str, Item], now: Snapshot) -> Dict[str, FrozenSet[str]]:
-    """`there`, less those that may be a lease."""
+def certainly_stale(state: State, items: Mapping[str, Item], now: Snapshot) -> Dict[str, FrozenSet[str]]:
+    """Returns what `still_present` returns, without the addresses that may be a lease."""
     found = {}
-    for key, addresses in there(state, items, now).items():
+    for key, addresses in still_present(state, items, now).items():
         nic = now.named(items[key].name)
         if nic is not None:
-            found[key] = _left(addresses, nic, items[key].entry)
+            found[key] = _without_leases(addresses, nic, items[key].entry)
     return found
 
 
-def take_away(
+def remove(
     state: State, wants: Sequence[Want], spared: Container[str] = ()
 ) -> Tuple[State, Dict[str, Tuple[str, ...]]]:
-    """Have the kernel take them away; the state without those that are gone, and what is to be told, by MAC.
+    """Removes the unwanted addresses. Returns the state without those that are gone, and findings by MAC.
 
-    Not from a NIC that does not have its new addresses (yet), and not from the `spared` (MACs), of which the new part
-    could not be written or put in force: they need what they had.
+    Nothing is removed from a NIC that does not have its new addresses yet, nor from `spared` (MACs), whose new part
+    could not be written or activated: they need their old addresses.
     """
     if not state.unwanted:
         return state, {}
     items = {item.key: item for want in wants for item in want.items}
     now = netlink.snapshot()
-    told: Dict[str, Tuple[str, ...]] = {}
-    for key, addresses in surely_there(state, items, now).items():
+    findings: Dict[str, Tuple[str, ...]] = {}
+    for key, addresses in certainly_stale(state, items, now).items():
         nic, entry = now.named(items[key].name), items[key].entry
         if nic is not None and entry.mac not in spared and all(nic.has(one) for one in static_addresses(entry)):
             with _promoting(nic.name):
-                told[entry.mac] = tuple(_taken(nic.ifindex, addresses))
-    return state._replace(unwanted=there(state, items, netlink.snapshot())), told
+                findings[entry.mac] = tuple(_remove(nic.ifindex, addresses))
+    return state._replace(unwanted=still_present(state, items, netlink.snapshot())), findings
 
 
-def said(address: str) -> str:
-    return "%s is there still, and not wanted any more" % address
+def text_of(address: str) -> str:
+    return "%s is not wanted any more and still present" % address
 
 
 @contextmanager
 def _promoting(name: str) -> Iterator[None]:
-    """With an IPv4 address the kernel takes the later ones of its subnet away, others' too, unless it promotes them."""
+    """Sets promote_secondaries: without it, removing an IPv4 address also removes the later ones of its subnet."""
     path = _PROMOTE % name
     before = (files.read(path) or "").strip()
     if before == "0":
@@ -140,20 +144,20 @@ def _set(path: str, value: str) -> None:
         LOG.warning("not set: file=%s value=%s error=%s", path, value, exc)
 
 
-def _taken(ifindex: int, addresses: FrozenSet[str]) -> List[str]:
-    told = []
+def _remove(ifindex: int, addresses: FrozenSet[str]) -> List[str]:
+    findings = []
     with save_restore.opened() as sock:
         for thing in save_restore.read(sock, [save_restore.ADDRESS]):
             if thing.ifindexes != (ifindex,) or thing.network not in addresses:
                 continue
             try:
                 save_restore.take_away(sock, thing)
-                told.append("removed: %s, which is not wanted any more, and was left" % thing.network)
-                LOG.info("left over, removed: %s", thing.text)
+                findings.append("removed: %s, not wanted any more and left behind by the backend" % thing.network)
+                LOG.info("stale address removed: %s", thing.text)
             except OSError as exc:
-                told.append("%s: %s" % (said(thing.network), exc.strerror or exc))
-                LOG.warning("left over, not removed: %s: %s", thing.text, exc)
-    return told
+                findings.append("%s: %s" % (text_of(thing.network), exc.strerror or exc))
+                LOG.warning("stale address not removed: %s: error=%s", thing.text, exc)
+    return findings
 
 
 def _sorted(addresses: Set[str]) -> Tuple[str, ...]:

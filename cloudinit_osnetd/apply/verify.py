@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""Waiting until the kernel shows what is wanted of the NICs that were touched."""
+"""Waits until the kernel shows the wanted configuration on the NICs that were touched."""
 
 import time
 from typing import Callable, Dict, FrozenSet, Iterable, Iterator, NamedTuple, Sequence, Tuple
@@ -12,13 +12,13 @@ from ..core.records import Snapshot, Touch
 from ..kernel import netlink
 
 VERIFY_SECONDS = 30.0
-_CARRIER_SECONDS = 5.0  # a link that was brought up a moment ago has none yet
+_CARRIER_SECONDS = 5.0  # a link that has just been brought up has no carrier yet
 _DNS_SECONDS = 1.0
 _POLL_SECONDS, _POLL_SLOWEST = 0.01, 0.2
 
 
 class Verified(NamedTuple):
-    """What is to be said of each link, by MAC; one without anything to say is left out."""
+    """Problems and findings by MAC. A link without any is left out."""
 
     problems: Dict[str, str]
     findings: Dict[str, Tuple[str, ...]]
@@ -28,7 +28,7 @@ class Verified(NamedTuple):
 def touched_verdicts(
     wants: Sequence[Want], names: FrozenSet[str], now: Snapshot, plain: FrozenSet[str]
 ) -> Dict[Tuple[str, str], Verdict]:
-    """The verdicts on the links of these names, by key and MAC."""
+    """Returns the verdicts on the links of these names, by key and MAC."""
     items = [item for want in wants for item in want.items if item.name in names]
     return {(item.key, item.entry.mac): check(item, now, item.key in plain) for item in items}
 
@@ -40,9 +40,9 @@ def verify(
     seconds: float = VERIFY_SECONDS,
     plain: FrozenSet[str] = frozenset(),
 ) -> Verified:
-    """Wait until the touched NICs have what is wanted of them, `seconds` at the most.
+    """Waits until the touched NICs have their wanted configuration, at most `seconds`.
 
-    `plain` as in check.check, by key.
+    `plain` as in conformance.check, by key.
     """
     names = frozenset(touch.name for touch in touched if touch.action != "down")
     began = time.monotonic()
@@ -53,12 +53,12 @@ def verify(
         awaited = [problem for v in verdicts.values() for problem in v.problems if not is_others_doing(problem)]
         missing = awaited or any(not v.carrier and waited < _CARRIER_SECONDS for v in verdicts.values())
         if not missing or waited > seconds:
-            return _said(verdicts, "after %d s " % seconds)
+            return _report(verdicts, "after %d s " % seconds)
         time.sleep(pause)
         pause = min(pause * 1.2, _POLL_SLOWEST)
 
 
-def _said(verdicts: Dict[Tuple[str, str], Verdict], when: str) -> Verified:
+def _report(verdicts: Dict[Tuple[str, str], Verdict], when: str) -> Verified:
     problems: Dict[str, str] = {}
     findings: Dict[str, Tuple[str, ...]] = {}
     for (_key, mac), verdict in verdicts.items():
@@ -70,12 +70,12 @@ def _said(verdicts: Dict[Tuple[str, str], Verdict], when: str) -> Verified:
 
 
 def dns_findings(items: Sequence[Item], backend: Backend, now: Snapshot) -> Dict[str, Tuple[str, ...]]:
-    """The DNS servers of static networks that are not in use, by MAC."""
+    """Returns findings by MAC: DNS servers and search domains of static networks that are not in use."""
     return _by_mac(_unused_dns(items, backend, now))
 
 
 def await_dns(wants: Sequence[Want], touched: Sequence[Touch], backend: Backend) -> Dict[str, Tuple[str, ...]]:
-    """The same of touched NICs, whose backend may tell it a moment after the kernel shows the rest."""
+    """Returns the same for touched NICs. Their backend may report DNS a moment after the kernel shows the rest."""
     names = {touch.name for touch in touched if touch.action != "down"}
     items = [item for want in wants for item in want.items if item.name in names]
     now = netlink.snapshot() if items else None
@@ -96,14 +96,14 @@ def _by_mac(unused: Iterable[Tuple[str, str, bool]]) -> Dict[str, Tuple[str, ...
 
 
 def _unused_dns(items: Sequence[Item], backend: Backend, now: Snapshot) -> Iterator[Tuple[str, str, bool]]:
-    """(MAC, what is to be said, whether waiting is of no use)."""
+    """Yields (MAC, finding, True if waiting cannot help)."""
     for item in items:
         nic = now.named(item.name)
         servers, domains = set(item.all_dns), set(item.all_search)
-        told = backend.dns(nic.name, nic.ifindex) if nic and (servers or domains) else None
-        if told is None:
+        in_use = backend.dns(nic.name, nic.ifindex) if nic and (servers or domains) else None
+        if in_use is None:
             continue
-        for what, unused in (("DNS servers", servers - told.servers), ("search domains", domains - told.search)):
+        for what, unused in (("DNS servers", servers - in_use.servers), ("search domains", domains - in_use.search)):
             if unused:
-                why = " (%s)" % told.why if told.why else ""
-                yield item.entry.mac, "%s not in use: %s%s" % (what, ", ".join(sorted(unused)), why), bool(told.why)
+                why = " (%s)" % in_use.why if in_use.why else ""
+                yield item.entry.mac, "%s not in use: %s%s" % (what, ", ".join(sorted(unused)), why), bool(in_use.why)

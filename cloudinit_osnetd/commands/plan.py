@@ -16,7 +16,7 @@ from .report import decided, print_decided
 
 
 def _report(on: RunContext, force: bool) -> Dict[str, Any]:
-    state, unfinished = commit.settled(store.load(on.instance_id), on.backend)
+    state, unfinished = commit.recovered(store.load(on.instance_id), on.backend)
     snapshot = netlink.snapshot()
     refreshed = refresh_metadata(state, snapshot, on.context.settings.metadata_nic, may_open=False)
     drive = refresh_drive(refreshed.state)

@@ -56,7 +56,7 @@ def early() -> Dict[str, Any]:
         store.sweep(on.backend)
         on.backend.recover(boot=True)
         permit(on, ["boot"], new_instance=not store.load(on.instance_id).truth.keys)
-        state, _unfinished = commit.settle(store.load(on.instance_id), on.backend)
+        state, _unfinished = commit.recover(store.load(on.instance_id), on.backend)
         store.clear_intent()
         refreshed = refresh_drive(state)
         state = refreshed.state

@@ -89,7 +89,7 @@ class _Run:
         """Take up what is on disk; another run may have been at work, or have been cut short."""
         store.sweep(self.on.backend)
         temporary_access.close_leftovers()
-        self.state, unfinished = commit.settle(store.load(self.on.instance_id), self.on.backend)
+        self.state, unfinished = commit.recover(store.load(self.on.instance_id), self.on.backend)
         self.unfinished += unfinished
 
     def step(self) -> Tuple[float, float]:
@@ -199,7 +199,7 @@ class _Run:
             return {}
         from ..apply import confirmed_commit
 
-        judged, self.unfinished = confirmed_commit.take_up(self.on, self.state, self.unfinished)
+        judged, self.unfinished = confirmed_commit.resume(self.on, self.state, self.unfinished)
         self.state = judged.state
         store.save(self.state)
         self.changes += judged.changes
@@ -253,7 +253,7 @@ class _Run:
         def stood() -> Dict[str, truth.KeyTruth]:
             return standing(self.on, then, known, nics)
 
-        done = confirmed_commit.carry_out(self.on, self.state, seen, made, stood, known.keys)
+        done = confirmed_commit.apply_plan(self.on, self.state, seen, made, stood, known.keys)
         self.state = done.state
         self.problems.update(done.problems)
         self.findings = done.findings

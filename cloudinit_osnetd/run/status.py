@@ -60,7 +60,7 @@ class _View:
         self.edited = {row.key for row in state.ledger if disk.get(row.place) != row.disk}
         self.drifted = {drift["key"]: drift for drift in self.last.get("drifted", [])}
         self.claimed = on.backend.claimed(list(self.items.values()))
-        self.left_over = stale_addresses.surely_there(state, self.items, snapshot) if state.unwanted else {}
+        self.left_over = stale_addresses.certainly_stale(state, self.items, snapshot) if state.unwanted else {}
         self.found_then = findings_kept.read()
         self.on_trial = pending_confirmation.keys(state)
         self.plain = {row.key for row in state.ledger if row.plain}
@@ -86,7 +86,7 @@ class _View:
         if key in self.unsaid:
             row = self.unsaid[key]
             findings += ("%s does not say %s: the next boot, or an edit, writes it anew" % (row.path, row.unsaid),)
-        findings += tuple(stale_addresses.said(address) for address in sorted(self.left_over.get(key, ())))
+        findings += tuple(stale_addresses.text_of(address) for address in sorted(self.left_over.get(key, ())))
         return NicStatus(
             name=nic.name if nic else item.name if item else "",
             mac=entry.mac,
@@ -166,7 +166,7 @@ def _states(on: RunContext, snapshot: Snapshot) -> Tuple[store.State, List[NicSt
     while True:
         tries += 1
         stamp, intent = store.stamp(), store.read_intent()
-        state, touches = commit.as_it_stands(store.load(on.instance_id), intent, on.backend)
+        state, touches = commit.match_disk(store.load(on.instance_id), intent, on.backend)
         names = frozenset(touch.name for touch in touches if touch.action != "down")
         view = _View(on, state, snapshot, names if names and store.at_work() else frozenset())
         if store.stamp() == stamp or tries == _TRIES:

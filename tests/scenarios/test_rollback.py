@@ -154,7 +154,7 @@ def test_a_router_that_answers_late_and_an_edit_that_is_to_blame_for_nothing(
     wait_until(lambda: guest.run(at_work, check=False).stdout != "active\n", 90 * guest.patience, "the run's end")
     quicken(guest)
     record = json.loads(guest.run("cat /run/record").stdout)
-    assert "going back did not restore it" in record["problems"][second.mac]
+    assert "rolling back did not restore it" in record["problems"][second.mac]
     assert [t["reason"] for t in record["touches"]] == ["its entry changed", "rolled back", "its entry changed"]
     assert "10.99.0.6" in configuration(guest, second)
     assert_follows(guest, first, second)

@@ -75,7 +75,7 @@ def assert_taken_back(guest: Container, first: Port, others: List[Port], kept: s
     assert guest.run("ping -c 1 -W 2 10.90.0.1", check=False).returncode == 0
     assert_follows(guest, *others)
     assert noted(guest) == "" and "rejected until" in reason_of(guest, first)
-    assert "not judged by the run that did it" in log_of(guest)
+    assert "confirming the change of an interrupted run" in log_of(guest)
 
 
 def assert_taken_anew(server: Server, guest: Container, first: Port, others: List[Port]) -> None:

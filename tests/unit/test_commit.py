@@ -95,7 +95,7 @@ def look(backend, root, state, addresses):
 
 def run_to(backend, root, addresses, activate=True):
     """One look and its commit, as a run does them: what was cut short is settled first."""
-    state, _touches = commit.settle(store.load("i"), backend)
+    state, _touches = commit.recover(store.load("i"), backend)
     made = look(backend, root, state, addresses)
     outcome = commit.commit(made, state, backend, {}, activate)
     store.save(state._replace(ledger=outcome.ledger))
@@ -270,7 +270,7 @@ def test_the_nics_of_a_commit_that_was_cut_short_are_told(scene, monkeypatch):
     backend, root = scene
     dies(monkeypatch, 25, lambda: run_to(backend, root, NEW))
     assert store.read_intent() is not None
-    _state, touches = commit.settle(store.load("i"), backend)
+    _state, touches = commit.recover(store.load("i"), backend)
     assert {(t.action, t.name) for t in touches} == {("reconfigure", "ens4"), ("up", "ens6"), ("down", "ens5")}
 
 

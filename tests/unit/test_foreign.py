@@ -86,6 +86,6 @@ def test_what_the_part_on_disk_gave_is_ours_whatever_was_said_since():
     one = entry(static("10.0.0.78"))
     wants = [Want((Item(one.key, one, "ens3", ()),), "d")]
     part = ["address 10.0.0.77/24", "route 0.0.0.0/0 via 10.0.0.1 metric 5", "route 10.9.0.0/16", "mtu 1400", "name ens3"]
-    said = foreign.given(wants, parts={"ens3": part})["ens3"]
+    said = foreign.ours_by_nic(wants, parts={"ens3": part})["ens3"]
     assert said.addresses == {"10.0.0.78/24", "10.0.0.77/24"}
     assert said.routes == {("0.0.0.0/0", "10.0.0.1"), ("10.9.0.0/16", "")}

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""judgement: what a run that died has left on trial is judged by the next one, as it would have been."""
+"""pending_confirmation: the unconfirmed change of a killed run is checked by the next one."""
 
 import json
 import os
@@ -51,26 +51,26 @@ class Run(Scene):
     def on(self):
         return RunContext("i", context.Context("", "", SETTINGS, {}), self.backend)
 
-    def carry_out(self, state=None, made=None):
+    def apply_plan(self, state=None, made=None):
         seen = Look(tuple(self.wants), made or self.made, {}, {}, {}, {})
         known = self.before.keys
-        done = confirmed_commit.carry_out(self.on, state or self.state, seen, made or self.made, lambda: dict(known), known)
+        done = confirmed_commit.apply_plan(self.on, state or self.state, seen, made or self.made, lambda: dict(known), known)
         store.save(done.state)
         return done
 
     def next_run(self):
-        """Settle and judge, as each run does first."""
-        state, unfinished = commit.settle(store.load("i"), self.backend)
-        judged, rest = confirmed_commit.take_up(self.on, state, unfinished)
-        store.save(judged.state)
-        return judged, rest
+        """Recover and confirm, as each run does first."""
+        state, unfinished = commit.recover(store.load("i"), self.backend)
+        confirmed, rest = confirmed_commit.resume(self.on, state, unfinished)
+        store.save(confirmed.state)
+        return confirmed, rest
 
-    def killed_in_judgement(self, monkeypatch):
+    def killed_while_unconfirmed(self, monkeypatch):
         """Die when the first answer is waited for: everything is committed and up."""
         with monkeypatch.context() as patched:
-            patched.setattr(rollback, "judge", self.die)
+            patched.setattr(rollback, "confirm", self.die)
             with pytest.raises(Dead):
-                self.carry_out()
+                self.apply_plan()
         del self.backend.asked[:]
 
     @staticmethod
@@ -90,7 +90,7 @@ def backend(request):
 def still_world(world, monkeypatch):  # noqa: F811 - a fixture
     """Everybody in ASKED answers before; the kernel shows what it is told to."""
     asked = {target: ("10.0.0.254",) if target.key else () for target in ASKED}
-    monkeypatch.setattr(rollback, "before", lambda units, now, settings: rollback.Before(asked, {METADATA: "ens3"}))
+    monkeypatch.setattr(rollback, "measure_baseline", lambda units, now, settings: rollback.Baseline(asked, {METADATA: "ens3"}))
     monkeypatch.setattr(confirmed_commit, "verify", lambda *args, **fields: Verified({}, {}, frozenset()))
     monkeypatch.setattr(confirmed_commit, "await_dns", lambda *args: {})
     monkeypatch.setattr(os, "fsync", lambda fd: None)  # an instant like any other, and no power is lost here
@@ -117,36 +117,36 @@ def whole(run, instant):
 def test_cut_short_anywhere_the_next_run_leaves_no_nic_cut_off(backend, guest, still_world, monkeypatch, together):
     run = Run(backend, str(guest), together)
     answering(still_world, run, old_answers(A))
-    before, instant, judged_late = everything(run.root), 1, 0
+    before, instant, confirmed_late = everything(run.root), 1, 0
     with_a = {A, B} if together else {A}
     while True:
         with monkeypatch.context() as patched:
             Machine(patched, instant)
             try:
-                run.carry_out()
+                run.apply_plan()
                 break
             except Dead:
                 pass
-        _judged, rest = run.next_run()
+        _confirmed, rest = run.next_run()
         whole(run, instant)
         assert store.load("i").on_trial == ""
         assert run.address(A) == OLD[A], "cut off, and nobody goes back: at instant %d" % instant
         assert run.address(B) in ((OLD[B],) if together and run.rejected() else (OLD[B], NEW[B]))
         assert run.rejected() in ([], sorted(KEY[mac] for mac in with_a))
         assert all(one.times == 1 for one in store.load("i").rejections)
-        judged_late += bool(run.rejected())
-        # What had not come to its commit is done by the look that follows, and judged by the same run.
+        confirmed_late += bool(run.rejected())
+        # What had not come to its commit is done by the look that follows, and confirmed by the same run.
         if not run.rejected():
-            run.carry_out(store.load("i")._replace(truth=run.known), run.look(run.known)[0])
+            run.apply_plan(store.load("i")._replace(truth=run.known), run.look(run.known)[0])
             assert (run.address(A), run.rejected()) == (OLD[A], sorted(KEY[mac] for mac in with_a))
         assert rest == () or not run.rejected() or {touch.name for touch in rest} <= {NAMES[m] for m in (A, B, C)}
         restore(run.root, before)
         instant += 3 if together else 1
-    assert instant > 40 and judged_late > 10
+    assert instant > 40 and confirmed_late > 10
 
 
-def test_cut_short_again_while_it_is_judged_it_is_no_different(run, monkeypatch):
-    run.killed_in_judgement(monkeypatch)
+def test_cut_short_again_while_it_is_confirmed_it_is_no_different(run, monkeypatch):
+    run.killed_while_unconfirmed(monkeypatch)
     before, instant = everything(run.root), 1
     while True:
         with monkeypatch.context() as patched:
@@ -167,36 +167,36 @@ def test_cut_short_again_while_it_is_judged_it_is_no_different(run, monkeypatch)
 
 
 def test_where_all_is_reachable_again_the_next_run_leaves_everything_as_it_is(run, monkeypatch, still_world):
-    run.killed_in_judgement(monkeypatch)
+    run.killed_while_unconfirmed(monkeypatch)
     assert store.load("i").on_trial
     answering(still_world, run, old_answers())
-    judged, rest = run.next_run()
-    assert (judged.touches, judged.rejected, rest, run.backend.asked) == ((), {}, (), [])
+    confirmed, rest = run.next_run()
+    assert (confirmed.touches, confirmed.rejected, rest, run.backend.asked) == ((), {}, (), [])
     assert [run.address(mac) for mac in (A, B, C)] == [NEW[A], NEW[B], NEW[C]]
     assert (store.load("i").on_trial, run.rejected()) == ("", [])
 
 
 def test_the_one_that_was_cut_off_goes_back_as_the_first_run_would_have_had_it(run, monkeypatch):
     at_once = everything(run.root)
-    done = run.carry_out()
+    done = run.apply_plan()
     first = store.load("i")
     restore(run.root, at_once)
-    run.killed_in_judgement(monkeypatch)
-    judged, _rest = run.next_run()
-    assert list(judged.rejected) == [A] and A in done.problems
-    assert judged.touches == done.touches[-1:] and judged.touches[0].reason == "rolled back"
+    run.killed_while_unconfirmed(monkeypatch)
+    confirmed, _rest = run.next_run()
+    assert list(confirmed.rejected) == [A] and A in done.problems
+    assert confirmed.touches == done.touches[-1:] and confirmed.touches[0].reason == "rolled back"
     (late,), (early,) = store.load("i").rejections, first.rejections
     assert late._replace(since=0.0) == early._replace(since=0.0)
     assert store.load("i")._replace(rejections=()) == first._replace(rejections=())
 
 
-def test_a_nic_that_is_half_way_up_is_brought_up_before_it_is_judged(run, monkeypatch):
+def test_a_nic_that_is_half_way_up_is_brought_up_before_it_is_confirmed(run, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(type(run.backend), "after", run.die)
         with pytest.raises(Dead):
-            run.carry_out()
+            run.apply_plan()
     del run.backend.asked[:]
-    _judged, rest = run.next_run()
+    _confirmed, rest = run.next_run()
     first_up = next(touches for what, touches in run.backend.asked if what == "after")
     assert first_up == (("kick", "ens3"), ("kick", "ens4"), ("kick", "ens5"))
     assert rest == ()
@@ -207,7 +207,7 @@ def test_a_disk_that_is_full_when_it_should_go_back_leaves_it_to_the_next_run(ru
     """Wherever the room ends: in the store, in the intent, in the part itself."""
     before = everything(run.root)
     for full in ("store.json", "intent.json", "/etc/"):
-        run.killed_in_judgement(monkeypatch)
+        run.killed_while_unconfirmed(monkeypatch)
         for _again in range(2):
             with monkeypatch.context() as patched:
                 failing(patched, "rename", lambda path, full=full: full in path)
@@ -233,7 +233,7 @@ def test_the_first_run_breaks_off_there_and_the_next_one_goes_back(run, monkeypa
     with monkeypatch.context() as patched:
         patched.setattr(files, "replace", full)
         with pytest.raises(OSError, match=r"not rolled back: .*No space left"):
-            run.carry_out()
+            run.apply_plan()
     assert run.address(A) == NEW[A] and store.load("i").on_trial
     run.next_run()
     assert [run.address(mac) for mac in (A, B, C)] == [OLD[A], NEW[B], NEW[C]]
@@ -243,13 +243,13 @@ def test_the_first_run_breaks_off_there_and_the_next_one_goes_back(run, monkeypa
 
 
 def nobody_is_tried(run):
-    judged, _rest = run.next_run()
-    assert (judged.touches, judged.rejected, run.rejected(), store.load("i").on_trial) == ((), {}, [], "")
+    confirmed, _rest = run.next_run()
+    assert (confirmed.touches, confirmed.rejected, run.rejected(), store.load("i").on_trial) == ((), {}, [], "")
 
 
 def test_another_edit_of_the_key_supersedes_it(run, monkeypatch):
     """As the early unit does, from a drive that was made anew."""
-    run.killed_in_judgement(monkeypatch)
+    run.killed_while_unconfirmed(monkeypatch)
     newer = heard(dict(NEW, **{A: "10.0.8.1"}), run.known, 200.0)
     made, _wants = run.look(newer)
     assert [change.mac for change in made.changes] == [A]
@@ -261,7 +261,7 @@ def test_another_edit_of_the_key_supersedes_it(run, monkeypatch):
 
 
 def test_so_does_somebodys_editor(run, monkeypatch):
-    run.killed_in_judgement(monkeypatch)
+    run.killed_while_unconfirmed(monkeypatch)
     path, section = run.backend.place(run.root, "ens3")
     theirs = run.backend.text("ens3", "10.77.0.1")
     files.replace(path, run.backend.join(files.read(path), None, {section: theirs}))
@@ -273,14 +273,14 @@ def test_so_does_somebodys_editor(run, monkeypatch):
     "there", [(nic("ens4", B), nic("ens5", C)), (nic("ens9", A), nic("ens4", B))], ids=["gone", "renamed"]
 )
 def test_a_nic_that_is_gone_drops_its_row(run, monkeypatch, there):
-    run.killed_in_judgement(monkeypatch)
+    run.killed_while_unconfirmed(monkeypatch)
     monkeypatch.setattr(netlink, "snapshot", lambda: snapshot(*there))
     nobody_is_tried(run)
     assert run.address(A) == NEW[A]
 
 
 def test_what_the_operator_ignores_by_now_is_left_alone(run, monkeypatch):
-    run.killed_in_judgement(monkeypatch)
+    run.killed_while_unconfirmed(monkeypatch)
     settings = SETTINGS._replace(ignore=frozenset(["ens3"]))
     monkeypatch.setattr(
         Run, "on", property(lambda run: RunContext("i", context.Context("", "", settings, {}), run.backend))
@@ -288,18 +288,18 @@ def test_what_the_operator_ignores_by_now_is_left_alone(run, monkeypatch):
     nobody_is_tried(run)
 
 
-def test_the_others_are_judged_all_the_same(run, monkeypatch, still_world):
+def test_the_others_are_confirmed_all_the_same(run, monkeypatch, still_world):
     answering(still_world, run, old_answers(A, B))
-    run.killed_in_judgement(monkeypatch)
+    run.killed_while_unconfirmed(monkeypatch)
     there = [nic(name, mac) for mac, name in NAMES.items() if mac != A]
     monkeypatch.setattr(netlink, "snapshot", lambda: snapshot(*there))
-    judged, _rest = run.next_run()
-    assert list(judged.rejected) == [B]
+    confirmed, _rest = run.next_run()
+    assert list(confirmed.rejected) == [B]
     assert [run.address(mac) for mac in (A, B, C)] == [NEW[A], OLD[B], NEW[C]]
 
 
 def test_on_another_instance_it_is_dropped(run, monkeypatch):
-    run.killed_in_judgement(monkeypatch)
+    run.killed_while_unconfirmed(monkeypatch)
     assert store.load("another").on_trial == ""
 
 
@@ -314,7 +314,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", list(DAMAGES))
 def test_a_note_that_cannot_be_read_is_dropped_and_told(run, monkeypatch, caplog, damage):
-    run.killed_in_judgement(monkeypatch)
+    run.killed_while_unconfirmed(monkeypatch)
     state = store.load("i")
     damaged = DAMAGES[damage](state.on_trial)
     assert damaged != state.on_trial
@@ -329,19 +329,19 @@ def test_a_note_that_cannot_be_read_is_dropped_and_told(run, monkeypatch, caplog
 
 
 def test_what_is_written_is_read(run, monkeypatch):
-    run.killed_in_judgement(monkeypatch)
+    run.killed_while_unconfirmed(monkeypatch)
     state = store.load("i")
     note = pending_confirmation.read(state.on_trial)
     asked = {target: ("10.0.0.254",) if target.key else () for target in ASKED}
     assert note.units == run.units
-    assert note.then == rollback.Before(asked, {METADATA: "ens3"})
-    assert note.stood == run.before.keys
+    assert note.baseline == rollback.Baseline(asked, {METADATA: "ens3"})
+    assert note.rendered_from == run.before.keys
     assert pending_confirmation.keys(state) == {KEY[A], KEY[B], KEY[C]}
     # It says nothing of what the cloud wants by now.
     assert pending_confirmation.keys(state._replace(truth=heard(OLD))) == frozenset()
 
 
-def test_it_is_on_disk_before_the_first_part_is_and_gone_when_it_is_judged(run, monkeypatch):
+def test_it_is_on_disk_before_the_first_part_is_and_gone_when_it_is_confirmed(run, monkeypatch):
     seen, real = [], files.replace
 
     def replace(path, *args, **fields):
@@ -350,16 +350,16 @@ def test_it_is_on_disk_before_the_first_part_is_and_gone_when_it_is_judged(run, 
         real(path, *args, **fields)
 
     monkeypatch.setattr(files, "replace", replace)
-    done = run.carry_out()
+    done = run.apply_plan()
     ((note, synced),) = seen
     assert note.units == run.units and synced
     assert (done.state.on_trial, json.loads(files.read(paths.STORE))["on_trial"]) == ("", "")
 
 
 def test_where_nobody_answered_before_nothing_is_on_trial(run, monkeypatch):
-    monkeypatch.setattr(rollback, "before", lambda units, now, settings: rollback.NOBODY)
+    monkeypatch.setattr(rollback, "measure_baseline", lambda units, now, settings: rollback.NOTHING_REACHABLE)
     monkeypatch.setattr(pending_confirmation, "write", lambda *args: pytest.fail("noted"))
-    run.carry_out()
+    run.apply_plan()
     assert run.address(A) == NEW[A]
 
 
@@ -368,14 +368,14 @@ def test_a_run_with_nothing_to_do_writes_none_and_reads_none(run, monkeypatch):
     monkeypatch.setattr(pending_confirmation, "write", lambda *args: pytest.fail("written"))
     monkeypatch.setattr(pending_confirmation, "read", lambda *args: pytest.fail("read"))
     before = everything(run.root)
-    run.carry_out(store.load("i"), plan.Plan((), (), ()))
+    run.apply_plan(store.load("i"), plan.Plan((), (), ()))
     run.next_run()
     assert everything(run.root) == before
 
 
 def test_a_gateway_is_of_a_nic_that_is_still_on_trial(run, monkeypatch):
-    run.killed_in_judgement(monkeypatch)
+    run.killed_while_unconfirmed(monkeypatch)
     note = pending_confirmation.read(store.load("i").on_trial)
     nics = {mac: nic(name, mac) for mac, name in NAMES.items() if mac != A}
-    left = pending_confirmation.still(note, run.on, store.load("i"), nics)
-    assert set(left.then.asked) == {GATEWAY[B], METADATA}
+    left = pending_confirmation.still_pending(note, run.on, store.load("i"), nics)
+    assert set(left.baseline.asked) == {GATEWAY[B], METADATA}

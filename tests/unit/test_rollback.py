@@ -41,7 +41,7 @@ def wants_of(known):
 
 
 class Scene:
-    """A guest with OLD in place, and then NEW, of which nothing is judged yet."""
+    """A guest with OLD in place, and then NEW, of which nothing is confirmed yet."""
 
     def __init__(self, backend, root):
         self.backend, self.root = backend, root
@@ -88,10 +88,11 @@ class Scene:
     def address(self, mac):
         return next((one for one in [*OLD.values(), *NEW.values()] if one in self.texts().get(mac, "")), None)
 
-    def judge(self, asked, carriers=None):
-        then = rollback.Before({target: ("10.0.0.254",) if target.key else () for target in asked}, carriers or {})
-        stood = {key: one for key, one in self.before.keys.items()}
-        return rollback.judge(self.backend, SETTINGS, self.state, self.units, then, stood, 0.0)
+    def confirm(self, asked, carriers=None):
+        gateways = {target: ("10.0.0.254",) if target.key else () for target in asked}
+        baseline = rollback.Baseline(gateways, carriers or {})
+        check = rollback.Check(self.backend, SETTINGS, self.units, baseline, dict(self.before.keys))
+        return rollback.confirm(check, self.state, 0.0)
 
 
 @pytest.fixture(params=[QuietIfupdown, QuietNetworkd], ids=["ifupdown", "networkd"])
@@ -139,29 +140,29 @@ ASKED = [GATEWAY[A], GATEWAY[B], METADATA]
 
 def test_where_all_is_reachable_nothing_is_done(scene, world):
     answering(world, scene, old_answers())
-    judged = scene.judge(ASKED)
-    assert judged == rollback.nothing_lost(scene.state)
+    confirmed = scene.confirm(ASKED)
+    assert confirmed == rollback.unchanged(scene.state)
     assert scene.backend.asked == []
 
 
 def test_a_nic_that_lost_its_gateway_goes_back_and_the_others_stay(scene, world):
     answering(world, scene, old_answers(A))
-    judged = scene.judge(ASKED)
+    confirmed = scene.confirm(ASKED)
     assert [scene.address(mac) for mac in (A, B, C)] == [OLD[A], NEW[B], NEW[C]]
     assert scene.texts()[A] == scene.old[A]
-    assert list(judged.rejected) == [A] and "the gateway for 0.0.0.0/0" in judged.rejected[A]
-    (one,) = judged.state.rejections
+    assert list(confirmed.rejected) == [A] and "the gateway for 0.0.0.0/0" in confirmed.rejected[A]
+    (one,) = confirmed.state.rejections
     assert (one.key, one.old, one.digest) == (
         KEY[A],
         scene.before.keys[KEY[A]].entry,
         scene.known.keys[KEY[A]].entry.digest,
     )
     # As the ledger had it: the old entry's part is ours, and a look at the old truth finds nothing to do.
-    assert store.load("i") == judged.state
-    disk = render.disk_parts(scene.backend, render.places(judged.state))
-    assert disk == {row.place: row.disk for row in judged.state.ledger}
+    assert store.load("i") == confirmed.state
+    disk = render.disk_parts(scene.backend, render.places(confirmed.state))
+    assert disk == {row.place: row.disk for row in confirmed.state.ledger}
     (old,) = [want for want in wants_of(scene.before) if KEY[A] in want.keys]
-    assert not plan.needs_render(old, judged.state.ledger, disk, scene.backend.name)
+    assert not plan.needs_render(old, confirmed.state.ledger, disk, scene.backend.name)
     assert {name for _what, named in scene.backend.asked for name in map(str, named)} <= {
         "ens3",
         "('reconfigure', 'ens3')",
@@ -170,9 +171,9 @@ def test_a_nic_that_lost_its_gateway_goes_back_and_the_others_stay(scene, world)
 
 def test_two_that_lost_theirs_both_go_back(scene, world):
     answering(world, scene, old_answers(A, B))
-    judged = scene.judge(ASKED)
+    confirmed = scene.confirm(ASKED)
     assert [scene.address(mac) for mac in (A, B, C)] == [OLD[A], OLD[B], NEW[C]]
-    assert sorted(judged.rejected) == [A, B]
+    assert sorted(confirmed.rejected) == [A, B]
 
 
 def test_what_one_nic_has_restored_is_not_held_against_another(scene, world):
@@ -182,20 +183,20 @@ def test_what_one_nic_has_restored_is_not_held_against_another(scene, world):
         return {GATEWAY[C]} | (set() if scene.address(A) == NEW[A] else {METADATA, GATEWAY[A]})
 
     answering(world, scene, answers, carries=lambda scene: "ens3")
-    judged = scene.judge(ASKED, {METADATA: "ens3"})
+    confirmed = scene.confirm(ASKED, {METADATA: "ens3"})
     assert [scene.address(mac) for mac in (A, B, C)] == [OLD[A], NEW[B], NEW[C]]
-    assert list(judged.rejected) == [A] and list(judged.problems) == [B]
+    assert list(confirmed.rejected) == [A] and list(confirmed.problems) == [B]
 
 
 @pytest.mark.parametrize("now", [[], [nic("ens3", C)], [nic("ens9", A), nic("ens3", C)]], ids=["gone", "taken", "renamed"])
-def test_a_nic_that_has_left_is_not_judged(scene, world, monkeypatch, now):
+def test_a_nic_that_has_left_is_not_confirmed(scene, world, monkeypatch, now):
     """Its name may be another's by then, who would get its addresses."""
     answering(world, scene, old_answers(A))
     there = [nic(NAMES[B], B), *now]
     monkeypatch.setattr(rollback.netlink, "snapshot", lambda: snapshot(*there))
     monkeypatch.setattr(reachability, "await_all", lambda ask, names, seconds: _wanted_no_more(ask(snapshot(*there))))
-    judged = scene.judge([GATEWAY[A]])
-    assert judged == rollback.nothing_lost(scene.state) and scene.backend.asked == []
+    confirmed = scene.confirm([GATEWAY[A]])
+    assert confirmed == rollback.unchanged(scene.state) and scene.backend.asked == []
 
 
 def _wanted_no_more(asked):
@@ -204,11 +205,11 @@ def _wanted_no_more(asked):
 
 def test_where_going_back_restores_nothing_it_goes_forward_again_and_is_told(scene, world):
     answering(world, scene, lambda scene: {METADATA, GATEWAY[B]})
-    judged = scene.judge(ASKED)
+    confirmed = scene.confirm(ASKED)
     assert scene.address(A) == NEW[A]
-    assert (judged.rejected, judged.state.rejections) == ({}, ())
-    assert "going back did not restore it" in judged.problems[A]
-    assert [touch.reason for touch in judged.touches] == ["rolled back", "its entry changed"]
+    assert (confirmed.rejected, confirmed.state.rejections) == ({}, ())
+    assert "rolling back did not restore it" in confirmed.problems[A]
+    assert [touch.reason for touch in confirmed.touches] == ["rolled back", "its entry changed"]
     assert store.load("i").ledger == scene.state.ledger
 
 
@@ -217,13 +218,13 @@ def test_where_going_back_loses_as_much_as_it_restores_the_new_stays(scene, worl
         return {GATEWAY[A]} if scene.address(A) == OLD[A] else {METADATA}
 
     answering(world, scene, answers)
-    judged = scene.judge([GATEWAY[A], METADATA])
-    assert scene.address(A) == NEW[A] and judged.rejected == {}
+    confirmed = scene.confirm([GATEWAY[A], METADATA])
+    assert scene.address(A) == NEW[A] and confirmed.rejected == {}
 
 
-def test_what_was_not_reachable_before_is_not_judged(scene, world):
+def test_what_was_not_reachable_before_is_not_confirmed(scene, world):
     answering(world, scene, lambda scene: set())
-    assert scene.judge([]).touches == ()
+    assert scene.confirm([]).touches == ()
 
 
 def test_for_the_server_as_a_whole_only_the_nic_by_which_it_went_or_goes_is_tried(scene, world):
@@ -233,17 +234,17 @@ def test_for_the_server_as_a_whole_only_the_nic_by_which_it_went_or_goes_is_trie
         return {METADATA} if scene.address(B) == OLD[B] else set()
 
     answering(world, scene, answers, carries=lambda scene: "ens4")
-    judged = scene.judge([METADATA], {METADATA: "ens9"})
+    confirmed = scene.confirm([METADATA], {METADATA: "ens9"})
     assert [scene.address(mac) for mac in (A, B, C)] == [NEW[A], OLD[B], NEW[C]]
-    assert list(judged.rejected) == [B] and reachability.METADATA in judged.rejected[B]
+    assert list(confirmed.rejected) == [B] and reachability.METADATA in confirmed.rejected[B]
 
 
 def test_a_new_nic_that_cut_the_server_off_is_taken_down_again(scene, world):
     answering(world, scene, lambda scene: set() if scene.address(C) else {METADATA}, carries=lambda scene: "ens5")
-    judged = scene.judge([METADATA])
-    assert scene.address(C) is None and C in judged.rejected
+    confirmed = scene.confirm([METADATA])
+    assert scene.address(C) is None and C in confirmed.rejected
     assert ("after", (("down", "ens5"),)) in scene.backend.asked
-    (one,) = judged.state.rejections
+    (one,) = confirmed.state.rejections
     assert (one.key, one.old) == (KEY[C], None)
 
 
@@ -261,7 +262,7 @@ def test_a_place_that_another_nic_takes_over_is_not_taken_back(guest):
 
 def test_nobody_is_asked_where_no_part_changes(monkeypatch):
     monkeypatch.setattr(reachability, "reached", lambda *args, **fields: pytest.fail("asked"))
-    assert rollback.before((), snapshot(), SETTINGS) == rollback.Before({}, {})
+    assert rollback.measure_baseline((), snapshot(), SETTINGS) == rollback.Baseline({}, {})
 
 
 def test_only_who_answers_before_counts_after(scene, monkeypatch):
@@ -273,9 +274,9 @@ def test_only_who_answers_before_counts_after(scene, monkeypatch):
 
     monkeypatch.setattr(reachability, "reached", reached)
     monkeypatch.setattr(reachability, "carrier", lambda target, now: "ens3")
-    said = rollback.before(scene.units, snapshot(), SETTINGS._replace(must_reach=frozenset(["192.0.2.1"])))
+    said = rollback.measure_baseline(scene.units, snapshot(), SETTINGS._replace(must_reach=frozenset(["192.0.2.1"])))
     assert set(asked) == {METADATA, Target("", "192.0.2.1")}
-    assert said == rollback.Before({METADATA: ()}, {METADATA: "ens3"})
+    assert said == rollback.Baseline({METADATA: ()}, {METADATA: "ens3"})
 
 
 # -- cut short ---------------------------------------------------------------------------------------------------
@@ -289,11 +290,11 @@ def test_cut_short_anywhere_each_nic_is_old_or_new_and_ours(scene, world, monkey
         with monkeypatch.context() as patched:
             Machine(patched, instant)
             try:
-                scene.judge(ASKED)
+                scene.confirm(ASKED)
                 break
             except Dead:
                 pass
-        state, _touches = commit.settle(store.load("i"), scene.backend)
+        state, _touches = commit.recover(store.load("i"), scene.backend)
         assert scene.address(A) in (OLD[A], NEW[A]), "at instant %d" % instant
         assert [scene.address(mac) for mac in (B, C)] == [NEW[B], NEW[C]]
         disk = render.disk_parts(scene.backend, render.places(state))

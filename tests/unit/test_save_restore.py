@@ -60,7 +60,7 @@ for line in ["link set lo up", "link add v0 type veth peer name v1", "link set v
 for line in {given!r}:
     ip(line)
 before = picture()
-kept = foreign.before([Touch("reconfigure", "", "v0", "")], {{"v0": foreign.Ours(frozenset(["10.0.0.5/24"]))}}, True)
+kept = foreign.save([Touch("reconfigure", "", "v0", "")], {{"v0": foreign.Ours(frozenset(["10.0.0.5/24"]))}}, True)
 for line in ["addr flush dev v0 scope global", "route flush table 1234", "route flush table 77", "route flush type blackhole"]:
     ip(line)
 for family in "-4", "-6":

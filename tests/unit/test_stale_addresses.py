@@ -66,9 +66,9 @@ def test_only_what_is_there_and_was_ours_is_found():
     state = store.empty("i")._replace(unwanted={KEY: ("10.0.0.5/24",)})
     items = {item.key: item for one in want("10.0.0.6") for item in one.items}
     there = snapshot(nic("ens3", A, 2, ["10.0.0.6/24", "10.0.0.5/24", "10.0.0.200/32", "10.0.0.7/24"]))
-    assert stale_addresses.there(state, items, there) == {KEY: ("10.0.0.5/24",)}
-    assert stale_addresses.there(state, items, snapshot(nic("ens3", A, 2, ["10.0.0.6/24", "10.0.0.5/32"]))) == {}
-    assert stale_addresses.there(state, {}, there) == {}  # its NIC has left
+    assert stale_addresses.still_present(state, items, there) == {KEY: ("10.0.0.5/24",)}
+    assert stale_addresses.still_present(state, items, snapshot(nic("ens3", A, 2, ["10.0.0.6/24", "10.0.0.5/32"]))) == {}
+    assert stale_addresses.still_present(state, {}, there) == {}  # its NIC has left
 
 
 def leased(*addresses, lifetime=True):
@@ -83,8 +83,8 @@ def test_a_lease_of_the_address_that_was_static_before_is_not_what_was_left():
     state = store.empty("i")._replace(unwanted={KEY: ("10.0.0.5/24",)})
     (one,) = want()
     items = {item.key: item for item in one.items}
-    assert stale_addresses.there(state, items, snapshot(leased("10.0.0.5/24"))) == {}
-    assert stale_addresses.there(state, items, snapshot(leased("10.0.0.8/24", "10.0.0.5/24"))) == {KEY: ("10.0.0.5/24",)}
+    assert stale_addresses.still_present(state, items, snapshot(leased("10.0.0.5/24"))) == {}
+    assert stale_addresses.still_present(state, items, snapshot(leased("10.0.0.8/24", "10.0.0.5/24"))) == {KEY: ("10.0.0.5/24",)}
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_lease_without_end_looks_like_what_was_left(kind, addresses, left):
     networks = [{"id": "n0", "type": kind, "link": "tap1", "ip_address": "10.0.0.9", "netmask": "255.255.255.0", "routes": []}]
     one = data(document([link()], networks)).entries[KEY]
     there = nic("ens3", A, 2, addresses)
-    assert stale_addresses._left([a for a in addresses if "5/" in a], there, one) == left
+    assert stale_addresses._without_leases([a for a in addresses if "5/" in a], there, one) == left
 
 
 def test_the_store_keeps_it(guest):

@@ -165,7 +165,7 @@ def test_what_is_not_judged_yet_is_on_trial(guest, addresses, state, reason):
     known = know(("metadata", DOC, 0))
     item = Item(A + "/phy", known.keys[A + "/phy"].entry, "ens3", ())
     unit = rollback.Unit((item,), plan.Plan((), (), ()), plan.Plan((), (), ()))
-    note = pending_confirmation.write([unit], rollback.NOBODY, {}, known, 0.0)
+    note = pending_confirmation.write([unit], rollback.NOTHING_REACHABLE, {}, known, 0.0)
     noted = store.empty("i")._replace(truth=known, on_trial=note)
     (row,) = status._rows(status._View(ground(), noted, snapshot(nic("ens3", A, 2, addresses)), frozenset()))
     assert (row.state, row.reason) == (state, reason)
