@@ -212,7 +212,7 @@ def broadcast_of(cidr):
 
 # -- network_data.json: checked, and then plain records --------------------------------------------
 #
-# The same reading as the main package's (cloudinit_osnetd: network_data), but for bonds and VLANs, which are refused.
+# The same reading as the main package's (cloudinit_osnetd.core.network_data), but bonds and VLANs are refused.
 
 Route = collections.namedtuple("Route", "network gateway metric")  # gateway "": on the link; metric None: not said
 Network = collections.namedtuple("Network", "kind address routes dns search")  # address "": by DHCP or advertisement
@@ -470,7 +470,7 @@ class _Reader(object):
                 raise DataError(path + ".id", "the id %s is taken" % shown_id(link_id))
             self.macs[link_id] = mac
             mtu = raw.get("mtu")
-            unsaid = mtu is None or (mtu in (0, "0") and mtu is not False)
+            unsaid = mtu is None or (mtu in (0, "0", "") and mtu is not False)
             self.mtus[mac] = None if unsaid else number(mtu, path + ".mtu", 68, 65535)
         except DataError as exc:
             self.fault(exc, link_id, mac)
@@ -836,8 +836,10 @@ def way_out():
     return min(routes)[2] if routes else 0
 
 
-def uptime():
-    return float((read_file("/proc/uptime") or "0").split()[0])
+def uptime(places=None):
+    """Seconds since the kernel started; of the tree that stands for a machine, where one says."""
+    text = read_file(places("/proc/uptime")) if places is not None else None
+    return float((text or read_file("/proc/uptime") or "0").split()[0])
 
 
 # -- programs --------------------------------------------------------------------------------------
@@ -2518,7 +2520,7 @@ def _no_cloud_init(places):
 
 def wait_for_cloud_init(places):
     """Until cloud-init has run all of its stages at this boot, where there is one. Later no NIC waits for it."""
-    while not _no_cloud_init(places) and not _cloud_init_done(places) and uptime() < CLOUD_INIT_SECONDS:
+    while not _no_cloud_init(places) and not _cloud_init_done(places) and uptime(places) < CLOUD_INIT_SECONDS:
         time.sleep(0.5)
 
 

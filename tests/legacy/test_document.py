@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloudinit_osnetd import network_data, truth
+from cloudinit_osnetd.core import network_data, truth
 
 from .conftest import MACS, TOP, document, link, static
 
@@ -35,7 +35,7 @@ def theirs(raw: bytes) -> Dict[str, Any]:
             search = [domain for net in entry.networks for domain in net.search]
             found[entry.mac] = (
                 entry.mtu,
-                # The package leaves those by way of the server itself out a little later: desired.Item.own.
+                # The package leaves those by way of the server itself out a little later: core.desired.Item.own.
                 [(net.type, net.address, routes_of(net, own)) for net in entry.networks],
                 list(dict.fromkeys(dns + (list(said.services) if truth.needs_services(entry) else []))),
                 list(dict.fromkeys(search + (list(said.search) if truth.needs_search(entry) else []))),

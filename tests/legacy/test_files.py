@@ -13,8 +13,9 @@ from typing import Any, Dict, Iterator, Set, Tuple
 import pytest
 import yaml
 
-from cloudinit_osnetd import network_data
-from cloudinit_osnetd.backends import ifupdown_meaning, netplan_meaning
+from cloudinit_osnetd.backends.eni import stanza_meaning
+from cloudinit_osnetd.backends.netplan import yaml_meaning
+from cloudinit_osnetd.core import network_data
 from tests.lab import netns
 
 from .conftest import BACKENDS, MACS, Place, document, link, static
@@ -53,7 +54,7 @@ def made(legacy: ModuleType, tmp_path: Path, backend: str, said: Dict[str, Any],
 
 
 def entry_lines(said: Dict[str, Any], usual6: str = "") -> Set[str]:
-    """What the package wants of the document's NIC, in the words of its readers (cloudinit_osnetd.meaning)."""
+    """What the package wants of the document's NIC, in the words of its readers (cloudinit_osnetd.core.meaning)."""
     (entry,) = network_data.parse(said).entries.values()
     lines = {f"address {net.address}" for net in entry.networks if net.address}
     for net in entry.networks:
@@ -62,6 +63,11 @@ def entry_lines(said: Dict[str, Any], usual6: str = "") -> Set[str]:
     lines |= {f"mtu {entry.mtu}"} if entry.mtu else set()
     servers = [service["address"] for service in said["services"]]
     return lines | ({"dns " + " ".join(servers)} if servers else set())
+
+
+def route_line(route: network_data.Route) -> str:
+    metric = f" metric {route.metric}" if route.metric else ""
+    return f"route {route.text.replace(' on the link', '')}{metric}"
 
 
 # -- ifupdown ------------------------------------------------------------------------------------------------------
@@ -86,7 +92,7 @@ def test_ifupdown_reads_what_the_package_would_write(legacy: ModuleType, tmp_pat
     text = files["/etc/network/interfaces"]
     section = text[text.index(legacy._BEGIN) :]
     ways = {f"route {gateway}/{128 if ':' in gateway else 32}" for gateway in config.onlink}
-    assert commands_as_options(set(ifupdown_meaning.of(section, "eth0"))) - ways == entry_lines(said)
+    assert commands_as_options(set(stanza_meaning.of(section, "eth0"))) - ways == entry_lines(said)
     # Its own reading of what it wrote.
     ours, hooks = legacy.eni_said(text, "eth0")
     assert ours.addresses == set(config.addresses)
@@ -101,13 +107,13 @@ def test_ifupdown_of_documents_of_others(legacy: ModuleType, path: Path) -> None
     theirs = network_data.parse_bytes(raw)
     for mac, wanted in legacy.parse_bytes(raw).links.items():
         config = legacy.config_of(wanted, "eth0", 0)
-        lines = ifupdown_meaning.of(legacy.eni_section([config], {}, False), "eth0")
+        lines = stanza_meaning.of(legacy.eni_section([config], {}, False), "eth0")
         entry = theirs.entries[mac + "/phy"]
         routes = {route for net in entry.networks for route in net.routes}
         assert {line for line in lines if line.startswith("address ")} == {f"address {net.address}" for net in entry.networks if net.address}
-        ways = {f"route {gateway}/32" for gateway in config.onlink}
-        expected = {f"route {route.text.replace(' on the link', '')}" for route in routes}
-        assert {line for line in lines if line.startswith("route ")} - ways == expected
+        expected = {route_line(route) for route in routes}
+        ways = {f"route {gateway}/{128 if ':' in gateway else 32}" for gateway in config.onlink}
+        assert {line for line in lines if line.startswith("route ")} == expected | ways
 
 
 IMAGE = """\
@@ -288,7 +294,7 @@ def test_netplan_reads_what_the_package_would_write(legacy: ModuleType, tmp_path
     nic = yaml.safe_load(text)["network"]["ethernets"]["eth0"]
     assert nic["match"] == {"macaddress": MACS[0]}
     assert "set-name" not in nic
-    lines = {line for line in netplan_meaning.of(yaml.safe_dump({"ethernets": {"eth0": nic}})) if not line.startswith("match")} - {"accept-ra yes", "kind ethernets"}
+    lines = {line for line in yaml_meaning.of(yaml.safe_dump({"ethernets": {"eth0": nic}})) if not line.startswith("match")} - {"accept-ra yes", "kind ethernets"}
     expected = entry_lines(KINDS[kind])
     expected = {line + (" onlink" if line.startswith("route") and line.split()[3] in config.onlink else "") for line in expected}
     assert lines - {"slaac"} == expected - {"slaac"}

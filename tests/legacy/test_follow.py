@@ -195,6 +195,7 @@ def test_a_burst_is_one_look(place: Place, metadata: Metadata) -> None:
 def test_it_waits_for_cloud_init_where_there_is_one(place: Place, metadata: Metadata) -> None:
     metadata.said = ports(0)
     place.write("usr/bin/cloud-init", "")
+    place.write("proc/uptime", "10.00 20.00\n")
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         looking = pool.submit(place.run, "follow", "--event", "boot")
         time.sleep(1.5)
@@ -204,6 +205,14 @@ def test_it_waits_for_cloud_init_where_there_is_one(place: Place, metadata: Meta
         assert looking.result().status == 0
     assert place.addresses("eth0") == ["10.0.0.5/24"]
     assert (place.root / "run/osnetd-legacy/listening").exists(), "from now on udev's events count"
+
+
+def test_long_after_a_boot_no_nic_waits_for_a_cloud_init_that_never_ran(place: Place, metadata: Metadata) -> None:
+    metadata.said = ports(0)
+    place.write("usr/bin/cloud-init", "")
+    place.write("proc/uptime", "301.00 20.00\n")
+    assert place.run("follow", "--event", "add-1", timeout=10).status == 0
+    assert place.addresses("eth0") == ["10.0.0.5/24"]
 
 
 @pytest.mark.parametrize("backend", ["interfaces", "interfaces.d", "ifcfg"])

@@ -103,7 +103,7 @@ def test_the_hook_gives_a_leases_classless_routes_the_metric_of_the_nic(place: P
     place.ip("link set eth0 up", "address add 10.0.0.5/24 dev eth0", "link set eth1 up", "address add 10.1.0.5/24 dev eth1")
     routes = "32 169 254 169 254 10 0 0 2 0 10 0 0 1 9 10 128 10 0 0 3 24 10 7 7 0 0 0 0"
     for name in ("eth0", "eth1"):
-        script = f"reason=BOUND interface={name} new_rfc3442_classless_static_routes='{routes}'; . {hook}; echo left=$new_rfc3442_classless_static_routes"
+        script = f"reason=BOUND interface={name} new_rfc3442_classless_static_routes='{routes}'; . {hook}; echo left=${{new_rfc3442_classless_static_routes-}}"
         words = ["ip", "netns", "exec", place.namespace, shell, "-euc", script]
         left = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout
         # Of a NIC that is none of ours the distribution's own hook sets them.
