@@ -105,7 +105,7 @@ def release(path: str = OBJ_PKL) -> str:
         return "no cached datasource"
     problem = ""
     try:
-        config = obj.osnetd_climb()[0] if hasattr(obj, "osnetd_climb") else None
+        config = obj.osnetd_network_config()[0] if hasattr(obj, "osnetd_network_config") else None
     except Exception as exc:  # noqa: BLE001 - the last fallback level is cloud-init's own code
         config, problem = None, repr(exc)
     refused = _change_class(obj, _OVERRIDE, _BUILT_IN)

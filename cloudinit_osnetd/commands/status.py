@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""`status`: each NIC, its state and why; which rung of the override served this boot."""
+"""`status`: each NIC, its state and why; which fallback level of the override gave this boot its network config."""
 
 import argparse
 
@@ -15,13 +15,13 @@ def main(args: argparse.Namespace) -> int:
         print_json(report)
         return 1 if failed else 0
     print("instance    %s (%s)" % (report["instance_id"] or "-", report["datasource"] or "-"))
-    print("this boot   served by the override's rung: %s" % report["boot"].get("rung"))
+    print("this boot   network config from the override's level: %s" % report["boot"].get("level"))
     if report["hands_off"]:
         print("hands off   %s" % report["hands_off"])
     if not report["backend"]:
         return 0
     print("backend     %s" % report["backend"])
-    print("metadata    %s\n" % (("via " + report["metadata_via"]) if report["metadata_via"] else "not heard yet"))
+    print("metadata    %s\n" % (("via " + report["metadata_via"]) if report["metadata_via"] else "no answer yet"))
     rows = []
     for r in report["nics"]:
         why = "; ".join(([r["reason"]] if r["reason"] else []) + list(r["findings"]))

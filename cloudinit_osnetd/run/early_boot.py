@@ -85,6 +85,6 @@ def early() -> Dict[str, Any]:
 def note(report: Dict[str, Any]) -> None:
     """Keep what the early flow did, for status.
 
-    Not in the note of the rung: cloud-init's network stage may be writing that in this moment.
+    Not in the note of the fallback level: cloud-init's network stage may be writing that in this moment.
     """
     files.replace(paths.EARLY, json.dumps(report) + "\n", sync=False)

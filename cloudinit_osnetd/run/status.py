@@ -189,9 +189,9 @@ def _row(nic: Nic, word: str, reason: str) -> NicStatus:
 
 
 def _boot() -> Dict[str, Any]:
-    """Which rung served this boot, and what the early unit did."""
+    """Which fallback level gave this boot its network config, and what the early unit did."""
     noted, early = files.read_json(paths.BOOT), files.read_json(paths.EARLY)
-    boot = dict(noted) if isinstance(noted, dict) else {"rung": "none"}
+    boot = dict(noted) if isinstance(noted, dict) else {"level": "none"}
     return boot if early is None else dict(boot, early=early)
 
 

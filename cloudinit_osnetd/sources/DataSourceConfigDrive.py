@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""cloud-init's ConfigDrive datasource, made harmless: see ladder.py.
+"""Overrides cloud-init's ConfigDrive datasource, so that links without a NIC do no harm: see ladder.py.
 
-Only cloudinit is imported at the top, and the filter of what cloud-init cannot digest is in this
-very file: any other file of the package may be missing, and the server still boots with its network.
+Only cloudinit is imported at the top, and the filter for links that cloud-init cannot convert is in
+this file: if any other file of the package is missing, the server still boots with its network.
 """
 
 import glob
@@ -15,7 +15,7 @@ from cloudinit import sources, util
 from cloudinit.net import network_state
 from cloudinit.sources import DataSourceConfigDrive as builtin
 
-# What stands in for a module of cloud-init's offers what that one does.
+# A replacement for a module of cloud-init offers the same names as that module.
 from cloudinit.sources.DataSourceConfigDrive import *  # noqa: F401,F403
 from cloudinit.sources.helpers import openstack
 
@@ -27,17 +27,17 @@ _KINDS = ("bond", "vlan")  # the others are physical
 
 
 def system_nics() -> Dict[str, str]:
-    """The kernel's NICs: name by MAC. What is stacked on another device is none.
+    """Returns the names of the kernel's NICs by MAC, without devices that are stacked on another one.
 
-    cloud-init's own list fails whole on two devices with one MAC, and knows an enslaved NIC by the
-    MAC of its bond.
+    cloud-init's own function fails if two devices have the same MAC, and gives a bond's member the MAC
+    of the bond.
     """
     nics: Dict[str, str] = {}
     for path in sorted(glob.glob("/sys/class/net/*")):
         if glob.glob(path + "/lower_*"):
             continue
         mac = _content(path + "/bonding_slave/perm_hwaddr") or _content(path + "/address")
-        if len(mac) == 59:  # InfiniBand's twenty octets: OpenStack knows the port by six of them
+        if len(mac) == 59:  # InfiniBand has twenty octets, of which OpenStack uses six for the port
             nics.setdefault(mac[36:45].lower() + mac[51:].lower(), os.path.basename(path))
         if mac:
             nics.setdefault(mac.lower(), os.path.basename(path))
@@ -58,7 +58,7 @@ def _mac(link: Dict[str, Any]) -> str:
 
 
 def _without(document: Dict[str, Any], links: List[Dict[str, Any]]) -> Dict[str, Any]:
-    """`document` with these of its links alone, and the networks that lie on them."""
+    """Returns `document` with these links and their networks only."""
     kept = [link["id"] for link in links]
     links = [
         dict(link, bond_links=[m for m in link.get("bond_links") or [] if m in kept])
@@ -71,10 +71,10 @@ def _without(document: Dict[str, Any], links: List[Dict[str, Any]]) -> Dict[str,
 
 
 def present_links(document: Dict[str, Any]) -> Dict[str, Any]:
-    """`document` less the links that have no NIC, and what leans on them.
+    """Returns `document` without the links that have no NIC, and without the links that depend on them.
 
-    cloud-init's conversion fails whole on one such link. A bond goes only when it has no member
-    left. The document itself is returned where nothing has to go.
+    cloud-init's conversion fails as a whole on one such link. A bond is removed only if it has no
+    member left. The document itself is returned if nothing has to be removed.
     """
     macs = system_nics()
     links = document.get("links") or []
@@ -96,27 +96,27 @@ def present_links(document: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def convert(document: Dict[str, Any]) -> Any:
-    """cloud-init's conversion of the links that have a NIC; one that it cannot digest costs that one alone."""
+    """Converts the links that have a NIC with cloud-init's code, without the links that it cannot convert."""
     present = present_links(document)
     macs = system_nics()
     try:
-        return _digested(present, macs)
+        return _converted(present, macs)
     except Exception as exc:  # noqa: BLE001 - cloud-init's own code; whatever it raises
-        LOG.warning("network_data: cloud-init cannot digest it whole: %r", exc)
+        LOG.warning("network_data: cloud-init cannot convert it as a whole: %r", exc)
     good: List[Dict[str, Any]] = []
     sound = [
         link for link in present.get("links") or [] if isinstance(link, dict) and isinstance(link.get("id"), (str, int))
     ]
     for link in sorted(sound, key=lambda link: (_KINDS.index(link["type"]) + 1) if link.get("type") in _KINDS else 0):
         try:
-            _digested(_without(present, good + [link]), macs)
+            _converted(_without(present, good + [link]), macs)
             good.append(link)
         except Exception as exc:  # noqa: BLE001 - see above
             LOG.warning("network_data: link %.60r left out: %r", link["id"], exc)
     return openstack.convert_net_json(_without(present, [link for link in sound if link in good]), known_macs=macs)
 
 
-def _digested(document: Dict[str, Any], macs: Dict[str, str]) -> Any:
+def _converted(document: Dict[str, Any], macs: Dict[str, str]) -> Any:
     config = openstack.convert_net_json(document, known_macs=macs)
     network_state.parse_net_config_data(config, skip_broken=False)
     return config
@@ -126,12 +126,12 @@ def _digested(document: Dict[str, Any], macs: Dict[str, str]) -> Any:
 
 
 class DataSourceConfigDrive(builtin.DataSourceConfigDrive):
-    """The built-in class but for `network_config`, which never names a NIC that is not here, and
-    for updates at a boot or a hotplug, which read network_data anew and nothing else."""
+    """The built-in class, except for `network_config`, which never names a NIC that is not present,
+    and for updates at a boot or a hotplug, which read network_data again and nothing else."""
 
     _network_config: Any
 
-    # cloud-init's hook (24.1 and later, off by default): not for each veth of a container.
+    # Keeps cloud-init's hotplug hook (24.1 and later, off by default) from running for each veth of a container.
     extra_hotplug_udev_rules = 'ENV{OSNETD_MANAGE}!="1", DEVPATH=="/devices/virtual/*", GOTO="cloudinit_end"\n'
 
     def _get_data(self):
@@ -141,7 +141,7 @@ class DataSourceConfigDrive(builtin.DataSourceConfigDrive):
     def __getstate__(self):
         state = super().__getstate__() if hasattr(super(), "__getstate__") else self.__dict__
         state = {key: value for key, value in state.items() if not key.startswith("osnetd_")}
-        # Names are those of this moment; another boot must not rename to them.
+        # The config has the current names; the next boot must not rename NICs to them.
         state["_network_config"] = None
         return state
 
@@ -160,35 +160,35 @@ class DataSourceConfigDrive(builtin.DataSourceConfigDrive):
             from cloudinit_osnetd.sources import update
 
             return update.network_data(self, events)
-        except Exception as exc:  # noqa: BLE001 - half-installed, or broken: as it was
-            LOG.warning("network_data not read anew: %r", exc)
+        except Exception as exc:  # noqa: BLE001 - incomplete installation, or a bug: nothing changes
+            LOG.warning("network_data not read again: %r", exc)
             return False
 
-    def osnetd_climb(self):
-        """(network config, rung, problems): see ladder.climb."""
+    def osnetd_network_config(self):
+        """Returns (network config, fallback level, problems): see ladder.choose."""
         from cloudinit_osnetd.sources import ladder
 
         ladder.never_rename(self.distro)
-        fresh, heard = getattr(self, "osnetd_fresh", False), getattr(self, "osnetd_heard", None)
-        return ladder.climb("drive", self.network_json, fresh, self.get_instance_id(), self._osnetd_bare, heard)
+        fresh, refreshed = getattr(self, "osnetd_fresh", False), getattr(self, "osnetd_refreshed", None)
+        return ladder.choose("drive", self.network_json, fresh, self.get_instance_id(), self._osnetd_bare, refreshed)
 
     @property
     def network_config(self):
         document = self.network_json
         if self._network_config == sources.UNSET:
-            # An update clears it with that; the built-in class would take it for a config.
+            # An update resets it to UNSET, which the built-in class would use as a config.
             self._network_config = None
         if document is None or document == sources.UNSET:
             return super().network_config
         if self.known_macs is not None:
-            return super().network_config  # whoever sets it, cloud-init's tests say, knows the NICs
+            return super().network_config  # as in cloud-init's tests: the caller that sets it knows the NICs
         try:
-            config, rung, problems = self.osnetd_climb()
+            config, level, problems = self.osnetd_network_config()
             from cloudinit_osnetd.sources import ladder
 
-            ladder.note_rung(rung, "drive", problems, config)
+            ladder.note_level(level, "drive", problems, config)
             return config
-        except Exception as exc:  # noqa: BLE001 - half-installed, or broken: boot all the same
+        except Exception as exc:  # noqa: BLE001 - incomplete installation, or a bug: the server boots
             LOG.warning("cloudinit-osnetd is incomplete, using the drive as it is: %r", exc)
             config = self._osnetd_bare()
             _note_bare()
@@ -197,14 +197,14 @@ class DataSourceConfigDrive(builtin.DataSourceConfigDrive):
     def _osnetd_bare(self):
         try:
             return convert(self.network_json)
-        except Exception as exc:  # noqa: BLE001 - the built-in class may know better
+        except Exception as exc:  # noqa: BLE001 - the built-in class may still succeed
             LOG.warning("config drive's links not filtered: %r", exc)
             self._network_config = None
             return super().network_config
 
 
 def _is_first(events):
-    """True at the first boot of an instance: the one event at which everything is read."""
+    """True at the first boot of an instance, the only event at which everything is read."""
     from cloudinit.event import EventType
 
     return EventType.BOOT_NEW_INSTANCE in events
@@ -213,10 +213,10 @@ def _is_first(events):
 def _note_bare():
     try:
         os.makedirs("/run/cloudinit-osnetd/boot", exist_ok=True)
-        with open("/run/cloudinit-osnetd/boot/rung.json", "w") as fh:
-            fh.write('{"rung": "bare-drive", "source": "drive", "problems": []}\n')
+        with open("/run/cloudinit-osnetd/boot/fallback.json", "w") as fh:
+            fh.write('{"level": "bare-drive", "source": "drive", "problems": []}\n')
     except OSError as exc:
-        LOG.warning("rung not noted: %s", exc)
+        LOG.warning("fallback level not noted: %s", exc)
 
 
 DataSourceConfigDriveNet = DataSourceConfigDrive  # the name in old pickles

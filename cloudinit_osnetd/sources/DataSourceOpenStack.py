@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""cloud-init's OpenStack datasource, made harmless: see ladder.py.
+"""Overrides cloud-init's OpenStack datasource, so that links without a NIC do no harm: see ladder.py.
 
 As in DataSourceConfigDrive.py only cloudinit is imported at the top.
 """
@@ -10,14 +10,17 @@ import logging
 from cloudinit import sources, util
 from cloudinit.sources import DataSourceOpenStack as builtin
 
-# What stands in for a module of cloud-init's offers what that one does.
+# A replacement for a module of cloud-init offers the same names as that module.
 from cloudinit.sources.DataSourceOpenStack import *  # noqa: F401,F403
 
 LOG = logging.getLogger(__name__)
 
 
 class _Override:
-    """What both classes below change of the built-in ones; the same as for the config drive."""
+    """What both classes below change in the built-in ones; the same as for the config drive.
+
+    It is a copy, because the file of each datasource must work if the other one is missing.
+    """
 
     extra_hotplug_udev_rules = 'ENV{OSNETD_MANAGE}!="1", DEVPATH=="/devices/virtual/*", GOTO="cloudinit_end"\n'
 
@@ -28,7 +31,7 @@ class _Override:
     def __getstate__(self):
         state = super().__getstate__() if hasattr(super(), "__getstate__") else self.__dict__
         state = {key: value for key, value in state.items() if not key.startswith("osnetd_")}
-        # Names are those of this moment; another boot must not rename to them.
+        # The config has the current names; the next boot must not rename NICs to them.
         state["_network_config"] = sources.UNSET
         return state
 
@@ -47,17 +50,18 @@ class _Override:
             from cloudinit_osnetd.sources import update
 
             return update.network_data(self, events)
-        except Exception as exc:  # noqa: BLE001 - half-installed, or broken: as it was
-            LOG.warning("network_data not read anew: %r", exc)
+        except Exception as exc:  # noqa: BLE001 - incomplete installation, or a bug: nothing changes
+            LOG.warning("network_data not read again: %r", exc)
             return False
 
-    def osnetd_climb(self):
-        """(network config, rung, problems): see ladder.climb."""
+    def osnetd_network_config(self):
+        """Returns (network config, fallback level, problems): see ladder.choose."""
         from cloudinit_osnetd.sources import ladder
 
         ladder.never_rename(self.distro)
-        fresh, heard = getattr(self, "osnetd_fresh", False), getattr(self, "osnetd_heard", None)
-        return ladder.climb("metadata", self.network_json, fresh, self.get_instance_id(), self._osnetd_built_in, heard)
+        fresh, refreshed = getattr(self, "osnetd_fresh", False), getattr(self, "osnetd_refreshed", None)
+        instance_id = self.get_instance_id()
+        return ladder.choose("metadata", self.network_json, fresh, instance_id, self._osnetd_built_in, refreshed)
 
     @property
     def network_config(self):
@@ -69,12 +73,12 @@ class _Override:
         if document is None or document == sources.UNSET:
             return super().network_config
         try:
-            config, rung, problems = self.osnetd_climb()
+            config, level, problems = self.osnetd_network_config()
             from cloudinit_osnetd.sources import ladder
 
-            ladder.note_rung(rung, "metadata", problems, config)
+            ladder.note_level(level, "metadata", problems, config)
             return config
-        except Exception as exc:  # noqa: BLE001 - half-installed, or broken: boot all the same
+        except Exception as exc:  # noqa: BLE001 - incomplete installation, or a bug: the server boots
             LOG.warning("cloudinit-osnetd is incomplete, using the metadata as it is: %r", exc)
             return self._osnetd_bare()
 
@@ -86,25 +90,25 @@ class _Override:
             from cloudinit_osnetd.sources import DataSourceConfigDrive as drive
 
             return drive.convert(self.network_json)
-        except Exception as exc:  # noqa: BLE001 - the built-in class may know better
+        except Exception as exc:  # noqa: BLE001 - the built-in class may still succeed
             LOG.warning("metadata's links not filtered: %r", exc)
             self._network_config = sources.UNSET
             return super().network_config
 
 
 def _is_first(events):
-    """True at the first boot of an instance: the one event at which everything is read."""
+    """True at the first boot of an instance, the only event at which everything is read."""
     from cloudinit.event import EventType
 
     return EventType.BOOT_NEW_INSTANCE in events
 
 
 class DataSourceOpenStack(_Override, builtin.DataSourceOpenStack):
-    """The built-in class but for `network_config` and updates."""
+    """The built-in class, except for `network_config` and updates."""
 
 
 class DataSourceOpenStackLocal(_Override, builtin.DataSourceOpenStackLocal):
-    """The built-in class but for `network_config` and updates; runs before the network is up."""
+    """The built-in class, except for `network_config` and updates; runs before the network is up."""
 
 
 datasources = [

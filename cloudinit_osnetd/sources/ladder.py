@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""What an overridden datasource gives cloud-init as its network config, from rung to rung.
+"""The network config that an overridden datasource gives cloud-init, with its fallback levels.
 
-1. `store`: the truth, of the NICs that are here; a document read anew at this boot is heard first.
-2. `drive` (or `metadata`): the document alone, less the links that have no NIC.
-3. `last-good`: what was given when it last worked.
-4. `built-in`: whatever the built-in class makes of it.
+1. `store`: the truth, of the NICs that are present; a document that was read at this boot is recorded first.
+2. `drive` (or `metadata`): the document alone, without the links that have no NIC.
+3. `last-good`: the last network config that was given.
+4. `built-in`: the network config of the built-in class.
 
-Each names the kernel's name of this moment, so nothing is ever renamed. The rung that served is
-noted in boot/rung.json, under /run/cloudinit-osnetd.
+Every level uses the kernel's current names, so nothing is ever renamed. The level that was used is
+noted in boot/fallback.json, under /run/cloudinit-osnetd.
 """
 
 import json
 import logging
 import os
 import time
-from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple
 
 from cloudinit import util
 from cloudinit.sources.helpers import openstack
@@ -31,30 +31,30 @@ from ..system import files, paths
 
 LOG = logging.getLogger(__name__)
 _DEVICES = "/sys/class/net"
-Leaves = Callable[[List[desired.Want], Dict[str, Nic]], List[desired.Want]]
+Select = Callable[[List[desired.Want], Dict[str, Nic]], List[desired.Want]]
 _LAST_GOOD = paths.STATE + "/last-good.json"
 
 
-def note_rung(rung: str, source: str, problems: List[str], config: Any = None) -> None:
-    """Tell status, and the tests, which rung served this boot; and the early flow, under which names.
+def note_level(level: str, source: str, problems: List[str], config: Any = None) -> None:
+    """Notes the level that was used at this boot, for status and the tests, and the names, for the early unit.
 
-    cloud-init asks in its local stage and once more in its network stage: the first answer is the
-    one that it renders or takes names from, the others are listed behind it.
+    cloud-init asks in its local stage and again in its network stage. It renders the first answer and
+    takes the names from it; the levels of the later answers are listed after it.
     """
     noted = files.read_json(paths.BOOT)
     noted = noted if isinstance(noted, dict) else {}
-    rungs = noted.get("rungs", []) + [rung]
-    noted.update(rung=rungs[0], rungs=rungs, source=source)
+    levels = noted.get("levels", []) + [level]
+    noted.update(level=levels[0], levels=levels, source=source)
     noted.setdefault("problems", problems)
     noted.setdefault("names", _names(config))
     try:
         files.replace(paths.BOOT, json.dumps(noted) + "\n", sync=False)
     except OSError as exc:
-        LOG.warning("rung not noted: %s", exc)
+        LOG.warning("fallback level not noted: %s", exc)
 
 
 def _names(config: Any) -> Dict[str, str]:
-    """By MAC: the names of the NICs in a version 1 network config."""
+    """Returns by MAC the names of the NICs in a version 1 network config."""
     items = config.get("config") if isinstance(config, dict) else None
     return {
         str(item["mac_address"]).lower(): str(item["name"])
@@ -64,7 +64,7 @@ def _names(config: Any) -> Dict[str, str]:
 
 
 def never_rename(distro: Any) -> None:
-    """Keep the eni and sysconfig renderers from writing 70-persistent-net.rules."""
+    """Prevents the eni and sysconfig renderers from writing 70-persistent-net.rules."""
     configs = getattr(distro, "renderer_configs", None)
     for name in ("eni", "sysconfig"):
         if isinstance(configs, dict) and isinstance(configs.get(name), dict):
@@ -76,7 +76,7 @@ def _convert(document: Dict[str, Any], known_macs: Dict[str, str]) -> Dict[str, 
 
 
 def _nics(expected: FrozenSet[str]) -> Dict[str, Nic]:
-    """The NICs by MAC; udev is waited for only where one that is expected is missing, or one is not named yet."""
+    """Returns the NICs by MAC; waits for udev only if an expected NIC is missing or one has no final name yet."""
     nics = netlink.snapshot().by_mac(early=True)
     if expected - set(nics) or netlink.awaits_udev(nics.values()):
         util.udevadm_settle()
@@ -93,87 +93,136 @@ def _config(
     expected: FrozenSet[str],
     given: Mapping[str, int],
     configured: FrozenSet[str],
-    leaves: Leaves = lambda _wants, _nics: _wants,
+    select: Select = lambda wants, _nics: wants,
     bonds: Optional[Mapping[str, str]] = None,
 ) -> Optional[Dict[str, Any]]:
-    """The network config of a truth, or of what of it `leaves` leaves; None where none of its keys has a NIC."""
+    """Returns the network config of the part of a truth that `select` returns; None if none of its keys has a NIC."""
     nics = _nics(expected)
     named = desired.known_bonds(bonds or {}, known, nics, network_config.supports_bond_names(_convert))
     keys = desired.configurable(known, nics)
     metrics = desired.give_metrics(known, keys, given, configured)
     wants = desired.desired(known, nics, bonds=named, given=metrics)
-    return network_config.build(leaves(wants, nics), _convert) if wants else None
+    return network_config.build(select(wants, nics), _convert) if wants else None
 
 
-def _not_left(
+def _without_unmanaged(
     wants: List[desired.Want],
     nics: Dict[str, Nic],
     known: truth.Truth,
     listed: FrozenSet[str],
     state: store.State,
 ) -> List[desired.Want]:
-    """Less the NICs that are left to others: of those cloud-init is told what it would know by itself, and no more.
+    """Removes the NICs that are left to other software, unless cloud-init's own document or an old part has them.
 
-    `listed`: the keys of the document that it has.
+    `listed` has the keys of the document that cloud-init has.
     """
     on = context.load(remember=False)
     left = desired.left_alone(known, nics, on.settings.ignore, state.bonds)
     backend = backends.of_renderer(on.renderer)
-    # What has a part too: cloud-init may write the file anew, and must not lose it.
-    told = listed | {row.key for row in state.ledger}
-    theirs = backend.theirs([item for want in wants for item in want.items]) if backend else {}
+    # NICs with a part in the ledger are kept too: cloud-init may rewrite the file, and must not lose the part.
+    kept = listed | {row.key for row in state.ledger}
+    claimed = backend.theirs([item for want in wants for item in want.items]) if backend else {}
     return [
         want
         for want in wants
-        if told & want.keys or not (left & want.keys or any(item.name in theirs for item in want.items))
+        if kept & want.keys or not (left & want.keys or any(item.name in claimed for item in want.items))
     ]
 
 
-def _last_good(config: Dict[str, Any], instance_id: str) -> None:
+def _keep_last_good(config: Dict[str, Any], instance_id: str) -> None:
     text = json.dumps({"instance_id": instance_id, "config": config}, sort_keys=True) + "\n"
     try:
         if os.path.isdir(paths.STATE) and files.read(_LAST_GOOD) != text:
             files.replace(_LAST_GOOD, text, mode=0o600)
     except OSError as exc:
-        LOG.warning("last good config not kept: %s", exc)
+        LOG.warning("last good network config not saved: %s", exc)
 
 
-def ask(instance_id: str) -> Optional[truth.Truth]:
-    """The truth with what the metadata service says now, None where it does not answer.
+def refreshed_truth(instance_id: str) -> Optional[truth.Truth]:
+    """Returns the truth with the current answer of the metadata service, None if it does not answer.
 
-    Nothing is kept: our own run, of the same event, will ask for itself.
+    Nothing is saved: the run that the same event starts asks the service itself.
     """
     pinned = context.load(remember=False).settings.metadata_nic
-    heard = refresh.refresh_metadata(store.load(instance_id), netlink.snapshot(), pinned, may_open=False)
-    for fault in heard.faults:
+    result = refresh.refresh_metadata(store.load(instance_id), netlink.snapshot(), pinned, may_open=False)
+    for fault in result.faults:
         LOG.warning("network_data: %s", fault)
-    return heard.state.truth if heard.answered else None
+    return result.state.truth if result.answered else None
 
 
-def _undisturbed(step: Callable[[], Optional[Dict[str, Any]]]) -> Optional[Dict[str, Any]]:
-    """The answer; once more where a NIC came or went meanwhile, over which cloud-init's reading of sysfs breaks."""
-    for _again in range(3):
-        there = set(os.listdir(_DEVICES))
+class _Request(NamedTuple):
+    """What cloud-init asks for, and what is known of it."""
+
+    source: str  # "drive" or "metadata"
+    data: Optional[network_data.NetworkData]  # the parsed document, None if it is refused
+    fresh: bool
+    instance_id: str
+    refreshed: Optional[truth.Truth]
+
+
+def _retried_on_hotplug(
+    read: Callable[[_Request], Optional[Dict[str, Any]]], request: _Request
+) -> Optional[Dict[str, Any]]:
+    """Calls `read`, again if it fails while a NIC is added or removed: cloud-init's reading of sysfs then raises."""
+    for _attempt in range(3):
+        before = set(os.listdir(_DEVICES))
         try:
-            return step()
+            return read(request)
         except Exception:  # noqa: BLE001 - cloud-init's own code; whatever it raises
-            if set(os.listdir(_DEVICES)) == there:
+            if set(os.listdir(_DEVICES)) == before:
                 raise
-    return step()
+    return read(request)
 
 
-def climb(
+def _from_store(request: _Request) -> Optional[Dict[str, Any]]:
+    state = store.load(request.instance_id)
+    known = request.refreshed or state.truth
+    if not known.keys or not context.load(remember=False).settings.enabled:
+        return None
+    if request.data is not None and request.fresh:
+        known = truth.observe(known, request.source, request.data, time.time())
+    known = rejections.believed(known, state.rejections, None)
+    listed = frozenset(request.data.entries) if request.data is not None else frozenset()
+    # An entry without a NIC is normal: only a NIC that was configured at the last run is waited for.
+    return _config(
+        known,
+        frozenset(row.mac for row in state.ledger if row.key.endswith("/phy")),
+        state.metrics,
+        frozenset(row.key for row in state.ledger),
+        lambda wants, nics: _without_unmanaged(wants, nics, known, listed, state),
+        state.bonds,
+    )
+
+
+def _from_document(request: _Request) -> Optional[Dict[str, Any]]:
+    if request.data is None:
+        return None
+    listed = frozenset(e.mac for e in request.data.entries.values() if e.kind == "phy")
+    known = truth.observe(truth.EMPTY, request.source, request.data, time.time())
+    return _config(known, listed, {}, frozenset())
+
+
+def _from_last_good(request: _Request) -> Optional[Dict[str, Any]]:
+    kept = files.read_json(_LAST_GOOD)
+    if not isinstance(kept, dict) or kept.get("instance_id") != request.instance_id:
+        return None
+    config = kept.get("config")
+    return config if isinstance(config, dict) else None
+
+
+def choose(
     source: str,
     document: Any,
     fresh: bool,
     instance_id: str,
     built_in: Callable[[], Any],
-    heard: Optional[truth.Truth] = None,
+    refreshed: Optional[truth.Truth] = None,
 ) -> Tuple[Any, str, List[str]]:
-    """The network config, the rung that gave it, and the problems of the rungs above it.
+    """Returns the network config, the level that gave it, and the problems of the document and the levels before it.
 
-    `source` is "drive" or "metadata", `document` its network_data as JSON, `fresh` True where it
-    was read at this boot and not taken from cloud-init's cache; `heard` is what `ask` returned.
+    `source` is "drive" or "metadata", `document` its network_data as JSON. `fresh` is True if the
+    document was read at this boot and not taken from cloud-init's cache; `refreshed` is what
+    `refreshed_truth` returned.
     """
     problems: List[str] = []
     data = None
@@ -182,51 +231,19 @@ def climb(
         problems.extend(fault.text for fault in data.faults)
     except network_data.Refused as exc:
         problems.append(str(exc))
-
-    def from_store() -> Optional[Dict[str, Any]]:
-        state = store.load(instance_id)
-        known = heard or state.truth
-        if not known.keys or not context.load(remember=False).settings.enabled:
-            return None
-        if data is not None and fresh:
-            known = truth.observe(known, source, data, time.time())
-        known = rejections.believed(known, state.rejections, None)
-        listed = frozenset(data.entries) if data is not None else frozenset()
-        # An entry without a NIC is a normal state: only what had one last time is waited for.
-        return _config(
-            known,
-            frozenset(row.mac for row in state.ledger if row.key.endswith("/phy")),
-            state.metrics,
-            frozenset(row.key for row in state.ledger),
-            lambda wants, nics: _not_left(wants, nics, known, listed, state),
-            state.bonds,
-        )
-
-    def from_document() -> Optional[Dict[str, Any]]:
-        if data is None:
-            return None
-        listed = frozenset(e.mac for e in data.entries.values() if e.kind == "phy")
-        return _config(truth.observe(truth.EMPTY, source, data, time.time()), listed, {}, frozenset())
-
-    def from_last_good() -> Optional[Dict[str, Any]]:
-        kept = files.read_json(_LAST_GOOD)
-        if not isinstance(kept, dict) or kept.get("instance_id") != instance_id:
-            return None
-        config = kept.get("config")
-        return config if isinstance(config, dict) else None
-
-    rungs = [("store", from_store), (source, from_document)]
+    request = _Request(source, data, fresh, instance_id, refreshed)
+    levels = [("store", _from_store), (source, _from_document)]
     if data is None or data.entries:
-        rungs.append(("last-good", from_last_good))
-    for rung, step in rungs:
+        levels.append(("last-good", _from_last_good))
+    for level, read in levels:
         try:
-            config = _undisturbed(step)
-        except Exception as exc:  # noqa: BLE001 - a boot must not fail here, whatever it is
-            LOG.warning("network config: rung %s failed: %r", rung, exc)
-            problems.append("%s: %r" % (rung, exc))
+            config = _retried_on_hotplug(read, request)
+        except Exception as exc:  # noqa: BLE001 - a boot must not fail here, for whatever reason
+            LOG.warning("network config: level %s failed: %r", level, exc)
+            problems.append("%s: %r" % (level, exc))
             continue
         if config is not None:
-            if rung != "last-good":
-                _last_good(config, instance_id)
-            return config, rung, problems
+            if level != "last-good":
+                _keep_last_good(config, instance_id)
+            return config, level, problems
     return built_in(), "built-in", problems

@@ -14,7 +14,7 @@ WORK = RUN + "/work"
 STAGING = RUN + "/staging"
 LOCK = RUN + "/lock"
 # By cloud-init's process, at any moment of a boot: in a directory that no run sweeps.
-BOOT = RUN + "/boot/rung.json"
+BOOT = RUN + "/boot/fallback.json"
 EARLY = RUN + "/early.json"
 STATUS = RUN + "/status.json"
 WAITING = RUN + "/waiting.json"

@@ -282,11 +282,11 @@ def proved_unique(guest: Guest) -> None:
     wait_until(lambda: "tentative" not in guest.run("ip -6 addr").stdout, 5 * guest.patience, "the addresses proved unique")
 
 
-def assert_boot(guest: Guest, rung: str, rules: Sequence[str] = ()) -> None:
-    """The boot went as it should, by the rung that it should. `rules`: somebody's files that name NICs."""
+def assert_boot(guest: Guest, level: str, rules: Sequence[str] = ()) -> None:
+    """The boot went as it should, from the fallback level that it should. `rules`: somebody's files that name NICs."""
     settled(guest)
     boot = status(guest)["boot"]
-    assert boot["rung"] == rung, boot
+    assert boot["level"] == level, boot
     assert "error" not in boot.get("early", {"error": "the early unit did not run"}), boot
     assert guest.cloud_init_errors() == []
     assert guest.run("cloud-init status", check=False).stdout.split()[-1] == "done"

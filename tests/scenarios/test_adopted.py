@@ -85,7 +85,7 @@ def test_somebodys_document_is_adopted(cloud: Cloud, guest_factory: GuestFactory
     document["links"][0]["mtu"] = "1400" if "string" in name else 1400
     assert_edited(guest, port, 1400)
     guest.reboot()
-    assert_boot(guest, rung="store", rules=RULES.get(guest.backend, []))
+    assert_boot(guest, level="store", rules=RULES.get(guest.backend, []))
     assert state_of(guest, port) == "ok"
     assert_nothing_to_do(guest)
 
@@ -133,7 +133,7 @@ def test_whatever_nova_told_is_adopted(cloud: Cloud, guest_factory: GuestFactory
     assert_edited(guest, first, 1380)
     assert_follows(guest, first)
     guest.reboot()
-    assert_boot(guest, rung="store", rules=RULES.get(guest.backend, []))
+    assert_boot(guest, level="store", rules=RULES.get(guest.backend, []))
     assert_network(guest, *server.ports, seconds=20 * guest.patience)
     assert_follows(guest, first)
     assert_nothing_to_do(guest)
@@ -167,7 +167,7 @@ def test_a_host_route_that_another_nic_has_already(cloud: Cloud, guest_factory: 
 
     # At a boot each NIC's routes have its own metric: both are there.
     guest.reboot()
-    assert_boot(guest, rung="store", rules=RULES.get(guest.backend, []))
+    assert_boot(guest, level="store", rules=RULES.get(guest.backend, []))
     wait_until(
         lambda: sorted(route["dev"] for route in ip(guest, "route show 10.200.0.0/16")) == sorted(names),
         15 * guest.patience,

@@ -87,11 +87,11 @@ def test_ports_come_and_go_while_the_server_boots(cloud: Cloud, guest_factory: G
         assert_gone(guest, name)
     settled(guest)
     assert len(configured_names(guest)) == 1 + len(came)
-    assert status(guest)["boot"]["rung"] == ("store" if boot == "later" else "drive")
+    assert status(guest)["boot"]["level"] == ("store" if boot == "later" else "drive")
     assert_nothing_to_do(guest)
 
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert_follows(guest, first, *came)
     assert len(configured_names(guest)) == 1 + len(came)
 
@@ -145,7 +145,7 @@ def test_a_reboot_changes_nothing_and_takes_no_longer(cloud: Cloud, guest_factor
     guest = guest_factory(server)
     wait_for_the_network(guest)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     first_boot = seconds_to_network_online(guest)
     ports = [first]
 
@@ -154,7 +154,7 @@ def test_a_reboot_changes_nothing_and_takes_no_longer(cloud: Cloud, guest_factor
         assert_follows(guest, *ports)
         before = network_of(guest)
         guest.reboot()
-        assert_boot(guest, rung="store")
+        assert_boot(guest, level="store")
         assert_follows(guest, *ports)
         wait_until(lambda: network_of(guest) == before, 10, "the network as before")
         taken = seconds_to_network_online(guest)
@@ -192,7 +192,7 @@ def test_a_secondary_nic_that_nobody_serves_delays_no_boot(cloud: Cloud, guest_f
     guest = guest_factory(server)
     wait_for_the_network(guest)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     first_boot = seconds_to_network_online(guest)
 
     unserved = server.create_port(dead)
@@ -217,7 +217,7 @@ def test_the_link_to_the_instance_is_away_when_early_boot_begins(cloud: Cloud, g
     first, second = server.create_port(blue), server.create_port(green)
     guest = guest_factory(server)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     assert_follows(guest, first, second)
     name = str(guest.nic(second))
 
@@ -232,7 +232,7 @@ def test_the_link_to_the_instance_is_away_when_early_boot_begins(cloud: Cloud, g
     server.delete_port(second)
     guest.unplug(second)
     guest.boot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     early = status(guest)["boot"]["early"]
     assert "hands_off" not in early and early["changes"] == 1, early
     assert guest.run("systemctl show -p Result --value cloudinit-osnetd-early.service").stdout == "success\n"
@@ -250,7 +250,7 @@ def test_ports_come_go_and_swap_while_the_server_is_off(cloud: Cloud, guest_fact
     first, leaving, swapped = server.create_port(blue), server.create_port(green), server.create_port(green)
     guest = guest_factory(server)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     assert_follows(guest, first, leaving, swapped)
     place = str(guest.nic(swapped))
 
@@ -263,7 +263,7 @@ def test_ports_come_go_and_swap_while_the_server_is_off(cloud: Cloud, guest_fact
     guest.plug(new, name="ens9")
     guest.plug(instead, name=place)
     guest.boot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert_follows(guest, first, instead, new)
     assert guest.nic(instead) == place and guest.nic(new) not in (None, place)
     assert guest.nic(new) == "ens9" or not isinstance(guest, Container)  # a VM's has udev's name
@@ -290,7 +290,7 @@ def test_a_rebuilt_drive_with_other_content_wins_at_boot(cloud: Cloud, guest_fac
     first, second = server.create_port(blue), server.create_port(green)
     guest = guest_factory(server)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     assert_follows(guest, first, second)
     before = identity(guest)
 
@@ -299,7 +299,7 @@ def test_a_rebuilt_drive_with_other_content_wins_at_boot(cloud: Cloud, guest_fac
     guest.rebuild_drive()
     cloud.metadata_down()  # so it is the drive that said it
     guest.boot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert_follows(guest, first, second)
     sources = {row["mac"]: row["source"] for row in status(guest)["nics"]}
     assert sources[second.mac] == "drive"
@@ -319,7 +319,7 @@ def test_without_the_drive_or_the_metadata_service_a_trusted_cache_boots_as_befo
     first, second = server.create_port(blue), server.create_port(green)
     guest = guest_factory(server, trusted_cache=True)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     late = server.create_port(green)
     guest.plug(late)
     assert_follows(guest, first, second, late)
@@ -332,7 +332,7 @@ def test_without_the_drive_or_the_metadata_service_a_trusted_cache_boots_as_befo
     if gone in ("metadata", "both"):
         cloud.metadata_down()
     guest.boot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert_follows(guest, first, second, late)
     assert identity(guest) == before
     wait_until(lambda: network_of(guest) == network, 10, "the network as before")
@@ -349,7 +349,7 @@ def test_without_the_drive_a_distrusted_cache_is_no_worse_than_cloud_init_alone(
         guest = guest_factory(server, package=package)
         guest.boot()
         if package:
-            assert_boot(guest, rung="drive")
+            assert_boot(guest, level="drive")
         wait_until(lambda: network_is_up(guest, ports), 15, "the network of the first boot")
         guest.poweroff()
         guest.take_drive()

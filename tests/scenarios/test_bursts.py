@@ -32,7 +32,7 @@ def test_eight_nics_at_once(cloud: Cloud, guest_factory: GuestFactory) -> None:
     first = server.create_port(blue)
     guest = guest_factory(server)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
 
     ports = [server.create_port(network) for network in others]
     with serving(guest, touches=ports, events=["added"], starts_of_service=2):
@@ -66,7 +66,7 @@ def test_one_of_eight_is_invalid(cloud: Cloud, guest_factory: GuestFactory, faul
     server.create_port(blue)
     guest = guest_factory(server)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
 
     ports = [server.create_port(network) for network in others]
     bad = ports[3]
@@ -99,7 +99,7 @@ def test_another_mac_under_the_same_name(cloud: Cloud, guest_factory: GuestFacto
     first, old = server.create_port(blue), server.create_port(green)
     guest = guest_factory(server)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     name = str(guest.nic(old))
 
     for network in (green, leased, green):
@@ -123,7 +123,7 @@ def test_another_mac_under_the_same_name(cloud: Cloud, guest_factory: GuestFacto
         assert_follows(guest, new)
 
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert_follows(guest, first, new)
     assert_nothing_to_do(guest)
 
@@ -137,7 +137,7 @@ def test_a_nic_goes_and_comes_back(cloud: Cloud, guest_factory: GuestFactory) ->
     _first, static, dynamic = server.create_port(blue), server.create_port(green), server.create_port(leased)
     guest = guest_factory(server)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     for port in (static, dynamic):
         for name in (str(guest.nic(port)), "enxf0f1f2f3f4f5"):
             with serving(guest, leaves=[port], events=["removed", "added"], starts_of_service=2):
@@ -159,7 +159,7 @@ def test_two_hundred_veth_pairs_start_nothing(cloud: Cloud, guest_factory: Guest
     server.create_port(blue)
     guest = guest_factory(server)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     # Both programs note that they ran; the rest of them is as it was.
     spy = r"""
         for program in /usr/lib/cloudinit-osnetd/queue-event /usr/lib/cloud-init/hook-hotplug /usr/libexec/cloud-init/hook-hotplug; do

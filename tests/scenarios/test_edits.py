@@ -116,7 +116,7 @@ def test_an_edit_takes_away_only_what_it_changes(cloud: Cloud, guest_factory: Gu
         assert_follows(guest, third)
     assert _theirs(guest) == theirs
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert_follows(guest, first, port, third)
 
 
@@ -156,7 +156,7 @@ def test_the_metadata_is_edited_while_a_nic_is_in_a_bridge(cloud: Cloud, guest_f
     assert_follows(guest, first, third)
     assert "master br-ex" in guest.run(f"ip link show {name}").stdout
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert_follows(guest, first, port, third)
 
 

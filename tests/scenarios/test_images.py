@@ -23,7 +23,7 @@ def test_what_still_is_as_we_left_it_goes_with_the_instance_that_it_was_for(
     ports = [golden.create_port(network) for network in (blue, leased, green)]
     guest = guest_factory(golden)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     late = golden.create_port(green)
     with serving(guest, touches=[late], events=["added"]):
         guest.plug(late)
@@ -46,7 +46,7 @@ def test_what_still_is_as_we_left_it_goes_with_the_instance_that_it_was_for(
     guest.plug(first)
     guest.rebuild_drive()
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     settled(guest)
     assert_follows(guest, first)
     early = guest.run("journalctl -b --no-pager -o cat -u cloudinit-osnetd-early.service").stdout
@@ -67,6 +67,6 @@ def test_what_still_is_as_we_left_it_goes_with_the_instance_that_it_was_for(
     assert_nothing_to_do(guest)
 
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert_follows(guest, first)
     assert_nothing_to_do(guest)

@@ -41,7 +41,7 @@ def a_server(cloud: Cloud, guest_factory: GuestFactory, **options: object) -> tu
     first = cloud.server("found").create_port(blue)
     guest = guest_factory(cloud.servers[0], **options)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     assert_follows(guest, first)
     settled(guest)
     return first, guest

@@ -44,7 +44,7 @@ def test_an_ipv6_port_is_attached(cloud: Cloud, guest_factory: GuestFactory, mod
     first = server.create_port(blue)
     guest = guest_factory(server)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
 
     mac = random_mac()
     own = address_by_mac(cidr, mac) if mode in ("slaac", "stateless") else cidr.replace("::/64", "::77")
@@ -60,7 +60,7 @@ def test_an_ipv6_port_is_attached(cloud: Cloud, guest_factory: GuestFactory, mod
             assert_follows(guest, port, seconds=5)
 
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert_follows(guest, first, port, seconds=25)
     assert_nothing_to_do(guest)
 

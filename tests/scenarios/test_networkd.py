@@ -35,13 +35,13 @@ def test_two_ports_on_one_dual_stack_network(cloud: Cloud, guest_factory: GuestF
     first = server.create_port(green)
     guest = guest_factory(server)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     second = server.create_port(green)
     with serving(guest, touches=[second], events=["added"]):
         guest.plug(second)
         assert_follows(guest, first, second)
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert_follows(guest, first, second)
     assert_nothing_to_do(guest)
 
@@ -145,7 +145,7 @@ def test_a_shells_umask_and_directories_in_the_place_of_files(cloud: Cloud, gues
     unreadable = "find /etc/systemd/network /run/systemd/network ! -perm -0040 ! -perm -0004 2>/dev/null"
     assert guest.run(unreadable, check=False).stdout == ""
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert_follows(guest, first, second)
     assert "Traceback" not in log_of(guest)
 

@@ -32,7 +32,7 @@ def test_a_server_without_a_drive_follows_its_ports(
     first = server.create_port(leased)
     guest = guest_factory(server, datasource="OpenStack", trusted_cache=trusted_cache)
     guest.boot()
-    assert_boot(guest, rung="metadata")
+    assert_boot(guest, level="metadata")
     assert status(guest)["datasource"] == "OpenStack"
     assert_follows(guest, first)
     assert_nothing_to_do(guest)
@@ -44,7 +44,7 @@ def test_a_server_without_a_drive_follows_its_ports(
     settled(guest)
     assert_nothing_to_do(guest)
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert_follows(guest, first, second)
     assert identity(guest) == who
     kept = configuration(guest, first)
@@ -57,7 +57,7 @@ def test_a_server_without_a_drive_follows_its_ports(
     assert state_of(guest, second) == "absent"
     assert configuration(guest, first) == kept
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert_follows(guest, first)
     assert identity(guest) == who
 
@@ -77,7 +77,7 @@ def test_the_metadata_service_is_down_at_a_reboot(cloud: Cloud, guest_factory: G
 
     cloud.metadata_down()
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert_follows(guest, first, second)
     assert identity(guest) == who
 
@@ -86,7 +86,7 @@ def test_the_metadata_service_is_down_at_a_reboot(cloud: Cloud, guest_factory: G
         "updates: {network: {when: [boot-new-instance, boot]}}\n"
     )
     guest.reboot(timeout=240)
-    asked_in_vain = [line for line in package.warnings_since(guest) if "network_data not read anew" in line]
+    asked_in_vain = [line for line in package.warnings_since(guest) if "network_data not read again" in line]
     assert asked_in_vain or guest.suite == "bullseye"  # 20.4 has no such setting
     assert_follows(guest, first, second)
     assert identity(guest) == who

@@ -77,16 +77,16 @@ CONVERT = """
 from cloudinit_osnetd.sources import DataSourceConfigDrive as override, ladder
 ds.network_json = document
 bare = override.convert(document)
-config, rung, problems = ladder.climb("drive", document, False, "nobody", lambda: None)
-say([bare["config"], config["config"], rung, problems])
+config, level, problems = ladder.choose("drive", document, False, "nobody", lambda: None)
+say([bare["config"], config["config"], level, problems])
 """
 
 
 def converted(guest: Container, links: List[Any], networks: List[Any]) -> List[List[str]]:
     """The names of the links that the bare filter, and the ladder with an empty store, leave in."""
     document = {"links": links, "networks": networks, "services": []}
-    bare, config, rung, _problems = ask(guest, CONVERT, document=document)
-    assert rung == "drive"
+    bare, config, level, _problems = ask(guest, CONVERT, document=document)
+    assert level == "drive"
     return [sorted(item["type"] + (f" {len(item['bond_interfaces'])}" if item["type"] == "bond" else "") for item in each
                    if item["type"] != "nameserver") for each in (bare, config)]  # fmt: skip
 
@@ -166,7 +166,7 @@ def test_updates_that_a_user_has_enabled(cloud: Cloud, guest_factory: GuestFacto
     ports = list(server.ports)
     guest = guest_factory(server, trusted_cache=True, files={"etc/cloud/cloud.cfg.d/97_updates.cfg": UPDATES})
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     assert_follows(guest, *ports)
     who = identity(guest)
 

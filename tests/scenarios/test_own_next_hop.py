@@ -24,7 +24,7 @@ def test_a_route_by_way_of_the_server_itself_is_left_out_and_told(cloud: Cloud, 
     server.create_port(blue)
     guest = guest_factory(server)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     settled(guest)
 
     port = server.create_port(green, fixed_ips=[_OWN4, _OWN6])
@@ -43,7 +43,7 @@ def test_a_route_by_way_of_the_server_itself_is_left_out_and_told(cloud: Cloud, 
     assert_nothing_to_do(guest)
 
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     settled(guest)
     assert right() and state_of(guest, port) == "ok"
     assert_nothing_to_do(guest)

@@ -80,7 +80,7 @@ def test_installed_on_a_running_server(cloud: Cloud, guest_factory: GuestFactory
     assert "reason=added" in log_of(guest)
     two_reboots(guest, [*ports, with_udev], who)
     assert_follows(guest, with_udev)
-    assert_boot_rung(guest, "store")
+    assert_boot_level(guest, "store")
     assert_nothing_to_do(guest)
 
 
@@ -110,7 +110,7 @@ def test_upgraded_removed_and_reinstalled(
     server = web(cloud)
     guest = guest_factory(server, trusted_cache=trusted_cache)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     ports = [*server.ports, attach(cloud, guest, server)]
     assert_follows(guest, *ports)
     settled(guest)
@@ -121,7 +121,7 @@ def test_upgraded_removed_and_reinstalled(
         settled(guest)
     assert "yes" in guest.run("python3 -c 'import cloudinit_osnetd; print(cloudinit_osnetd.NEWER)'").stdout
     two_reboots(guest, ports, who)
-    assert_boot_rung(guest, "store")
+    assert_boot_level(guest, "store")
     ports.append(attach(cloud, guest, server))
     assert_follows(guest, *ports)
     settled(guest)
@@ -137,7 +137,7 @@ def test_upgraded_removed_and_reinstalled(
     settled(guest)
     assert_nothing_to_do(guest)
     two_reboots(guest, [*ports, unheard], who)
-    assert_boot_rung(guest, "store")
+    assert_boot_level(guest, "store")
 
     with untouched(guest):
         package.remove(guest, purge=True)
@@ -209,7 +209,7 @@ def test_installed_by_cloud_init_at_the_first_boot(cloud: Cloud, guest_factory: 
     assert_follows(guest, with_udev)
     settled(guest)
     two_reboots(guest, [*ports, with_udev], who)
-    assert_boot_rung(guest, "store")
+    assert_boot_level(guest, "store")
 
 
 @TRUSTED
@@ -220,10 +220,10 @@ def test_installed_in_a_chroot_while_the_image_is_built(
     server = web(cloud)
     guest = guest_factory(server, trusted_cache=trusted_cache)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     assert_follows(guest, *server.ports)
     two_reboots(guest, server.ports, identity(guest))
-    assert_boot_rung(guest, "store")
+    assert_boot_level(guest, "store")
 
 
 def test_cloud_init_clean_makes_an_image(cloud: Cloud, guest_factory: GuestFactory) -> None:
@@ -248,7 +248,7 @@ def test_cloud_init_clean_makes_an_image(cloud: Cloud, guest_factory: GuestFacto
     for port in ports:
         guest.plug(port)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     assert_follows(guest, *ports)
     assert {row["mac"] for row in status(guest)["nics"]} == {port.mac for port in ports}
 
@@ -278,5 +278,5 @@ def leftovers(guest: Container) -> List[str]:
     return found.splitlines() + guest.run("ls -d /run/*osnetd*", check=False).stdout.splitlines()
 
 
-def assert_boot_rung(guest: Container, rung: str) -> None:
-    assert status(guest)["boot"]["rung"] == rung, status(guest)["boot"]
+def assert_boot_level(guest: Container, level: str) -> None:
+    assert status(guest)["boot"]["level"] == level, status(guest)["boot"]

@@ -28,7 +28,7 @@ def test_a_subnet_is_served_by_dhcp_then_static_again(cloud: Cloud, guest_factor
     first, port = server.create_port(blue), server.create_port(green)
     guest = guest_factory(server)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     assert_follows(guest, first, port)
 
     cloud.edit_subnet(green, dhcp=True)
@@ -37,7 +37,7 @@ def test_a_subnet_is_served_by_dhcp_then_static_again(cloud: Cloud, guest_factor
         assert_follows(guest, port)
     assert cloud.acknowledged(green, port) >= 1
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert_follows(guest, first, port)
 
     cloud.edit_subnet(green, dhcp=False)
@@ -47,7 +47,7 @@ def test_a_subnet_is_served_by_dhcp_then_static_again(cloud: Cloud, guest_factor
         assert_follows(guest, port)
     assert f"dhclient.{guest.nic(port)}" not in guest.run("ps axww").stdout
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert_follows(guest, first, port)
     assert_nothing_to_do(guest)
 
@@ -60,7 +60,7 @@ def test_a_port_without_a_fixed_ip_is_looked_for_and_one_that_loses_it_stays(clo
     first = server.create_port(blue)
     guest = guest_factory(server)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
 
     port = server.create_port(green, fixed_ips=[])
     with serving(guest, touches=[port], events=["added"], settles_in=30):
@@ -74,7 +74,7 @@ def test_a_port_without_a_fixed_ip_is_looked_for_and_one_that_loses_it_stays(clo
     server.edit_port(port, fixed_ips=[])
     assert_nothing_to_do_but_say(guest, port, "orphan")
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert state_of(guest, port) == "orphan"
     server.edit_port(port, fixed_ips=["10.91.0.78"])
     with serving(guest, touches=[port], starts_of_service=0):
@@ -99,7 +99,7 @@ def test_ports_of_all_sorts_come_and_go_at_once(cloud: Cloud, guest_factory: Gue
     leaving = [server.create_port(network) for network in (green, leased, blue)]
     guest = guest_factory(server)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     assert_follows(guest, first, stays, *leaving)
 
     replaced, *others = leaving  # its name is the next one's
@@ -117,6 +117,6 @@ def test_ports_of_all_sorts_come_and_go_at_once(cloud: Cloud, guest_factory: Gue
             assert_gone(guest, name)
     assert configured_names(guest) == sorted(str(guest.nic(port)) for port in (first, stays, *coming))
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert_follows(guest, first, stays, *coming)
     assert_nothing_to_do(guest)

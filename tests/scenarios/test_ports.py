@@ -33,7 +33,7 @@ def test_boot_from_the_drive_then_attach_edit_and_detach(cloud: Cloud, guest_fac
     first = server.create_port(blue)
     guest = guest_factory(server)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     assert_follows(guest, first)
     assert starts(guest) == 1
     last = status(guest)["last_run"]
@@ -61,7 +61,7 @@ def test_boot_from_the_drive_then_attach_edit_and_detach(cloud: Cloud, guest_fac
             assert_follows(guest, port, seconds=1)
 
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert_follows(guest, first, port)
     assert_nothing_to_do(guest)
 
@@ -80,7 +80,7 @@ def test_the_metadata_lags_behind_the_ports_and_a_lease_outlives_the_run(cloud: 
     first = server.create_port(blue)
     guest = guest_factory(server)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
 
     dynamic = server.create_port(leased)
     with serving(guest, touches=[dynamic], events=["added"]):

@@ -83,7 +83,7 @@ def test_the_power_is_cut_at_each_write(
                 power.put(file, [*before, *(write for writes in rounds[:number] for write in writes), *rounds[number][:1]])
             guest.change_disk(disk)
             guest.boot()
-            assert_boot(guest, rung="store")
+            assert_boot(guest, level="store")
             assert_follows(guest, first, edited, coming)
             assert_nothing_to_do(guest)
             left = guest.run(f"ls /{STATE}/intent.json; find /etc /var/lib /run/cloudinit-osnetd -name '.osnetd-*'", check=False)

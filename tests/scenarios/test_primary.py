@@ -52,7 +52,7 @@ def test_the_primary_is_detached_and_comes_back(cloud: Cloud, guest_factory: Gue
     first, second = server.create_port(blue), server.create_port(green)
     guest = guest_factory(server)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     assert_follows(guest, first, second)
     primary, survivor = names(guest, first, second)
     assert way_out(guest) == primary
@@ -91,7 +91,7 @@ def test_the_primary_is_detached_and_comes_back(cloud: Cloud, guest_factory: Gue
     assert set(with_third[1:]) <= set(came_back) and len(came_back) == 3
 
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert_follows(guest, first, second, third)
     assert default_routes(guest) == came_back
     assert_nothing_to_do(guest)
@@ -106,7 +106,7 @@ def test_the_only_nic_is_replaced_by_another(cloud: Cloud, guest_factory: GuestF
     port = server.create_port(blue)
     guest = guest_factory(server)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
 
     for network in (green, leased, blue):
         name = str(guest.nic(port))
@@ -121,7 +121,7 @@ def test_the_only_nic_is_replaced_by_another(cloud: Cloud, guest_factory: GuestF
         assert way_out(guest) == guest.nic(port)
 
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert_follows(guest, port)
     assert_nothing_to_do(guest)
 
@@ -153,7 +153,7 @@ def test_a_second_router_that_advertises_itself(cloud: Cloud, guest_factory: Gue
     first = server.create_port(blue, fixed_ips=["10.90.0.5"] if mode == "unasked" else None)
     guest = guest_factory(server)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     (primary,) = names(guest, first)
     deaf = guest.backend != "ifupdown" and mode == "static"
     known = [] if deaf else [primary]
@@ -171,7 +171,7 @@ def test_a_second_router_that_advertises_itself(cloud: Cloud, guest_factory: Gue
     assert_nothing_to_do(guest)
 
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     wait_until(lambda: ways_out(guest) == known, 20 * guest.patience, "both routers are known")
     assert_primary_first(guest, primary, other)
     assert_nothing_to_do(guest)
@@ -215,7 +215,7 @@ def test_two_ports_on_one_network(cloud: Cloud, guest_factory: GuestFactory) -> 
     first, second = server.create_port(blue), server.create_port(blue)
     guest = guest_factory(server)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     assert_follows(guest, first, second)
     primary, survivor = names(guest, first, second)
     assert way_out(guest) == primary
@@ -236,7 +236,7 @@ def test_two_ports_on_one_network(cloud: Cloud, guest_factory: GuestFactory) -> 
         assert_gone(guest, primary)
     assert way_out(guest) == survivor
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert_follows(guest, second, third)
     assert_nothing_to_do(guest)
 
@@ -249,7 +249,7 @@ def test_the_primary_itself_is_edited(cloud: Cloud, guest_factory: GuestFactory)
     first, second = server.create_port(blue), server.create_port(green)
     guest = guest_factory(server)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     for edit in (dict(fixed_ips=["10.90.0.77"]), dict(mtu=1380, dns=["10.90.0.3"]), dict(routes=[("10.200.0.0/16", "10.90.0.9")])):
         server.edit_port(first, **edit)
         with serving(guest, touches=[first], streams=[second], starts_of_service=0):

@@ -48,7 +48,7 @@ def test_an_mtu_above_what_the_device_takes(cloud: Cloud, guest_factory: GuestFa
     port = server.create_port(blue)
     guest = guest_factory(server, mtu_limit=True)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     assert_follows(guest, port)
 
     server.edit_port(port, mtu=8950)
@@ -57,7 +57,7 @@ def test_an_mtu_above_what_the_device_takes(cloud: Cloud, guest_factory: GuestFa
     assert_nothing_to_do(guest)
 
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert_all_but_the_mtu(guest, port)
     assert_nothing_to_do(guest)
 
@@ -78,7 +78,7 @@ def test_the_first_boot_of_a_server_whose_device_takes_less_than_its_network(
     server.edit_port(first, mtu=8950)
     guest.rebuild_drive()
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     assert_all_but_the_mtu(guest, first)
     guest.plug(second)
     server.edit_port(second, mtu=8950)
@@ -133,7 +133,7 @@ def test_an_administrator_has_switched_ipv6_off(cloud: Cloud, guest_factory: Gue
         told = any(text.startswith("IPv6 is switched off: no 2001:db8") for text in findings_of(guest, port))
         assert told if off else lacks(guest, port) == []
 
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert_by_ipv4(first)
     second = server.create_port(green, fixed_ips=["2001:db8:2::70", "10.91.0.70"])  # not the next hop of its route
     guest.plug(second)

@@ -55,7 +55,7 @@ def with_a_second_nic(cloud: Cloud, guest_factory: GuestFactory) -> Tuple[Networ
     server.create_port(blue, fixed_ips=["10.90.0.5"])
     guest = guest_factory(server)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     return blue, guest
 
 
@@ -72,7 +72,7 @@ def test_an_edit_that_cuts_the_primary_off_is_rolled_back_and_its_sibling_stays(
     first, second = server.create_port(blue, fixed_ips=["10.90.0.5"]), server.create_port(green)
     guest = guest_factory(server)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     assert_follows(guest, first, second)
     kept = configuration(guest, first)
 
@@ -167,7 +167,7 @@ def test_what_was_rejected_is_tried_again_ever_later(cloud: Cloud, guest_factory
     port = server.create_port(blue, fixed_ips=["10.90.0.5"])
     guest = guest_factory(server, files=settings(rejected_for=3))
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     server.edit_port(port, fixed_ips=["10.99.0.5"])
     record = reconcile_anyway(guest)
     assert "rejected until" in record["problems"][port.mac] and 0 < record["look_again"] <= 3
@@ -186,7 +186,7 @@ def test_what_was_rejected_is_tried_again_ever_later(cloud: Cloud, guest_factory
     # What has worked since is held against the port no more, least of all at a boot, where nobody could be asked.
     part = configuration(guest, port)
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert_follows(guest, port)
     settled(guest)
     assert configuration(guest, port) == part and "10.99.0.5" in part
@@ -214,7 +214,7 @@ def test_an_operators_list_counts(cloud: Cloud, guest_factory: GuestFactory) -> 
     first, second = server.create_port(blue), server.create_port(green, fixed_ips=["10.91.0.5"])
     guest = guest_factory(server, files=settings(must_reach=["10.91.0.254", "192.0.2.77"]))
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     assert_follows(guest, first, second)
     kept = configuration(guest, second)
 
@@ -238,7 +238,7 @@ def test_a_new_nic_that_takes_the_way_from_another_is_taken_down_again(cloud: Cl
     first = server.create_port(blue)
     guest = guest_factory(server, files=settings(must_reach=["10.90.0.1"]))
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
 
     port = server.create_port(green)
     with serving(guest, touches=[port], events=["added"], streams=[], nothing_to_do=False, settles_in=60, fails=True) as served:

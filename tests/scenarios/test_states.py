@@ -232,6 +232,6 @@ def test_what_was_pushed_for_one_nic_holds_while_others_come_change_and_go(
     assert_nothing_to_do(guest)
 
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     wait_until(has_both, 15, "both addresses after a reboot")
     assert configuration(guest, two) == kept

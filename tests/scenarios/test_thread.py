@@ -36,7 +36,7 @@ def test_a_server_follows_its_ports(cloud: Cloud, guest_factory: GuestFactory) -
     guest = guest_factory(server)
 
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     assert_follows(guest, first, second)
     # Parts are finished with what cloud-init's renderers cannot say, before the network starts on them.
     assert status(guest)["boot"]["early"]["drifted"] == []
@@ -53,7 +53,7 @@ def test_a_server_follows_its_ports(cloud: Cloud, guest_factory: GuestFactory) -
     assert_nothing_to_do(guest)
 
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert_follows(guest, first, second, static)
     assert_nothing_to_do(guest)
 
@@ -67,7 +67,7 @@ def test_a_server_follows_its_ports(cloud: Cloud, guest_factory: GuestFactory) -
     assert_nothing_to_do(guest)
 
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert_follows(guest, first, second, static, dynamic)
 
     # A port is edited: no event in the guest, the operator asks.
@@ -89,7 +89,7 @@ def test_a_server_follows_its_ports(cloud: Cloud, guest_factory: GuestFactory) -
     assert_nothing_to_do(guest)
 
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert_follows(guest, first, second, dynamic)
     assert len(configured_names(guest)) == 3
 
@@ -102,7 +102,7 @@ def test_a_server_follows_its_ports(cloud: Cloud, guest_factory: GuestFactory) -
     assert_nothing_to_do(guest)
 
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert_follows(guest, first, dynamic)
     assert len(configured_names(guest)) == 2
     assert configuration(guest, first) == kept
@@ -120,7 +120,7 @@ def test_a_nic_that_the_drive_lists_is_gone_at_the_next_boot(
     first, listed = server.create_port(blue), server.create_port(green)
     guest = guest_factory(server, trusted_cache=trusted_cache)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     assert_follows(guest, first, listed)
 
     guest.poweroff()
@@ -129,7 +129,7 @@ def test_a_nic_that_the_drive_lists_is_gone_at_the_next_boot(
     new = server.create_port(green)
     guest.plug(new)
     guest.boot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert_follows(guest, first, new)
     assert status(guest)["boot"]["early"]["changes"] == 1, "the listed NIC's part was not removed early"
     assert_nothing_to_do(guest)

@@ -44,7 +44,7 @@ def on_trial(cloud: Cloud, guest_factory: GuestFactory) -> Callable[[], Scene]:
         first, second = server.create_port(blue, fixed_ips=["10.90.0.5"]), server.create_port(green)
         guest = guest_factory(server)
         guest.boot()
-        assert_boot(guest, rung="drive")
+        assert_boot(guest, level="drive")
         assert_follows(guest, first, second)
         server.edit_port(first, fixed_ips=["10.99.0.5"])
         sibling = server.create_port(green)

@@ -34,7 +34,7 @@ def test_an_mtu_and_a_route_that_somebody_took_away_are_put_back_once(cloud: Clo
     first, second = server.create_port(blue), server.create_port(green)
     guest = guest_factory(server)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     assert_follows(guest, first, second)
     assert_nothing_to_do(guest)
 
@@ -94,7 +94,7 @@ def test_dhcp_without_a_server_is_a_finding(cloud: Cloud, guest_factory: GuestFa
     first = server.create_port(blue)
     guest = guest_factory(server)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     port = server.create_port(leased)
     cloud.stop_dhcp(leased)
     with serving(guest, touches=[port], events=["added"], settles_in=45) as served:
@@ -122,7 +122,7 @@ def test_ifupdown_without_net_tools_and_resolvconf(cloud: Cloud, guest_factory: 
     guest = guest_factory(server, without=NEITHER)
     guest.boot()
     assert guest.run("type route resolvconf", check=False).returncode != 0
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     # No default route by cloud-init's own stanza; by the early unit's, before the network starts, there is.
     assert follows_but_for_dns(guest, first)
     assert findings_of(guest, first) == ["DNS servers not in use: 10.90.0.2 (resolvconf is not installed)"]
@@ -145,7 +145,7 @@ def test_ifupdown_without_net_tools_and_resolvconf(cloud: Cloud, guest_factory: 
     guest.unplug(third)
     assert_gone(guest, name)
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert follows_but_for_dns(guest, first) and follows_but_for_dns(guest, second)
     assert_nothing_to_do(guest)
 

@@ -69,7 +69,7 @@ def test_a_bond_follows_its_members(cloud: Cloud, vm_factory: Callable[..., VM],
     server, first, (one, other) = bonded
     guest = vm_factory(server, suite=kind.suite, backend=kind.backend)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     assert_follows(guest, first)
     assert_bonded(guest, [one, other])
     assert_nothing_to_do(guest)
@@ -81,7 +81,7 @@ def test_a_bond_follows_its_members(cloud: Cloud, vm_factory: Callable[..., VM],
     assert "reason=removed" in log_of(guest)
     assert_nothing_to_do(guest)
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert_bonded(guest, [one])
 
     # It comes back.
@@ -95,7 +95,7 @@ def test_a_bond_follows_its_members(cloud: Cloud, vm_factory: Callable[..., VM],
     guest.unplug(one)
     guest.unplug(other)
     guest.boot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert_follows(guest, first)
     assert bonds(guest) == []
     assert {row["state"] for row in status(guest)["nics"] if row["mac"] != first.mac} == {"absent"}

@@ -100,7 +100,7 @@ def test_an_image_of_a_server_boots_as_another_instance(place: Place, guest: VM)
     second = server.create_port(place.amber, mac="fa:16:3e:c0:00:02", fixed_ips=["10.93.0.32"])
     with VM(place.cloud, server, suite=guest.suite, backend=guest.backend, disk_of=guest) as clone:
         clone.boot()
-        assert_boot(clone, rung="drive")
+        assert_boot(clone, level="drive")
         early = clone.run("journalctl -b --no-pager -o cat -u cloudinit-osnetd-early.service").stdout
         assert f"store of another instance dropped: was={place.server.uuid} is={server.uuid}" in early, early
         assert_follows(clone, first, second)
@@ -116,7 +116,7 @@ def test_an_image_of_a_server_boots_as_another_instance(place: Place, guest: VM)
             assert_follows(clone, dynamic)
 
         clone.reboot()
-        assert_boot(clone, rung="store")
+        assert_boot(clone, level="store")
         assert_follows(clone, first, second, dynamic)
         assert traces(clone, old) == []
         assert_nothing_to_do(clone)

@@ -35,7 +35,7 @@ def test_as_many_nics_as_the_machine_takes(cloud: Cloud, vm_factory: Callable[..
     first = server.create_port(networks[0])
     guest = vm_factory(server, suite="trixie", backend="netplan", slots=NICS)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     before, stream = starts(guest), Stream(guest, first)
 
     others = [server.create_port([*networks, leased][n % 4]) for n in range(NICS - 1)]

@@ -37,7 +37,7 @@ def test_the_kernels_own_names_move_up_when_a_nic_has_left(cloud: Cloud, vm_fact
     third = server.create_port(amber, mac="fa:16:3e:e0:00:03", fixed_ips=["10.93.0.13"])
     guest = vm_factory(server, suite="trixie", backend="netplan", append="net.ifnames=0")
     guest.boot(saved=True)
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     assert names(guest, first, second, third) == ["eth0", "eth1", "eth2"]
     assert_follows(guest, first, second, third)
     assert_nobody_renames(guest)
@@ -51,7 +51,7 @@ def test_the_kernels_own_names_move_up_when_a_nic_has_left(cloud: Cloud, vm_fact
 
     # At the boot eth2 moves up: in its configuration too, before the network starts, and to the other's place.
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert names(guest, first, third) == ["eth0", "eth1"]
     assert status(guest)["boot"]["early"]["changes"] == 2
     assert_follows(guest, first, third)
@@ -63,7 +63,7 @@ def test_the_kernels_own_names_move_up_when_a_nic_has_left(cloud: Cloud, vm_fact
         assert guest.plug(fourth) == "eth2"
         assert_follows(guest, fourth)
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert names(guest, first, fourth, third) == ["eth0", "eth1", "eth2"]
     assert status(guest)["boot"]["early"]["changes"] == 2
     assert_follows(guest, first, third, fourth)
@@ -84,7 +84,7 @@ def test_rules_of_an_older_cloud_init_stay_and_name_whom_they_name(place: Place,
 
     # The names that the server had under its older cloud-init are back.
     guest.reboot()
-    assert_boot(guest, rung="store", rules=[RULES])
+    assert_boot(guest, level="store", rules=[RULES])
     assert names(guest, place.first, place.second) == ["eth0", "eth1"] != before
     assert status(guest)["boot"]["early"]["changes"] == 4
     assert_follows(guest, place.first, place.second)
@@ -101,7 +101,7 @@ def test_rules_of_an_older_cloud_init_stay_and_name_whom_they_name(place: Place,
         assert_follows(guest, third)
 
     guest.reboot()
-    assert_boot(guest, rung="store", rules=[RULES])
+    assert_boot(guest, level="store", rules=[RULES])
     assert names(guest, place.first, third) == ["eth0", before[1]]
     assert status(guest)["boot"]["early"]["changes"] == 0
     assert_follows(guest, place.first, third)
@@ -125,7 +125,7 @@ def test_a_boot_on_which_udev_is_late(place: Place, guest: VM) -> None:
     guest.put(_WAIT.encode(), "/root/late", mode=0o755)
     guest.put(_LATE.encode(), "/etc/udev/rules.d/00-late.rules")
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     log = guest.run("journalctl -b --no-pager -o short-monotonic").stdout
     renamed = [float(time) for time in re.findall(r"^\[ *(\S+)\] .* renamed from", log, re.MULTILINE)]
     (early,) = re.findall(r"^\[ *(\S+)\] .* Finished cloudinit-osnetd-early", log, re.MULTILINE)

@@ -40,7 +40,7 @@ pytestmark = [pytest.mark.vm, pytest.mark.deep]
 @pytest.mark.quick
 def test_the_first_boot(place: Place, guest: VM) -> None:
     """cloud-init's own words, finished before the network starts on them."""
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     assert status(guest)["backend"] == "netplan"
     assert status(guest)["boot"]["early"]["drifted"] == []
     assert_follows(guest, place.first, place.second)
@@ -185,7 +185,7 @@ def test_what_somebody_has_built_on_a_nic_does_not_fall_with_it(place: Place, gu
     settled(guest)
     guest.run("netplan generate")
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert_follows(guest, place.first, place.second)
     assert_nothing_to_do(guest)
     guest.run("rm /etc/netplan/60-vlan.yaml")
@@ -251,7 +251,7 @@ def test_a_boot_waits_for_the_nic_that_is_left(place: Place, guest: VM) -> None:
     settled(guest)
 
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert_follows(guest, place.second)
     shown = guest.run(f"systemctl show -p ActiveState,ExecStart {unit}").stdout
     assert "ActiveState=active" in shown and f"-i {guest.nic(place.second)}:degraded" in shown, shown

@@ -110,7 +110,7 @@ def test_a_bond_and_vlans_come_change_and_go(cloud: Cloud, vm_factory: Callable[
     server.compose = composed
     guest = vm_factory(server, suite=kind.suite, backend=kind.backend)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     assert_follows(guest, first, *members)
     name, names = str(guest.nic(first)), sorted(str(guest.nic(port)) for port in members)
 
@@ -149,7 +149,7 @@ def test_a_bond_and_vlans_come_change_and_go(cloud: Cloud, vm_factory: Callable[
     assert_nothing_to_do(guest)
 
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     has(guest, "bond0", addresses=["10.94.0.6"], mode="balance-xor", miimon=200, up=True)
     has(guest, "bond0.9", addresses=["10.96.0.5"], link="bond0", up=True)
     has(guest, vlan, addresses=["10.95.0.6"], mtu=1300, link=name)

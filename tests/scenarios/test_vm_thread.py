@@ -49,7 +49,7 @@ def test_a_server_on_real_devices_follows_its_ports(cloud: Cloud, vm_factory: Ca
     names: dict[Port, str] = {}
 
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     assert_follows(guest, first, listed)
     assert_names_kept(guest, names)
     assert_rule_matched(guest, "added", names[first])
@@ -120,7 +120,7 @@ def test_a_server_on_real_devices_follows_its_ports(cloud: Cloud, vm_factory: Ca
 def reboot(guest: VM) -> None:
     """Reboot; what our store says served that boot, and cloud-init kept the datasource that it had cached."""
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     log = guest.run("cat /var/log/cloud-init.log").stdout
     assert "restored from checked cache: DataSourceConfigDrive" in log, "the cached datasource was not trusted"
 

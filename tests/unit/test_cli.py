@@ -225,7 +225,7 @@ def report(*states):
     return {
         "instance_id": "i",
         "datasource": "ConfigDrive",
-        "boot": {"rung": "store"},
+        "boot": {"level": "store"},
         "hands_off": "",
         "backend": "networkd",
         "metadata_via": "",

@@ -284,14 +284,14 @@ def test_looking_writes_nothing(here):
     before = tree(here)
     report = status.read()
     assert [row["state"] for row in report["nics"]] == ["ok"]
-    assert (report["backend"], report["metadata_via"], report["boot"]) == ("networkd", A, {"rung": "none"})
+    assert (report["backend"], report["metadata_via"], report["boot"]) == ("networkd", A, {"level": "none"})
     assert tree(here) == before
     json.dumps(report)
 
 
 def test_the_rung_that_served_this_boot_is_told(here):
-    files.replace(paths.BOOT, '{"rung": "store"}')
-    assert status.read()["boot"]["rung"] == "store"
+    files.replace(paths.BOOT, '{"level": "store"}')
+    assert status.read()["boot"]["level"] == "store"
 
 
 def test_hands_off_says_why_and_still_reports(here, monkeypatch):

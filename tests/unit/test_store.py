@@ -188,7 +188,7 @@ def test_one_run_at_a_time(guest):
 
 
 def test_a_sweep_spares_what_cloud_init_is_writing(guest):
-    """Its process notes the rung beside a run, and without our lock."""
+    """cloud-init notes the fallback level beside a run, and without our lock."""
     theirs, ours = files.temporary_of(paths.BOOT), files.temporary_of(paths.EARLY)
     for path in (theirs, ours):
         os.makedirs(os.path.dirname(path), exist_ok=True)

@@ -85,8 +85,8 @@ CASES = {
 
 def give_to_cloud_init(guest, doc):
     """What the override gives, written as cloud-init's local stage writes it."""
-    config, rung, problems = ladder.climb("drive", doc, True, "i", pytest.fail)
-    assert (rung, problems) == ("drive", [])
+    config, level, problems = ladder.choose("drive", doc, True, "i", pytest.fail)
+    assert (level, problems) == ("drive", [])
     init = stages.Init(ds_deps=[])
     init.read_cfg()
     ladder.never_rename(init.distro)

@@ -45,11 +45,11 @@ made = datasources.make(makers[sys.argv[1]], datasources.TWO)
 before, log, there = everything(), logs(), dict(sys.modules)
 config = made.network_config
 from cloudinit_osnetd.sources import ladder
-ladder.ask(datasources.UUID)  # as at a hotplug
+ladder.refreshed_truth(datasources.UUID)  # as at a hotplug
 after = everything()
 assert "cloudinit_osnetd.cloud_init.compat" in sys.modules, "it was not needed: then there is nothing to be seen"
 assert datasources.names(config) == ["ens3", "ens4"]
-print(files.read_json(paths.BOOT)["rung"])
+print(files.read_json(paths.BOOT)["level"])
 print(sorted(name for name in before if after.get(name) != before[name] and "network_config" not in name))
 print([] if logs() == log else [log, logs()])
 print(sorted(name for name, module in there.items() if sys.modules.get(name) is not module))

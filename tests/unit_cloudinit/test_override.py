@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""The override: found before cloud-init's own classes, and harmless, from rung to rung."""
+"""The override: found before cloud-init's own classes, and harmless, from level to level."""
 
 import json
 
@@ -44,7 +44,7 @@ def test_every_other_datasource_is_still_cloud_inits_own():
     assert cls.__module__ == "cloudinit.sources.DataSourceNoCloud"
 
 
-# -- from rung to rung ---------------------------------------------------------------------------------------------
+# -- from level to level ---------------------------------------------------------------------------------------------
 
 
 def drive(doc, fresh=True):
@@ -55,9 +55,9 @@ def metadata(doc, fresh=True):
     return make(DataSourceOpenStack.DataSourceOpenStackLocal, doc, fresh)
 
 
-def rung():
+def level():
     noted = files.read_json(paths.BOOT)
-    return noted["rung"] if noted else None
+    return noted["level"] if noted else None
 
 
 def addresses(config):
@@ -70,34 +70,34 @@ def remember(doc, *macs, source="metadata", instance=UUID):
     store.save(store.empty(instance, rows)._replace(truth=known))
 
 
-MAKERS = pytest.mark.parametrize(("maker", "document_rung"), [(drive, "drive"), (metadata, "metadata")])
+MAKERS = pytest.mark.parametrize(("maker", "document_level"), [(drive, "drive"), (metadata, "metadata")])
 
 
 @MAKERS
-def test_without_a_store_the_document_serves(two_nics, maker, document_rung):
+def test_without_a_store_the_document_serves(two_nics, maker, document_level):
     assert names(maker(TWO).network_config) == ["ens3", "ens4"]
-    assert rung() == document_rung
+    assert level() == document_level
 
 
 @MAKERS
-def test_a_link_that_has_no_nic_is_left_out(guest, maker, document_rung):
+def test_a_link_that_has_no_nic_is_left_out(guest, maker, document_level):
     guest.nic("ens4", B)
     assert names(maker(TWO).network_config) == ["ens4"]
-    assert rung() == document_rung
+    assert level() == document_level
 
 
 def test_the_store_outranks_what_the_drive_says_since_its_creation(two_nics):
     newer = document([link(), link(B, "tap2")], [static("10.0.0.77"), static("10.1.0.77", link="tap2")])
     remember(newer)
     assert addresses(drive(TWO).network_config) == ["10.0.0.77", "10.1.0.77"]
-    assert rung() == "store"
+    assert level() == "store"
 
 
 def test_an_edit_that_the_metadata_service_tells_at_boot_is_taken(two_nics):
     remember(TWO, source="metadata")
     edited = document([link(), link(B, "tap2")], [static("10.0.0.77"), static("10.1.0.5", link="tap2")])
     assert addresses(metadata(edited).network_config) == ["10.0.0.77", "10.1.0.5"]
-    assert rung() == "store"
+    assert level() == "store"
 
 
 def test_what_cloud_init_took_from_its_cache_is_not_heard_again(two_nics):
@@ -109,19 +109,19 @@ def test_what_cloud_init_took_from_its_cache_is_not_heard_again(two_nics):
 def test_a_nic_attached_since_is_configured_from_the_store_though_no_drive_lists_it(two_nics):
     remember(TWO)
     assert names(drive(document([link()], [static()])).network_config) == ["ens3", "ens4"]
-    assert rung() == "store"
+    assert level() == "store"
 
 
 def test_a_store_of_another_instance_is_none(two_nics):
     remember(document([link()], [static("10.0.0.77")]), instance="another")
     assert addresses(drive(TWO).network_config) == ["10.0.0.5", "10.1.0.5"]
-    assert rung() == "drive"
+    assert level() == "drive"
 
 
 def test_a_damaged_store_is_none(two_nics):
     files.replace(paths.STORE, "{")
     assert names(drive(TWO).network_config) == ["ens3", "ens4"]
-    assert rung() == "drive"
+    assert level() == "drive"
 
 
 @pytest.mark.parametrize("bad", [{}, {"links": 7}, {"links": [], "networks": 7}, [], "x"], ids=repr)
@@ -129,19 +129,19 @@ def test_a_document_that_says_nothing_is_served_by_what_was_good_last(two_nics, 
     files.replace(paths.STATE + "/keep", "")  # the package's state directory is there
     good = drive(TWO).network_config
     assert drive(bad).network_config == good
-    assert json.loads(files.read(paths.BOOT))["rungs"] == ["drive", "last-good"]
+    assert json.loads(files.read(paths.BOOT))["levels"] == ["drive", "last-good"]
 
 
 def test_what_was_good_on_another_instance_is_not(two_nics):
     files.replace(
         paths.STATE + "/last-good.json", json.dumps({"instance_id": "another", "config": {"version": 1, "config": []}})
     )
-    ladder_rung = ladder.climb("drive", {}, True, UUID, lambda: "built in")
-    assert ladder_rung[:2] == ("built in", "built-in")
+    chosen = ladder.choose("drive", {}, True, UUID, lambda: "built in")
+    assert chosen[:2] == ("built in", "built-in")
 
 
-@pytest.mark.parametrize(("comes", "rung", "asked"), [(1, "drive", 2), (9, "built-in", 4), (0, "built-in", 1)])
-def test_a_rung_is_climbed_again_only_where_a_nic_came_or_went_meanwhile(tmp_path, monkeypatch, comes, rung, asked):
+@pytest.mark.parametrize(("comes", "level", "asked"), [(1, "drive", 2), (9, "built-in", 4), (0, "built-in", 1)])
+def test_a_level_is_tried_again_only_where_a_nic_came_or_went_meanwhile(tmp_path, monkeypatch, comes, level, asked):
     monkeypatch.setattr(ladder, "_DEVICES", str(tmp_path))
     tries = []
 
@@ -155,15 +155,15 @@ def test_a_rung_is_climbed_again_only_where_a_nic_came_or_went_meanwhile(tmp_pat
 
     monkeypatch.setattr(ladder, "_config", config)
     document = {"links": [], "networks": [], "services": []}
-    assert ladder.climb("drive", document, True, UUID, lambda: "built in")[1] == rung
+    assert ladder.choose("drive", document, True, UUID, lambda: "built in")[1] == level
     assert len(tries) == asked
 
 
 @MAKERS
-def test_no_document_is_the_built_in_classs_business(guest, maker, document_rung):
+def test_no_document_is_the_built_in_classs_business(guest, maker, document_level):
     for nothing in (None, sources.UNSET):
         assert not maker(nothing).network_config
-    assert rung() is None
+    assert level() is None
 
 
 def test_one_bad_link_costs_no_other(two_nics):
@@ -183,19 +183,19 @@ def test_a_store_that_fails_to_convert_is_passed_over(two_nics, monkeypatch):
             raise RuntimeError("a bug")
         return real(wants, convert)
 
-    monkeypatch.setattr(network_config, "whole", fails_once)
+    monkeypatch.setattr(network_config, "build", fails_once)
     assert names(drive(TWO).network_config) == ["ens3", "ens4"]
-    assert rung() == "drive"
+    assert level() == "drive"
     assert "a bug" in " ".join(files.read_json(paths.BOOT)["problems"])
 
 
-def test_the_first_answer_of_a_boot_is_the_rung_that_is_told(two_nics):
+def test_the_first_answer_of_a_boot_is_the_level_that_is_noted(two_nics):
     source = drive(TWO)
     assert source.network_config
     remember(TWO)
     assert source.network_config
-    assert files.read_json(paths.BOOT)["rungs"] == ["drive", "store"]
-    assert rung() == "drive"
+    assert files.read_json(paths.BOOT)["levels"] == ["drive", "store"]
+    assert level() == "drive"
 
 
 def test_where_nothing_of_ours_works_the_drive_is_still_filtered(guest, monkeypatch):
@@ -204,9 +204,9 @@ def test_where_nothing_of_ours_works_the_drive_is_still_filtered(guest, monkeypa
     def broken(*_args):
         raise RuntimeError("half installed")
 
-    monkeypatch.setattr(ladder, "climb", broken)
+    monkeypatch.setattr(ladder, "choose", broken)
     assert names(drive(TWO).network_config) == ["ens4"]
-    assert rung() == "bare-drive"
+    assert level() == "bare-drive"
 
 
 @pytest.mark.parametrize(
