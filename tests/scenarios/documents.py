@@ -80,6 +80,24 @@ CASES = [
     Case("16-adopt-networks-order", {ONE: _PLAIN._replace(mtu=1500, addresses=("2001:db8::10/64", "192.0.2.10/24"), routes=(DEFAULT4, DEFAULT6))}),
     Case("17-adopt-mtu-string", {ONE: _PLAIN._replace(mtu=1500)}),
     Case("19-adopt-top-level-gateway", {ONE: _PLAIN}),
+    Case(
+        "33-gateway-outside",
+        {
+            ONE: _PLAIN._replace(
+                addresses=("192.0.2.10/32", "2001:db8::10/128"),
+                routes=(("203.0.113.1", ""), ("default", "203.0.113.1"), ("default", "2001:db8:ffff::1")),
+                mtu=1500,
+            )
+        },
+    ),
+    Case("42-route-destination", {ONE: _PLAIN._replace(routes=(DEFAULT4, ("198.51.100.0/24", "192.0.2.2"), ("203.0.113.0/25", "192.0.2.2")))}),
+    Case(
+        "48-one-route-on-two-nics",
+        {
+            ONE: _PLAIN._replace(routes=(DEFAULT4, ("169.254.169.254", "192.0.2.2"))),
+            TWO: Device(("198.51.100.10/24",), (("169.254.169.254", "198.51.100.2"),), _DNS),
+        },
+    ),
     Case("24-networkd-one-route-section", {ONE: _PLAIN._replace(addresses=("192.0.2.10/24", "2001:db8::10/64"), routes=(DEFAULT4, DEFAULT6))}),
 ]  # fmt: skip
 
@@ -124,7 +142,7 @@ def _wrong(guest: Guest, name: str, device: Device) -> List[str]:
         # Not what the kernel makes of an address by itself, nor networkd's ways to a lease's own gateway and DNS servers.
         told = [r for r in shown if r.get("protocol") not in ("kernel", "ra")]
         told = [r for r in told if r.get("protocol") != "dhcp" or r.get("gateway")]
-        routes |= {(r["dst"], r.get("gateway", "")) for r in told if not r["dst"].startswith(("169.254.", "fe80:"))}
+        routes |= {(r["dst"], r.get("gateway", "")) for r in told if not r["dst"].startswith(("169.254.0.0", "fe80:"))}
     found += _differ("route", set(device.routes), routes)
     said = link.get("linkinfo", {}).get("info_data", {})
     found += [f"{option} is {said.get(option)!r}" for option, value in device.options if str(said.get(option)) != value]

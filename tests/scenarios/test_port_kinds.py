@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Dict
+
 from tests.lab import Cloud, Container, Port
 from tests.scenarios.conftest import GuestFactory
 from tests.scenarios.seen import (
@@ -119,4 +121,42 @@ def test_ports_of_all_sorts_come_and_go_at_once(cloud: Cloud, guest_factory: Gue
     guest.reboot()
     assert_boot(guest, level="store")
     assert_follows(guest, first, stays, *coming)
+    assert_nothing_to_do(guest)
+
+
+def test_nics_that_are_told_a_name_and_no_mac(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """As bare-metal operators write it: at a first boot, at an edit, of one that comes, and over a reboot."""
+    blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.2"], mtu=1450)
+    green = cloud.network("green", cidr="10.91.0.0/24", dns=["10.91.0.2"], mtu=1400, routes=[("10.200.0.0/16", "10.91.0.9")])
+    server = cloud.server("metal")
+    first, second = server.create_port(blue), server.create_port(green)
+    names = {first.mac: "ens3", second.mac: "ens4"}
+
+    def compose(document: Dict[str, Any]) -> Dict[str, Any]:
+        for link in document["links"]:
+            link["name"] = names[link.pop("ethernet_mac_address")]
+        return document
+
+    server.compose = compose
+    guest = guest_factory(server)
+    guest.boot()
+    assert_boot(guest, rung="drive")
+    assert_follows(guest, first, second)
+    assert [guest.nic(port) for port in (first, second)] == ["ens3", "ens4"]
+    assert [state_of(guest, port) for port in (first, second)] == ["ok", "ok"]
+    assert_nothing_to_do(guest)
+
+    server.edit_port(second, fixed_ips=["10.91.0.77"])
+    with serving(guest, touches=[second], starts_of_service=0):
+        reconcile(guest)
+        assert_follows(guest, first, second)
+
+    third = server.create_port(green)
+    names[third.mac] = "ens5"
+    with serving(guest, touches=[third], events=["added"]):
+        guest.plug(third)
+        assert_follows(guest, third)
+    guest.reboot()
+    assert_boot(guest, rung="store")
+    assert_follows(guest, first, second, third)
     assert_nothing_to_do(guest)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Dict
 
 from tests.lab import Cloud, Container, Port
@@ -107,6 +108,35 @@ def test_a_later_word_that_is_refused_is_told_of_the_nic_that_keeps_its_network(
     assert_follows(guest, first, second)
     assert (state_of(guest, first), state_of(guest, second)) == ("ok", "ok")
     assert status(guest)["faults"] == []
+
+
+def test_dns_that_somebody_took_out_of_what_is_ours_stays_out(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """Some releases of cloud-init write none: what was ours is a person's all the same, and is not overwritten."""
+    blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.2"], mtu=1450)
+    green = cloud.network("green", cidr="10.91.0.0/24", dns=["10.91.0.2"], mtu=1450)
+    server = cloud.server("quiet")
+    first, second = server.create_port(blue), server.create_port(green)
+    guest = guest_factory(server)
+    guest.boot()
+    settled(guest)
+    assert_follows(guest, first, second)
+
+    path = "/etc/netplan/50-cloud-init.yaml" if guest.backend == "netplan" else f"/etc/systemd/network/10-cloud-init-{guest.nic(second)}.network"
+    if guest.backend == "ifupdown":
+        path = "/etc/network/interfaces.d/50-cloud-init"
+    guest.run(f"sed -i '/10\\.91\\.0\\.2$/d' {path}")
+    assert not re.search(r"10\.91\.0\.2$", configuration(guest, second), re.MULTILINE)
+    record = reconcile(guest)
+    assert (record["changes"], record["touches"], record["problems"]) == ([], [], {}), record
+    assert state_of(guest, second) == "drifted"
+    (row,) = [row for row in status(guest)["nics"] if row["mac"] == second.mac]
+    assert any("dns 10.91.0.2" in line for line in row["differs"]), row
+    text = configuration(guest, second)
+    guest.reboot()
+    assert_boot(guest, rung="store")
+    settled(guest)
+    assert configuration(guest, second) == text
+    assert (state_of(guest, first), state_of(guest, second)) == ("ok", "drifted")
 
 
 def edit_by_hand(guest: Container, port: Port) -> None:
