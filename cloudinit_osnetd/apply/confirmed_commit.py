@@ -13,7 +13,7 @@ from ..core.records import Owned, Touch
 from ..core.truth import KeyTruth
 from ..kernel import netlink
 from ..planning import render
-from ..planning.build_plan import Look
+from ..planning.build_plan import PlanningResult
 from ..state import failed_retries, store
 from ..state import findings as findings_kept
 from . import address_conflicts, commit, foreign, pending_confirmation, rollback, stale_addresses
@@ -33,7 +33,7 @@ class Result(NamedTuple):
 def apply_plan(
     on: RunContext,
     state: store.State,
-    seen: Look,
+    seen: PlanningResult,
     made: plan.Plan,
     read_rendered_from: Callable[[], Mapping[str, KeyTruth]],
     known: Mapping[str, KeyTruth],
@@ -98,7 +98,7 @@ def _add_findings(
 
 
 def _without_bridge_members(
-    seen: Look, made: plan.Plan, bonds: FrozenSet[str]
+    seen: PlanningResult, made: plan.Plan, bonds: FrozenSet[str]
 ) -> Tuple[plan.Plan, Dict[str, Tuple[str, ...]]]:
     """Returns the plan without touches of NICs that other software has put into a bridge or a VRF; findings by MAC.
 
@@ -178,7 +178,7 @@ def _merge(by_backend: Dict[str, str], verified: Verified) -> Tuple[Dict[str, st
     return problems, findings
 
 
-def _note_failed_retries(seen: Look, ledger: Sequence[Owned], touched: Sequence[Touch]) -> None:
+def _note_failed_retries(seen: PlanningResult, ledger: Sequence[Owned], touched: Sequence[Touch]) -> None:
     """Notes what a touched NIC still lacks, so that later runs do not try again."""
     tried: FrozenSet[plan.Lacking] = failed_retries.read()
     if touched or tried:

@@ -9,7 +9,7 @@ from ..apply import commit
 from ..cloud_init.eligibility import NotManaged, RunContext, run_context
 from ..kernel import netlink
 from ..openstack.refresh import refresh_drive, refresh_metadata
-from ..planning.build_plan import look_at, pending_macs
+from ..planning.build_plan import build_plan, pending_macs
 from ..state import failed_retries, store
 from .output import print_json
 from .report import decided, print_decided
@@ -21,7 +21,7 @@ def _report(on: RunContext, force: bool) -> Dict[str, Any]:
     refreshed = refresh_metadata(state, snapshot, on.context.settings.metadata_nic, may_open=False)
     drive = refresh_drive(refreshed.state)
     nics = snapshot.by_mac()
-    seen = look_at(on, drive.state, nics, snapshot, force=force, tried=failed_retries.read())
+    seen = build_plan(on, drive.state, nics, snapshot, force=force, tried=failed_retries.read())
     problems = {lacking.mac: lacking.lacks for lacking in seen.plan.hopeless}
     problems.update(seen.rejected)
     problems.update(seen.failures)

@@ -148,7 +148,7 @@ def configurable(
     bonds: Optional[Dict[str, str]] = None,
 ) -> FrozenSet[str]:
     """The keys that have a NIC (`nics` by MAC) and are not left alone."""
-    macs = frozenset(mac for mac, nic in nics.items() if mac not in ignored and nic.name not in ignored)
+    macs = frozenset(mac for mac, nic in nics.items() if not nic.is_one_of(ignored))
     return with_nic(truth, macs) - left_alone(truth, nics, ignored, bonds)
 
 

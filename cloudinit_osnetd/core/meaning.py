@@ -116,7 +116,7 @@ def _is_zero(line: str) -> bool:
     return topic == "bond" and value == _BOND_WORDS.get(name, ("0",))[0]
 
 
-def serves(found: Meaning, wanted: Meaning, known: Known) -> bool:
+def may_be_cloud_inits(found: Meaning, wanted: Meaning, known: Known) -> bool:
     """True where `found` may be what some release of cloud-init writes for what `wanted` is what one of them writes."""
     found, wanted = _as_neighbours(_as_defaults(found, wanted)), _as_neighbours(wanted)
     lacking, added = frozenset(line for line in wanted - found if not _is_zero(line)), found - wanted

@@ -37,6 +37,10 @@ class Nic(NamedTuple):
     ipv6: bool = True  # False where IPv6 is switched off; told of those that are nobody's virtual ones, bonds and VLANs
     max_mtu: int = 0  # what its driver takes; 0 where the kernel does not tell (it does from 4.19 on)
 
+    def is_one_of(self, listed: FrozenSet[str]) -> bool:
+        """True if `listed`, which holds MACs and names, has this NIC."""
+        return self.mac in listed or self.name in listed
+
     def has(self, cidr: str) -> bool:
         return any(a.address == cidr for a in self.addresses)
 

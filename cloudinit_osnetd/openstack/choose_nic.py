@@ -87,7 +87,7 @@ def candidates(
             # The same service. It identifies a port by the address made from its MAC, even after a
             # fixed IP was edited and the NIC's IPv4 address is no longer the port's.
             existing.append(Access(nic, "ipv6"))
-        if nic.master or {nic.mac, nic.name} & ignored:
+        if nic.master or nic.is_one_of(ignored):
             continue
         if nic.up and four and nic.ifindex not in routed:
             temporary += [Access(nic, "gateway", gateway) for gateway in by_mac.get(nic.mac, ())]

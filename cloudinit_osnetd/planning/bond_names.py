@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""The names of bonds that were there before us: learned from the kernel, and from what is configured on disk.
+"""Finds the names of bonds that existed before the package was installed, in the kernel and in the files on disk.
 
-cloud-init names them by their order in the document, which means nothing; to give two of them other names is to take
-both down. Pure, but for `of_disk`.
+cloud-init names bonds by their order in the document, which means nothing; renaming two of them would take both down.
+All functions are pure except for `of_disk`.
 """
 
 import logging
@@ -19,7 +19,7 @@ LOG = logging.getLogger(__name__)
 
 
 class Found(NamedTuple):
-    """A bond that is there. `members` are names of NICs."""
+    """An existing bond. `members` has the names of NICs."""
 
     name: str
     macs: FrozenSet[str]
@@ -27,29 +27,31 @@ class Found(NamedTuple):
 
 
 def known(state: State, nics: Mapping[str, Nic], snapshot: Optional[Snapshot], backend: Backend) -> State:
-    """The state with the names of the bonds that the ledger has not: as the kernel has them, else as they are on disk.
+    """Returns the state with the names of the bonds that it lacks: from the kernel, or else from the files on disk.
 
-    `snapshot` is None where the network is not up yet.
+    `snapshot` is None if the network is not up yet.
     """
     entries = {key: one.entry for key, one in state.truth.keys.items() if one.entry.kind == "bond"}
     if not set(entries) - set(state.bonds):
         return state  # as on nearly every server
-    ways: List[Callable[[], Sequence[Found]]] = [lambda: of_disk(backend, nics)]
+    sources: List[Callable[[], Sequence[Found]]] = [lambda: of_disk(backend, nics)]
     if snapshot is not None:
-        there = snapshot
-        ways.insert(0, lambda: of_kernel(there))
+        current = snapshot
+        sources.insert(0, lambda: of_kernel(current))
     names = dict(state.bonds)
-    for way in ways:
+    for source in sources:
         if set(entries) - set(names):
-            names.update(learned(entries, names, nics, way()))
+            names.update(learned(entries, names, nics, source()))
     return state._replace(learned=names)
 
 
 def learned(
     entries: Mapping[str, Entry], names: Mapping[str, str], nics: Mapping[str, Nic], found: Sequence[Found]
 ) -> Dict[str, str]:
-    """By key: the names of those of `entries` that have none yet and are found. By their members first: a MAC is a
-    setting, and a bond may have that of one of them."""
+    """Returns by key the names of those `entries` that have no name yet and are among `found`.
+
+    Bonds are matched by their members first, because a MAC is a setting and may be that of a member.
+    """
     new: Dict[str, str] = {}
     for by_members in (True, False):
         for key in sorted(set(entries) - set(names) - set(new)):
@@ -75,17 +77,17 @@ def of_kernel(snapshot: Snapshot) -> List[Found]:
 
 
 def of_disk(backend: Backend, nics: Mapping[str, Nic]) -> List[Found]:
-    """The bonds of the files that cloud-init writes; none where they cannot be read."""
+    """Returns the bonds in the files that cloud-init writes; an empty list if they cannot be read."""
     try:
         parts = {part.name: backend.meaning(part.text, part.name) for part in backend.staged("")}
     except (OSError, ValueError) as exc:
-        LOG.warning("what is configured cannot be read: %s", exc)
+        LOG.warning("the network configuration cannot be read: %s", exc)
         return []
     return of_parts(parts, frozenset(nic.name for nic in nics.values()))
 
 
 def of_parts(parts: Mapping[str, Meaning], nics: FrozenSet[str]) -> List[Found]:
-    """The bonds among parts, by their NICs' names; `nics`: the names of the hardware's."""
+    """Returns the bonds among `parts`, which are by name of the NIC; `nics` has the names of hardware NICs."""
     members: Dict[str, Set[str]] = {}
     macs: Dict[str, Set[str]] = {}
     for name, lines in parts.items():
@@ -96,6 +98,6 @@ def of_parts(parts: Mapping[str, Meaning], nics: FrozenSet[str]) -> List[Found]:
                 members.setdefault(name, set()).add(words[-1])
             elif words[0] == "mac" or words[:2] == ["match", "mac"]:
                 macs.setdefault(name, set()).add(words[-1])
-    # A VLAN has a MAC too; its name is its parent's, a dot and its number.
+    # A VLAN has a MAC too; its name is that of its parent, a dot and its number.
     bonds = set(members) | {name for name in macs if name not in nics and "." not in name}
     return [Found(n, frozenset(macs.get(n, ())), frozenset(members.get(n, ()))) for n in sorted(bonds)]

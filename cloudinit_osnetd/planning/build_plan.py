@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""One look: what is desired, what is there, and the plan that lies between."""
+"""Builds the plan of one pass: the difference between what is desired and what exists."""
 
 import logging
 import time
@@ -17,16 +17,16 @@ from .ownership import means_ours, recognise
 LOG = logging.getLogger(__name__)
 
 
-class Look(NamedTuple):
+class PlanningResult(NamedTuple):
     wants: Tuple[desired.Want, ...]
     plan: plan.Plan
     templates: Dict[str, str]  # whole rendered files, by path
     failures: Dict[str, str]  # what could not be rendered, by MAC
     metrics: Dict[str, int]  # by key
-    rejected: Dict[str, str]  # by MAC: what is not wanted for a while, until when and why
+    rejected: Dict[str, str]  # by MAC: until when an entry is rejected, and why
 
 
-def look_at(
+def build_plan(
     on: RunContext,
     state: store.State,
     nics: Dict[str, Nic],
@@ -34,40 +34,23 @@ def look_at(
     keep: FrozenSet[str] = frozenset(),
     force: bool = False,
     tried: FrozenSet[plan.Lacking] = frozenset(),
-) -> Look:
-    """Compare what is desired with what is there. `snapshot` is None where nothing is activated.
+) -> PlanningResult:
+    """Compares what is desired with what exists. `snapshot` is None if nothing will be activated.
 
     `keep` and `tried` as in plan.make.
     """
-    ignored = on.context.settings.ignore
     state = bond_names.known(state, nics, snapshot, on.backend)
-    # At early boot nothing can be verified, and nothing that was rejected is tried.
+    # At early boot nothing can be verified, so nothing that was rejected is tried again.
     now = None if snapshot is None else time.time()
     rejected = {} if force else rejections.holding(state.truth, state.rejections, now)
     known = state.truth if force else rejections.believed(state.truth, state.rejections, now)
     wants, metrics = _wanted(on, state, known, nics, snapshot)
-    disk = render.disk_parts(on.backend, render.places(state))
-    unfinished = snapshot is None and on.backend.finishes_at_boot
-    by = __version__ if snapshot is None else None  # a server that runs is not disturbed for an upgrade
     claimed = on.backend.claimed([item for want in wants for item in want.items])
-    todo = [
-        want
-        for want in wants
-        if force
-        or (
-            not plan.spoken_for(want, claimed)
-            and plan.needs_render(want, state.ledger, disk, on.backend.name, unfinished, by)
-        )
-    ]
+    todo = _to_render(on, state, wants, claimed, early=snapshot is None, force=force)
     rendering = render.render(todo, on.backend, on.context.renders_with)
     disk = render.disk_parts(on.backend, render.places(state, [p.place for p in rendering.parts]))
-    keep = (
-        keep
-        | ignored
-        | desired.left_alone(state.truth, nics, ignored, bonds_of(on, state, nics))
-        | {state.truth.keys[key].entry.mac for key, one in rejected.items() if one.old is None}
-    )
-    may_go = rendering.parts or plan.departed(wants, state.ledger, keep)
+    keep = keep | _kept(on, state, nics, rejected)
+    removes = rendering.parts or plan.departed(wants, state.ledger, keep)
     made = plan.make(
         wants,
         recognise(on, state, wants, lambda other: _wanted(on, state, other, nics)[0], rendering.parts, disk),
@@ -79,20 +62,57 @@ def look_at(
         keep,
         claimed,
         tried,
-        on.backend.referred(_may_be_changed(state.ledger, disk, keep)) if may_go else {},
+        on.backend.referred(_may_be_changed(state.ledger, disk, keep)) if removes else {},
     )
-    failures = {
-        item.entry.mac: failure.problem
-        for failure in rendering.failures
-        for want in wants
-        for item in want.items
-        if item.key in failure.keys
-    }
-    told = {state.truth.keys[key].entry.mac: str(one) for key, one in rejected.items()}
-    here = {mac: text for mac, text in told.items() if mac in nics}
-    # A NIC that could not be rendered is not brought up, and not waited for, on what it had.
+    failures = _failures(wants, rendering)
+    messages = {state.truth.keys[key].entry.mac: str(one) for key, one in rejected.items()}
+    # A NIC whose part could not be rendered is not reapplied and not waited for with its old part.
     touches = tuple(t for t in made.touches if t.action != "kick" or t.mac not in failures)
-    return Look(tuple(wants), made._replace(touches=touches), dict(rendering.templates), failures, metrics, here)
+    return PlanningResult(
+        tuple(wants),
+        made._replace(touches=touches),
+        dict(rendering.templates),
+        failures,
+        metrics,
+        {mac: text for mac, text in messages.items() if mac in nics},
+    )
+
+
+def _to_render(
+    on: RunContext,
+    state: store.State,
+    wants: Sequence[desired.Want],
+    claimed: Mapping[str, str],
+    early: bool,
+    force: bool,
+) -> List[desired.Want]:
+    """Returns the wants whose parts on disk may differ from what would be rendered for them now."""
+    if force:
+        return list(wants)
+    disk = render.disk_parts(on.backend, render.places(state))
+    unfinished = early and on.backend.finishes_at_boot
+    by = __version__ if early else None  # an upgrade of this package changes nothing on a running server
+    return [
+        want
+        for want in wants
+        if not plan.spoken_for(want, claimed)
+        and plan.needs_render(want, state.ledger, disk, on.backend.name, unfinished, by)
+    ]
+
+
+def _kept(
+    on: RunContext, state: store.State, nics: Dict[str, Nic], rejected: Mapping[str, rejections.Rejection]
+) -> FrozenSet[str]:
+    """Returns what is not cleaned up: ignored NICs, and NICs whose first entry is rejected."""
+    ignored = on.context.settings.ignore
+    unmanaged = desired.left_alone(state.truth, nics, ignored, bonds_of(on, state, nics))
+    return ignored | unmanaged | {state.truth.keys[key].entry.mac for key, one in rejected.items() if one.old is None}
+
+
+def _failures(wants: Sequence[desired.Want], rendering: render.Rendering) -> Dict[str, str]:
+    """Returns by MAC why a link could not be rendered."""
+    problems = {key: failure.problem for failure in rendering.failures for key in failure.keys}
+    return {item.entry.mac: problems[item.key] for want in wants for item in want.items if item.key in problems}
 
 
 def _may_be_changed(
@@ -103,17 +123,17 @@ def _may_be_changed(
     )
 
 
-def standing(
+def rendered_from(
     on: RunContext, state: store.State, known: truth.Truth, nics: Dict[str, Nic]
 ) -> Dict[str, truth.KeyTruth]:
-    """By key: what of a truth of the past the parts on disk were rendered from."""
+    """Returns by key the entries of an earlier truth from which the parts on disk were rendered."""
     state = bond_names.known(state, nics, None, on.backend)
-    then = rejections.believed(known, state.rejections, None)
-    wants, _metrics = _wanted(on, state, then, nics)
+    earlier = rejections.believed(known, state.rejections, None)
+    wants, _metrics = _wanted(on, state, earlier, nics)
     rows: Dict[str, List[str]] = {}
     for row in state.ledger:
         rows.setdefault(row.key, []).append(row.digest)
-    return {key: then.keys[key] for want in wants for key in want.keys if set(rows.get(key, ())) == {want.digest}}
+    return {key: earlier.keys[key] for want in wants for key in want.keys if set(rows.get(key, ())) == {want.digest}}
 
 
 def _wanted(
@@ -128,28 +148,29 @@ def _wanted(
     keys = desired.configurable(known, nics, ignored, named)
     configured = frozenset(row.key for row in state.ledger)
     ways = snapshot.ways_out() if snapshot is not None else ()
-    left = frozenset(mac for mac, nic in nics.items() if {mac, nic.name} & ignored)
-    metrics = desired.give_metrics(known, keys, state.metrics, configured, left, ways)
+    unmanaged = frozenset(mac for mac, nic in nics.items() if nic.is_one_of(ignored))
+    metrics = desired.give_metrics(known, keys, state.metrics, configured, unmanaged, ways)
     return desired.desired(known, nics, ignored, named, metrics), metrics
 
 
 def bonds_of(on: RunContext, state: store.State, nics: Mapping[str, Nic]) -> Dict[str, str]:
-    """The names of bonds by key: those they have, and those that this cloud-init would give them."""
+    """Returns the names of bonds by key: the current ones, and those that this cloud-init would give."""
     return desired.known_bonds(state.bonds, state.truth, nics, on.context.bond_names)
 
 
-def written_for_departed(
+def written_for_removed_nics(
     on: RunContext, state: store.State, nics: Dict[str, Nic], names: Mapping[str, str]
 ) -> Tuple[Owned, ...]:
-    """What cloud-init has written at this boot for NICs that have left since: ours, to be removed.
+    """Returns rows for what cloud-init wrote at this boot for NICs that were removed since, so that it is cleaned up.
 
-    `names` by MAC, as they were then. Of use before the first commit only: then the ledger knows.
+    `names` has the names by MAC that the NICs had when it was written. This is needed before the first
+    commit only: later the ledger has the rows.
     """
     gone = {mac: departed(mac, name) for mac, name in names.items() if mac not in nics}
     if not gone:
         return ()
-    then = dict(gone, **{mac: nics[mac] for mac in names if mac in nics})
-    wants, _metrics = _wanted(on, state, state.truth, then)
+    earlier = dict(gone, **{mac: nics[mac] for mac in names if mac in nics})
+    wants, _metrics = _wanted(on, state, state.truth, earlier)
     wants = [want for want in wants if any(item.entry.mac in gone for item in want.items)]
     rendering = render.render(wants, on.backend, on.context.renders_with)
     parts = [part for part in rendering.parts if part.mac in gone]
@@ -165,31 +186,29 @@ def written_for_departed(
 
 
 def pending_macs(state: store.State, nics: Dict[str, Nic], ignored: FrozenSet[str]) -> List[str]:
-    """NICs that no source has named yet."""
+    """Returns the MACs of the NICs of which no source has an entry yet."""
     known = {kt.entry.mac for kt in state.truth.keys.values() if kt.entry.kind == "phy"}
-    return [
-        mac for mac, nic in sorted(nics.items()) if mac not in known and mac not in ignored and nic.name not in ignored
-    ]
+    return [mac for mac, nic in sorted(nics.items()) if mac not in known and not nic.is_one_of(ignored)]
 
 
-def without_carrier(seen: Look, now: Snapshot) -> List[str]:
-    """The MACs of NICs that are up, have something to be configured with, and no carrier yet."""
-    found = [(item, now.named(item.name)) for want in seen.wants for item in want.items if item.entry.networks]
+def without_carrier(planned: PlanningResult, now: Snapshot) -> List[str]:
+    """Returns the MACs of the NICs that are up, have networks, and have no carrier yet."""
+    found = [(item, now.named(item.name)) for want in planned.wants for item in want.items if item.entry.networks]
     return sorted({item.entry.mac for item, nic in found if nic is not None and nic.up and not nic.carrier})
 
 
 def new_macs(
     state: store.State, nics: Dict[str, Nic], ignored: FrozenSet[str], waited_for: Container[str]
 ) -> List[str]:
-    """NICs that have come since the last run: something will be rendered for them, as soon as a source names them.
+    """Returns the MACs of NICs that were added since the last run: something is rendered once a source has an entry.
 
-    Not those that earlier runs have looked for in vain: they may never be named.
+    NICs for which earlier runs already waited without success are left out: they may never get an entry.
     """
     ours = {row.mac for row in state.ledger}
     return [
         mac
         for mac, nic in sorted(nics.items())
-        if mac not in ours and mac not in waited_for and mac not in ignored and nic.name not in ignored
+        if mac not in ours and mac not in waited_for and not nic.is_one_of(ignored)
     ]
 
 
@@ -202,7 +221,7 @@ def log_plan(made: plan.Plan) -> None:
     for touch in made.touches:
         LOG.info("nic: action=%s mac=%s nic=%s reason=%s", touch.action, touch.mac, touch.name, touch.reason)
     for lacking in made.hopeless:
-        LOG.warning("not kicked again: mac=%s nic=%s reason=%s", lacking.mac, lacking.name, lacking.lacks)
+        LOG.warning("not reapplied again: mac=%s nic=%s reason=%s", lacking.mac, lacking.name, lacking.lacks)
     for drift in made.drifted:
         LOG.warning(
             "drifted, left alone: mac=%s nic=%s file=%s reason=%s",

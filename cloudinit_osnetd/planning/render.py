@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""Rendering: what is wanted, through cloud-init's renderer, into a staging tree under /run.
+"""Renders what is wanted with cloud-init's renderer into a staging tree under /run.
 
-Each Want is rendered by itself, so a link that cloud-init cannot digest costs that link alone.
+Each Want is rendered separately, so a link that cloud-init cannot render affects no other link.
 """
 
 import logging
@@ -35,7 +35,7 @@ class Rendering(NamedTuple):
 
 
 def _render_one(want: Want, backend: Backend, using: Renderer, tree: str) -> List[Staged]:
-    from ..cloud_init import compat  # 40 to 60 ms: only where something is to be rendered
+    from ..cloud_init import compat  # 40 to 60 ms: imported only if something is rendered
 
     os.makedirs(tree)
     compat.render(network_config.build([want], compat.convert), tree, using)
@@ -45,7 +45,7 @@ def _render_one(want: Want, backend: Backend, using: Renderer, tree: str) -> Lis
     for part in backend.completed(backend.staged(tree), want.items):
         item = by_name.get(part.name)
         if item is None:
-            raise ValueError("rendered a NIC that nobody asked for: %s" % part.name)
+            raise ValueError("the renderer wrote a NIC that was not requested: %s" % part.name)
         text = backend.finish(part.text, item)
         alone = rendered.get((part.path, part.section))
         parts.append(
@@ -58,7 +58,7 @@ def _render_one(want: Want, backend: Backend, using: Renderer, tree: str) -> Lis
                 text=text,
                 mark=digest.of_text(backend.normal(text)),
                 digest=want.digest,
-                # The ladder gave cloud-init the same config at the first boot; it knows no finish.
+                # The override gave cloud-init the same config at the first boot, without Backend.finish.
                 alone=frozenset([digest.of_text(backend.normal(alone))] if alone is not None else []),
                 bare=alone or "",
             )
@@ -71,13 +71,13 @@ def _render_one(want: Want, backend: Backend, using: Renderer, tree: str) -> Lis
 
 
 def _clear(tree: str) -> None:
-    import shutil  # with its archivers 3 ms
+    import shutil  # 3 ms, with its archive formats
 
     shutil.rmtree(tree, ignore_errors=True)
 
 
 def render(wants: Sequence[Want], backend: Backend, using: Renderer) -> Rendering:
-    """The staged parts of `wants`; a failure for each one that cloud-init does not digest."""
+    """Returns the staged parts of `wants`, and a failure for each one that cloud-init cannot render."""
     parts: List[Staged] = []
     templates: Dict[str, str] = {}
     failures = []
@@ -96,7 +96,7 @@ def render(wants: Sequence[Want], backend: Backend, using: Renderer) -> Renderin
         except Exception as exc:  # noqa: BLE001 - cloud-init's own code; whatever it raises
             names = ", ".join(item.name for item in want.items)
             LOG.error("not rendered: nic=%s mac=%s error=%r", names, want.items[0].entry.mac, exc)
-            failures.append(Failure(tuple(sorted(want.keys)), "cloud-init does not render it: %r" % (exc,)))
+            failures.append(Failure(tuple(sorted(want.keys)), "cloud-init cannot render it: %r" % (exc,)))
             continue
         parts.extend(staged)
         for part in staged:
@@ -107,19 +107,19 @@ def render(wants: Sequence[Want], backend: Backend, using: Renderer) -> Renderin
 def meanings_alone(
     wants: Sequence[Want], services: Sequence[str], backend: Backend, using: Renderer
 ) -> Dict[Tuple[str, str], FrozenSet[str]]:
-    """By place, what a part means that cloud-init without us writes for `wants`; none of one on which it fails."""
+    """Returns by place the meanings of the parts that cloud-init writes without the override; none if it fails."""
     from ..cloud_init import compat
 
     found: Dict[Tuple[str, str], FrozenSet[str]] = {}
     for want in wants:
-        # Each by itself: a link that cloud-init does not digest would cost all of them.
+        # Each want separately: one that cloud-init cannot render would make it fail for all of them.
         tree = os.path.join(paths.STAGING, "alone")
         _clear(tree)
         os.makedirs(tree)
         try:
             compat.render(network_config.as_cloud_init_alone(want, services, compat.convert), tree, using)
         except Exception as exc:  # noqa: BLE001 - cloud-init's own code; whatever it raises
-            LOG.warning("cloud-init alone does not render it: nic=%s error=%r", want.items[0].name, exc)
+            LOG.warning("cloud-init alone cannot render it: nic=%s error=%r", want.items[0].name, exc)
             continue
         for part in backend.staged(tree):
             found[(part.path, part.section)] = backend.meaning(part.text, part.name)
@@ -127,7 +127,7 @@ def meanings_alone(
 
 
 def disk_texts(backend: Backend, places: Sequence[Tuple[str, str]]) -> Dict[Tuple[str, str], str]:
-    """The text of each of these parts that is on disk now."""
+    """Returns the current text on disk of each of these parts."""
     found = {}
     for path in sorted({path for path, _section in places}):
         text = files.read(path)
@@ -137,7 +137,7 @@ def disk_texts(backend: Backend, places: Sequence[Tuple[str, str]]) -> Dict[Tupl
 
 
 def disk_parts(backend: Backend, places: Sequence[Any]) -> Dict[Tuple[str, str], str]:
-    """The fingerprint of each part that is on disk now, for the files of `places`."""
+    """Returns the fingerprint of each part that is on disk now, for the files of `places`."""
     found = {}
     for path in sorted({place[0] for place in places}):
         text = files.read(path)

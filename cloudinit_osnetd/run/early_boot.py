@@ -18,7 +18,7 @@ from ..cloud_init.eligibility import permit, run_context
 from ..core.records import Nic
 from ..kernel import netlink
 from ..openstack.refresh import refresh_drive
-from ..planning.build_plan import log_plan, look_at, written_for_departed
+from ..planning.build_plan import build_plan, log_plan, written_for_removed_nics
 from ..state import store
 from ..system import files, paths
 from ..system.command import CommandError, run
@@ -62,8 +62,8 @@ def early() -> Dict[str, Any]:
         state = refreshed.state
         nics = _nics(state)
         if not state.ledger:
-            state = state._replace(ledger=written_for_departed(on, state, nics, _names()))
-        seen = look_at(on, state, nics, None)
+            state = state._replace(ledger=written_for_removed_nics(on, state, nics, _names()))
+        seen = build_plan(on, state, nics, None)
         state = state._replace(metrics=seen.metrics, unwanted={})  # the kernel has no addresses yet
         log_plan(seen.plan)
         outcome = commit.commit(seen.plan, state, on.backend, seen.templates, activate=False)

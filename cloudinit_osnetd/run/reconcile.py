@@ -17,7 +17,15 @@ from ..core.records import Nic, Snapshot, Touch
 from ..kernel import netlink
 from ..openstack import temporary_access
 from ..openstack.refresh import refresh_drive, refresh_metadata
-from ..planning.build_plan import Look, log_plan, look_at, new_macs, pending_macs, standing, without_carrier
+from ..planning.build_plan import (
+    PlanningResult,
+    build_plan,
+    log_plan,
+    new_macs,
+    pending_macs,
+    rendered_from,
+    without_carrier,
+)
 from ..state import event_queue, failed_retries, store
 from ..system import command, lazy_imports, paths
 from . import recheck_timer
@@ -121,9 +129,9 @@ class _Run:
         nics = snapshot.by_mac()
         unripe, ripe_in = self._unripe(nics)
         tried = failed_retries.read()
-        seen = look_at(self.on, self.state, nics, snapshot, unripe, self.force, tried)
+        seen = build_plan(self.on, self.state, nics, snapshot, unripe, self.force, tried)
         if self._taken_anew(seen, snapshot):
-            seen = look_at(self.on, self.state, nics, netlink.snapshot(), unripe, self.force, tried)
+            seen = build_plan(self.on, self.state, nics, netlink.snapshot(), unripe, self.force, tried)
         # With the commit at the latest: run again after a power loss, a NIC must get the metric it had.
         self.state = self.state._replace(metrics=seen.metrics)
         self._do(seen, tried)
@@ -146,7 +154,7 @@ class _Run:
         self.settled = not ripe_in
         return ripe_in, self._others()
 
-    def _taken_anew(self, seen: Look, snapshot: Snapshot) -> bool:
+    def _taken_anew(self, seen: PlanningResult, snapshot: Snapshot) -> bool:
         """Whether addresses that another host was found to have were probed for anew: by force, or by the timer.
 
         Once in a run. A NIC that has them now is brought up again where its backend waits for that.
@@ -187,7 +195,7 @@ class _Run:
         refused = rejections.concerning(known, self.state.rejections)
         if not refused:
             return ()
-        proved = standing(self.on, self.state._replace(rejections=()), known, nics)
+        proved = rendered_from(self.on, self.state._replace(rejections=()), known, nics)
         return tuple(rejection for rejection in refused if rejection.key not in proved)
 
     def _judge_left(self) -> Dict[str, str]:
@@ -229,7 +237,7 @@ class _Run:
         unripe = {mac: rest for mac, rest in left.items() if rest > 0}
         return frozenset(unripe), max(unripe.values()) if unripe else 0.0
 
-    def _do(self, seen: Look, tried: FrozenSet[plan.Lacking]) -> None:
+    def _do(self, seen: PlanningResult, tried: FrozenSet[plan.Lacking]) -> None:
         made = seen.plan._replace(touches=self._touches(seen))
         log_plan(made)
         self.drifted = made.drifted
@@ -245,13 +253,13 @@ class _Run:
             tried_too = "" if lacking.is_others_doing else "; bringing it up again did not help"
             self.problems.setdefault(lacking.mac, lacking.lacks + tried_too)
 
-    def _carry_out(self, seen: Look, made: plan.Plan) -> None:
+    def _carry_out(self, seen: PlanningResult, made: plan.Plan) -> None:
         from ..apply import confirmed_commit
 
         then, known, nics = self.state, self.known, netlink.snapshot().by_mac()
 
         def stood() -> Dict[str, truth.KeyTruth]:
-            return standing(self.on, then, known, nics)
+            return rendered_from(self.on, then, known, nics)
 
         done = confirmed_commit.apply_plan(self.on, self.state, seen, made, stood, known.keys)
         self.state = done.state
@@ -260,7 +268,7 @@ class _Run:
         self.changes += done.changes
         self.touches += done.touches
 
-    def _touches(self, seen: Look) -> Tuple[Touch, ...]:
+    def _touches(self, seen: PlanningResult) -> Tuple[Touch, ...]:
         """The plan's touches, with a kick only for a NIC that does not get there by itself.
 
         A NIC that a run which was cut short may have left half-way up counts as one to kick; one
@@ -274,7 +282,7 @@ class _Run:
         self.kicked |= {touch.mac for touch in asked}
         return tuple(t for t in seen.plan.touches if t.action != "kick") + tuple(asked)
 
-    def _lacking_still(self, seen: Look, asked: Sequence[Touch]) -> List[Touch]:
+    def _lacking_still(self, seen: PlanningResult, asked: Sequence[Touch]) -> List[Touch]:
         if not asked:
             return []
         from ..apply.verify import verify

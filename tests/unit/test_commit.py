@@ -84,7 +84,7 @@ def staged_of(backend, root, wants):
 
 
 def look(backend, root, state, addresses):
-    """What look_at does, with a renderer of our own."""
+    """What build_plan does, with a renderer of our own."""
     wants = wants_of(addresses)
     disk = render.disk_parts(backend, render.places(state))
     todo = [want for want in wants if plan.needs_render(want, state.ledger, disk, backend.name)]

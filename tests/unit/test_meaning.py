@@ -280,7 +280,7 @@ WANTED = frozenset(["address 10.0.0.5/24", "dns 10.0.0.2", "accept-ra no", "matc
     ],
 )
 def test_what_some_release_may_have_written_for_the_same(less, more, does):
-    assert meaning.serves(WANTED - set(less) | set(more), WANTED, KNOWN) is does
+    assert meaning.may_be_cloud_inits(WANTED - set(less) | set(more), WANTED, KNOWN) is does
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_what_some_release_may_have_written_for_the_same(less, more, does):
 )
 def test_what_a_renderer_makes_of_a_document_otherwise(wanted, found, does):
     known = KNOWN._replace(routes=frozenset(["route 203.0.113.1/32"]))
-    assert meaning.serves(WANTED | set(found), WANTED | set(wanted), known) is does
+    assert meaning.may_be_cloud_inits(WANTED | set(found), WANTED | set(wanted), known) is does
 
 
 @pytest.mark.parametrize("via", ["0.0.0.0", "::", "0::0", ""])
@@ -354,8 +354,8 @@ def test_the_targets_of_a_bond_are_a_set(targets):
 
 def test_a_default_route_through_nobody_is_cloud_inits_only_where_the_document_has_one():
     there = WANTED | {"route 0.0.0.0/0"}
-    assert not meaning.serves(there, WANTED, KNOWN)
-    assert meaning.serves(there, WANTED, KNOWN._replace(nowhere=frozenset(["route 0.0.0.0/0"])))
+    assert not meaning.may_be_cloud_inits(there, WANTED, KNOWN)
+    assert meaning.may_be_cloud_inits(there, WANTED, KNOWN._replace(nowhere=frozenset(["route 0.0.0.0/0"])))
 
 
 @pytest.mark.parametrize(
@@ -370,7 +370,7 @@ def test_a_default_route_through_nobody_is_cloud_inits_only_where_the_document_h
 )
 def test_before_19_4_an_advertised_subnet_was_written_as_a_static_one(more, does):
     wanted = WANTED | {"slaac"}
-    assert meaning.serves(WANTED | set(more), wanted, KNOWN._replace(advertised=1)) is does
+    assert meaning.may_be_cloud_inits(WANTED | set(more), wanted, KNOWN._replace(advertised=1)) is does
 
 
 def test_what_differs_is_told_line_by_line_and_no_more_than_anybody_reads():

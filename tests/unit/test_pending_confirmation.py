@@ -15,7 +15,7 @@ from cloudinit_osnetd.core import plan
 from cloudinit_osnetd.core.desired import Want
 from cloudinit_osnetd.kernel import netlink
 from cloudinit_osnetd.planning import render
-from cloudinit_osnetd.planning.build_plan import Look
+from cloudinit_osnetd.planning.build_plan import PlanningResult
 from cloudinit_osnetd.state import store
 from cloudinit_osnetd.system import files, paths
 
@@ -52,7 +52,7 @@ class Run(Scene):
         return RunContext("i", context.Context("", "", SETTINGS, {}), self.backend)
 
     def apply_plan(self, state=None, made=None):
-        seen = Look(tuple(self.wants), made or self.made, {}, {}, {}, {})
+        seen = PlanningResult(tuple(self.wants), made or self.made, {}, {}, {}, {})
         known = self.before.keys
         done = confirmed_commit.apply_plan(self.on, state or self.state, seen, made or self.made, lambda: dict(known), known)
         store.save(done.state)

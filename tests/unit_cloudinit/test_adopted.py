@@ -60,19 +60,19 @@ def snapshot(macs):
     )
 
 
-def look_at(doc, macs, renderer, state=None):
+def planned_for(doc, macs, renderer, state=None):
     """What is planned for the document, read or not: (state that was heard, look)."""
     state = state or store.empty("i")
     data = doc if isinstance(doc, network_data.NetworkData) else network_data.parse(doc)
     heard = state._replace(truth=truth.observe(state.truth, "metadata", data, 0.0))
     on = SimpleNamespace(backend=backends.of_renderer(renderer), context=context.load())
     now = snapshot(macs)
-    return heard, build_plan.look_at(on, heard, now.by_mac(), now)
+    return heard, build_plan.build_plan(on, heard, now.by_mac(), now)
 
 
 def assert_adopted(doc, macs, renderer):
     """Everything is adopted and nothing else is planned; the state that follows."""
-    heard, seen = look_at(doc, macs, renderer)
+    heard, seen = planned_for(doc, macs, renderer)
     said = [(drift.name, drift.differs) for drift in seen.plan.drifted]
     assert (said, seen.failures) == ([], {})
     assert {change.action for change in seen.plan.changes} == {"adopt"}
@@ -83,11 +83,11 @@ def assert_adopted(doc, macs, renderer):
 
 def assert_edit_is_followed(doc, macs, renderer, state):
     """An edit of each port is written for its NIC, and for no other."""
-    assert not look_at(doc, macs, renderer, state)[1].plan.changes
+    assert not planned_for(doc, macs, renderer, state)[1].plan.changes
     for number, one in enumerate(doc["links"]):
         edited = copy.deepcopy(doc)
         edited["links"][number]["mtu"] = 1333
-        _heard, seen = look_at(edited, macs, renderer, state)
+        _heard, seen = planned_for(edited, macs, renderer, state)
         did = {(change.action, change.mac) for change in seen.plan.changes}
         assert (did, seen.plan.drifted) == ({("write", one["ethernet_mac_address"])}, ())
 
@@ -170,14 +170,14 @@ def test_dns_that_somebody_took_out_before_we_came_is_told(renderer):
     macs = record.nics(doc)
     write_alone(doc, macs, renderer)
     less_dns(renderer)
-    heard, seen = look_at(doc, macs, renderer)
+    heard, seen = planned_for(doc, macs, renderer)
     (change,) = seen.plan.changes
     assert (change.action, seen.plan.drifted) == ("adopt", ())
     assert "without dns 192.0.2.53 192.0.2.54" in change.reason
     assert change.row.unsaid.startswith("dns 192.0.2.53 192.0.2.54")
     store.save(heard._replace(ledger=(change.row,)))
     assert store.load("i").ledger == (change.row,)
-    assert look_at(doc, macs, renderer, store.load("i"))[1].plan.changes == ()
+    assert planned_for(doc, macs, renderer, store.load("i"))[1].plan.changes == ()
 
 
 def test_dns_that_somebody_took_out_of_what_was_ours_stays_out(renderer):
@@ -186,14 +186,14 @@ def test_dns_that_somebody_took_out_of_what_was_ours_stays_out(renderer):
     write_alone(doc, macs, renderer)
     state = assert_adopted(doc, macs, renderer)
     path, before, _after = less_dns(renderer)
-    _heard, seen = look_at(doc, macs, renderer, state)
+    _heard, seen = planned_for(doc, macs, renderer, state)
     assert seen.plan.changes == ()
     (drift,) = seen.plan.drifted
     assert drift.reason == "changed by somebody else"
     assert "+ dns 192.0.2.53 192.0.2.54" in drift.differs
     # What cloud-init itself writes anew at a boot is taken for that.
     files.replace(path, before + "\n")
-    assert look_at(doc, macs, renderer, state)[1].plan.drifted == ()
+    assert planned_for(doc, macs, renderer, state)[1].plan.drifted == ()
 
 
 HIGH, LOW = "fa:16:3e:00:00:f0", "fa:16:3e:00:00:10"

@@ -12,7 +12,7 @@ import pytest
 from cloudinit_osnetd.core import network_data
 
 from . import record
-from .test_adopted import look_at, write_alone
+from .test_adopted import planned_for, write_alone
 
 DIRECTORY = record.HERE.parent / "documents"
 NAMES = sorted(path.stem for path in DIRECTORY.glob("*.json"))
@@ -39,7 +39,7 @@ def test_what_cloud_init_makes_of_it_is_what_we_read(renderer, name):
     except Exception as exc:
         pytest.skip("cloud-init alone breaks off on it: %r" % exc)
     data = network_data.parse(document, lambda: {called: mac for mac, called in macs.items()})
-    _heard, seen = look_at(data, macs, renderer)
+    _heard, seen = planned_for(data, macs, renderer)
     said = [(drift.name, drift.differs) for drift in seen.plan.drifted]
     assert (said, seen.failures) == ([], {})
     assert {change.action for change in seen.plan.changes} == {"adopt"}
