@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, List, Optional
 from . import __version__
 from .system import lazy_imports
 
-# It names what shows an exception: 1 to 2 ms, and few runs have one.
+# logging imports traceback, which takes 1 to 2 ms and is needed only for an exception.
 with lazy_imports.named_only("traceback"):
     import logging
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
-EXIT_INTERNAL = os.EX_SOFTWARE  # not 1: the service is started again, the events are still there
+EXIT_INTERNAL = os.EX_SOFTWARE  # not 1: the service is restarted, and the events are still queued
 
 _COMMANDS = (
-    ("status", "show each NIC, its state and why"),
-    ("plan", "show what reconcile would do, and do nothing"),
-    ("reconcile", "make every NIC follow its port, now"),
-    ("boot", "early boot: make the configuration on disk fit, offline"),
-    ("datasource", "hand cloud-init's cached datasource to the override, or back"),
+    ("status", "show each NIC, its state and the reason"),
+    ("plan", "show what reconcile would do, without doing it"),
+    ("reconcile", "configure every NIC as its port says, now"),
+    ("boot", "early boot: update the configuration on disk, offline"),
+    ("datasource", "give cloud-init's cached datasource the class of our override, or its own again"),
 )
 
 
 class _JournalFormatter(logging.Formatter):
-    """`<N>message`: the journal reads the priority from it (SyslogLevelPrefix=)."""
+    """Formats as `<N>message`: the journal reads the priority from the prefix (SyslogLevelPrefix=)."""
 
     _LEVELS = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))
 
@@ -50,11 +50,11 @@ def _logging(verbose: bool) -> None:
     else:
         handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
         level = logging.WARNING
-    # Not the root logger: up to 23.3 importing cloud-init takes its handlers away, and that may happen beside a run.
+    # Not the root logger: up to 23.3 importing cloud-init removes its handlers, which may happen during a run.
     ours, cloud_inits = logging.getLogger(__package__), logging.getLogger("cloudinit")
     ours.handlers[:] = cloud_inits.handlers[:] = [handler]
     ours.setLevel(logging.DEBUG if verbose else level)
-    # cloud-init tells its debugging tale to whoever listens.
+    # cloud-init logs debug messages to every handler.
     cloud_inits.setLevel(logging.WARNING)
 
 
@@ -63,11 +63,11 @@ def parser() -> "argparse.ArgumentParser":
 
     top = argparse.ArgumentParser(
         prog="cloudinit-osnetd",
-        description="Servers on OpenStack follow their ports: attached, detached and edited.",
-        epilog="Exit status: 0 done, 1 something failed for at least one NIC, 2 usage, 70 it broke off.",
+        description="Configures the NICs of an OpenStack server as their ports are attached, detached and edited.",
+        epilog="Exit status: 0 success, 1 failed for at least one NIC, 2 usage error, 70 internal error.",
     )
     top.add_argument("--version", action="version", version="cloudinit-osnetd " + __version__)
-    top.add_argument("-v", "--verbose", action="store_true", help="tell what is being done")
+    top.add_argument("-v", "--verbose", action="store_true", help="log what is done")
     subs = top.add_subparsers(dest="command", metavar="COMMAND")
     subs.required = True
     for name, summary in _COMMANDS:
@@ -75,17 +75,17 @@ def parser() -> "argparse.ArgumentParser":
         if name in ("status", "plan", "reconcile"):
             sub.add_argument("--json", action="store_true", help="print JSON")
         if name in ("plan", "reconcile"):
-            sub.add_argument("--force", action="store_true", help="take back what somebody else has edited")
+            sub.add_argument("--force", action="store_true", help="overwrite the edits of other software or people")
         if name == "reconcile":
             sub.add_argument("--queue", action="store_true", help="serve the queued events (used by the service)")
-            sub.add_argument("--wait", action="store_true", help="go on looking for NICs that no source names yet")
+            sub.add_argument("--wait", action="store_true", help="wait for NICs that no source lists yet")
         if name == "datasource":
             sub.add_argument("to", choices=("adopt", "release"))
     return top
 
 
 def _arguments(words: List[str]) -> Any:
-    """What the units call is known by heart: argparse costs more than a run that has nothing to do."""
+    """Parses the units' command lines without argparse, which costs more time than a run that has nothing to do."""
     if words == ["reconcile", "--queue"]:
         return types.SimpleNamespace(command=words[0], verbose=False, queue=True)
     if words == ["boot"]:
@@ -100,15 +100,15 @@ def main(argv: Optional[List[str]] = None) -> int:
     if os.geteuid() != 0:
         sys.stderr.write("cloudinit-osnetd: must be run as root\n")
         return EXIT_FAILED
-    # Not the operator's shell's: what we write, and what netplan's generator writes for us, is read by networkd's user.
+    # Not the umask of the operator's shell: networkd's user must read what we and netplan's generator write.
     os.umask(0o022)
     command = importlib.import_module("cloudinit_osnetd.commands." + args.command)
     try:
         return int(command.main(args))
     except OSError as exc:
-        # A full disk, one that is read-only: the machine's fault, and it says which file.
-        LOG.error("%s broke off: %s", args.command, exc, exc_info=args.verbose)
+        # A full or a read-only disk, for example. The message names the file.
+        LOG.error("%s failed: %s", args.command, exc, exc_info=args.verbose)
         return EXIT_INTERNAL
     except Exception:
-        LOG.exception("%s broke off", args.command)
+        LOG.exception("%s failed", args.command)
         return EXIT_INTERNAL

@@ -1,3 +1,3 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""One module for each subcommand: `main(args)` gives the exit status."""
+"""One module per subcommand; `main(args)` returns the exit status."""

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""`boot`: the early unit's command. It always ends well: it must not hold the network up."""
+"""`boot`: the command of the early unit. It handles every error, because it must not delay the network."""
 
 import logging
 from typing import TYPE_CHECKING
@@ -18,14 +18,14 @@ def main(_args: "argparse.Namespace") -> int:
     try:
         report = early_boot.early()
     except NotManaged as exc:
-        LOG.info("hands off: %s", exc)
+        LOG.info("not managed: %s", exc)
         report = {"hands_off": str(exc)}
-    except Exception as exc:  # noqa: BLE001 - the network starts on what is on disk
-        LOG.exception("early boot: left as it is")
+    except Exception as exc:  # noqa: BLE001 - the network starts with the files on disk
+        LOG.exception("early boot failed, files unchanged")
         report = {"error": repr(exc)}
     try:
         early_boot.note(report)
     except OSError as exc:
-        LOG.warning("not noted for status: %s", exc)
+        LOG.warning("report not kept for status: error=%s", exc)
     LOG.info("early boot: %s", " ".join("%s=%s" % item for item in sorted(report.items())))
     return 1 if report.get("error") else 0

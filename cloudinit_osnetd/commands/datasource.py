@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""`datasource adopt|release`: cloud-init's cached datasource becomes the override's, or back."""
+"""`datasource adopt|release`: gives cloud-init's cached datasource the class of our override, or its own again."""
 
 import argparse
 import sys

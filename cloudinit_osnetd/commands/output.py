@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""Tables for people, JSON for machines."""
+"""Output as a table or as JSON."""
 
 import json
 from typing import Any, Sequence
@@ -11,7 +11,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Columns as wide as their widest cell; the last one is not padded."""
+    """Prints columns as wide as their widest cell; the last one is not padded."""
     cells = [[str(cell) if cell != "" else "-" for cell in row] for row in [list(header), *map(list, rows)]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     for row in cells:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""`plan`: what reconcile would do. Nothing is written but the staging tree under /run."""
+"""`plan`: shows what reconcile would do. Only the staging tree under /run is written."""
 
 import argparse
 from typing import Any, Dict
@@ -45,7 +45,7 @@ def main(args: argparse.Namespace) -> int:
     if args.json:
         print_json(report)
     elif "hands_off" in report:
-        print("hands off: %s" % report["hands_off"])
+        print("not managed: %s" % report["hands_off"])
     else:
         print_decided(report)
     return 1 if report["problems"] else 0

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""`reconcile`: by an operator, or by the service for the queued events."""
+"""`reconcile`: run by an operator, or by the service for the queued events."""
 
 import json
 import logging
@@ -8,7 +8,8 @@ import time
 from typing import TYPE_CHECKING, Any, Dict
 
 from ..cloud_init.eligibility import NotManaged
-from ..run.reconcile import Record, run
+from ..run.reconcile import run
+from ..run.record import Record
 from ..state import event_queue, store
 from ..system import files, paths
 from .output import print_json
@@ -18,14 +19,14 @@ if TYPE_CHECKING:
     import argparse
 
 LOG = logging.getLogger(__name__)
-# Of the service alone: 1 is also what a Python says that cannot even start, and then the events are
-# still to be served (see serve-queue).
+# Used by the service only. A Python that cannot start exits with 1 as well, and the events are not served then (see
+# serve-queue).
 EXIT_NIC_FAILED = 3
 
 
 def as_json(record: Record) -> Dict[str, Any]:
-    """A record as plain data."""
-    said = decided(
+    """Returns a record as plain data."""
+    report = decided(
         record.changes,
         record.touches,
         record.drifted,
@@ -35,39 +36,39 @@ def as_json(record: Record) -> Dict[str, Any]:
         record.findings,
     )
     return dict(
-        said,
+        report,
         reasons=sorted(set(record.reasons)),
         commands=list(record.commands),
         doubted=list(record.doubted),
-        looks=record.looks,
+        passes=record.passes,
         seconds=round(record.seconds, 3),
-        look_again=round(record.look_again, 1),
+        next_check=round(record.next_check, 1),
     )
 
 
-def _tell(report: Dict[str, Any]) -> None:
-    """For `status`."""
+def _write_status(report: Dict[str, Any]) -> None:
+    """Writes the file that `status` reads."""
     text = json.dumps(dict(report, when=round(time.time(), 3)), indent=1) + "\n"
     files.replace(paths.STATUS, text, mode=0o644, sync=False)
 
 
 def _note(record: Record) -> None:
-    """What a run has to say so far."""
+    """Writes the record of a run that goes on."""
     try:
-        _tell(as_json(record))
+        _write_status(as_json(record))
     except OSError as exc:
-        LOG.error("status not written: %s", exc)
+        LOG.error("status not written: error=%s", exc)
 
 
 def _keep(record: Record) -> None:
-    """For status and the history. A run that has done its work does not fail for want of a few kilobytes."""
+    """Keeps the final record for status and the history. A full disk does not make a completed run fail."""
     report = as_json(record)
     try:
-        _tell(report)
+        _write_status(report)
         if report["changes"] or report["touches"]:
             store.remember(report)
     except OSError as exc:
-        LOG.error("record not kept: %s", exc)
+        LOG.error("record not kept: error=%s", exc)
 
 
 def _adopt_datasource() -> None:
@@ -83,7 +84,7 @@ def _adopt_datasource() -> None:
 
 
 def _serve_queue() -> int:
-    """Serve events until none is left: before systemd 246 a path unit does not look again."""
+    """Serves events until none is left: before systemd 246 a path unit does not check again."""
     status = 0
     while True:
         events = event_queue.take()
@@ -93,7 +94,7 @@ def _serve_queue() -> int:
         try:
             report = as_json(run([event.reason for event in events], note=_note, keep=_keep))
         except NotManaged as exc:
-            LOG.info("hands off: %s", exc)
+            LOG.info("not managed: %s", exc)
             event_queue.done(names)
             continue
         if "boot" in report["reasons"]:
@@ -101,11 +102,11 @@ def _serve_queue() -> int:
         for mac, problem in report["problems"].items():
             LOG.error("failed: mac=%s problem=%s", mac, problem)
         for mac, said in report["findings"].items():
-            LOG.info("found: mac=%s finding=%s", mac, "; ".join(said))
+            LOG.info("finding: mac=%s finding=%s", mac, "; ".join(said))
         LOG.info(
-            "settled: changes=%d looks=%d pending=%s seconds=%.3f look_again=%.0f",
-            len(report["changes"]), report["looks"], ",".join(report["pending"]) or "-", report["seconds"],
-            report["look_again"],
+            "settled: changes=%d passes=%d pending=%s seconds=%.3f next_check=%.0f",
+            len(report["changes"]), report["passes"], ",".join(report["pending"]) or "-", report["seconds"],
+            report["next_check"],
         )  # fmt: skip
         status = EXIT_NIC_FAILED if report["problems"] else 0
 
@@ -119,7 +120,7 @@ def main(args: "argparse.Namespace") -> int:
         if args.json:
             print_json({"hands_off": str(exc), "changes": [], "touches": [], "commands": []})
         else:
-            print("hands off: %s" % exc)
+            print("not managed: %s" % exc)
         return 0
     if args.json:
         print_json(report)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""What plan and reconcile have to say, as plain data and as lines for people."""
+"""The output of plan and reconcile, as plain data and as text."""
 
 from typing import Any, Dict, List, Mapping, Sequence
 
@@ -18,7 +18,7 @@ def decided(
     pending: Sequence[str],
     findings: Mapping[str, Sequence[str]],
 ) -> Dict[str, Any]:
-    """`changes` and `touches` are empty where nothing is, or was, to be done."""
+    """Returns the report as plain data. `changes` and `touches` are empty if nothing is, or was, to be done."""
     return {
         "changes": [
             {

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""`status`: each NIC, its state and why; which fallback level of the override gave this boot its network config."""
+"""`status`: shows each NIC, its state and the reason, and the fallback level that served this boot."""
 
 import argparse
 
@@ -15,9 +15,9 @@ def main(args: argparse.Namespace) -> int:
         print_json(report)
         return 1 if failed else 0
     print("instance    %s (%s)" % (report["instance_id"] or "-", report["datasource"] or "-"))
-    print("this boot   network config from the override's level: %s" % report["boot"].get("level"))
+    print("this boot   network config from fallback level: %s" % report["boot"].get("level"))
     if report["hands_off"]:
-        print("hands off   %s" % report["hands_off"])
+        print("not managed %s" % report["hands_off"])
     if not report["backend"]:
         return 0
     print("backend     %s" % report["backend"])

@@ -2,9 +2,8 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """Early boot: the same flow, offline, before any network service starts.
 
-Nothing is fetched and nothing activated: the files are made to fit the NICs of this moment, and
-the backend then starts on them. Where nothing has changed since the last run no cloudinit is
-imported.
+Nothing is fetched and nothing is activated. The files are updated for the NICs that are present now, and the backend
+then starts with them. If nothing has changed since the last run, cloudinit is not imported.
 """
 
 import json
@@ -28,7 +27,7 @@ _SETTLE_SECONDS = 10
 
 
 def _nics(state: store.State) -> Dict[str, Nic]:
-    """The NICs by MAC; udev is waited for only where one that we configured is missing, or one is not named yet."""
+    """Returns the NICs by MAC. Waits for udev only if a configured NIC is missing or a NIC is not named yet."""
     nics = netlink.snapshot().by_mac(early=True)
     expected = {row.mac for row in state.ledger if row.key.endswith("/phy")}
     if expected - set(nics) or netlink.awaits_udev(nics.values()):
@@ -41,17 +40,17 @@ def _nics(state: store.State) -> Dict[str, Nic]:
 
 
 def _names() -> Dict[str, str]:
-    """By MAC: the names under which the override gave cloud-init the NICs of this boot."""
+    """Returns by MAC the NIC names that the datasource override passed to cloud-init at this boot."""
     noted = files.read_json(paths.BOOT)
     names = noted.get("names") if isinstance(noted, dict) else None
     return names if isinstance(names, dict) else {}
 
 
 def early() -> Dict[str, Any]:
-    """Make the configuration on disk fit. Raises NotManaged where there is nothing for us to do."""
+    """Updates the configuration on disk. Raises NotManaged if the server is not managed."""
     began = time.monotonic()
     with store.locked():
-        # Where nothing waits for the network, cloud-init's next stage runs beside us and writes its files anew.
+        # If nothing waits for the network, cloud-init's next stage runs at the same time and rewrites its files.
         on = run_context(booting=True)
         store.sweep(on.backend)
         on.backend.recover(boot=True)
@@ -83,8 +82,8 @@ def early() -> Dict[str, Any]:
 
 
 def note(report: Dict[str, Any]) -> None:
-    """Keep what the early flow did, for status.
+    """Keeps the report of the early flow, for status.
 
-    Not in the note of the fallback level: cloud-init's network stage may be writing that in this moment.
+    It has a file of its own, because cloud-init's network stage may be writing the one with the fallback level.
     """
     files.replace(paths.EARLY, json.dumps(report) + "\n", sync=False)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""What a run that ends leaves behind while something is pending or doubted: one transient timer.
+"""The transient timer that a run sets when it ends while something is pending or doubted.
 
-The timer queues an event, so nothing of ours stays resident. Nothing pending and nothing doubted:
-no timer. What is known of it lies under /run and goes with the boot, as the timer does.
+The timer queues an event, so no process stays resident. If nothing is pending and nothing is doubted there is no timer.
+Its state is kept under /run and is lost at a reboot, as the timer is.
 """
 
 import json
@@ -20,15 +20,15 @@ from ..system.command import CommandError, run
 LOG = logging.getLogger(__name__)
 UNIT = "cloudinit-osnetd-look"  # prerm stops cloudinit-osnetd*.timer
 _TIMER = "/run/systemd/transient/%s.timer" % UNIT
-_FIRST_SECONDS = 15.0  # what a run's own back-off had come to
+_FIRST_SECONDS = 15.0  # where a run's own back-off ends
 _LEAST_SECONDS = 1.0
 
 
 class Note(NamedTuple):
-    """Since when each MAC is waited for, and when the timer goes off; both by the monotonic clock."""
+    """Since when each MAC is waited for, and when the timer expires; both by the monotonic clock."""
 
     since: Dict[str, float]
-    due: float  # 0 where there is no timer
+    due: float  # 0 without a timer
 
 
 def read() -> Note:
@@ -40,15 +40,15 @@ def read() -> Note:
         return Note({}, 0.0)
 
 
-def next_look(
+def seconds_to_next(
     since: Mapping[str, float], doubted: bool, settings: Settings, now: float, retry: Optional[float] = None
 ) -> Optional[float]:
-    """Seconds until the next look; None where there is nobody left to look for.
+    """Returns the seconds until the next check; None if nothing is waited for any more.
 
     `retry`: seconds until an entry that was rolled back may be tried again.
 
-    The pause is as long as the wait so far: it doubles from look to look, up to `back_off`, and
-    nothing but the beginning has to be remembered.
+    The pause is as long as the wait so far. So it doubles from check to check, up to `back_off`, and only the
+    beginning of the wait has to be stored.
     """
     waits = [DOUBT_LOOK] if doubted else []
     waits += [retry] if retry is not None else []
@@ -60,43 +60,43 @@ def next_look(
     return min(waits) if waits else None
 
 
-def leave(pending: Sequence[str], doubted: bool, settings: Settings, retry: Optional[float] = None) -> float:
-    """Have the timer go off when it should, or not be there; seconds until it does, 0 without one."""
+def update(pending: Sequence[str], doubted: bool, settings: Settings, retry: Optional[float] = None) -> float:
+    """Sets, moves or removes the timer. Returns the seconds until it expires, 0 without one."""
     now = time.monotonic()
     known = read()
     since = {mac: known.since.get(mac, now) for mac in pending}
-    wait = next_look(since, doubted, settings, now, retry)
+    wait = seconds_to_next(since, doubted, settings, now, retry)
     there = os.path.exists(_TIMER)
     due = known.due if there and known.due > now else 0.0
     if wait is None:
         if there:
-            _stop()
+            _stop_timer()
         due = 0.0
     elif not 0 < due <= now + wait:
         due = now + wait
         if there:
-            _stop()
+            _stop_timer()
         if not _start(wait):
             due = 0.0
     _keep(Note(since, due))
     return due - now if due else 0.0
 
 
-def over() -> None:
-    """Wait for nothing any more."""
+def stop() -> None:
+    """Removes the timer: nothing is waited for any more."""
     if os.path.exists(paths.WAITING) or os.path.exists(_TIMER):
-        leave((), False, Settings())
+        update((), False, Settings())
 
 
-def says(mac: str, settings: Settings) -> str:
-    """What becomes of the search for a pending MAC, for status; empty where a run is looking now."""
+def text_of(mac: str, settings: Settings) -> str:
+    """Returns when a pending MAC is checked next, for status; empty while a run is waiting for it."""
     note, now = read(), time.monotonic()
     if mac not in note.since:
         return ""
     if note.due:
-        return "looked for again in %d s" % max(0.0, note.due - now)
-    gone_by = now - note.since[mac] >= settings.look_until
-    return "looked for at events only, after %d s" % settings.look_until if gone_by else ""
+        return "next check in %d s" % max(0.0, note.due - now)
+    given_up = now - note.since[mac] >= settings.look_until
+    return "checked only at events, after %d s" % settings.look_until if given_up else ""
 
 
 def _keep(note: Note) -> None:
@@ -106,24 +106,24 @@ def _keep(note: Note) -> None:
         else:
             files.remove(paths.WAITING)
     except OSError as exc:
-        LOG.warning("not noted for how long is waited: %s", exc)
+        LOG.warning("the timer's state is not kept: error=%s", exc)
 
 
 def _start(seconds: float) -> bool:
     if not os.path.isdir("/run/systemd/system"):
-        return False  # another init: cron may queue an event
+        return False  # another init system: cron may queue events
     argv = ["systemd-run", "--quiet", "--collect", "--unit=" + UNIT, "--on-active=%.1fs" % seconds]
-    argv += ["--description=Look again for what cloudinit-osnetd waits for", "--timer-property=AccuracySec=500ms"]
+    argv += ["--description=Check again what cloudinit-osnetd waits for", "--timer-property=AccuracySec=500ms"]
     try:
         run(argv + [paths.QUEUE_EVENT, "timer"])
     except CommandError as exc:
-        LOG.error("no timer to look again: %s", exc)
+        LOG.error("timer not started: error=%s", exc)
         return False
     return True
 
 
-def _stop() -> None:
+def _stop_timer() -> None:
     try:
         run(["systemctl", "stop", UNIT + ".timer"])
     except CommandError as exc:
-        LOG.warning("timer not stopped: %s", exc)
+        LOG.warning("timer not stopped: error=%s", exc)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""What there is to say of each NIC and entry; reads, and changes nothing."""
+"""The state of each NIC and each entry. Reads only, and changes nothing."""
 
 import time
 from typing import Any, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Tuple
@@ -37,15 +37,15 @@ class NicStatus(NamedTuple):
     mtu: int
     reason: str
     findings: Tuple[str, ...] = ()
-    differs: Tuple[str, ...] = ()  # of a drifted one: + is wanted and not on disk, - is there and not wanted
+    differs: Tuple[str, ...] = ()  # of a drifted one: + is wanted and not on disk, - is on disk and not wanted
 
 
 class _View:
-    """Everything that a status is told from, gathered once."""
+    """Everything that the status is derived from, read once."""
 
     def __init__(self, on: RunContext, state: store.State, snapshot: Snapshot, at_work: FrozenSet[str]) -> None:
         now = time.time()
-        self.at_work = at_work  # names of the NICs that a run is bringing up at this moment
+        self.at_work = at_work  # names of the NICs that a run is bringing up now
         self.settings = on.context.settings
         self.snapshot, self.nics = snapshot, snapshot.by_mac()
         self.state = state = bond_names.known(state, self.nics, snapshot, on.backend)
@@ -61,7 +61,7 @@ class _View:
         self.drifted = {drift["key"]: drift for drift in self.last.get("drifted", [])}
         self.claimed = on.backend.claimed(list(self.items.values()))
         self.left_over = stale_addresses.certainly_stale(state, self.items, snapshot) if state.unwanted else {}
-        self.found_then = findings_kept.read()
+        self.kept_findings = findings_kept.read()
         self.on_trial = pending_confirmation.keys(state)
         self.plain = {row.key for row in state.ledger if row.plain}
         self.unsaid = {row.key: row for row in state.ledger if row.plain and row.unsaid}
@@ -74,18 +74,18 @@ class _View:
         verdict = check(item, self.snapshot, key in self.plain) if item else ALL_THERE
         word, reason = self._word(key, known, nic, verdict.lacks)
         if key in self.on_trial and word in ("ok", "failed"):
-            reason = "; ".join(filter(None, ["on trial", reason]))
+            reason = "; ".join(filter(None, ["not confirmed yet", reason]))
         refused = self.state.truth.refused(key)
         if refused and word != "ignored" and refused not in reason:
-            # It has the network that it had. Who looks only for what is not ok must hear that no edit reaches it.
+            # It keeps its network. But whoever checks only for other states than ok must see that edits are refused.
             word = "failed" if word in ("ok", "doubted", "orphan") else word
-            kept = "what is said of it now is refused, its last entry stays: " + refused
+            kept = "its new entry is refused, its last valid entry is kept: " + refused
             reason = "; ".join(filter(None, [reason, kept]))
         findings = verdict.findings + (self.unused_dns.get(entry.mac, ()) if item and entry.networks else ())
-        findings += self.found_then.get(entry.mac, ())
+        findings += self.kept_findings.get(entry.mac, ())
         if key in self.unsaid:
             row = self.unsaid[key]
-            findings += ("%s does not say %s: the next boot, or an edit, writes it anew" % (row.path, row.unsaid),)
+            findings += ("%s lacks %s: it is written at the next boot or edit" % (row.path, row.unsaid),)
         findings += tuple(stale_addresses.text_of(address) for address in sorted(self.left_over.get(key, ())))
         return NicStatus(
             name=nic.name if nic else item.name if item else "",
@@ -101,40 +101,40 @@ class _View:
         )
 
     def _word(self, key: str, known: truth.KeyTruth, nic: Optional[Nic], lacks: str) -> Tuple[str, str]:
-        """The state, and its reason where it is not "ok"."""
+        """Returns the state, and the reason if it is not "ok"."""
         item, mac = self.items.get(key), known.entry.mac
         if key in self.left and (nic is not None or known.entry.kind != "phy"):
             return "ignored", "osnetd.ignore"
         if key in self.rejected and nic is not None:
             return "failed", str(self.rejected[key])
         if item is None:
-            below = [self.state.truth.refused(one) for one in (known.entry.parent, *known.entry.members) if one]
-            if any(below):
-                return "failed", "what it leans on is refused: " + "; ".join(filter(None, below))
+            beneath = [self.state.truth.refused(one) for one in (known.entry.parent, *known.entry.members) if one]
+            if any(beneath):
+                return "failed", "its parent or a member is refused: " + "; ".join(filter(None, beneath))
             return "absent", "no NIC has this MAC"
         if item.name in self.at_work:
             return ("pending", "a run is bringing it up: " + lacks) if lacks else ("ok", "")
         if mac in self.last.get("problems", {}):
             return "failed", str(self.last["problems"][mac])
         if item.name in self.claimed:
-            return "drifted", "%s has a say in it too" % self.claimed[item.name]
+            return "drifted", "also configured by %s" % self.claimed[item.name]
         if key in self.drifted:
             path, reason = (self.drifted[key].get(word, "") for word in ("path", "reason"))
             return "drifted", "%s: %s" % (path, reason)
         if key in self.edited:
-            return "drifted", "its configuration was changed by somebody else"
+            return "drifted", "its configuration was changed by other software"
         if known.doubted:
-            return "doubted", "it went back to what was superseded a moment ago"
+            return "doubted", "its source returned to an entry that was replaced a moment ago"
         if known.orphaned:
             gone = [source for source, said in sorted(known.words.items()) if not said.listed]
-            return "orphan", "no longer listed (%s), its last entry stays" % ", ".join(gone)
+            return "orphan", "no longer listed (%s), its last entry is kept" % ", ".join(gone)
         return ("failed", lacks) if lacks else ("ok", "")
 
     def without_entry(self) -> Iterator[NicStatus]:
-        """The NICs that no source names."""
+        """Yields the rows of NICs that no source lists."""
         ignore = self.settings.ignore
         for mac in pending_macs(self.state, self.nics, ignore):
-            again = recheck_timer.says(mac, self.settings)
+            again = recheck_timer.text_of(mac, self.settings)
             refused = self.state.truth.refused(make_key("phy", mac))
             why = refused or self._fault(mac) or "no source names it"
             yield _row(self.nics[mac], "failed" if refused else "pending", why + (again and ", " + again))
@@ -144,7 +144,7 @@ class _View:
                 yield _row(nic, "ignored", "osnetd.ignore, and no source names it")
 
     def refused_devices(self) -> Iterator[NicStatus]:
-        """The bonds and VLANs that a source lists and gets wrong, and that nobody has got right before."""
+        """Yields the rows of bonds and VLANs that a source lists with an error and that were never valid before."""
         known = self.state.truth
         wrong = {fault.key: fault for said in known.faults.values() for fault in said if fault.costs and fault.key}
         for key, fault in sorted(wrong.items()):
@@ -152,16 +152,16 @@ class _View:
                 yield NicStatus("", fault.mac, key, "failed", "", (), 0, known.refused(key))
 
     def _minor(self, key: str) -> Tuple[str, ...]:
-        """What a source says of a link and is not heeded, while all else is."""
+        """Returns the faults of single fields of a link: they are ignored, while the rest of its entry is used."""
         return tuple(fault.text for fault in self.state.truth.faults_of(key) if not fault.costs)
 
     def _fault(self, mac: str) -> str:
-        """What the last run found wrong in what a source says of this MAC, empty where nothing is."""
+        """Returns the faults that the last run found in a source's data for this MAC, empty if none."""
         return "; ".join(fault for fault in self.last.get("faults", []) if mac in fault)
 
 
 def _states(on: RunContext, snapshot: Snapshot) -> Tuple[store.State, List[NicStatus]]:
-    """The state, and its rows: of one moment, though a run may be at work."""
+    """Returns the state and its rows as of one moment, even if a run is changing them."""
     tries = 0
     while True:
         tries += 1
@@ -184,25 +184,25 @@ def _addresses(nic: Nic) -> Tuple[str, ...]:
 
 
 def _row(nic: Nic, word: str, reason: str) -> NicStatus:
-    """The row of a NIC that has no entry."""
+    """Returns the row of a NIC that has no entry."""
     return NicStatus(nic.name, nic.mac, "", word, "", _addresses(nic), nic.mtu, reason)
 
 
 def _boot() -> Dict[str, Any]:
-    """Which fallback level gave this boot its network config, and what the early unit did."""
+    """Returns the fallback level that provided this boot's network config, and what the early unit did."""
     noted, early = files.read_json(paths.BOOT), files.read_json(paths.EARLY)
     boot = dict(noted) if isinstance(noted, dict) else {"level": "none"}
     return boot if early is None else dict(boot, early=early)
 
 
 def _refused_whole(last_run: Any) -> List[str]:
-    """The documents of which the last run could not use anything: what was said before them stands."""
+    """Returns the faults of documents that the last run could not use at all: the earlier entries are kept."""
     faults = last_run.get("faults", []) if isinstance(last_run, dict) else []
     return [str(fault) for fault in faults if ": network_data" in str(fault) or str(fault).startswith("network_data")]
 
 
 def read() -> Dict[str, Any]:
-    """The whole status as plain data, for --json and for the table."""
+    """Returns the whole status as plain data, for --json and for the table."""
     snapshot = netlink.snapshot()
     report: Dict[str, Any] = {
         "instance_id": instance.instance_id(),

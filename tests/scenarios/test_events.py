@@ -164,9 +164,9 @@ OFF = {
 def attach_unseen(guest: Container) -> Port:
     """Attach a port, and see the events taken and nothing done."""
     before = guest.run("cd /etc; find network systemd/network -type f | sort | xargs sha256sum").stdout
-    known = log_of(guest).count("hands off:")
+    known = log_of(guest).count("not managed:")
     new = attached(guest)
-    wait_until(lambda: log_of(guest).count("hands off:") > known, 15, "an event taken")
+    wait_until(lambda: log_of(guest).count("not managed:") > known, 15, "an event taken")
     settled(guest)
     assert guest.run("ls -A /run/cloudinit-osnetd/queue /run/cloudinit-osnetd/work | grep [.]", check=False).stdout == ""
     assert guest.run("cd /etc; find network systemd/network -type f | sort | xargs sha256sum").stdout == before

@@ -170,11 +170,11 @@ def test_what_was_rejected_is_tried_again_ever_later(cloud: Cloud, guest_factory
     assert_boot(guest, level="drive")
     server.edit_port(port, fixed_ips=["10.99.0.5"])
     record = reconcile_anyway(guest)
-    assert "rejected until" in record["problems"][port.mac] and 0 < record["look_again"] <= 3
+    assert "rejected until" in record["problems"][port.mac] and 0 < record["next_check"] <= 3
     # The timer tries it, and again it has to be taken back; then for six seconds.
     wait_until(lambda: sum("rolled back" in str(r["touches"]) for r in history(guest)) == 2, 60, "a second try")
     settled(guest, fails=True)
-    assert 3 < history(guest)[-1]["look_again"] <= 6 and history(guest)[-1]["reasons"] == ["timer"]
+    assert 3 < history(guest)[-1]["next_check"] <= 6 and history(guest)[-1]["reasons"] == ["timer"]
     assert "10.90.0.5" in configuration(guest, port)
     # The router is mended, and nobody has to tell the guest.
     cloud.router_up(blue, BAD)

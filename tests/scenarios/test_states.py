@@ -42,7 +42,7 @@ def test_each_state_is_shown_with_its_reason(cloud: Cloud, guest_factory: GuestF
     server.freeze_metadata()
     pending = server.create_port(green)
     guest.plug(pending)
-    wait_until(lambda: "looked for again in" in reason_of(guest, pending), 20, "pending")
+    wait_until(lambda: "next check in" in reason_of(guest, pending), 20, "pending")
     settled(guest)
 
     expected = {fine: "ok", ignored: "ignored", delisted: "orphan", absent: "absent", pending: "pending"}
@@ -92,7 +92,7 @@ def test_a_later_word_that_is_refused_is_told_of_the_nic_that_keeps_its_network(
     assert_follows(guest, first, second)
     assert (state_of(guest, first), state_of(guest, second)) == ("ok", "failed")
     reason = reason_of(guest, second)
-    assert all(word in reason for word in (second.mac, wrong["id"], ".mtu", "67", "its last entry stays")), reason
+    assert all(word in reason for word in (second.mac, wrong["id"], ".mtu", "67", "its last valid entry is kept")), reason
     told = guest.run("cloudinit-osnetd status", check=False)
     assert told.returncode == 1 and reason in told.stdout
 

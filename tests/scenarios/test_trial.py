@@ -51,7 +51,7 @@ def on_trial(cloud: Cloud, guest_factory: GuestFactory) -> Callable[[], Scene]:
         guest.plug(sibling)
         wait_until(lambda: "10.99.0.5" in configuration(guest, first), 10, "committed")
         assert_follows(guest, sibling, seconds=5)
-        assert state_of(guest, first) in ("ok", "failed") and reason_of(guest, first).startswith("on trial")
+        assert state_of(guest, first) in ("ok", "failed") and reason_of(guest, first).startswith("not confirmed yet")
         time.sleep(5)
         assert guest.run("ping -c 1 -W 1 10.90.0.1", check=False).returncode != 0
         assert noted(guest)
@@ -112,7 +112,7 @@ def test_without_power_before_it_is_judged_the_boots_run_goes_back(on_trial: Cal
     guest.boot()
     # Offline nothing can be judged: the boot is on what was committed.
     assert "10.99.0.5" in configuration(guest, first) and noted(guest)
-    assert reason_of(guest, first).startswith("on trial")
+    assert reason_of(guest, first).startswith("not confirmed yet")
     assert_follows(guest, second, sibling)
     wait_until(lambda: noted(guest) == "", 75, "judged")
     settled(guest, 15, fails=True)

@@ -158,7 +158,7 @@ def test_a_nic_in_which_another_file_has_a_say_is_left_to_it_and_the_file_is_nam
     name = guest.plug(port)
     wait_until(lambda: f"reason=added nic={name}" in log_of(guest), 15 * guest.patience, "the event was taken")
     settled(guest)
-    assert (state_of(guest, port), reason_of(guest, port)) == ("drifted", f"{theirs} has a say in it too")
+    assert (state_of(guest, port), reason_of(guest, port)) == ("drifted", f"also configured by {theirs}")
     assert name not in configured_names(guest)
     assert guest.run(f"cat {theirs}").stdout == mine
     assert_follows(guest, place.first, place.second)

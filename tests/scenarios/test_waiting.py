@@ -48,7 +48,7 @@ def test_a_nic_that_nobody_names_for_longer_than_a_run_lives_is_configured_when_
     wait_until(lambda: timers(guest) == [LOOK], 30, "a timer left behind")
     assert f"reason=added nic={name}" in log_of(guest)
     assert state_of(guest, late) == "pending"
-    assert "looked for again in" in reason_of(guest, late)
+    assert "next check in" in reason_of(guest, late)
     wait_until(lambda: log_of(guest).count("reason=timer") >= 2, 30, "looks by the timer")
 
     cloud.metadata_up()
@@ -73,7 +73,7 @@ def test_the_search_has_an_end_and_an_event_begins_it_anew(cloud: Cloud, guest_f
     stranger = server.create_port(green)
     guest.plug(stranger)
     wait_until(lambda: timers(guest) == [LOOK], 30, "a timer left behind")
-    wait_until(lambda: "at events only" in reason_of(guest, stranger), 40, "given up")
+    wait_until(lambda: "only at events" in reason_of(guest, stranger), 40, "given up")
     settled(guest)
     assert timers(guest) == []
     assert state_of(guest, stranger) == "pending"

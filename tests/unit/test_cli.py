@@ -18,7 +18,7 @@ from cloudinit_osnetd.commands.report import decided, print_decided
 from cloudinit_osnetd.core.plan import Change, Drift
 from cloudinit_osnetd.core.records import Owned
 from cloudinit_osnetd.run import early_boot, status
-from cloudinit_osnetd.run.reconcile import Record
+from cloudinit_osnetd.run.record import Record
 from cloudinit_osnetd.state import event_queue, store
 from cloudinit_osnetd.system import paths
 
@@ -35,7 +35,7 @@ DRIFT = Drift(A + "/phy", A, "ens3", "/etc/x", "edited by somebody else")
 
 
 def record(**fields):
-    return Record(("operator",), (), (), (), (), (), {}, {}, (), (), looks=1, seconds=0.01, look_again=0.0)._replace(**fields)
+    return Record(("operator",), (), (), (), (), (), {}, {}, (), (), passes=1, seconds=0.01, next_check=0.0)._replace(**fields)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""waiting: when a timer looks again for what is pending or doubted, and when there is none."""
+"""recheck_timer: when a timer checks again what is pending or doubted, and when there is none."""
 
 import os
 
@@ -37,7 +37,7 @@ USUAL = context.Settings()
 )
 def test_the_pause_doubles_up_to_the_back_off_until_the_limit(ages, doubted, settings, wait):
     since = {"fa:16:3e:00:00:%02x" % n: 1000.0 - age for n, age in enumerate(ages)}
-    assert recheck_timer.next_look(since, doubted, settings, 1000.0) == wait
+    assert recheck_timer.seconds_to_next(since, doubted, settings, 1000.0) == wait
 
 
 @pytest.fixture
@@ -54,52 +54,52 @@ def verbs(systemd):
 
 
 def test_a_pending_nic_leaves_one_timer_that_queues_an_event(systemd):
-    assert recheck_timer.leave([A], False, USUAL) == pytest.approx(15, abs=0.1)
+    assert recheck_timer.update([A], False, USUAL) == pytest.approx(15, abs=0.1)
     (line,) = systemd.ran()
     assert "--on-active=15.0s" in line and line.endswith("/queue-event timer")
 
 
 def test_a_timer_that_is_early_enough_stays_and_no_command_runs(systemd):
-    recheck_timer.leave([A], False, USUAL)
-    recheck_timer.leave([A, B], False, USUAL)
+    recheck_timer.update([A], False, USUAL)
+    recheck_timer.update([A, B], False, USUAL)
     assert verbs(systemd) == ["systemd-run"]
     assert sorted(recheck_timer.read().since) == [A, B]
 
 
 def test_a_timer_that_is_too_late_is_replaced(systemd):
-    recheck_timer.leave([A], False, USUAL)
-    recheck_timer.leave([A], False, USUAL._replace(back_off=2.0))
+    recheck_timer.update([A], False, USUAL)
+    recheck_timer.update([A], False, USUAL._replace(back_off=2.0))
     assert verbs(systemd) == ["systemd-run", "systemctl", "systemd-run"]
 
 
 def test_a_timer_that_somebody_stopped_comes_back(systemd):
-    recheck_timer.leave([A], False, USUAL)
+    recheck_timer.update([A], False, USUAL)
     os.remove(recheck_timer._TIMER)
-    recheck_timer.leave([A], False, USUAL)
+    recheck_timer.update([A], False, USUAL)
     assert verbs(systemd) == ["systemd-run", "systemd-run"]
 
 
 def test_nothing_to_wait_for_leaves_no_timer_and_no_note(systemd):
-    recheck_timer.leave([A], False, USUAL)
-    assert recheck_timer.leave([], False, USUAL) == 0
+    recheck_timer.update([A], False, USUAL)
+    assert recheck_timer.update([], False, USUAL) == 0
     assert verbs(systemd) == ["systemd-run", "systemctl"]
     assert not os.path.exists(paths.WAITING)
 
 
 def test_nothing_to_wait_for_and_no_timer_runs_no_command(systemd):
-    assert recheck_timer.leave([], False, USUAL) == 0
-    recheck_timer.over()
+    assert recheck_timer.update([], False, USUAL) == 0
+    recheck_timer.stop()
     assert systemd.ran() == []
     assert not os.path.exists(paths.WAITING)
 
 
 def test_who_is_given_up_stays_known_so_that_the_search_does_not_begin_anew(systemd):
-    recheck_timer.leave([A], False, USUAL._replace(look_until=0.0))
+    recheck_timer.update([A], False, USUAL._replace(look_until=0.0))
     assert list(recheck_timer.read().since) == [A]
     assert systemd.ran() == []
-    assert "at events only" in recheck_timer.says(A, USUAL._replace(look_until=0.0))
+    assert "only at events" in recheck_timer.text_of(A, USUAL._replace(look_until=0.0))
 
 
 def test_another_init_has_no_timer(guest, monkeypatch):
     monkeypatch.setattr(os.path, "isdir", lambda path: False)
-    assert recheck_timer.leave([A], False, USUAL) == 0
+    assert recheck_timer.update([A], False, USUAL) == 0

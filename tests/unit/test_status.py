@@ -93,8 +93,8 @@ def test_pending_says_when_it_is_looked_for_again(guest):
         files.replace(paths.WAITING, json.dumps({"since": {B: since}, "due": due}))
         return rows(know(("drive", DOC, 0)), UP, nic("ens4", B, 3))[B].reason
 
-    assert "looked for again in 2" in reason(now - 60, now + 30)
-    assert "at events only, after 86400 s" in reason(now - 90000, 0.0)
+    assert "next check in 2" in reason(now - 60, now + 30)
+    assert "only at events, after 86400 s" in reason(now - 90000, 0.0)
 
 
 def test_orphan_is_no_longer_listed_and_still_here(guest):
@@ -159,7 +159,7 @@ def test_failed_is_also_what_the_last_run_could_not_do(guest):
 
 @pytest.mark.parametrize(
     ("addresses", "state", "reason"),
-    [(ADDRESS, "ok", "on trial"), ((), "failed", "on trial; the kernel lacks 10.0.0.5/24")],
+    [(ADDRESS, "ok", "not confirmed yet"), ((), "failed", "not confirmed yet; the kernel lacks 10.0.0.5/24")],
 )
 def test_what_is_not_judged_yet_is_on_trial(guest, addresses, state, reason):
     known = know(("metadata", DOC, 0))
@@ -203,7 +203,7 @@ def test_what_the_last_run_found_wrong_with_a_link_is_told_of_its_nic(guest):
     row = rows(know(("metadata", DOC, 0), ("metadata", one_nic(static(), mtu="x"), 1)), UP)[A + "/phy"]
     # It was configured before, keeps that, and is not ok: no edit reaches it.
     assert (row.state, row.addresses) == ("failed", tuple(ADDRESS))
-    assert row.reason == "what is said of it now is refused, its last entry stays: " + said % (0, 1, A)
+    assert row.reason == "its new entry is refused, its last valid entry is kept: " + said % (0, 1, A)
 
 
 def test_what_is_wrong_with_a_source_is_kept_with_what_it_said(here):
@@ -236,7 +236,7 @@ def test_a_later_word_that_is_refused_is_told_of_the_nic_that_keeps_its_network(
     row = rows(know((source, DOC, 0), (source, bad, 1)), UP)[A + "/phy"]
     assert row.state == "failed"
     assert "link tap1, MAC %s" % A in row.reason
-    assert "its last entry stays" in row.reason
+    assert "its last valid entry is kept" in row.reason
     assert rows(know((source, DOC, 0), (source, bad, 1), (source, DOC, 2)), UP)[A + "/phy"].state == "ok"
 
 
@@ -261,7 +261,7 @@ def test_what_an_adopted_file_does_not_say_is_told_until_it_is_written_anew(gues
     row = owned(path)._replace(plain=True, unsaid="dns 10.0.0.2")
     known = know(("metadata", DOC, 0))
     seen = rows(known, UP, ledger=[row])[A + "/phy"]
-    assert (seen.state, seen.findings) == ("ok", (path + " does not say dns 10.0.0.2: the next boot, or an edit, writes it anew",))
+    assert (seen.state, seen.findings) == ("ok", (path + " lacks dns 10.0.0.2: it is written at the next boot or edit",))
     assert rows(known, UP, ledger=[row._replace(plain=False)])[A + "/phy"].findings == ()
 
 

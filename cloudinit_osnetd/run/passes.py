@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""One pass of a run: read the sources, build the plan, carry it out, and note what is still to come.
+
+What carries a plan out is imported only if there is something to carry out: most passes find nothing to do.
+"""
+
+import logging
+import os
+import time
+from typing import Dict, FrozenSet, List, Sequence, Set, Tuple
+
+from ..apply import commit
+from ..cloud_init.eligibility import RunContext
+from ..core import desired, network_data, plan, rejections, truth
+from ..core.records import Nic, Snapshot, Touch
+from ..kernel import netlink
+from ..openstack import temporary_access
+from ..openstack.refresh import refresh_drive, refresh_metadata
+from ..planning.build_plan import (
+    PlanningResult,
+    build_plan,
+    log_plan,
+    new_macs,
+    pending_macs,
+    rendered_from,
+    without_carrier,
+)
+from ..state import failed_retries, store
+from ..system import command, lazy_imports, paths
+from . import recheck_timer
+from .duplicates import Duplicates
+from .reapply import Reapplying
+from .record import Record
+from .removed_nics import RemovedNics
+
+LOG = logging.getLogger(__name__)
+_BACK_OFF = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+
+
+class Passes:
+    """The passes of one run, and what is carried from one to the next."""
+
+    def __init__(self, on: RunContext, force: bool, retry: bool = False) -> None:
+        """`retry`: what failed because of another host is tried again."""
+        self.on = on
+        self.force = force
+        self.removed = RemovedNics()
+        self.reapplying = Reapplying()
+        self.duplicates = Duplicates(retry)
+        self.no_lease: Set[str] = set()  # MACs of NICs that did not get the lease this run requested
+        self.changes: List[plan.Change] = []
+        self.touches: List[Touch] = []
+        self.drifted: Tuple[plan.Drift, ...] = ()
+        self.faults: Tuple[str, ...] = ()
+        self.problems: Dict[str, str] = {}
+        self.findings: Dict[str, Tuple[str, ...]] = {}
+        self.pending: List[str] = []
+        self.doubted: List[str] = []
+        self.no_carrier: List[str] = []  # MACs of NICs that are up and have no carrier yet
+        self.wants: Tuple[desired.Want, ...] = ()
+        self.count = 0
+        self.settled = False  # the last pass was completed, and what is still open depends on others
+        self.reload()
+        self.known = self.state.truth  # as it was before the current pass read the sources
+
+    def reload(self) -> None:
+        """Reads the state from disk: another run may have changed it, or may have been interrupted."""
+        store.sweep(self.on.backend)
+        temporary_access.close_leftovers()
+        self.state, unfinished = commit.recover(store.load(self.on.instance_id), self.on.backend)
+        self.reapplying.unfinished += unfinished
+
+    def next(self) -> Tuple[float, float]:
+        """Does one pass. Returns the seconds until the next one is due, 0 if none is.
+
+        The first value is for what settles by itself within seconds, the second for what depends on others.
+        """
+        self.count += 1
+        self.settled = False
+        earlier = self._resume_confirmation()
+        self.known = self.state.truth
+        self._read_sources()
+        snapshot = netlink.snapshot()
+        nics = snapshot.by_mac()
+        debounced, wait = self.removed.debounced(self.state.ledger, nics, self.on.context.settings.debounce)
+        tried = failed_retries.read()
+        planned = self._plan(nics, snapshot, debounced, tried)
+        # With the commit at the latest: if the run is repeated after a power loss, a NIC must get the same metric.
+        self.state = self.state._replace(metrics=planned.metrics)
+        self._do(planned, tried)
+        for mac, problem in earlier.items():
+            self.problems.setdefault(mac, problem)
+        self._forget_gone(planned, nics)
+        self._note_open(nics)
+        self.no_carrier = without_carrier(planned, netlink.snapshot())
+        self.settled = not wait
+        return wait, self._wait_for_others()
+
+    def _resume_confirmation(self) -> Dict[str, str]:
+        """Checks the unconfirmed change of an interrupted run. Returns the problems by MAC.
+
+        This comes before the sources are read, because that change may have cut the path to them.
+        """
+        if not self.state.on_trial:
+            return {}
+        from ..apply import confirmed_commit
+
+        confirmed, self.reapplying.unfinished = confirmed_commit.resume(
+            self.on, self.state, self.reapplying.unfinished
+        )
+        self.state = confirmed.state
+        store.save(self.state)
+        self.changes += confirmed.changes
+        self.touches += confirmed.touches
+        return dict(confirmed.problems, **confirmed.rejected)
+
+    def _read_sources(self) -> None:
+        """Takes the entries of the metadata service and the config drive into the truth."""
+        settings = self.on.context.settings
+        before = netlink.snapshot()
+        importing = None
+        if self.count == 1 and new_macs(self.state, before.by_mac(), settings.ignore, recheck_timer.read().since):
+            importing = lazy_imports.import_compat()  # while the metadata service is asked
+        refreshed = refresh_metadata(
+            self.state, before, settings.metadata_nic, ignored=settings.ignore, skip_lease=self.no_lease
+        )
+        if refreshed.no_lease:
+            self.no_lease.add(refreshed.no_lease)
+        drive = refresh_drive(refreshed.state)
+        if importing:
+            importing.join()  # stand-in modules must not be used before
+        faults = refreshed.faults + drive.faults
+        for fault in faults:
+            if fault not in self.faults:
+                LOG.warning("fault: %s", fault)
+        self.state, self.faults = drive.state, faults
+
+    def _plan(
+        self, nics: Dict[str, Nic], snapshot: Snapshot, debounced: FrozenSet[str], tried: FrozenSet[plan.Lacking]
+    ) -> PlanningResult:
+        """Builds the plan; a second time if duplicate addresses were retried."""
+        planned = build_plan(self.on, self.state, nics, snapshot, debounced, self.force, tried)
+        self.wants = planned.wants
+        unique = self.duplicates.retry(planned.wants, {drift.name for drift in planned.plan.drifted}, snapshot)
+        if unique is None:
+            return planned
+        if self.on.backend.waits_for_unique:
+            reason = "its address is unique now"
+            self.reapplying.unfinished += tuple(Touch("kick", mac, name, reason) for mac, name in unique.items())
+        return build_plan(self.on, self.state, nics, netlink.snapshot(), debounced, self.force, tried)
+
+    def _do(self, planned: PlanningResult, tried: FrozenSet[plan.Lacking]) -> None:
+        made = planned.plan._replace(touches=self.reapplying.touches(planned, self.state.ledger))
+        log_plan(made)
+        self.drifted = made.drifted
+        self.problems = dict(planned.failures)
+        self.findings = {}
+        left = self.state.unwanted or os.path.exists(paths.THEIRS)
+        if made.changes or made.touches or tried or left:
+            self._apply(planned, made)
+        else:
+            store.clear_intent()  # one that was recovered, with nothing left to do
+            self.problems.update(planned.rejected)
+        for lacking in made.hopeless:
+            retried = "" if lacking.is_others_doing else "; bringing it up again did not help"
+            self.problems.setdefault(lacking.mac, lacking.lacks + retried)
+
+    def _apply(self, planned: PlanningResult, made: plan.Plan) -> None:
+        from ..apply import confirmed_commit
+
+        state, known, nics = self.state, self.known, netlink.snapshot().by_mac()
+
+        def read_rendered_from() -> Dict[str, truth.KeyTruth]:
+            return rendered_from(self.on, state, known, nics)
+
+        result = confirmed_commit.apply_plan(self.on, self.state, planned, made, read_rendered_from, known.keys)
+        self.state = result.state
+        self.problems.update(result.problems)
+        self.findings = result.findings
+        self.changes += result.changes
+        self.touches += result.touches
+
+    def _forget_gone(self, planned: PlanningResult, nics: Dict[str, Nic]) -> None:
+        """Drops from the state the entries that no source lists and whose NIC is gone, and saves it."""
+        present = [key for want in planned.wants for key in want.keys]
+        present += desired.configurable(self.state.truth, nics)  # also rejected ones
+        known = truth.forget_gone(self.state.truth, present)
+        rejected = self._still_rejected(known, nics)
+        metrics = {key: metric for key, metric in planned.metrics.items() if key in known.keys}
+        self.state = self.state._replace(truth=known, metrics=metrics, rejections=rejected)
+        store.save(self.state)
+
+    def _still_rejected(self, known: truth.Truth, nics: Dict[str, Nic]) -> rejections.Rejections:
+        """Returns the rejections without those whose entry was tried again, or forced, and works now."""
+        rejected = rejections.concerning(known, self.state.rejections)
+        if not rejected:
+            return ()
+        in_force = rendered_from(self.on, self.state._replace(rejections=()), known, nics)
+        return tuple(rejection for rejection in rejected if rejection.key not in in_force)
+
+    def _note_open(self, nics: Dict[str, Nic]) -> None:
+        """Notes the NICs that no source lists and the entries that are doubted."""
+        self.pending = pending_macs(self.state, nics, self.on.context.settings.ignore)
+        for mac in self.pending:
+            why = self.state.truth.refused(network_data.make_key("phy", mac))
+            if why:
+                self.problems.setdefault(mac, why)
+        self.doubted = [key for key, kt in self.state.truth.keys.items() if kt.doubted]
+
+    def _wait_for_others(self) -> float:
+        waits = []
+        if self.pending:
+            waits.append(_BACK_OFF[min(self.count, len(_BACK_OFF)) - 1])
+        if self.doubted:
+            waits.append(truth.DOUBT_LOOK)
+        return min(waits) if waits else 0.0
+
+    # -- the end of a run -------------------------------------------------------------------------
+
+    def report_duplicates(self) -> None:
+        for mac, problem in self.duplicates.find(self.wants, bool(self.touches)).items():
+            self.problems.setdefault(mac, problem)
+
+    def set_timer(self) -> float:
+        """Starts the timer of the next check if one is needed. Returns the seconds until then, 0 without a timer."""
+        awaited = sorted({*self.pending, *self.duplicates.macs, *self.no_carrier})
+        retry = rejections.next_try(self.state.truth, self.state.rejections, time.time())
+        settings = self.on.context.settings
+        return recheck_timer.update(awaited, bool(self.doubted) or not self.settled, settings, retry)
+
+    def stop(self) -> None:
+        """Starts the timer as a completed run would: otherwise a pending NIC is not checked before the next event."""
+        nics = netlink.snapshot().by_mac()
+        self.pending = pending_macs(self.state, nics, self.on.context.settings.ignore)
+        LOG.info("stopped: pending=%s next_check=%.0f", ",".join(self.pending) or "-", self.set_timer())
+
+    def record(self, reasons: Sequence[str], seconds: float, next_check: float) -> Record:
+        return Record(
+            reasons=tuple(reasons),
+            changes=tuple(self.changes),
+            touches=tuple(self.touches),
+            drifted=self.drifted,
+            commands=tuple(command.ran),
+            faults=self.faults,
+            problems=self.problems,
+            findings=self.findings,
+            pending=tuple(self.pending),
+            doubted=tuple(self.doubted),
+            passes=self.count,
+            seconds=seconds,
+            next_check=next_check,
+        )

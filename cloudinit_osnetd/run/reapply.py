@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""Reapplying: a NIC is brought up again where it does not reach its wanted configuration by itself, once in a run.
+
+The action of such a touch is called "kick" in the store.
+"""
+
+from typing import List, Sequence, Set, Tuple
+
+from ..core import plan
+from ..core.records import Owned, Touch
+from ..planning.build_plan import PlanningResult
+
+_GRACE_SECONDS = 2.0  # for a backend that is about to configure a NIC by itself
+
+
+class Reapplying:
+    """What a run has reapplied, and what an interrupted run left for it."""
+
+    def __init__(self) -> None:
+        self.unfinished: Tuple[Touch, ...] = ()  # of NICs that an interrupted run may have left partly configured
+        self._done: Set[str] = set()  # MACs
+
+    def touches(self, planned: PlanningResult, ledger: Sequence[Owned]) -> Tuple[Touch, ...]:
+        """Returns the plan's touches; of those that reapply only the ones that are needed.
+
+        NICs in `unfinished` are reapplied as well. A NIC that was reapplied in this run is not reapplied again.
+        """
+        touches = planned.plan.touches
+        names = {touch.name for touch in touches}
+        left = [touch for touch in self.unfinished if touch.name not in names and touch.action != "down"]
+        self.unfinished = ()
+        asked = [touch for touch in touches if touch.action == "kick" and touch.mac not in self._done]
+        reapplied = _still_lacking(planned, asked, ledger) + [touch._replace(action="kick") for touch in left]
+        self._done |= {touch.mac for touch in reapplied}
+        return tuple(touch for touch in touches if touch.action != "kick") + tuple(reapplied)
+
+
+def _still_lacking(planned: PlanningResult, asked: Sequence[Touch], ledger: Sequence[Owned]) -> List[Touch]:
+    """Returns the touches of the NICs that still lack something after the grace period."""
+    if not asked:
+        return []
+    from ..apply.verify import verify
+
+    lacking = verify(planned.wants, asked, seconds=_GRACE_SECONDS, plain=plan.plain_keys(ledger)).problems
+    return [touch for touch in asked if touch.mac in lacking]

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""The record of a run: what it saw, decided and did. `status` shows it, and the history keeps it."""
+
+from typing import Dict, NamedTuple, Tuple
+
+from ..core import plan
+from ..core.records import Touch
+
+
+class Record(NamedTuple):
+    reasons: Tuple[str, ...]
+    changes: Tuple[plan.Change, ...]
+    touches: Tuple[Touch, ...]
+    drifted: Tuple[plan.Drift, ...]
+    commands: Tuple[str, ...]
+    faults: Tuple[str, ...]
+    problems: Dict[str, str]  # by MAC
+    findings: Dict[str, Tuple[str, ...]]  # by MAC: what may still be resolved by itself
+    pending: Tuple[str, ...]  # MACs
+    doubted: Tuple[str, ...]  # keys
+    passes: int
+    seconds: float
+    next_check: float  # seconds until the timer starts the next run, 0 without a timer

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""The debounce of removals: a NIC that vanishes may come back within moments, when its driver reloads."""
+
+import time
+from typing import Dict, FrozenSet, Mapping, Sequence, Set, Tuple
+
+from ..core.records import Nic, Owned
+from ..state import event_queue
+
+
+class RemovedNics:
+    """When each configured NIC was first missed, during one run."""
+
+    def __init__(self) -> None:
+        self._since: Dict[str, float] = {}  # by MAC, monotonic clock
+
+    def debounced(
+        self, ledger: Sequence[Owned], nics: Mapping[str, Nic], debounce: float
+    ) -> Tuple[FrozenSet[str], float]:
+        """Returns the MACs whose NIC vanished less than `debounce` seconds ago, and for how long that is still so.
+
+        A MAC whose NIC's name belongs to another NIC by now is left out: the rest of the old configuration would be
+        applied to the new NIC.
+        """
+        now = time.monotonic()
+        names = {nic.name for nic in nics.values()}
+        gone = {row.mac for row in ledger} - set(nics) - {row.mac for row in ledger if row.name in names}
+        gone_names: Dict[str, Set[str]] = {}  # by MAC
+        for row in ledger:
+            if row.mac in gone:
+                gone_names.setdefault(row.mac, set()).add(row.name)
+        # Counted from the event if there was one: starting a run takes a tenth of a second.
+        self._since = {
+            mac: self._since[mac] if mac in self._since else now - event_queue.ago("removed", its_names)
+            for mac, its_names in gone_names.items()
+        }
+        left = {mac: since + debounce - now for mac, since in self._since.items()}
+        waiting = {mac: seconds for mac, seconds in left.items() if seconds > 0}
+        return frozenset(waiting), max(waiting.values()) if waiting else 0.0
