@@ -131,9 +131,9 @@ class Place:
 
     # The program
 
-    def run(self, *words: str, text: bytes = b"", env: Optional[Dict[str, str]] = None, timeout: float = 0) -> Done:
-        """`timeout`: it is ended after so many seconds, where it would go on looking."""
-        limit = ["timeout", f"{timeout}"] if timeout else []
+    def run(self, *words: str, text: bytes = b"", env: Optional[Dict[str, str]] = None, timeout: float = 0, kill: float = 0) -> Done:
+        """`timeout`: it is ended after so many seconds, where it would go on looking; `kill`: killed then."""
+        limit = ["timeout", f"{timeout}"] if timeout else ["timeout", "-s", "KILL", f"{kill}"] if kill else []
         argv = ["ip", "netns", "exec", self.namespace, *limit, self.python, "-B", str(PROGRAM), "--root", str(self.root), *words]
         environ = {"PATH": os.environ["PATH"], "LC_ALL": "C", **(env or {})}
         return Done(subprocess.run(argv, input=text, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ, timeout=120))

@@ -12,7 +12,7 @@ import pytest
 
 from tests.lab.limit import limit_mtu
 
-from .conftest import ENDS, MACS, VERSIONS, Place, document, link, static
+from .conftest import DEBIAN8, ENDS, MACS, VERSIONS, Place, document, link, static
 
 TWO = document(
     link(0),
@@ -241,6 +241,23 @@ def test_a_dry_run_does_nothing_and_tells_all(place: Place, version: str) -> Non
     assert place.addresses("eth0") == []
     assert place.files() == before
     assert done.commands() == []
+
+
+@pytest.mark.parametrize("version", ENDS)
+def test_killed_at_any_moment_the_next_run_ends_it(place: Place, version: str) -> None:
+    """By one `ip` after the other, and by the file that is being written."""
+    raw = json.dumps(TWO).encode()
+    for moment in (0.03, 0.06, 0.09, 0.12, 0.16, 0.2, 0.3):
+        place.run("apply", "-", text=raw, kill=moment)
+        text = place.read("etc/network/interfaces")
+        assert text == DEBIAN8 or text.count("osnetd-legacy: begin") == text.count("osnetd-legacy: end") == 1
+        done = place.apply(TWO)
+        assert done.status == 0, done
+        assert_two(place)
+        assert not [path for path in place.files() if "/." in path]
+        assert place.run("uninstall", "--restore").status == 0
+        assert place.read("etc/network/interfaces") == DEBIAN8
+        place.ip("addr flush dev eth0", "addr flush dev eth1", "link set eth0 down", "link set eth1 down")
 
 
 def test_another_run_is_waited_for_and_then_told(place: Place) -> None:
