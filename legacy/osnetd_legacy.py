@@ -949,7 +949,7 @@ def link_step(name, words, needed):
 
 def address_step(verb, cidr, name):
     broadcast = broadcast_of(cidr) if verb == "add" else ""
-    words = ["addr", verb, cidr] + (["brd", broadcast] if broadcast else []) + ["dev", name]
+    words = ["addr", verb, cidr, "dev", name] + (["brd", broadcast] if broadcast else [])
     return Step(_ip(cidr) + words, verb == "add", verb == "add", cidr)
 
 
@@ -1427,7 +1427,7 @@ def _eni_four(config, cidrs, before):
         cidrs = cidrs[1:]
     else:
         stanza = ["iface %s inet manual" % name, "pre-up ip link set dev %s up || true" % name]
-    return stanza + before + ["up ip addr add %s dev %s || true" % (cidr, name) for cidr in cidrs]
+    return stanza + before + _eni_more(cidrs, name)
 
 
 def _eni_six(config, cidrs, before):
@@ -1436,7 +1436,11 @@ def _eni_six(config, cidrs, before):
     stanza = ["iface %s inet6 %s" % (name, method)] + before
     stanza += ["dhcp 1"] if config.dhcp6 == "stateless" else []
     stanza += ["pre-up ip link set dev %s up || true" % name] if method == "manual" else []
-    return stanza + ["up ip -6 addr add %s dev %s || true" % (cidr, name) for cidr in cidrs]
+    return stanza + _eni_more(cidrs, name)
+
+
+def _eni_more(cidrs, name):
+    return ["up %s || true" % " ".join(address_step("add", cidr, name).argv) for cidr in cidrs]
 
 
 def _eni_route(route, name):

@@ -235,7 +235,7 @@ def test_a_dry_run_does_nothing_and_tells_all(place: Place, version: str) -> Non
     before = place.files()
     done = place.apply(TWO, "--dry-run")
     assert done.status == 0
-    assert "would run: ip addr add 10.0.0.5/24 brd 10.0.0.255 dev eth0" in done.out
+    assert "would run: ip addr add 10.0.0.5/24 dev eth0 brd 10.0.0.255" in done.out
     assert "+    address 10.0.0.5" in done.out
     assert "iface eth0 inet dhcp" in done.out
     assert place.addresses("eth0") == []
