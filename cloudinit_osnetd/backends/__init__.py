@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""What runs the network: a pair of a format and an activator (base.py), found by the name of cloud-init's renderer.
+"""The backends: pairs of a format and an activator (base.py), selected by the name of cloud-init's renderer.
 
-A new one: a folder with format.py, activator.py or both, a backend.py that pairs them, and its line below.
+To add one: a folder with format.py, activator.py or both, a backend.py that pairs them, and a line below.
 """
 
 import functools
@@ -11,7 +11,7 @@ from typing import Optional
 
 from .base import Backend
 
-# Module and class. A server has one: the others are not imported.
+# Module and class. A server uses one; the others are not imported.
 _BY_RENDERER = {
     "eni": ("eni.backend", "Ifupdown"),
     "networkd": ("networkd.backend", "Networkd"),
@@ -21,7 +21,7 @@ _BY_RENDERER = {
 
 @functools.lru_cache(maxsize=None)
 def of_renderer(renderer: str) -> Optional[Backend]:
-    """The backend that reads what cloud-init's renderer of that name writes."""
+    """Returns the backend for what cloud-init's renderer of that name writes."""
     if renderer not in _BY_RENDERER:
         return None
     module, name = _BY_RENDERER[renderer]

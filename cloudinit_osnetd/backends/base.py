@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""A backend is a pair, as in cloud-init: a format, which is what a renderer writes, and an activator, which takes NICs
-up and down by it. See __init__.py for the pairs.
+"""A backend is a pair, as in cloud-init: a format (what a renderer writes) and an activator (brings NICs up and down).
+
+See __init__.py for the pairs.
 """
 
 from typing import Callable, Container, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
@@ -12,134 +13,134 @@ from ..core.records import Dns, Part, Touch
 
 
 def first_of(items: Sequence[Item]) -> Optional[Item]:
-    """The NIC that a boot waits for: the best way out."""
+    """Returns the NIC that a boot waits for: the one with the preferred default route."""
     links = [item for item in items if item.entry.kind == "phy" or item.entry.networks]
     return min(links, key=lambda i: (not takes_default(i.entry), not i.entry.networks, i.metric), default=None)
 
 
 class Format:
-    """The files: which parts they have, whose they are, and what they mean. It changes nothing on the machine."""
+    """The files: their parts, their owners and their meaning. It changes nothing on the machine."""
 
     mode = 0o644  # of a new file
-    finishes_at_boot = False  # a boot rewrites what cloud-init wrote, and we adopted as it was while the server ran
-    directories: Tuple[str, ...] = ()  # where we have files replaced; glob patterns
+    finishes_at_boot = False  # the next boot rewrites what cloud-init wrote and we adopted unchanged at run time
+    directories: Tuple[str, ...] = ()  # where our files are replaced; glob patterns
 
     def unnameable(self, name: str) -> str:
-        """Why a NIC of this name cannot be configured, empty where it can."""
+        """Returns why a NIC of this name cannot be configured, empty if it can."""
         return ""
 
     def staged(self, tree: str) -> List[Part]:
-        """The parts of what a renderer wrote below `tree`."""
+        """Returns the parts of what a renderer wrote below `tree`."""
         raise NotImplementedError
 
     def completed(self, parts: Sequence[Part], items: Sequence[Item]) -> List[Part]:
-        """The parts of links that are configured together, with those that cloud-init's renderer does not write."""
+        """Returns the parts of links that are configured together, with those that cloud-init does not write."""
         return list(parts)
 
     def finish(self, text: str, item: Item) -> str:
-        """A rendered part with what cloud-init's renderer cannot say."""
+        """Returns a rendered part, with what cloud-init's renderer cannot express added."""
         return text
 
     def check(self, parts: Sequence[Part], tree: str) -> None:
-        """Raise ValueError where the backend would refuse these finished parts. `tree` is scratch."""
+        """Raises ValueError if the backend would refuse these finished parts. `tree` is a scratch directory."""
 
     def claimed(self, items: Sequence[Item]) -> Dict[str, str]:
-        """By name: the NICs in whose configuration somebody else's file has a say, and that file."""
-        return self.theirs(items)
+        """Returns the NICs that a foreign file configures or changes, by name, with that file."""
+        return self.configured_elsewhere(items)
 
-    def theirs(self, items: Sequence[Item]) -> Dict[str, str]:
-        """By name: the NICs that somebody else's file configures, and that have no part where ours are."""
+    def configured_elsewhere(self, items: Sequence[Item]) -> Dict[str, str]:
+        """Returns the NICs that a foreign file configures and that our files do not, by name, with that file."""
         return {}
 
     def referred(self, ours: Container[Tuple[str, str]]) -> Dict[str, str]:
-        """By name: the NICs that must stay defined, for others than our parts build on them, and who does.
+        """Returns the NICs that must stay defined because a foreign part refers to them, by name, with what refers.
 
-        `ours`: the places of the parts that are ours to change.
+        `ours`: the places of the parts that we may change.
         """
         return {}
 
     def split(self, text: str) -> Dict[str, str]:
-        """The sections of a file by NIC name; of a file that is one NIC's, the whole by ""."""
+        """Returns the sections of a file by NIC name; the whole text under "" for a file of one NIC."""
         raise NotImplementedError
 
     def join(self, old: Optional[str], template: Optional[str], changes: Dict[str, Optional[str]]) -> Optional[str]:
-        """The text of a file with `changes` made (None removes a section), None to remove it.
+        """Returns the text of a file with `changes` applied (None removes a section); None to remove the file.
 
-        `template` is a freshly rendered file, for what a new one needs besides its sections.
-        What stands in `old` and is not in `changes` stays as it is.
+        `template` is a freshly rendered file, for what a new file needs besides its sections. What is in `old` and not
+        in `changes` is kept unchanged.
         """
         raise NotImplementedError
 
     def normal(self, text: str) -> str:
-        """A part less what nobody reads: its fingerprint tells whether it stands as we left it.
+        """Returns a part without what the backend ignores. Its fingerprint shows whether the part was changed.
 
-        In the ledgers of servers in the field: what this makes of a text is the same for ever.
+        The fingerprints are in the ledgers of existing servers, so the result for a text must never change.
         """
         raise NotImplementedError
 
     def meaning(self, text: str, name: str) -> FrozenSet[str]:
-        """What a part of the NIC `name` means, whoever wrote it: see meaning.py."""
+        """Returns what a part of the NIC `name` means, whoever wrote it: see meaning.py."""
         raise NotImplementedError
 
     def as_older_releases(self, meaning: FrozenSet[str]) -> Sequence[FrozenSet[str]]:
-        """How older releases of cloud-init write the same otherwise, where it does not mean the same."""
+        """Returns the meanings with which older releases of cloud-init express `meaning`, if they differ."""
         return ()
 
 
 class Activator:
-    """What runs the network by these files.
+    """The service that configures the network from these files.
 
     It decides nothing: it is told which NICs to touch and which files changed.
     """
 
-    lag = 0.0  # seconds after which it has begun with what it was told, for one that works beside us
-    drops_foreign = False  # told of one NIC, it takes away others' rules and routes that belong to no NIC
-    waits_for_unique = False  # a link is not done with before duplicate address detection is
-    own_directories: Tuple[str, ...] = ()  # where it has files replaced beside those of the format; glob patterns
+    lag = 0.0  # seconds until an asynchronous service has begun to apply a change, at most
+    drops_foreign = False  # reconfiguring one NIC also removes other software's rules and routes that belong to no NIC
+    waits_for_unique = False  # it configures a link only after duplicate address detection
+    own_directories: Tuple[str, ...] = ()  # where its files are replaced, besides those of the format; glob patterns
 
     def unfit(self) -> str:
-        """Why this backend does not run the network here, whatever cloud-init writes; empty where it does."""
+        """Returns why this backend does not run the network here, whatever cloud-init writes; empty if it does."""
         return ""
 
     def boot(self, items: Sequence[Item], left: FrozenSet[str] = frozenset()) -> None:
-        """What must be in place before the backend starts at a boot, beside the parts of `items`.
+        """Prepares what must be in place before the backend starts at boot, besides the parts of `items`.
 
-        `left`: the names of those whose configuration is left as somebody else has it.
+        `left`: the names of NICs that are left alone, because other software or a person changed their configuration.
         """
 
     def recover(self, boot: bool = False) -> None:
-        """Put right what a run that died has left half-way. `boot`: the backend has not started yet."""
+        """Repairs what an interrupted run left unfinished. `boot`: the backend has not started yet."""
 
     def edits(self, touches: Sequence[Touch], coming: Mapping[str, str]) -> Dict[str, Callable[[], bool]]:
-        """By NIC's name: those that need not be taken down, nor taken anew, for so small a difference.
+        """Returns, by NIC name, functions that apply small changes without taking the NIC down or reconfiguring it.
 
-        `coming`: the parts that will stand on disk, by NIC's name; of one that is not among `touches` the new part is
-        for the next boot only. Called while the old ones are there. What is given is called when the new ones are: it
-        makes the difference on the NIC as it is; where it says False, the backend is told of the NIC after all.
+        `coming`: the parts that will be on disk, by NIC name. For a NIC that is not in `touches` the new part is for
+        the next boot only. This is called while the old parts are on disk. The returned function is called after the
+        new ones are written: it applies the difference to the NIC. If it returns False, the backend handles the NIC.
         """
         return {}
 
     def before(self, touches: Sequence[Touch]) -> None:
-        """What must happen while the old configuration is still on disk."""
+        """Does what must happen while the old configuration is still on disk."""
 
     def after(self, touches: Sequence[Touch], changed: FrozenSet[str]) -> Dict[str, str]:
-        """Make the backend take the new configuration; the problems, by NIC name.
+        """Makes the backend apply the new configuration. Returns the problems by NIC name.
 
         `changed`: the paths of the files of these NICs that were written or removed.
         """
         raise NotImplementedError
 
     def dns(self, name: str, ifindex: int) -> Optional[Dns]:
-        """The DNS servers of a NIC that were taken from its configuration, None where nobody can tell."""
+        """Returns the DNS servers that are in use from a NIC's configuration; None if that is not known."""
         return None
 
 
 class Backend(Format, Activator):
-    """The pair. Its name is the one in the ledgers of servers in the field."""
+    """The pair. Its name is stored in the ledgers of existing servers."""
 
     name = ""
 
     @property
     def all_directories(self) -> Tuple[str, ...]:
-        """Where files are replaced; glob patterns."""
+        """Directories in which files are replaced; glob patterns."""
         return self.directories + self.own_directories

@@ -121,7 +121,7 @@ def _without_unmanaged(
     backend = backends.of_renderer(on.renderer)
     # NICs with a part in the ledger are kept too: cloud-init may rewrite the file, and must not lose the part.
     kept = listed | {row.key for row in state.ledger}
-    claimed = backend.theirs([item for want in wants for item in want.items]) if backend else {}
+    claimed = backend.configured_elsewhere([item for want in wants for item in want.items]) if backend else {}
     return [
         want
         for want in wants

@@ -404,7 +404,7 @@ iface ens3 inet dhcp
 def test_a_bond_comes_before_its_members_and_a_vlan_after_all():
     groups = list(start_order.in_order(["bond0.7", "ens4", "ens3", "bond0"], BONDED))
     assert groups == [["bond0"], ["ens4", "ens3"], ["bond0.7"]]
-    assert [start_order.leans_on(BONDED, name) for name in ("ens4", "bond0.7", "bond0", "ens3")] == [
+    assert [start_order.depends_on(BONDED, name) for name in ("ens4", "bond0.7", "bond0", "ens3")] == [
         "bond0",
         "bond0",
         "",
@@ -437,7 +437,7 @@ def test_a_member_that_has_its_bonds_options_is_no_bond():
     """Else it comes with the bond, side by side, and waits for a lease that the bond cannot get without it."""
     assert [start_order.is_bond(BY_CLOUD_INIT, name) for name in ("bond0", "ens3", "ens4")] == [True, False, False]
     assert list(start_order.in_order(["ens3", "bond0", "ens4"], BY_CLOUD_INIT)) == [["bond0"], ["ens3", "ens4"]]
-    assert start_order.leans_on(BY_CLOUD_INIT, "ens4") == "bond0"
+    assert start_order.depends_on(BY_CLOUD_INIT, "ens4") == "bond0"
 
 
 @pytest.mark.parametrize("option", ["bond-slaves none", "bond-slaves ens3 ens4", "slaves none", "bond_mode 4"])

@@ -37,7 +37,7 @@ def test_what_is_not_its_fragment_for_the_nic_stays(host, text):
     if text is not None:
         (host.fragments / "ens3").write_text(text)
     dhcp_helper.end("ens3")
-    dhcp_helper.forestall("ens3")
+    dhcp_helper.remove_before_start("ens3")
     assert host.ran() == []
     assert [path.read_text() for path in host.fragments.iterdir()] == ([] if text is None else [text])
 
@@ -53,7 +53,7 @@ def test_where_the_helper_is_not_installed_a_file_in_its_place_is_somebody_elses
 def test_at_a_boot_it_gives_way_where_the_nic_has_stanzas(host, known):
     (host.fragments / "ens3").write_text(FRAGMENT)
     host.interfaces.write_text("auto ens3\niface ens3 inet static\n    address 10.0.0.5/24\n" if known else "")
-    dhcp_helper.forestall("ens3")
+    dhcp_helper.remove_before_start("ens3")
     assert (host.fragments / "ens3").exists() is not known
     assert host.ran() == (["systemctl --no-block stop ifup@ens3.service"] if known else [])
 

@@ -75,7 +75,7 @@ def test_a_directory_that_is_called_like_a_file_is_none(machine):
 def test_a_nic_that_somebody_has_taken_care_of_is_not_taken_over(machine, theirs, claimed):
     path = configure(machine, theirs, "ethernets: {ens9: {}}")
     expected = {"ens3": path} if claimed else {}
-    assert (BACKEND.theirs([ENS3]), BACKEND.claimed([ENS3])) == (expected, expected)
+    assert (BACKEND.configured_elsewhere([ENS3]), BACKEND.claimed([ENS3])) == (expected, expected)
 
 
 def test_what_somebody_has_built_on_is_told(machine):

@@ -128,4 +128,4 @@ def test_a_device_that_somebody_elses_file_makes_is_his(guest):
     ],
 )
 def test_a_device_is_made_anew_for_what_networkd_does_not_change(then, now, anew):
-    assert netdev_file.made_anew(then, now) == anew
+    assert netdev_file.must_recreate(then, now) == anew

@@ -74,7 +74,7 @@ def test_a_device_that_is_as_its_file_asks_is_let_be(machine, new):
 
 def test_one_that_somebody_deleted_is_made_by_the_reload(machine):
     machine.has(nic("ens3", A, 2), nic("ens4", B, 3))
-    assert netdevs.to_come("bond0", machine.of) and not netdevs.to_come("ens3", machine.of)
+    assert netdevs.missing("bond0", machine.of) and not netdevs.missing("ens3", machine.of)
     ran = machine.reload(touch("kick"))
     assert ran == ["networkctl reload", "networkctl reconfigure -- ens3", "networkctl reconfigure -- ens4"]
 

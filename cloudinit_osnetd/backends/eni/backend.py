@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""What reads the files that cloud-init's renderer eni writes."""
+"""The backend for the files that cloud-init's renderer eni writes."""
 
 from ..base import Backend
 from ..ifupdown.activator import IfupdownActivator

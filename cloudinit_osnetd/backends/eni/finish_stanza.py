@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""A section of interfaces(5) with what cloud-init's renderer cannot say, and such that no refusal ends `ifup`: pure.
+"""Completes a section of interfaces(5): adds what cloud-init's renderer cannot express, and tolerates failures. Pure.
 
-The first of its commands that fails ends `ifup`: what comes after it is not done, the NIC counts as down, and its
-addresses stay, on which the next `ifup` fails. So whatever a kernel may refuse is said by a command that may fail: an
-MTU above the device's maximum (`inet static` sets it in one command with the link's state, and that stays down), a
-route, an IPv6 address where IPv6 is switched off, the end of duplicate address detection where there is no carrier yet.
-What came of it conformance.py looks at.
+`ifup` ends at its first command that fails: the rest is not done, the NIC counts as down, and its addresses remain, so
+that the next `ifup` fails as well. So whatever a kernel may refuse is set by a command that may fail: an MTU above the
+device's maximum (`inet static` sets it in one command with the link's state, which then stays down), a route, an IPv6
+address if IPv6 is disabled, and the wait for duplicate address detection if there is no carrier yet. conformance.py
+checks the result.
 """
 
 import ipaddress
@@ -23,13 +23,13 @@ _OLD_ROUTE = re.compile(
     r" gw (?P<gateway>\S+)(?: metric (?P<metric>\d+))?(?P<or_true> \|\| true)?$",
     re.MULTILINE,
 )
-# From 26 on, as which we write those too.
+# From 26 on. We write the older ones in this form too.
 _ROUTE = re.compile(
     r"^(\s*(?:post-up|pre-down) (?:ip (?:-family inet6 )?)?route (?:add|del) (?:(?! dev ).)*?)(?: \|\| true)?$",
     re.MULTILINE,
 )
 _ADDED_VIA = re.compile(r" add .* via (\S+)")
-# Of the first NIC, whose routes are given no metric.
+# Of the first NIC, whose routes get no metric.
 _DEFAULT6 = re.compile(
     r"^(\s*(?:post-up|pre-down) ip -family inet6 route (?:add|del) default via \S+)(?= dev |$| \|\|)", re.MULTILINE
 )
@@ -37,26 +37,27 @@ _METRIC6 = 1023
 _IFACE = re.compile(r"^iface .*\n", re.MULTILINE)
 _STATIC6 = re.compile(r"^(\s*iface\s+\S+\s+inet6\s+)static\b", re.MULTILINE)
 _OPTION = r"^[ \t]*%s[ \t]+(\S+)[ \t]*\n"
-_TARGETS = re.compile(r"^\s*bond[-_]arp[-_]ip[-_]target .*$", re.MULTILINE)  # words to ifenslave
+_TARGETS = re.compile(r"^\s*bond[-_]arp[-_]ip[-_]target .*$", re.MULTILINE)  # ifenslave expects words
 _COMMAND = re.compile(r"\s*(?:pre-up|up|post-up|pre-down|down|post-down)\s")
 _SETTINGS6 = "/proc/sys/net/ipv6/conf"
-# It waits for the end of duplicate address detection, 6 s at most, as `inet6 static` does: for who binds the address.
+# Waits for the end of duplicate address detection, at most 6 s, as `inet6 static` does: for services that bind the
+# address.
 _SETTLE = "/lib/ifupdown/settle-dad.sh"
 
 
 def finished(text: str, name: str, when: str, onlink: Container[str] = ()) -> str:
-    """The section of a NIC, its MTU, its routes and its static IPv6 said by commands that may fail.
+    """Returns a NIC's section with MTU, routes and static IPv6 addresses set by commands that may fail.
 
-    `when`: "pre-up" where the device is there by itself, "up" where `ifup` makes it. `onlink`: as for routes_by_ip.
+    `when`: "pre-up" if the device exists by itself, "up" if `ifup` creates it. `onlink`: as for routes_by_ip.
     """
     parts = [one.text for one in stanzas(text)]
     static6 = [number for number, part in enumerate(parts) if _STATIC6.match(part)]
     done = [_by_commands(part, name, when, number == max(static6, default=-1)) for number, part in enumerate(parts)]
-    return routes_by_ip(_TARGETS.sub(lambda said: said.group().replace(",", " "), "".join(done)), name, onlink)
+    return routes_by_ip(_TARGETS.sub(lambda found: found.group().replace(",", " "), "".join(done)), name, onlink)
 
 
 def with_link_route(text: str, name: str, network: str, metric: Optional[int]) -> str:
-    """A section with a route on the link, at the end of the last stanza of its family."""
+    """Adds an on-link route to a section, at the end of the last stanza of its family."""
     family, command = ("inet6", "ip -family inet6 route") if ":" in network else ("inet", "ip route")
     parts = [one.text for one in stanzas(text)]
     ifaces = [number for number, part in enumerate(parts) if _IFACE.match(part)]
@@ -70,22 +71,22 @@ def with_link_route(text: str, name: str, network: str, metric: Optional[int]) -
 
 
 def with_first(text: str, option: str) -> str:
-    """A section with an option at the head of its first stanza."""
+    """Adds an option at the head of a section's first stanza."""
     return _IFACE.sub(lambda iface: "%s    %s\n" % (iface.group(), option), text, count=1)
 
 
 def setting6(when: str, name: str, key: str, value: int) -> str:
-    """The option that sets one of the kernel's IPv6 settings of a NIC, where there is one."""
+    """Returns the option that sets one of the kernel's IPv6 settings of a NIC, if the setting exists."""
     path = "%s/%s/%s" % (_SETTINGS6, name, key)
     return "%s test ! -w %s || echo %d >%s || true" % (when, path, value, path)
 
 
 def routes_by_ip(text: str, name: str, onlink: Container[str] = ()) -> str:
-    """A section whose routes are set by ip(8), and name their NIC; `onlink`: the gateways that no subnet of it holds.
+    """Rewrites a section's routes to ip(8) commands that name their NIC. `onlink`: gateways outside of its subnets.
 
-    An IPv6 default route has a metric, and it is not the one (1024) of a router that advertises itself: of two with the
-    same one the kernel refuses the second. Where that is the advertised one of the same router, it drops the rest of
-    the advertisement as well, addresses and all (net/ipv6/ndisc.c: ndisc_router_discovery).
+    An IPv6 default route gets a metric other than 1024, the metric of advertised routers: of two default routes with
+    the same metric the kernel refuses the second. If that is the advertised one of the same router, it also drops the
+    rest of the advertisement, addresses included (net/ipv6/ndisc.c: ndisc_router_discovery).
     """
 
     def naming(route: Match[str]) -> str:
@@ -125,7 +126,7 @@ def _by_commands(stanza: str, name: str, when: str, settles: bool) -> str:
 
 
 def _gateway_by_route(stanza: str, family: str) -> str:
-    """A `gateway` as cloud-init writes a default route."""
+    """Replaces a `gateway` by a route command, as cloud-init writes a default route."""
     gateway, metric = _value(stanza, "gateway"), _value(stanza, "metric")
     if gateway is None:
         return stanza
@@ -136,12 +137,12 @@ def _gateway_by_route(stanza: str, family: str) -> str:
 
 
 def _manual(stanza: str, name: str, when: str, accept: Optional[str], settles: bool) -> str:
-    """A stanza of a static IPv6 address that does the same (ifupdown's inet6.defn), but for ending at a refusal."""
+    """Returns an equivalent stanza for a static IPv6 address (ifupdown's inet6.defn) that does not end at a failure."""
     stanza = _STATIC6.sub(r"\1manual", stanza)
     commands = [setting6(when, name, "accept_ra", int(accept))] if accept in ("0", "1", "2") else []
     commands.append(setting6(when, name, "autoconf", int(_value(stanza, "autoconf") == "1")))
     address, _slash, prefix = (_value(stanza, "address") or "").partition("/")
-    if not address:  # a stanza that is there for its routes
+    if not address:  # a stanza that has only routes
         return _with(stanza, commands)
     prefix = prefix or _value(stanza, "netmask") or "64"
     commands.append("up ip -6 address add %s/%s dev %s || true" % (address, prefix, name))
@@ -151,7 +152,7 @@ def _manual(stanza: str, name: str, when: str, accept: Optional[str], settles: b
 
 
 def _with(stanza: str, commands: List[str]) -> str:
-    """A stanza with commands before its own, and after its options."""
+    """Inserts commands into a stanza, after its options and before its own commands."""
     lines = stanza.splitlines(True)
     place = next((n for n, line in enumerate(lines) if _COMMAND.match(line)), len(lines))
     return "".join(lines[:place] + ["    %s\n" % command for command in commands] + lines[place:])

@@ -14,8 +14,8 @@ from ...system import files
 from ..base import Format
 from . import finish_stanza, interfaces_file, sourced_files
 
-_CLOUD_INITS = "50-cloud-init"  # how its file's name begins
-# What a shell, ifup and interfaces(5) take as it stands. The kernel takes nearly any name.
+_CLOUD_INITS = "50-cloud-init"  # the beginning of its file's name
+# What needs no quoting in a shell, ifup and interfaces(5). The kernel allows nearly any name.
 _NAMEABLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@-]*\Z")
 
 
@@ -34,17 +34,17 @@ class EniFormat(Format):
             if section != "lo"
         ]
 
-    def theirs(self, items: Sequence[Item]) -> Dict[str, str]:
-        """By name: the NICs that have a stanza in what ifupdown reads, and none in cloud-init's file.
+    def configured_elsewhere(self, items: Sequence[Item]) -> Dict[str, str]:
+        """Returns the NICs that have a stanza in what ifupdown reads and none in cloud-init's file, by name.
 
-        Also where it is an image's, just in case, as older ones have for a few names: `ifup` does what all stanzas of a
-        name say, and would run a DHCP client beside a static address, which is there when that has given up.
+        This includes default stanzas of older images for a few names: `ifup` applies all stanzas of a name, and would
+        run a DHCP client before it sets the static address.
         """
         ours: Set[str] = set()
         found: Dict[str, str] = {}
         read = sourced_files.sources()
         if not any(os.path.basename(path).startswith(_CLOUD_INITS) for path in read):
-            return {}  # it writes to a file that others write to as well
+            return {}  # it writes to a file that other software writes to as well
         for path, text in read.items():
             stanzas = interfaces_file.stanzas(text)
             names = {stanza.owner for stanza in stanzas if stanza.words[:1] == ["iface"]}
@@ -55,14 +55,14 @@ class EniFormat(Format):
         return {item.name: found[item.name] for item in items if item.name in found and item.name not in ours}
 
     def finish(self, text: str, item: Item) -> str:
-        """Nothing in it that ends `ifup` where the kernel refuses it: see finish_stanza.py.
+        """Completes the section so that a setting that the kernel refuses does not end `ifup`: see finish_stanza.py.
 
-        Routes by ip(8), which is there where route(8) of net-tools is not, and nobody would hear of it. They name their
-        NIC: with two NICs on one network the kernel would take the other. One through a gateway that no subnet of the
-        port holds says that it is a neighbour. The MTU is the link's also where ifupdown gives it to IPv6 alone, or to
-        nobody (DHCP). And the metric of a router that advertises itself, which any NIC hears: the kernel takes it from
-        a setting (Linux 5.12 on), before the link is up; other kinds of link are made later. It is one more than our
-        routes', for the kernel takes no two default routes of one metric.
+        Routes are set by ip(8), because route(8) of net-tools may be missing without an error. They name their NIC:
+        with two NICs on one network the kernel might choose the other one. A route through a gateway outside of the
+        port's subnets is marked on-link. The MTU is set on the link, also where ifupdown would set it for IPv6 only, or
+        not at all (DHCP). The metric of advertised routers, which any NIC may receive, is a setting of the kernel
+        (Linux 5.12 on). It is set before the link is up; other kinds of link are created later. It is one more than the
+        metric of our routes, because the kernel refuses two default routes with one metric.
         """
         when = "pre-up" if item.entry.kind == "phy" else "up"
         text = finish_stanza.finished(text, item.name, when, off_subnet_gateways(item.entry))
@@ -83,7 +83,7 @@ class EniFormat(Format):
         return interfaces_file.meaning(text)
 
     def meaning(self, text: str, name: str) -> FrozenSet[str]:
-        from ..eni import stanza_meaning  # of use where something has to be told from something else alone
+        from ..eni import stanza_meaning  # only needed to compare meanings
 
         return stanza_meaning.of(text, name)
 

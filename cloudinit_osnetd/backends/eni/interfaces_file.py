@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""An interfaces(5) file, cut into stanzas and put together again: what is not ours stays, byte for byte."""
+"""Splits an interfaces(5) file into stanzas and joins them again. What is not ours is kept byte for byte."""
 
 import re
 from typing import Dict, Iterator, List, NamedTuple, Optional, Set
 
 _STARTS = ("iface", "auto", "mapping", "source", "source-directory", "rename", "no-scripts", "no-auto-down")
-# What cloud-init's eni renderer writes in the place of `auto`, where a stanza has none.
+# What cloud-init's eni renderer writes in place of `auto`, for a stanza without it.
 _NO_AUTO = re.compile(r"# control-\S+ (\S+)\n\Z")
 
 
 class Stanza(NamedTuple):
-    """A stanza; `owner` is empty where it is no one NIC's, as are comments between stanzas."""
+    """A stanza; `owner` is empty if it does not belong to one NIC, as comments between stanzas."""
 
     owner: str
     text: str
@@ -22,7 +22,7 @@ class Stanza(NamedTuple):
 
 
 def stanzas(text: str) -> List[Stanza]:
-    """The file in stanzas; their texts, joined, are the file again."""
+    """Splits a file into stanzas. Their texts joined give the file again."""
     found: List[Stanza] = []
     owner, stanza, blank, comments = "", "", "", ""
     for line in _lines(text):
@@ -49,7 +49,7 @@ def statements(text: str) -> Iterator[List[str]]:
 
 
 def split(text: str) -> Dict[str, str]:
-    """All stanzas of each NIC, its section, by its name."""
+    """Returns each NIC's section by name: all of its stanzas."""
     sections: Dict[str, str] = {}
     for stanza in stanzas(text):
         if stanza.owner:
@@ -58,57 +58,57 @@ def split(text: str) -> Dict[str, str]:
 
 
 def join(old: Optional[str], template: Optional[str], changes: Dict[str, Optional[str]]) -> str:
-    """The file with these sections changed, or gone (None). Where there is none, it begins as the template does."""
+    """Returns the file with these sections changed, or removed (None). A new file begins as the template does."""
     if old is not None:
         there = stanzas(old)
     else:
-        # A new file: what the renderer puts there besides NICs (a header, the loopback).
+        # A new file: what the renderer writes besides NICs (a header, the loopback).
         there = [stanza for stanza in stanzas(template or "") if stanza.owner in ("", "lo")]
     todo = {name: section(text) for name, text in changes.items() if text is not None}
     out, ours = "", False
     for stanza in there:
         if stanza.owner not in changes:
-            # Byte for byte: it is another NIC's, or nobody's.
+            # Byte for byte: it belongs to another NIC, or to none.
             out += ("\n" if ours and not stanza.text.startswith("\n") else "") + stanza.text
             ours = False
         elif stanza.owner in todo:
             out, ours = out + ("\n" if ours else "") + todo.pop(stanza.owner), True
     for added in todo.values():
         out += ("\n" if out and not out.endswith("\n\n") else "") + added
-    # What went away at the end leaves no blank line that was not there before.
+    # Removing the last section leaves no additional blank line.
     return out if not out or (old or "").endswith("\n\n") else section(out)
 
 
 def meaning(text: str) -> str:
-    """What two sections that say the same have in common."""
+    """Returns a section without comments and spacing: equal for sections that mean the same."""
     lines = [" ".join(_words(line)) for line in _lines(text) if not _is_comment(line)]
     return "\n".join(line for line in lines if line)
 
 
 def iface_stanzas(text: str, name: str) -> Iterator[List[List[str]]]:
-    """The words of each line of each of a NIC's `iface` stanzas, the first line's first."""
+    """Yields a NIC's `iface` stanzas, each as a list of lines in words, beginning with the `iface` line."""
     for stanza in stanzas(text):
         if stanza.owner == name and stanza.words[:1] == ["iface"]:
             yield [words for words in statements(stanza.text) if words and not words[0].startswith("#")]
 
 
 def addresses(text: str, name: str) -> Set[str]:
-    """The addresses that a NIC's stanzas set, without their prefix."""
+    """Returns the addresses that a NIC's stanzas set, without prefix length."""
     found = [words[1] for lines in iface_stanzas(text, name) for words in lines if words[0] == "address" and words[1:]]
     return {address.partition("/")[0].lower() for address in found}
 
 
 def option(text: str, name: str, *keys: str) -> str:
-    """The value of the first of these options in a NIC's stanzas, empty where none has one."""
+    """Returns the value of the first of these options in a NIC's stanzas, empty if there is none."""
     return next((" ".join(words[1:]) for lines in iface_stanzas(text, name) for words in lines if words[0] in keys), "")
 
 
-def is_said(text: str, name: str) -> bool:
+def has_stanza(text: str, name: str) -> bool:
     return any(True for _lines in iface_stanzas(text, name))
 
 
 def leased_metric(text: str, name: str) -> str:
-    """The metric that a NIC's stanzas give the routes of a lease, empty where they give none."""
+    """Returns the metric that a NIC's stanzas set for the routes of a lease, empty if none."""
     leases = [lines for lines in iface_stanzas(text, name) if lines[0][2:4] == ["inet", "dhcp"]]
     return next((words[1] for lines in leases for words in lines if words[0] == "metric" and words[1:]), "")
 
@@ -130,9 +130,9 @@ def _is_comment(line: str) -> bool:
 
 
 def _lines(text: str) -> Iterator[str]:
-    """The lines as ifupdown reads them: a backslash at the end goes on in the next, but for a comment's.
+    """Yields the lines as ifupdown reads them: a backslash at the end continues a line, except in a comment.
 
-    Not splitlines(): to ifupdown a form feed or U+2028 ends no line.
+    splitlines() is not used: for ifupdown a form feed or U+2028 does not end a line.
     """
     joined = ""
     for line in text[: -1 if text.endswith("\n") else None].split("\n") if text else []:
@@ -149,5 +149,5 @@ def _words(line: str) -> List[str]:
 
 
 def section(text: str) -> str:
-    """Without blank lines at its end."""
+    """Removes blank lines at the end."""
     return text.rstrip("\n") + "\n"

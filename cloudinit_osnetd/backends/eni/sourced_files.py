@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""What ifupdown reads: /etc/network/interfaces and what it sources."""
+"""The files that ifupdown reads: /etc/network/interfaces and what it sources."""
 
 import glob
 import os
@@ -16,9 +16,9 @@ _SOURCED = re.compile(r"[A-Za-z0-9_-]+\Z")  # what interfaces(5) says of source-
 
 
 def sources() -> Dict[str, str]:
-    """The text of /etc/network/interfaces and of what it sources, by path.
+    """Returns the text of /etc/network/interfaces and of what it sources, by path.
 
-    But for the fragments of the cloud image's helper.
+    The fragments of the cloud image's DHCP helper are left out.
     """
     found: Dict[str, str] = {}
     todo = [os.path.join(DIRECTORY, "interfaces")]
@@ -38,5 +38,5 @@ def sources() -> Dict[str, str]:
 
 
 def all_text() -> str:
-    """All that ifupdown reads."""
+    """Returns the text of all files that ifupdown reads."""
     return "\n".join(text.rstrip("\n") for text in sources().values()) + "\n"

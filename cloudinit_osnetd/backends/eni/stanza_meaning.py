@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""What stanzas of interfaces(5) mean: of cloud-init's eni renderer in any release, and of people."""
+"""The meaning of interfaces(5) stanzas, written by any release of cloud-init's eni renderer or by a person."""
 
 from typing import Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
@@ -14,19 +14,19 @@ _DNS = {"dns-nameservers": "dns", "dns-nameserver": "dns", "dns-search": "search
 
 
 class _Stanza(NamedTuple):
-    family: str  # inet or inet6; empty for what is outside of any
+    family: str  # inet or inet6; empty for lines outside of any stanza
     method: str
-    options: List[List[str]]  # words, the first with hyphens
+    options: List[List[str]]  # in words; the first one with hyphens
 
 
 def of(text: str, name: str = "") -> meaning.Meaning:
-    """The meaning of all stanzas of one NIC, `name`."""
-    said: Set[str] = set()
+    """Returns the meaning of all stanzas of the NIC `name`."""
+    facts: Set[str] = set()
     in_order: Dict[Tuple[str, str], List[str]] = {}
     added: Set[str] = set()
-    taken: Dict[str, str] = {}  # routes that are taken away, with the line that does it
-    for stanza in _stanzas(text, said):
-        said.update(_addresses(stanza))
+    taken: Dict[str, str] = {}  # routes that are deleted, with the line that does it
+    for stanza in _stanzas(text, facts):
+        facts.update(_addresses(stanza))
         for words in stanza.options:
             topic = _DNS.get(words[0])
             found = _command_route(words, name)
@@ -35,20 +35,20 @@ def of(text: str, name: str = "") -> meaning.Meaning:
             elif found and words[0] in _UP and found[0] not in ("del", "delete"):
                 added.add(found[1])
             elif words[0] in _UP and _command_address(words, name):
-                said.add("address " + _command_address(words, name))
+                facts.add("address " + _command_address(words, name))
             elif found and words[0] in _DOWN and found[0] in ("del", "delete"):
                 taken[found[1]] = " ".join(words)
             else:
-                said.update(_option(words, stanza.family))
+                facts.update(_option(words, stanza.family))
     for (topic, _family), servers in in_order.items():
-        said.update(meaning.in_order(topic, servers))
-    said |= added
-    said.update(line for route, line in taken.items() if route not in added)
-    return frozenset(said)
+        facts.update(meaning.in_order(topic, servers))
+    facts |= added
+    facts.update(line for route, line in taken.items() if route not in added)
+    return frozenset(facts)
 
 
-def _stanzas(text: str, said: Set[str]) -> Iterator[_Stanza]:
-    """The stanzas; what stands at their heads goes to `said`."""
+def _stanzas(text: str, facts: Set[str]) -> Iterator[_Stanza]:
+    """Yields the stanzas. What their first lines mean is added to `facts`."""
     stanza = _Stanza("", "", [])
     for words in statements(text):
         if not words or words[0].startswith("#"):
@@ -57,20 +57,20 @@ def _stanzas(text: str, said: Set[str]) -> Iterator[_Stanza]:
             yield stanza
             family, method = (words[2:4] + ["", ""])[:2]
             if method != "static":
-                said.add(_METHODS.get((family, method), "%s %s" % (family, method)))
-            said.update(" ".join(words[i : i + 2]) for i in range(4, len(words), 2))  # inherits
+                facts.add(_METHODS.get((family, method), "%s %s" % (family, method)))
+            facts.update(" ".join(words[i : i + 2]) for i in range(4, len(words), 2))  # inherits
             stanza = _Stanza(family, method, [])
         elif words[0] == "auto" or words[0].startswith("allow-"):
-            said.add("start " + {"auto": "at boot"}.get(words[0], words[0][len("allow-") :]))
+            facts.add("start " + {"auto": "at boot"}.get(words[0], words[0][len("allow-") :]))
         else:
             stanza.options.append([words[0].replace("_", "-")] + words[1:])
     yield stanza
 
 
 def _addresses(stanza: _Stanza) -> Iterator[str]:
-    """What several options say together: an address with its netmask, a gateway with its metric.
+    """Yields what several options mean together: an address with its netmask, a gateway with its metric.
 
-    Beside a lease ifupdown takes no gateway, which cloud-init writes there where the document names one.
+    In a DHCP stanza ifupdown ignores a gateway. cloud-init writes one there if the document names it.
     """
     values = {words[0]: words[1] for words in stanza.options if len(words) > 1}
     for words in stanza.options:
@@ -84,7 +84,7 @@ def _option(words: List[str], family: str) -> Iterator[str]:
     key, value = words[0], " ".join(words[1:])
     if key in ("address", "netmask", "gateway") or (key == "metric" and family == "inet"):
         if key == "metric":
-            yield "metric " + value  # a lease's routes have it too
+            yield "metric " + value  # the lease's routes get it too
     elif key == "mtu":
         yield ("mtu " if family == "inet" else "%s mtu " % family) + value
     elif key == "hwaddress":
@@ -105,7 +105,7 @@ def _option(words: List[str], family: str) -> Iterator[str]:
 
 
 def _command_route(words: List[str], name: str) -> Optional[Tuple[str, str]]:
-    """(verb, line) of a command that sets a route or takes it away, None for any other."""
+    """Returns (verb, line) of a command that adds or deletes a route, None for any other."""
     if words[0] not in _UP + _DOWN:
         return None
     command = words[1:-2] if words[-2:] == ["||", "true"] else words[1:]
@@ -121,7 +121,10 @@ def _command_route(words: List[str], name: str) -> Optional[Tuple[str, str]]:
 
 
 def _command_address(words: List[str], name: str) -> str:
-    """What `ip address add` gives this NIC, empty for any other command: so we say IPv6, and people a second one."""
+    """Returns the address that an `ip address add` command adds to this NIC, empty for any other command.
+
+    We write IPv6 addresses so, and people second addresses.
+    """
     command = [word for word in words[1:] if word not in ("-4", "-6")]
     command = command[:-2] if command[-2:] == ["||", "true"] else command
     if len(command) < 4 or command[0].rpartition("/")[2] != "ip" or command[2] not in ("add", "replace"):
@@ -132,7 +135,7 @@ def _command_address(words: List[str], name: str) -> str:
 
 
 def _by_route(words: List[str], name: str) -> Optional[Tuple[str, str]]:
-    """route(8): [-A inet6] add [-net|-host] TARGET [netmask M] [gw G] [metric N] [dev D], its flags in any place."""
+    """Reads route(8): [-A inet6] add [-net|-host] TARGET [netmask M] [gw G] [metric N] [dev D], flags anywhere."""
     rest = [word for word in words if word not in ("-A", "inet6", "-6", "-net", "-host", "inet", "-4")]
     if len(rest) < 2 or rest[0] not in _ROUTE_VERBS:
         return None
@@ -144,12 +147,12 @@ def _by_route(words: List[str], name: str) -> Optional[Tuple[str, str]]:
     if ("-A" in words or "-6" in words) and target == "default" and not via:
         target = "::/0"
     if "-net" in words and "/" not in target and not mask and target != "default":
-        return None  # by the class of the address
+        return None  # depends on the class of the address
     return verb, _line(meaning.network(target, mask, via), via, pairs, name)
 
 
 def _by_ip(words: List[str], name: str) -> Optional[Tuple[str, str]]:
-    """ip(8): [-family inet6|-6] route add TARGET [via G] [dev D] [metric N] [onlink]."""
+    """Reads ip(8): [-family inet6|-6] route add TARGET [via G] [dev D] [metric N] [onlink]."""
     six = False
     while words[0].startswith("-"):
         six = six or words[0] in ("-6", "-inet6") or words[:2] == [words[0], "inet6"]
@@ -167,13 +170,13 @@ def _by_ip(words: List[str], name: str) -> Optional[Tuple[str, str]]:
 
 
 def _line(to: str, via: str, pairs: Dict[str, str], name: str, *more: str) -> str:
-    # A route that names its own NIC is the same as one that leaves it to the kernel to see where its gateway is.
+    # A route that names its own NIC means the same as one for which the kernel looks up the gateway's NIC.
     device = pairs.get("dev", name)
     return meaning.route(to, via, pairs.get("metric"), *more, *(["dev " + device] if device != name else []))
 
 
 def _pairs(words: List[str], known: Dict[str, str]) -> Optional[Dict[str, str]]:
-    """Keywords with their values, None where there is any other."""
+    """Returns keywords with their values, None if there is an unknown one."""
     if len(words) % 2 or any(word not in known for word in words[::2]):
         return None
     return {known[word]: value for word, value in zip(words[::2], words[1::2])}

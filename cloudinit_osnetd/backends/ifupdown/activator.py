@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""ifupdown: NICs are taken down with the old stanza in place, and brought up by the new one."""
+"""ifupdown: takes NICs down while the old stanza is in place, and brings them up with the new one."""
 
 import functools
 import glob
@@ -31,17 +31,17 @@ class IfupdownActivator(Activator):
     own_directories = (os.path.dirname(ifstate.STATE),)
 
     def __init__(self) -> None:
-        self._fell: List[str] = []  # what went down with what was taken down
+        self._also_down: List[str] = []  # NICs that went down with those that were taken down
 
     def boot(self, items: Sequence[Item], left: FrozenSet[str] = frozenset()) -> None:
         for item in items:
-            dhcp_helper.forestall(item.name)
+            dhcp_helper.remove_before_start(item.name)
             if item.name not in left:
                 leases = any(net.type in DHCP4 for net in item.entry.networks)
                 lease_metric.note(item.name, str(item.metric) if leases and item.metric else "")
 
     def edits(self, touches: Sequence[Touch], coming: Mapping[str, str]) -> Dict[str, Callable[[], bool]]:
-        """NICs that are up, and as their stanzas have them: only so is the difference between two stanzas theirs."""
+        """Only for NICs that are up and match their old stanzas: then the stanzas' difference is what must change."""
         changed = [
             t.name for t in touches if t.action == "reconfigure" and t.name in coming and ifstate.is_up(t.name)
         ]
@@ -54,26 +54,26 @@ class IfupdownActivator(Activator):
         for name in changed:
             sections = [cut[name] for cut in map(interfaces_file.split, read.values()) if name in cut]
             edit = live_edit.between(sections[0], coming[name], name) if len(sections) == 1 else None
-            if edit is not None and live_edit.stands(sections[0], now.named(name)):
-                found[name] = functools.partial(live_edit.make, edit)
+            if edit is not None and live_edit.matches(sections[0], now.named(name)):
+                found[name] = functools.partial(live_edit.apply, edit)
         return found
 
     def before(self, touches: Sequence[Touch]) -> None:
-        """Take down with the old stanza in place: `ifdown` undoes what it reads there.
+        """Takes NICs down while the old stanza is in place: `ifdown` undoes what it reads there.
 
-        With a bond go its members, with any NIC its VLANs: those are brought up again with it.
+        A bond's members go down with it, and a NIC's VLANs with the NIC. They are brought up again together.
         """
         there = ifstate.up()
         text = sourced_files.all_text()
         for touch in touches:
             ifstate.take_down(touch.name, touch.mac, interfaces_file.addresses(text, touch.name))
-        self._fell += sorted(there - ifstate.up() - {touch.name for touch in touches})
+        self._also_down += sorted(there - ifstate.up() - {touch.name for touch in touches})
 
     def after(self, touches: Sequence[Touch], changed: FrozenSet[str]) -> Dict[str, str]:
-        """Bring up side by side, but for bonds, which come before their members, and VLANs, which come after all.
+        """Brings NICs up in parallel; bonds before their members, and VLANs last.
 
-        Each in a scope of its own: a DHCP client that `ifup` leaves behind stays in the caller's cgroup: in our
-        service's it would die with it, and the lease would run out minutes later.
+        Each `ifup` runs in a scope unit of its own, because the DHCP client that it starts stays in the caller's
+        cgroup. In our service's cgroup the client would end with the service, and the lease would expire minutes later.
         """
         text = sourced_files.all_text()
         wanted = {touch.name: touch for touch in touches if touch.action != "down"}
@@ -83,11 +83,11 @@ class IfupdownActivator(Activator):
         problems: Dict[str, str] = {}
         for touch in wanted.values():
             self._free(touch, text)
-        with_them = [name for name in self._fell if name not in wanted and interfaces_file.is_said(text, name)]
-        self._fell = []
+        also_up = [name for name in self._also_down if name not in wanted and interfaces_file.has_stanza(text, name)]
+        self._also_down = []
         jobs: List[Tuple[str, Job]] = []
         deadline = time.monotonic() + _UP_SECONDS
-        for names in start_order.in_order([*wanted, *with_them], text):
+        for names in start_order.in_order([*wanted, *also_up], text):
             start_order.await_ready(jobs, names, text, deadline)
             for name in names:
                 try:
@@ -96,14 +96,14 @@ class IfupdownActivator(Activator):
                     problems[name] = str(exc)
         for name, job in jobs:
             try:
-                # A DHCP client that nobody answers goes on in its scope, and may still succeed.
+                # A DHCP client without an answer continues in its scope, and may still succeed.
                 end(job, max(1.0, deadline - time.monotonic()), kill=False)
             except CommandError as exc:
                 problems[name] = str(exc)
         return problems
 
     def _free(self, touch: Touch, text: str) -> None:
-        """Nothing on the NIC on which `ifup` would stumble, whoever has put it there."""
+        """Removes from the NIC whatever would make `ifup` fail, whoever put it there."""
         dhcp_helper.end(touch.name)
         again = touch.action == "kick" and ifstate.half_down(touch.name)
         if ifstate.is_up(touch.name) or again:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""The helper of Debian's cloud images (10 and 11) that asks for DHCP on any NIC that ifupdown does not know.
+"""The helper of Debian's cloud images (10 and 11) that starts DHCP on any NIC that ifupdown does not know.
 
-A udev rule calls it for a NIC that comes. It writes `iface NIC inet dhcp` to a fragment under /run, which interfaces(5)
-sources, and ifupdown's own rule then starts ifup@NIC.service. Once the NIC has stanzas in /etc/network the fragment
-would be read besides them: a second client, and for a static port an address that is nobody's. So it gives way, which
-is what the helper itself does where the NIC is known when it comes.
+A udev rule calls it for a new NIC. It writes `iface NIC inet dhcp` to a fragment under /run, which interfaces(5)
+sources, and ifupdown's own rule then starts ifup@NIC.service. Once the NIC has stanzas in /etc/network, the fragment
+would be read as well: that means a second DHCP client, and on a static port an address that the port does not have. So
+the fragment is removed. The helper itself writes none for a NIC that is already configured.
 """
 
 import glob
@@ -28,35 +28,35 @@ def _fragment(name: str) -> str:
 
 
 def end(name: str) -> None:
-    """End what was begun with the NIC on the helper's word: the unit, its DHCP client, and what that has configured."""
+    """Ends what the helper started for the NIC: the unit, its DHCP client, and what that has configured."""
     if not _is_fragment(name):
         return
-    LOG.info("the cloud image's helper gives way: nic=%s file=%s", name, _fragment(name))
+    LOG.info("the cloud image's DHCP fragment is removed: nic=%s file=%s", name, _fragment(name))
     _try(["systemctl", "stop", _unit(name)])
     _try(["ifdown", "--force", name])
     _try(["ip", "-4", "address", "flush", "dev", name, "scope", "global"])
     files.remove(_fragment(name))
 
 
-def forestall(name: str) -> None:
-    """The same before the network starts. Only where the NIC has stanzas: without, DHCP is better than nothing."""
+def remove_before_start(name: str) -> None:
+    """Does the same before the network starts, but only if the NIC has stanzas: without any, DHCP is the fallback."""
     texts = [files.read(path) or "" for pattern in _CONFIGURATION for path in glob.glob(pattern)]
     known = {nic for text in texts for nic in interfaces_file.split(text)}
     if name in known and _is_fragment(name):
-        LOG.info("the cloud image's helper gives way: nic=%s file=%s", name, _fragment(name))
+        LOG.info("the cloud image's DHCP fragment is removed: nic=%s file=%s", name, _fragment(name))
         files.remove(_fragment(name))
-        # It waits for its turn, and would fail on a NIC that is not its own any more.
+        # Its job is queued, and would fail because the fragment is gone.
         _try(["systemctl", "--no-block", "stop", _unit(name)])
 
 
 def _is_fragment(name: str) -> bool:
-    """True for a file of the helper's: nobody else's is touched, nor one in which anything else stands."""
+    """True for a file that the helper wrote and that contains nothing else. Other files are not touched."""
     text = files.read(_fragment(name)) if os.path.exists(HELPER) else None
     return text is not None and set(interfaces_file.split(text)) == {name}
 
 
 def _unit(name: str) -> str:
-    """As systemd-escape(1) spells it."""
+    """Returns the unit's name, escaped as by systemd-escape(1)."""
     return "ifup@%s.service" % re.sub(r"[^A-Za-z0-9:_.]", lambda found: "\\x%02x" % ord(found[0]), name)
 
 
@@ -64,4 +64,4 @@ def _try(argv: List[str]) -> None:
     try:
         run(argv)
     except CommandError:
-        pass  # run() has logged it; what matters is whether ifup succeeds
+        pass  # run() has logged it; only the result of ifup matters

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""What ifupdown knows of a NIC, and a NIC freed of all on which its next `ifup` would stumble.
+"""ifupdown's state of a NIC, and the removal of whatever would make its next `ifup` fail.
 
-`ifup` ends at an address that is there already, waits for ever for a lock that another holds, and does nothing where it
-believes that the NIC is up. So before each one: who is at work on the NIC is ended, what its stanzas set is taken from
-it, and nothing is left of it in ifstate and resolvconf(8).
+`ifup` fails if an address exists already, waits for ever for a lock that another process holds, and does nothing if it
+believes that the NIC is up. So before each `ifup`, the processes that work on the NIC are ended, what its stanzas set
+is removed from it, and its records in ifstate and resolvconf(8) are removed.
 """
 
 import logging
@@ -19,19 +19,19 @@ from . import lock_holders
 LOG = logging.getLogger(__name__)
 STATE = "/run/network/ifstate"
 DEVICES = "/sys/class/net"
-DHCLIENT_PID = "/run/dhclient.%s.pid"  # ifupdown's own name for it
+DHCLIENT_PID = "/run/dhclient.%s.pid"  # the name that ifupdown uses
 RESOLVCONF = "/run/resolvconf/interface"
 _IFF_UP = 1  # linux/if.h
-_DOWN_SECONDS = 30  # a client that gives back its lease takes a moment, and hooks may
+_DOWN_SECONDS = 30  # a client that releases its lease takes a moment, and hooks may as well
 
 
 def up() -> Set[str]:
-    """The NICs that ifupdown takes for configured, by ifstate."""
+    """Returns the NICs that ifupdown regards as configured, by ifstate."""
     return {line.split("=", 1)[0].strip() for line in (files.read(STATE) or "").splitlines() if "=" in line}
 
 
 def is_up(name: str) -> bool:
-    """True where ifupdown believes so: by ifstate or, from 0.8 on, by the NIC's own file, which it writes first."""
+    """True if ifupdown regards the NIC as up: by ifstate or, since 0.8, by the NIC's own file, written first."""
     own = (files.read("%s.%s" % (STATE, name)) or "").strip()
     return bool(own) or name in up()
 
@@ -42,44 +42,44 @@ def link_is_up(name: str) -> bool:
 
 
 def half_down(name: str) -> bool:
-    """True where an `ifdown` that was killed left addresses or a client: it leaves ifstate first."""
+    """True if an `ifdown` that was killed left addresses or a DHCP client: it removes the NIC from ifstate first."""
     return link_is_up(name) or os.path.exists(DHCLIENT_PID % name)
 
 
 def take_down(name: str, mac: str, addresses: Iterable[str]) -> None:
-    """Take a NIC down with its stanzas in place, and see that it is; `addresses`: what they set.
+    """Takes a NIC down while its stanzas are in place, and makes sure that it is down. `addresses`: what they set.
 
-    A NIC that is gone is taken down too: its DHCP client ends, and it leaves ifstate, without which a later NIC of that
-    name would count as configured. One that has got another name has its addresses still.
+    This is also done for a NIC that is gone: its DHCP client ends, and it is removed from ifstate, where a later NIC of
+    that name would count as configured. A NIC that was renamed still has its addresses.
     """
-    lock_holders.end(name, "%s.%s" % (STATE, name), clients=False)  # a client that is let be gives back its lease
+    lock_holders.end(name, "%s.%s" % (STATE, name), clients=False)  # a client that is not killed releases its lease
     finished = True
     if is_up(name) or half_down(name):
         try:
             run(["ifdown", "--force", name], timeout=_DOWN_SECONDS)
         except CommandError as exc:
-            # The commands of a stanza fail on a device that is gone: that is the rule.
+            # The commands of a stanza usually fail on a device that is gone.
             finished = not exc.out_of_time
     if is_up(name):
         forget(name)
     if not finished and link_is_up(name):
-        # Its routes would stand in the way of the new ones.
+        # Its old routes would conflict with the new ones.
         _try(["ip", "link", "set", "dev", name, "down"])
     clear(name, mac, addresses)
     forget_dns(name)
 
 
 def clear(name: str, mac: str, addresses: Iterable[str]) -> None:
-    """End who is at work on a NIC, and take these addresses from it, whatever their prefix; others' stay."""
+    """Ends the processes that work on a NIC, and removes these addresses from it, whatever their prefix length."""
     leased = lock_holders.end(name, "%s.%s" % (STATE, name))
     now = netlink.snapshot()
     nic = now.named(name) or now.by_mac().get(mac)
     ours = set(addresses)
     for address in nic.addresses if nic else ():
         plain = address.address.partition("/")[0]
-        # Of a client that was ended the address goes too: nobody is there to prolong its lease.
+        # The address of a client that was ended is removed too: its lease is not renewed any more.
         if plain in ours or (leased and not address.permanent and ":" not in plain):
-            LOG.info("in the way of ifup: nic=%s address=%s", nic.name if nic else name, address.address)
+            LOG.info("removed before ifup: nic=%s address=%s", nic.name if nic else name, address.address)
             _try(["ip", "address", "del", address.address, "dev", nic.name if nic else name])
 
 
@@ -89,13 +89,13 @@ def forget(name: str) -> None:
     try:
         files.replace(STATE, "".join(line + "\n" for line in kept), sync=False)
         if os.path.exists(own):
-            os.truncate(own, 0)  # in place: it is a lock as well
+            os.truncate(own, 0)  # in place: the file is also a lock
     except OSError as exc:
-        LOG.error("still up for ifupdown: nic=%s error=%s", name, exc)
+        LOG.error("ifstate not updated, the NIC still counts as up: nic=%s error=%s", name, exc)
 
 
 def forget_dns(name: str) -> None:
-    """A DHCP client whose NIC is gone ends without a word to resolvconf(8): its servers would stay."""
+    """Removes a NIC's records: a DHCP client whose NIC is gone ends without removing its DNS servers."""
     for program in ("inet", "inet6", "dhclient", "ip6.dhclient"):
         record = "%s.%s" % (name, program)
         if os.path.exists(os.path.join(RESOLVCONF, record)):
@@ -106,4 +106,4 @@ def _try(argv: List[str]) -> None:
     try:
         run(argv)
     except CommandError:
-        pass  # run() has logged it; what matters is whether ifup succeeds
+        pass  # run() has logged it; only the result of ifup matters

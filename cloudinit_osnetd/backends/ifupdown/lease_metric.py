@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""What a DHCP client's hook is told of a NIC: the metric of its lease's routes, in a small file of its own under /run.
+"""The metric of a lease's routes, in a small file per NIC under /run, for the DHCP client's hook.
 
-It is there before `ifup` begins, at a boot as well: it holds from the first lease on. The store is written later.
+It is written before `ifup` starts, also at boot, so that it applies to the first lease. The store is written later.
 """
 
 import logging
@@ -14,7 +14,7 @@ LOG = logging.getLogger(__name__)
 
 
 def note(name: str, metric: str) -> None:
-    """Keep the metric of a NIC; an empty one: it has none, or is gone."""
+    """Keeps the metric of a NIC; empty if it has none or is gone."""
     path = os.path.join(paths.DHCP, name)
     try:
         if metric:
@@ -22,4 +22,4 @@ def note(name: str, metric: str) -> None:
         else:
             files.remove(path)
     except OSError as exc:
-        LOG.error("a lease's routes get no metric: nic=%s error=%s", name, exc)
+        LOG.error("metric not kept, the lease's routes get none: nic=%s error=%s", name, exc)

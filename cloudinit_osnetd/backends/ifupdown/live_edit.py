@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""An edit of a NIC that ifupdown has up, without `ifdown` and `ifup`: what the two sections differ in, by ip(8).
+"""Applies an edit to a NIC that is up, by ip(8) and without `ifdown` and `ifup`.
 
-ifupdown knows taking down and bringing up alone, and that takes everything: the addresses that stay, and what others
-gave the NIC. Where two sections differ in nothing but static addresses, routes, MTU, DNS and the kernel's IPv6
-settings the difference is made on the NIC as it is. ifupdown's own state stays true, and its next `ifdown` reads the
-new section.
+ifupdown can only take a NIC down and bring it up, which removes everything: also the addresses that do not change, and
+what other software configured. If two sections differ only in static addresses, routes, MTU, DNS and the kernel's IPv6
+settings, the difference is applied to the NIC. ifupdown's own state stays correct, and its next `ifdown` reads the new
+section.
 """
 
 import logging
@@ -20,7 +20,7 @@ from ..eni import finish_stanza, interfaces_file
 
 LOG = logging.getLogger(__name__)
 HOOKS = "/etc/network"
-# What takes DNS servers from ifupdown: resolvconf(8), and systemd-resolved from Debian 12 on.
+# The programs that take DNS servers from ifupdown: resolvconf(8), and systemd-resolved from Debian 12 on.
 _UP_HOOKS = ("if-up.d/000resolvconf", "if-up.d/resolved")
 _DOWN_HOOKS = ("if-down.d/resolvconf", "if-down.d/resolved")
 _COMMAND = re.compile(r"(pre-up|up|post-up|pre-down|down|post-down)\s+(.*?)(?:\s*\|\|\s*true)?\s*\Z", re.DOTALL)
@@ -35,35 +35,35 @@ _SETTINGS = ("accept_ra", "autoconf")
 class Route(NamedTuple):
     six: bool
     network: str
-    words: Tuple[str, ...]  # of ip(8), less the device and the metric
+    words: Tuple[str, ...]  # of ip(8), without the device and the metric
     metric: str
 
 
 class Facts(NamedTuple):
-    """What a section says."""
+    """What a section configures."""
 
     addresses: Tuple[str, ...]
     routes: Tuple[Route, ...]
     mtu: str
     settings: Dict[str, str]
     dns: Dict[str, Dict[str, Tuple[str, ...]]]  # by family: option to words
-    rest: Tuple[str, ...]  # what an edit by ip(8) does not know
+    rest: Tuple[str, ...]  # what cannot be applied by ip(8)
 
 
 class Edit(NamedTuple):
     name: str
     commands: Tuple[Tuple[str, ...], ...]
-    addresses: Tuple[str, ...]  # that the NIC has afterwards
+    addresses: Tuple[str, ...]  # of the NIC afterwards
 
 
 def facts(section: str, name: str) -> Facts:
-    """Read a section, in the words of any version of cloud-init's renderer or of ours."""
+    """Reads a section as any version of cloud-init's renderer, or ours, writes it."""
     out = Facts((), (), "", {}, {}, ())
     for stanza in interfaces_file.stanzas(finish_stanza.routes_by_ip(section, name)):
         lines = list(interfaces_file.statements(stanza.text))
         words = lines[0] if lines else []
         static = words[:1] == ["iface"] and words[3:] in (["static"], ["manual"])
-        # A static IPv6 address is said by a command in a stanza that is "manual" (finish_stanza.py).
+        # A static IPv6 address is set by a command in a "manual" stanza (finish_stanza.py).
         by_command = words[3:] == ["manual"] and any(_is_address6(line) for line in lines)
         if words and words[3:] != ["static"] and not by_command:
             out = out._replace(rest=out.rest + (" ".join(words),))
@@ -115,7 +115,7 @@ def _with_command(out: Facts, when: str, command: str) -> Facts:
     setting = _SETTING.match(command)
     if route is not None:
         if "down" in when:
-            return out  # its twin: what is deleted is what was added
+            return out  # the counterpart of "add" in the same stanza
         return out._replace(routes=out.routes + (_route(bool(route.group("six")), route.group("words").split()),))
     if address is not None:
         return out._replace(addresses=out.addresses + (address.group(1),))
@@ -141,7 +141,7 @@ def _route(six: bool, words: List[str]) -> Route:
 
 
 def between(old: str, new: str, name: str) -> Optional[Edit]:
-    """The edit that makes the one section of the other; None where it takes `ifdown` and `ifup`."""
+    """Returns the edit from one section to the other; None if it needs `ifdown` and `ifup`."""
     was, will = facts(old, name), facts(new, name)
     if was.rest != will.rest:
         return None
@@ -157,13 +157,13 @@ def between(old: str, new: str, name: str) -> Optional[Edit]:
     replaced = {(route.six, route.network, route.metric) for route in was.routes if route not in will.routes}
     for route in will.routes:
         if route not in was.routes:
-            # Beside the old one, which goes next: in between there is a way.
+            # Added before the old one is deleted, so that there is always a route.
             there = (route.six, route.network, route.metric) in replaced
             commands.append(_by_ip("append" if there else "add", route, name))
     commands += [_by_ip("del", route, name) for route in was.routes if route not in will.routes]
     commands += [_address("del", one, name) for one in gone]
     if gone:
-        # With an address go the others of its subnet, where the kernel does not promote them, and routes that name it.
+        # Deleting an address deletes the others of its subnet, unless promoted, and the routes that name it.
         commands += [_address("replace", one, name) for one in will.addresses]
         commands += [_by_ip("add", route, name) for route in will.routes]
     commands += [hook for family in ("inet", "inet6") for hook in _dns(name, family, was, will)]
@@ -185,7 +185,7 @@ def _by_ip(verb: str, route: Route, name: str) -> Tuple[str, ...]:
 
 
 def _dns(name: str, family: str, was: Facts, will: Facts) -> List[Tuple[str, ...]]:
-    """The hooks by which ifupdown itself would tell it, with the environment that it gives them."""
+    """Returns the hooks that ifupdown itself would run, with the same environment."""
     if was.dns.get(family) == will.dns.get(family):
         return []
     options = will.dns.get(family) or {}
@@ -195,17 +195,17 @@ def _dns(name: str, family: str, was: Facts, will: Facts) -> List[Tuple[str, ...
     return [("env", *words, path) for path in (os.path.join(HOOKS, hook) for hook in hooks) if os.path.exists(path)]
 
 
-def stands(section: str, nic: Optional[Nic]) -> bool:
-    """True where the NIC is up with the section's addresses: else bringing it up anew is the cure."""
+def matches(section: str, nic: Optional[Nic]) -> bool:
+    """True if the NIC is up with the section's addresses. If not, it has to be brought up again."""
     return nic is not None and nic.up and not nic.master and all(map(nic.has, facts(section, nic.name).addresses))
 
 
-def make(edit: Edit) -> bool:
-    """Carry it out; False where an address is not there afterwards.
+def apply(edit: Edit) -> bool:
+    """Applies the edit. Returns False if an address is missing afterwards.
 
-    What the kernel refuses else (an MTU, a route) costs itself, and the verification tells it.
+    Anything else that the kernel refuses (an MTU, a route) is reported by the verification.
     """
-    LOG.info("edited as it is: nic=%s", edit.name)
+    LOG.info("edited without ifdown: nic=%s", edit.name)
     for command in edit.commands:
         try:
             run(command)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""Who is at work on a NIC: an `ifup` or `ifdown` that holds its lock or waits for it, a DHCP client that serves it.
+"""Processes that work on a NIC: `ifup` or `ifdown` that hold its lock or wait for it, and DHCP clients.
 
-udev has ifup@NIC.service start one as soon as a NIC comes, on the word of whatever stanza is on disk: an image's, or
-that of a NIC which had the name before. Without a DHCP server it holds the lock for a minute.
+udev starts ifup@NIC.service as soon as a NIC appears, with whatever stanza is on disk: one of the image, or one of a
+NIC that had the name before. Without a DHCP server it holds the lock for a minute.
 """
 
 import logging
@@ -19,22 +19,22 @@ LOG = logging.getLogger(__name__)
 PROC = "/proc"
 DEVICES = "/sys/class/net"
 _CLIENTS = ("dhclient", "dhcpcd", "udhcpc")
-_SECONDS = 5.0  # for one that was told to end
+_SECONDS = 5.0  # for a process to end after a signal
 
 
 def end(name: str, lock: str, clients: bool = True) -> bool:
-    """End whoever is at work on a NIC, but for ourselves; True where a DHCP client was.
+    """Ends the processes that work on a NIC, except this one. Returns True if a DHCP client was among them.
 
-    `lock`: the file of ifupdown's that is the NIC's lock. With `clients` false only those that hold it or wait for it.
+    `lock`: ifupdown's lock file of the NIC. With `clients` false, only those that hold the lock or wait for it.
     """
     running, devices = _processes(), _devices()
-    # Not `ifup --all`, which is others' NICs' as well: it goes on where its client for this one ends.
+    # Not `ifup --all`, which also handles other NICs: it continues when its client for this NIC ends.
     ended = {pid: running[pid] for pid in lockers(lock) if is_worker(running.get(pid, []), name)}
     units = {unit for pid in ended for unit in _unit(pid)}
     serving = {pid: words for pid, words in running.items() if clients and is_client(words, name, devices)}
     ended.update(serving)
     for pid, words in ended.items():
-        LOG.warning("at work on a NIC that comes up anew, ended: nic=%s pid=%d %s", name, pid, " ".join(words))
+        LOG.warning("ended, it blocks the NIC: nic=%s pid=%d command=%s", name, pid, " ".join(words))
         _signal(pid, signal.SIGTERM)
     _await(ended)
     for unit in units:
@@ -43,7 +43,7 @@ def end(name: str, lock: str, clients: bool = True) -> bool:
 
 
 def lockers(path: str) -> Set[int]:
-    """The processes that hold a POSIX lock on a file, or wait for one (proc(5): /proc/locks)."""
+    """Returns the processes that hold a POSIX lock on a file, or wait for one (proc(5): /proc/locks)."""
     try:
         about = os.stat(path)
     except OSError:
@@ -58,12 +58,12 @@ def lockers(path: str) -> Set[int]:
 
 
 def is_worker(words: List[str], name: str) -> bool:
-    """True for an `ifup` or `ifdown` of this NIC alone."""
+    """True for an `ifup` or `ifdown` of this NIC only."""
     return bool(words) and os.path.basename(words[0]) in ("ifup", "ifdown") and words[-1].partition("=")[0] == name
 
 
 def is_client(words: List[str], name: str, devices: FrozenSet[str]) -> bool:
-    """True for a DHCP client that serves this NIC, and no other."""
+    """True for a DHCP client of this NIC only."""
     if not words:
         return False
     program = os.path.basename(words[0]).rstrip(":")
@@ -75,7 +75,7 @@ def is_client(words: List[str], name: str, devices: FrozenSet[str]) -> bool:
 
 
 def _processes() -> Dict[int, List[str]]:
-    """The words of each process but this one that has the NICs that we have: not of a container's, with its own."""
+    """Returns the command line of each other process in our network namespace: not those of containers."""
     found = {}
     ours = _network("self")
     for entry in os.listdir(PROC):
@@ -90,7 +90,7 @@ def _network(process: str) -> str:
     try:
         return os.readlink(os.path.join(PROC, process, "ns/net"))
     except OSError:
-        return ""  # it has ended, or is a thread of the kernel's
+        return ""  # it has ended, or is a kernel thread
 
 
 def _devices() -> FrozenSet[str]:
@@ -101,7 +101,7 @@ def _devices() -> FrozenSet[str]:
 
 
 def _signal(pid: int, number: int) -> None:
-    """To the process and, where it leads a group as `ifup` does, to whom it waits for."""
+    """Signals the process and, if it leads a process group as `ifup` does, its children."""
     try:
         if os.getpgid(pid) == pid:
             os.killpg(pid, number)
@@ -112,7 +112,7 @@ def _signal(pid: int, number: int) -> None:
 
 
 def _await(ended: Dict[int, List[str]]) -> None:
-    """Until they are gone; who does not hear is killed."""
+    """Waits until they have ended. Those that ignore the signal are killed."""
     for number in (signal.SIGKILL, 0):
         deadline = time.monotonic() + _SECONDS
         left = set(ended)
@@ -132,11 +132,11 @@ def _of_proc(*names: str) -> str:
     try:
         return files.read(os.path.join(PROC, *names)) or ""
     except OSError:
-        return ""  # the process has ended meanwhile
+        return ""  # the process has ended
 
 
 def _unit(pid: int) -> Iterator[str]:
-    """The unit of ifupdown's that a process belongs to."""
+    """Yields ifupdown's unit that a process belongs to."""
     for line in _of_proc(str(pid), "cgroup").splitlines():
         unit = line.rpartition("/")[2]
         if unit.startswith("ifup@") and unit.endswith(".service"):
@@ -145,7 +145,7 @@ def _unit(pid: int) -> Iterator[str]:
 
 
 def _reset(unit: str) -> None:
-    """It has failed by our hand, and nobody need look for a fault."""
+    """Clears the unit's failed state: we ended its process ourselves."""
     try:
         run(["systemctl", "reset-failed", unit])
     except CommandError:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""In which order NICs are brought up: a bond, its members and whatever leans on nothing, then VLANs.
+"""The order in which NICs are brought up: bonds, then their members and NICs without dependencies, then VLANs.
 
-ifenslave(8) has a member wait for nothing: one that comes while its bond is being made is not enslaved, and a bond's
-mode is not taken once it has a member. A VLAN takes no MTU above the one that its parent has by then.
+ifenslave(8) does not wait: a member that is brought up while its bond is being created is not enslaved, and a bond's
+mode cannot be set once it has a member. A VLAN's MTU cannot exceed the MTU that its parent has at that time.
 """
 
 import time
@@ -18,7 +18,7 @@ _MASTER = ("bond-master", "bond_master")
 
 
 def is_bond(text: str, name: str) -> bool:
-    """Not a member of one: to those cloud-init's renderer gives the bond's options as well."""
+    """True for a bond, not for its members, to which cloud-init's renderer gives the bond's options as well."""
     if interfaces_file.option(text, name, *_MASTER):
         return False
     return bool(interfaces_file.option(text, name, "bond-slaves", "bond-mode", "bond_mode", "slaves"))
@@ -29,27 +29,27 @@ def is_vlan(text: str, name: str) -> bool:
 
 
 def in_order(names: Sequence[str], text: str) -> Iterator[List[str]]:
-    """The names, in groups of those that may come up side by side."""
+    """Yields the names in groups that may be brought up in parallel."""
     bonds = [name for name in names if is_bond(text, name)]
     vlans = [name for name in names if name not in bonds and is_vlan(text, name)]
     yield from (group for group in (bonds, [n for n in names if n not in bonds + vlans], vlans) if group)
 
 
-def leans_on(text: str, name: str) -> str:
-    """The NIC that must be there before this one, empty for none."""
+def depends_on(text: str, name: str) -> str:
+    """Returns the NIC that must exist before this one, empty for none."""
     master = interfaces_file.option(text, name, *_MASTER)
     parent = interfaces_file.option(text, name, "vlan-raw-device", "vlan_raw_device") or name.rpartition(".")[0]
     return master or (parent if is_vlan(text, name) else "")
 
 
 def await_ready(jobs: Sequence[Tuple[str, Job]], names: Sequence[str], text: str, deadline: float) -> None:
-    """Until that on which these lean, where it was begun, is far enough.
+    """Waits until the NICs that these depend on are ready, if they are being brought up.
 
-    A bond is not done without its members where it waits for a lease; that its link is up says that it is made. A
-    VLAN's parent has its MTU when it is done.
+    A bond that waits for a lease is not completed without its members; it exists once its link is up. A VLAN's parent
+    has its MTU when its `ifup` has ended.
     """
     for name in names:
-        base = leans_on(text, name)
+        base = depends_on(text, name)
         enough = is_bond(text, base) and not is_vlan(text, name)
         for job in (job for other, job in jobs if other == base):
             while job.process.poll() is None and time.monotonic() < deadline:

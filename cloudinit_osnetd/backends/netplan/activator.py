@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""netplan on systemd-networkd: a generator makes networkd's files below /run of netplan's.
+"""netplan on systemd-networkd: a generator creates networkd's files below /run from netplan's.
 
-`netplan generate` writes each of those anew and `netplan apply` reconfigures every link. So the generator writes into a
-directory of ours, and what our change made different there is put in place, and nothing else.
+`netplan generate` rewrites all of those files and `netplan apply` reconfigures every link. So the generator writes to a
+directory of ours, and only the files that our change made different are put in place.
 """
 
 import functools
@@ -24,7 +24,7 @@ from .other_files import FILE
 
 LOG = logging.getLogger(__name__)
 _FILES = netdevs.Files(loaded_files.RUNTIME, generator.PREFIX)
-# Since 1.1 netplan names the NICs to wait for, in a drop-in of the unit that waits; where there is none, it does not.
+# Since 1.1 netplan names the NICs to wait for in a drop-in of the waiting unit; without one it does not wait.
 _WAITER = "systemd-networkd-wait-online.service"
 _WAITING = "/run/systemd/system/" + _WAITER + ".d/10-netplan.conf"
 _OUR_WAITING = "/run/systemd/system/" + _WAITER + ".d/20-cloudinit-osnetd.conf"
@@ -44,12 +44,12 @@ class NetplanActivator(Activator):
     own_directories = (loaded_files.RUNTIME + "/*.network.d", os.path.dirname(_OUR_WAITING))
 
     def unfit(self) -> str:
-        """networkd is what is supported; netplan's files may hand all NICs to NetworkManager, as a desktop's do."""
+        """Only networkd is supported. netplan's files may assign all NICs to NetworkManager, as on a desktop."""
         chosen, by = other_files.chosen_renderer()
         return "" if chosen == "networkd" else "netplan's renderer is %s (%s)" % (chosen, by)
 
     def boot(self, items: Sequence[Item], left: FrozenSet[str] = frozenset()) -> None:
-        """Put in place what does not fit: systemd ran the generator before the early flow."""
+        """Updates the generated files: systemd ran the generator before the early flow."""
         try:
             generator.generate(generator.NEW)
             new, now = generator.output(generator.NEW), generator.output(other_files.TOP)
@@ -58,28 +58,28 @@ class NetplanActivator(Activator):
                 generator.put(generator.Change(path, new.get(path)))
             stale = bool(changed) and _waits_for_others()
         except (CommandError, OSError) as exc:
-            LOG.error("netplan does not generate: %s", exc)
+            LOG.error("netplan's generator failed: %s", exc)
             stale = False
         shutil.rmtree(paths.GENERATED, ignore_errors=True)
         try:
             _rank_advertised([item.name for item in items if item.name not in left])
             waits = _wait_for_first(items, left)
             if stale or waits:
-                # The unit that waits for the network names the NICs; systemd has read it already.
+                # The unit that waits for the network names the NICs, and systemd has read it already.
                 run(["systemctl", "daemon-reload"])
             if waits:
-                # netplan had no NIC to wait for: nothing may have asked for the unit. Where it is masked, nobody waits.
+                # netplan had no NIC to wait for, so nothing may have started the unit. If masked, nothing waits.
                 run(["systemctl", "start", "--no-block", _WAITER])
         except (CommandError, OSError) as exc:
             LOG.warning("the boot may not wait for the right NIC: %s", exc)
         loaded_files.note()
 
     def edits(self, touches: Sequence[Touch], coming: Mapping[str, str]) -> Dict[str, Callable[[], bool]]:
-        """A difference in DNS alone is told to networkd over D-Bus; its file below /run follows with the next boot."""
+        """Applies a difference in DNS only over D-Bus; networkd's file below /run is updated at the next boot."""
         changed = {touch.name for touch in touches if touch.action == "reconfigure"}.intersection(coming)
         try:
             ours = yaml_file.split(files.read(FILE) or "") if changed else {}
-        except yaml_file.NotNetplan:  # told where it is rendered
+        except yaml_file.NotNetplan:  # reported when it is rendered
             ours = {}
         found: Dict[str, Callable[[], bool]] = {}
         for name in changed.intersection(ours):
@@ -89,16 +89,16 @@ class NetplanActivator(Activator):
         return found
 
     def before(self, touches: Sequence[Touch]) -> None:
-        """Keep what the generator makes of the old file, to know afterwards what our change changes."""
+        """Keeps what the generator creates from the old file, to find out later what our change makes different."""
         netdevs.note(touches, _FILES)
         try:
             generator.generate(generator.OLD)
         except CommandError as exc:
-            LOG.warning("netplan does not take its configuration as it is: %s", exc)
+            LOG.warning("netplan refuses its present configuration: %s", exc)
             shutil.rmtree(generator.OLD, ignore_errors=True)
 
     def after(self, touches: Sequence[Touch], changed: FrozenSet[str]) -> Dict[str, str]:
-        """Put in place what our change made different, and reload once."""
+        """Puts in place what our change made different, and reloads once."""
         problems: Dict[str, str] = {}
         try:
             generator.generate(generator.NEW)
@@ -116,7 +116,7 @@ class NetplanActivator(Activator):
             shutil.rmtree(paths.GENERATED, ignore_errors=True)
         for touch in touches:
             dns_over_dbus.forget(touch.name)
-        there = [touch for touch in touches if touch.action != "kick" or not netdevs.to_come(touch.name, _FILES)]
+        there = [touch for touch in touches if touch.action != "kick" or not netdevs.missing(touch.name, _FILES)]
         return dict(problems, **links.after_reload(there))
 
     def dns(self, name: str, ifindex: int) -> Optional[Dns]:
@@ -124,17 +124,17 @@ class NetplanActivator(Activator):
 
 
 def _waits_for_others() -> bool:
-    """False where the generator has the boot wait for the same NICs as before; up to 1.1 it can be asked."""
+    """False if the generator makes the boot wait for the same NICs as before; up to 1.1 it can be compared."""
     then, now = (loaded_files.content(root + _WAITING) for root in (other_files.TOP, generator.NEW))
     return os.path.exists(generator.GENERATORS[0]) or now != then
 
 
 def _rank_advertised(names: Sequence[str]) -> None:
-    """Give the routes that are advertised on these NICs a metric: one more than their static ones'.
+    """Sets the metric of routes that are advertised on these NICs: one more than that of their static routes.
 
-    netplan says it to networkd beside a DHCP client alone, and a static NIC hears advertisements too.
+    netplan configures it in networkd only together with a DHCP client, but a static NIC receives advertisements too.
     """
-    # A server with one NIC has none, and YAML takes 15 ms.
+    # A server with one NIC has none, and importing YAML takes 15 ms.
     some = "route-metric" in other_files.text_of(FILE)
     ours = other_files.our_definitions() if some else {}
     for name in names:
@@ -149,9 +149,9 @@ def _rank_advertised(names: Sequence[str]) -> None:
 
 
 def _wait_for_first(items: Sequence[Item], left: FrozenSet[str]) -> bool:
-    """Have the boot wait for one NIC where the one that it used to wait for has left; True if systemd must hear of it.
+    """Makes the boot wait for another NIC if the usual one is gone. Returns True if systemd must reload its units.
 
-    The NICs that are left are all "optional" in their file, which stays as it is.
+    The remaining NICs are all "optional" in their file, which is not changed.
     """
     first = first_of(items)
     if first is None or not first.metric or first.name in left:

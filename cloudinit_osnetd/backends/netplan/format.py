@@ -19,7 +19,7 @@ LOG = logging.getLogger(__name__)
 
 
 class NetplanFormat(Format):
-    mode = 0o600  # netplan warns of a file that others may read
+    mode = 0o600  # netplan warns about a file that is readable by others
     finishes_at_boot = True
     directories = (os.path.dirname(FILE),)
 
@@ -29,28 +29,28 @@ class NetplanFormat(Format):
         return [Part(FILE, name, name, part) for name, part in parts.items()]
 
     def finish(self, text: str, item: Item) -> str:
-        """What cloud-init's renderer does not say, less what it should not.
+        """Adds what cloud-init's renderer does not write, and removes what it should not.
 
-        `set-name` renames a NIC at the next boot. Without it, and with an MTU, netplan makes a .link file that takes
-        the place of udev's naming policy for the MAC; with the name matched as well that file never applies.
+        `set-name` renames a NIC at the next boot. Without it, and with an MTU, netplan creates a .link file that
+        replaces udev's naming policy for the MAC; if the name is matched as well, that file never applies.
         """
         group, name, body = yaml_file.only(text)
         if item.entry.kind == "phy":
             body.pop("set-name", None)
             body["match"] = {"macaddress": item.entry.mac, "name": match_section.bracketed(item.name)}
         if item.metric:
-            # netplan wants them alike where both are there; networkd gives it to advertised routes too. Where there
-            # is no DHCP netplan makes nothing of it: see _rank_advertised.
+            # netplan requires equal values if both are present; networkd also uses it for advertised routes. Without
+            # DHCP netplan ignores it: see _rank_advertised.
             for family in yaml_keys.dhcp_clients(body) or ["dhcp6"]:
                 body[family + "-overrides"] = {"route-metric": item.metric}
-            # The boot waits for the first NIC alone.
+            # The boot waits for the first NIC only.
             body["optional"] = True
         neighbours = file_routes.on_link(item)
         for route in body.get("routes", []):
             if route.get("via") in neighbours:
                 route["on-link"] = True
         left_out = file_routes.advertised(item)
-        # cloud-init says routes and DNS beside a static address only, and none on the link.
+        # cloud-init writes routes and DNS only together with a static address, and no on-link routes.
         added = [
             yaml_keys.route(route, wanted_metric(item, route), route.gateway in neighbours)
             for net in item.entry.networks
@@ -68,7 +68,7 @@ class NetplanFormat(Format):
         return yaml_file.part(group, name, body)
 
     def check(self, parts: Sequence[Part], tree: str) -> None:
-        """Have netplan read the finished parts: a file that it refuses is a boot without any network."""
+        """Lets netplan read the finished parts: with a file that it refuses, a boot has no network at all."""
         text = yaml_file.join(None, {part.name: part.text for part in parts})
         root = os.path.join(tree, "check")
         files.replace(root + FILE, text, mode=self.mode, sync=False)
@@ -80,15 +80,15 @@ class NetplanFormat(Format):
     def claimed(self, items: Sequence[Item]) -> Dict[str, str]:
         return dict(self._of_networkd(items), **other_files.claimed(items))
 
-    def theirs(self, items: Sequence[Item]) -> Dict[str, str]:
-        return dict(self._of_networkd(items), **other_files.theirs(items))
+    def configured_elsewhere(self, items: Sequence[Item]) -> Dict[str, str]:
+        return dict(self._of_networkd(items), **other_files.configured_elsewhere(items))
 
     def _of_networkd(self, items: Sequence[Item]) -> Dict[str, str]:
-        """What somebody says to networkd himself, beside netplan or over its files."""
+        """Returns the NICs that foreign networkd files configure, besides netplan's or in place of them."""
         return match_section.claimed(items, match_section.Ours(loaded_files.RUNTIME, generator.PREFIX))
 
     def referred(self, ours: Container[Tuple[str, str]]) -> Dict[str, str]:
-        """Without a definition of what a VLAN, a bridge or a bond stands on, netplan refuses all that there is."""
+        """netplan refuses the whole configuration if a VLAN, a bridge or a bond refers to a missing definition."""
         return other_files.referred(ours)
 
     def split(self, text: str) -> Dict[str, str]:
@@ -105,6 +105,6 @@ class NetplanFormat(Format):
         return yaml_file.meaning(text)
 
     def meaning(self, text: str, name: str) -> FrozenSet[str]:
-        from . import yaml_meaning  # of use where something has to be told from something else alone
+        from . import yaml_meaning  # only needed to compare meanings
 
         return yaml_meaning.of(text)

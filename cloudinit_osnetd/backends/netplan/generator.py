@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""netplan's generator: it writes below a directory of ours, and what differs from what is in force is put in place."""
+"""netplan's generator: it writes to a directory of ours, and what differs from the files in use is put in place."""
 
 import glob
 import os
@@ -11,13 +11,13 @@ from ...system import files, paths
 from ...system.command import run
 from . import loaded_files, other_files
 
-# Our drop-ins of such a file.
+# Our drop-ins for networkd's files.
 DROP_IN, ADVERTISED = "cloudinit-osnetd.conf", "cloudinit-osnetd-advertised.conf"
-PREFIX = "10-netplan-"  # how the names of networkd's files begin that the generator writes
+PREFIX = "10-netplan-"  # the beginning of the names of networkd's files that the generator writes
 OLD, NEW = paths.GENERATED + "/old", paths.GENERATED + "/new"
-# What of the generator's output is put in place: networkd's and udevd's. systemd reads units at a daemon-reload only.
+# What is put in place of the generator's output: networkd's and udevd's files. systemd reads units at daemon-reload.
 _PLACES = ("/run/systemd/network", "/run/udev/rules.d")
-# Since 1.2 the generator is content with units, and another program writes the rest.
+# Since 1.2 the generator writes only units, and another program writes the rest.
 GENERATORS = (
     "/usr/libexec/netplan/configure",
     "/usr/libexec/netplan/generate",
@@ -27,20 +27,20 @@ GENERATORS = (
 
 
 def run_generator(root: str) -> None:
-    # The program that netplan's own command line runs: Python and two more commands less.
+    # The program that netplan's own command line runs; this saves Python and two more commands.
     there = [path for path in GENERATORS if os.path.exists(path)]
     run((there[:1] or ["netplan", "generate"]) + ["--root-dir", root])
 
 
 class Change(NamedTuple):
-    """A file below /run, and the one that replaces it (None: it goes)."""
+    """A file below /run, and the one that replaces it (None: it is removed)."""
 
     path: str
     new: Optional[str]
 
 
 def generate(root: str) -> None:
-    """Have the generator write below `root` what it makes of the configuration as it is."""
+    """Makes the generator write its output for the present configuration below `root`."""
     shutil.rmtree(root, ignore_errors=True)
     for path in other_files.paths():
         files.replace(root + path, other_files.text_of(path), mode=0o600, sync=False)
@@ -48,7 +48,7 @@ def generate(root: str) -> None:
 
 
 def output(root: str) -> Dict[str, str]:
-    """The generator's files below `root`, by where they belong."""
+    """Returns the generator's files below `root`, by their final path."""
     return {
         path[len(root) :]: path
         for place in _PLACES
@@ -67,9 +67,9 @@ def _content(path: Optional[str]) -> Optional[bytes]:
 
 
 def to_change(names: Set[str]) -> List[Change]:
-    """What our change made different, and what is not there of the NICs touched.
+    """Returns what our change made different, and what is missing of the touched NICs.
 
-    What else differs was changed by others and is not for us to put in force.
+    Other differences come from changes of other software or people, and we do not apply those.
     """
     new, now = output(NEW), output(other_files.TOP)
     differ = differing(new, now)
@@ -87,10 +87,10 @@ def put(change: Change) -> None:
                 files.remove(os.path.join(path + ".d", name))
             os.rmdir(path + ".d")
         except OSError:
-            pass  # there is none, or somebody else's is in it
+            pass  # there is none, or a foreign file is in it
     else:
         files.make_directory(os.path.dirname(path))
-        os.rename(change.new, path)  # with the owner and mode that the generator gave it
+        os.rename(change.new, path)  # keeps the owner and mode that the generator set
 
 
 def _nic_of(path: str) -> str:

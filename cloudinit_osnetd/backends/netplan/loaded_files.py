@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""systemd-networkd's files below /run as it has loaded them, kept so that a reload does not take others for new.
+"""systemd-networkd's files below /run as it has loaded them, kept so that a reload does not treat others as changed.
 
-netplan's generator writes every file anew at each `systemctl daemon-reload`, which any package's installation runs. The
-content is the same, but networkd compares device, inode, time of change and size (systemd 252 to 262: stat-util.c,
-stat_inode_unmodified; the time alone up to 250), and a reload then reconfigures every link: a lease is given back, its
-address is gone for a moment. So each file that networkd has read is kept by a hard link, and put back, the very inode,
-before a reload. That a file was read its time of access tells: the generator leaves it as old as the content.
+netplan's generator rewrites every file at each `systemctl daemon-reload`, which any package's installation runs. The
+content is the same, but networkd compares device, inode, mtime and size (systemd 252 to 262: stat-util.c,
+stat_inode_unmodified; only the mtime up to 250), and a reload then reconfigures every link: leases are released and
+their addresses are gone for a moment. So each file that networkd has read is kept by a hard link, and the same inode is
+restored before a reload. The atime shows that a file was read: the generator leaves it as old as the content.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ _PATTERNS = ("*.network", "*.netdev")
 
 
 def content(path: str) -> Optional[bytes]:
-    """The file's bytes, read without a trace; None where there is none."""
+    """Returns the file's bytes without changing its atime; None if there is no file."""
     try:
         with open(path, "rb", opener=_untraced) as file:
             return file.read()
@@ -32,12 +32,12 @@ def content(path: str) -> Optional[bytes]:
 def _untraced(path: str, flags: int) -> int:
     try:
         return os.open(path, flags | os.O_NOATIME)
-    except PermissionError:  # not the owner's
+    except PermissionError:  # only the owner may use O_NOATIME
         return os.open(path, flags)
 
 
 def note(skip: FrozenSet[str] = frozenset()) -> None:
-    """Keep the files as they are now: networkd has just loaded them, or is about to."""
+    """Keeps the files as they are now: networkd has just loaded them, or is about to."""
     os.makedirs(paths.LOADED, mode=0o700, exist_ok=True)
     now = _files(RUNTIME)
     for name in _files(paths.LOADED):
@@ -50,9 +50,9 @@ def note(skip: FrozenSet[str] = frozenset()) -> None:
 
 @contextlib.contextmanager
 def held(changed: FrozenSet[str]) -> Iterator[None]:
-    """For the time of a reload: what networkd has loaded in its place, but for the files of these names.
+    """During a reload, puts the loaded inodes in place, except for the files of these names.
 
-    A file that somebody changed without a reload of his own comes back afterwards, as it was: not read.
+    A file that other software changed without a reload is restored afterwards, still unread.
     """
     put_aside: Dict[str, str] = {}
     now = _files(RUNTIME)
@@ -78,13 +78,13 @@ def _files(directory: str) -> Dict[str, str]:
 
 
 def _read(path: str) -> bool:
-    """True where somebody has read the file since it was written (relatime: the first reading counts)."""
+    """True if the file was read since it was written (relatime: the first read counts)."""
     about = os.stat(path)
     return about.st_atime_ns > about.st_mtime_ns
 
 
 def _link(there: str, place: str) -> None:
-    """Another name for a file, in place of what has that name."""
+    """Adds a name for a file, and replaces what has that name."""
     if os.path.exists(place) and os.path.samefile(there, place):
         return
     temporary = place + ".osnetd"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""netplan's configuration as a whole: which files it reads, and what those of other people say of our NICs."""
+"""netplan's whole configuration: which files it reads, and which foreign files configure our NICs."""
 
 import fnmatch
 import glob
@@ -13,14 +13,14 @@ from ...system import files
 from . import yaml_file
 
 LOG = logging.getLogger(__name__)
-TOP = ""  # of the machine; the tests have their own
+TOP = ""  # of the machine; tests set their own
 FILE = "/etc/netplan/50-cloud-init.yaml"
-# The later ones' files hide those of the same name in the earlier ones (netplan-generate(8)).
+# Files in later directories replace those of the same name in earlier ones (netplan-generate(8)).
 _DIRECTORIES = ("/lib/netplan", "/etc/netplan", "/run/netplan")
 
 
 def paths() -> List[str]:
-    """netplan's files, in the order in which it reads them."""
+    """Returns netplan's files in the order in which it reads them."""
     found: Dict[str, str] = {}
     for directory in _DIRECTORIES:
         there = [path for path in glob.glob(TOP + directory + "/*.yaml") if os.path.isfile(path)]
@@ -29,49 +29,49 @@ def paths() -> List[str]:
 
 
 def text_of(path: str) -> str:
-    """The text of one of netplan's files; empty where there is none."""
+    """Returns the text of one of netplan's files; empty if there is none."""
     return files.read(TOP + path) or ""
 
 
 def chosen_renderer() -> Tuple[str, str]:
-    """Whom netplan hands the NICs to, and the file that says so; empty where none does."""
+    """Returns netplan's renderer, and the file that sets it; empty if none does."""
     chosen, by = "networkd", ""
     for path in paths():
         text = text_of(path)
-        if "renderer" in text:  # few have one, and YAML takes 15 ms
+        if "renderer" in text:  # few files do, and importing YAML takes 15 ms
             try:
                 chosen, by = str(yaml_file.load(text).get("renderer", chosen)), path
             except yaml_file.NotNetplan:
-                continue  # netplan does not read it either
+                continue  # netplan cannot read it either
     return chosen, by
 
 
 def our_definitions() -> Dict[str, Tuple[str, Any]]:
-    """The group and the content of each definition in our file, by its id."""
+    """Returns the group and the content of each definition in our file, by id."""
     return _definitions([FILE]).get(FILE, {})
 
 
 def claimed(items: Sequence[Item]) -> Dict[str, str]:
-    """By name: the NICs that another netplan file configures as well, or instead, and that file."""
-    return dict(theirs(items), **_those(items, _speaks_of))
+    """Returns the NICs that another netplan file configures as well, or instead, by name, with that file."""
+    return dict(configured_elsewhere(items), **_those(items, _applies_to))
 
 
-def theirs(items: Sequence[Item]) -> Dict[str, str]:
-    """The same, of those that have no definition in our file: somebody has taken care of them already."""
+def configured_elsewhere(items: Sequence[Item]) -> Dict[str, str]:
+    """Returns the same for the NICs that have no definition in our file: they are configured already."""
     if not _others():
-        return {}  # as on most servers; YAML takes its time
+        return {}  # as on most servers; importing YAML takes 15 ms
     ours = our_definitions()
-    return _those([item for item in items if item.name not in ours], lambda *of: _speaks_of(*of) or _names(*of))
+    return _those([item for item in items if item.name not in ours], lambda *of: _applies_to(*of) or _names(*of))
 
 
 def referred(ours: Container[Tuple[str, str]]) -> Dict[str, str]:
-    """By id: what a definition stands on that is not among `ours` (path and id), and which definition that is."""
+    """Returns, by id, what a definition outside of `ours` (path and id) refers to, and which definition that is."""
     return {
         below: "%s of %s" % (name, path)
         for path, defined in _definitions(paths()).items()
         for name, (_group, body) in defined.items()
         if (path, name) not in ours
-        for below in _stands_on(body)
+        for below in _refers_to(body)
     }
 
 
@@ -80,7 +80,7 @@ def _others() -> List[str]:
 
 
 def _definitions(of: Sequence[str]) -> Dict[str, Dict[str, Tuple[str, Any]]]:
-    """By path: the group and the content of each definition, by its id. A file that is not there has none."""
+    """Returns, by path, the group and the content of each definition by id. A missing file has none."""
     found = {}
     for path in of:
         try:
@@ -90,25 +90,25 @@ def _definitions(of: Sequence[str]) -> Dict[str, Dict[str, Tuple[str, Any]]]:
     return found
 
 
-def _those(items: Sequence[Item], has_a_say: Callable[[Item, str, str, Any], bool]) -> Dict[str, str]:
-    """By name: the NICs in which a definition of another file has a say, and that file."""
+def _those(items: Sequence[Item], configures: Callable[[Item, str, str, Any], bool]) -> Dict[str, str]:
+    """Returns the NICs that a definition of another file configures, by name, with that file."""
     return {
         item.name: path
         for path, defined in _definitions(_others()).items()
         for item in items
-        if any(has_a_say(item, name, group, body) for name, (group, body) in defined.items())
+        if any(configures(item, name, group, body) for name, (group, body) in defined.items())
     }
 
 
-def _speaks_of(item: Item, name: str, group: str, body: Any) -> bool:
-    """True where a definition of another file has a say in the NIC.
+def _applies_to(item: Item, name: str, group: str, body: Any) -> bool:
+    """True if a definition of another file configures the NIC.
 
-    One of the same id is merged with ours. Of two that match a NIC networkd takes the one whose file comes first.
+    One of the same id is merged with ours. If two match a NIC, networkd uses the one whose file sorts first.
     """
     if name == item.name:
         return True
     match = _match(item, group, body)
-    # By the names of the files that networkd gets: "ens4-x" comes before "ens4" there.
+    # By the names of networkd's files: "ens4-x" sorts before "ens4" there.
     if match is None or name + ".network" > item.name + ".network":
         return False
     mac, pattern = match.get("macaddress"), match.get("name")
@@ -118,7 +118,7 @@ def _speaks_of(item: Item, name: str, group: str, body: Any) -> bool:
 
 
 def _names(item: Item, _id: str, group: str, body: Any) -> bool:
-    """True where a definition is of this very NIC, whatever it is called, and not of any NIC like it."""
+    """True if a definition matches only this NIC, whatever its id is, and not others like it."""
     match = _match(item, group, body)
     if match is None or not {"macaddress", "name"} & set(match):
         return False
@@ -131,8 +131,8 @@ def _match(item: Item, group: str, body: Any) -> Optional[Dict[str, Any]]:
     return match if isinstance(match, dict) and item.entry.kind == "phy" else None
 
 
-def _stands_on(body: Any) -> List[str]:
-    """The ids that a definition refers to."""
+def _refers_to(body: Any) -> List[str]:
+    """Returns the ids that a definition refers to."""
     if not isinstance(body, dict):
         return []
     several = body.get("interfaces")

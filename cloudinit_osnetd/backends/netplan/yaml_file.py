@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""A netplan file taken apart by NIC and put together again: byte for byte where it is not ours.
+"""Splits a netplan file by NIC and joins it again. What is not ours is kept byte for byte.
 
-A NIC's definition is one key of one group (`network: {ethernets: {ens3: ...}}`). Lines are cut out and put in where the
-file is written in blocks, as netplan and cloud-init write it; a file in any other style is written anew from the tree
-that YAML makes of it, which loses its comments and keeps every scalar as it stands.
+A NIC's definition is one key of one group (`network: {ethernets: {ens3: ...}}`). In a file in block style, as netplan
+and cloud-init write it, lines are cut out and inserted. A file in any other style is written again from its YAML tree,
+which loses the comments and keeps every scalar as written.
 """
 
 import copy
@@ -30,21 +30,21 @@ EMPTY = "network:\n  version: 2\n"
 
 
 class NotNetplan(OSError):
-    """The file is no netplan file that anybody could read."""
+    """The file is not a readable netplan file."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(errno.EINVAL, "not a netplan file: " + problem)
 
 
 def _yaml() -> Any:
-    """PyYAML, which cloud-init depends on; late, because it takes 15 ms."""
+    """Imports PyYAML, which cloud-init depends on; late, because that takes 15 ms."""
     import yaml
 
     return yaml
 
 
 def load(text: str) -> Dict[str, Any]:
-    """What the file says below `network:`. Raises NotNetplan."""
+    """Returns what the file has below `network:`. Raises NotNetplan."""
     yaml = _yaml()
     try:
         found = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
@@ -63,7 +63,7 @@ def dump(data: Dict[str, Any]) -> str:
 
 
 def definitions(network: Dict[str, Any]) -> Dict[str, Tuple[str, Any]]:
-    """The group and the content of each definition, by its id."""
+    """Returns the group and the content of each definition, by id."""
     return {
         str(name): (group, body)
         for group in GROUPS
@@ -73,21 +73,21 @@ def definitions(network: Dict[str, Any]) -> Dict[str, Tuple[str, Any]]:
 
 
 def split(text: str) -> Dict[str, str]:
-    """Each definition as a text of its own, by its id. Raises NotNetplan."""
+    """Returns each definition as a text of its own, by id. Raises NotNetplan."""
     return {name: dump({group: {name: body}}) for name, (group, body) in definitions(load(text)).items()}
 
 
 def only(text: str) -> Tuple[str, str, Dict[str, Any]]:
-    """Group, id and content of a part, as split() makes them."""
+    """Returns group, id and content of a part, as split() returns them."""
     ((group, named),) = _yaml().safe_load(text).items()
     ((name, body),) = named.items()
     return group, name, body or {}
 
 
 def dns_difference(old: str, new: str) -> Optional[Tuple[List[str], List[str], List[str]]]:
-    """(DNS servers, search domains, the servers before) where two parts differ in nothing else.
+    """Returns (DNS servers, search domains, the servers before) if two parts differ in nothing else.
 
-    None where they do, or where a lease may bring DNS servers as well: those would not be heard any more.
+    Returns None if they do, or if a lease may bring DNS servers as well: networkd would not use those any more.
     """
     was, will = only(old), only(new)
     before, after = (dict(one[2].pop("nameservers", None) or {}) for one in (was, will))
@@ -102,12 +102,12 @@ def part(group: str, name: str, body: Dict[str, Any]) -> str:
 
 
 def meaning(text: str) -> str:
-    """What two parts that mean the same have in common."""
+    """Returns a normal form: equal for parts that mean the same."""
     return json.dumps(_yaml().safe_load(text), sort_keys=True, default=str)
 
 
 def join(old: Optional[str], changes: Dict[str, Optional[str]]) -> str:
-    """The file with `changes` made: parts by id, None to remove one. Raises NotNetplan."""
+    """Returns the file with `changes` applied: parts by id, None to remove one. Raises NotNetplan."""
     text = old if old and old.strip() else EMPTY
     wanted = _with(load(text), changes)
     for way in (_spliced, _rebuilt):
@@ -117,14 +117,14 @@ def join(old: Optional[str], changes: Dict[str, Optional[str]]) -> str:
             continue
         if _same(new, wanted):
             return new
-    raise NotNetplan("its style is beyond us")
+    raise NotNetplan("unsupported YAML style")
 
 
 # -- what the result must mean ------------------------------------------------------------------------------------
 
 
 def _with(network: Dict[str, Any], changes: Dict[str, Optional[str]]) -> Dict[str, Any]:
-    """`network` with the changes made, and no group left empty by them."""
+    """Returns `network` with the changes applied, without groups that they left empty."""
     new = copy.deepcopy(network)
     for name in changes:
         for group in GROUPS:
@@ -150,7 +150,7 @@ def _same(text: str, network: Dict[str, Any]) -> bool:
 
 
 class _NotInBlocks(Exception):
-    """Lines cannot be cut out of this file."""
+    """The file is not in block style: lines cannot be cut out of it."""
 
 
 class _Child(NamedTuple):
@@ -180,7 +180,7 @@ def _children(node: Any, lines: List[str]) -> List[_Child]:
 
 
 def _is_filling(line: str) -> bool:
-    """A blank line or a comment: behind a definition it is not the definition's."""
+    """True for a blank line or a comment. After a definition it does not belong to it."""
     return not line.strip() or line.lstrip().startswith("#")
 
 
@@ -201,7 +201,7 @@ def _spliced(text: str, changes: Dict[str, Optional[str]]) -> str:
 
 
 def _without(text: str, name: str, keep_in: str) -> str:
-    """The file less the definition, and less its group where it was the last; not if it stays in that group."""
+    """Removes the definition, and its group if that is then empty; not the group `keep_in`."""
     lines = text.split("\n")
     for group in _network_of(text, lines):
         if group.name not in GROUPS or group.name == keep_in or group.value.tag.endswith(":null"):

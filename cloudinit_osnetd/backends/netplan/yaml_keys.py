@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""Routes and a bond's options in netplan's words (netplan-yaml, netplan's documentation): pure."""
+"""Routes and bond options with netplan's keys (netplan-yaml, netplan's documentation). Pure."""
 
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
@@ -8,7 +8,7 @@ from ...core.network_data import Route
 
 
 def route(one: Route, metric: Optional[int], on_link: bool) -> Dict[str, Any]:
-    """A route as a definition has it."""
+    """Returns a route as it is written in a definition."""
     body: Dict[str, Any] = {"to": one.network}
     body.update({"via": one.gateway} if one.gateway else {"scope": "link"})
     if metric:
@@ -41,17 +41,17 @@ _OPTIONS = {
 
 
 def add_options(body: Dict[str, Any], params: Sequence[Tuple[str, str]]) -> None:
-    """Add a bond's options that cloud-init leaves out, or calls as netplan does not: then it refuses all there is."""
-    said = body.get("parameters", {})
-    said.pop("arp-ip-target", None)
+    """Adds bond options that cloud-init leaves out or gives a wrong name, for which netplan refuses the whole file."""
+    options = body.get("parameters", {})
+    options.pop("arp-ip-target", None)
     for name, value in params:
         known = _OPTIONS.get(name[len("bond_") :])
         if known:
-            said.setdefault(known, value.split(",") if known == "arp-ip-targets" else value)
-    if said:
-        body["parameters"] = said
+            options.setdefault(known, value.split(",") if known == "arp-ip-targets" else value)
+    if options:
+        body["parameters"] = options
 
 
 def dhcp_clients(body: Dict[str, Any]) -> List[str]:
-    """The DHCP clients of a definition."""
+    """Returns the DHCP clients of a definition."""
     return [family for family in ("dhcp4", "dhcp6") if body.get(family)]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""What a definition of netplan's means: netplan-yaml(5), in the older words and the newer."""
+"""The meaning of a netplan definition: netplan-yaml(5), with its older and newer keys."""
 
 import json
 from typing import Any, Dict, Iterator, List
@@ -14,10 +14,10 @@ _CLIENTS = ("dhcp4", "dhcp6")
 def of(text: str) -> meaning.Meaning:
     """The meaning of a part, as netplan_file.split() makes it."""
     group, _name, body = yaml_file.only(text)
-    said = {"kind " + group}
+    facts = {"kind " + group}
     for key, value in body.items():
-        said.update(_lines(str(key), value) if value is not None else ())
-    return frozenset(said)
+        facts.update(_lines(str(key), value) if value is not None else ())
+    return frozenset(facts)
 
 
 def _lines(key: str, value: Any) -> Iterator[str]:
@@ -36,7 +36,7 @@ def _lines(key: str, value: Any) -> Iterator[str]:
     elif key == "accept-ra":
         yield "accept-ra " + meaning.truth(str(value))
     elif key == "mtu" and str(value) in ("0", ""):
-        return  # not said
+        return  # not facts
     elif key == "macaddress":
         yield "mac " + str(value).lower()
     elif value is not False:
@@ -50,7 +50,7 @@ def _of_mapping(key: str, value: Dict[str, Any]) -> Iterator[str]:
     elif key == "match":
         yield from ("match %s %s" % ({"macaddress": "mac"}.get(k, k), str(v).lower()) for k, v in value.items())
     elif key == "parameters":
-        # Up to 24 cloud-init says what the document leaves empty.
+        # Up to 24 cloud-init writes what the document leaves empty.
         yield from (meaning.bond_option(str(k), _words(v)) for k, v in value.items() if v not in (None, ""))
     else:
         yield "%s %s" % (key, _plain(value))
@@ -70,7 +70,7 @@ def _route(one: Any) -> str:
     via, metric = str(left.pop("via", "")), left.pop("metric", None)
     to = meaning.network(str(left.pop("to", "default")), "", via)
     if left.get("scope") == "link" and not via:
-        del left["scope"]  # on the link, as a route is that has no gateway
+        del left["scope"]  # on-link, as is any route without a gateway
     more = ["onlink"] if meaning.truth(str(left.pop("on-link", "no"))) == "yes" else []
     more += ["%s=%s" % (key, _plain(value)) for key, value in left.items()]
     return meaning.route(to, via, None if metric is None else str(metric), *more)
@@ -85,7 +85,7 @@ def _words(value: Any) -> str:
 
 
 def _plain(value: Any) -> str:
-    """A scalar as netplan reads it: 1500 and "1500" are one, so are true and yes."""
+    """Returns a scalar as netplan reads it: 1500 equals "1500", and true equals yes."""
     if isinstance(value, (dict, list)):
         return json.dumps(value, sort_keys=True, default=str)
     return meaning.truth(str(value)) if isinstance(value, bool) else str(value)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""systemd-networkd: a reload looks at changed files only."""
+"""systemd-networkd: a reload reads changed files only."""
 
 import functools
 import logging
@@ -24,10 +24,10 @@ class NetworkdActivator(Activator):
     own_directories = (RUNTIME + "/*.network.d",)
 
     def boot(self, items: Sequence[Item], left: FrozenSet[str] = frozenset()) -> None:
-        """Have the boot wait for the first NIC only: systemd-networkd-wait-online waits for all.
+        """Makes the boot wait for the first NIC only: systemd-networkd-wait-online waits for all.
 
-        Which one is the first is a matter of this boot, so it is said under /run: the NICs' own files
-        stay as they are when the primary leaves, and a server without us waits as it always did.
+        Which NIC is the first may differ from boot to boot, so it is configured under /run. The NICs' own files do not
+        change when the first NIC is removed, and without our package a server waits as before.
         """
         first = first_of(items)
         for item in items:
@@ -36,13 +36,13 @@ class NetworkdActivator(Activator):
                 try:
                     files.replace(drop_in, "[Link]\nRequiredForOnline=no\n", sync=False)
                 except OSError as exc:
-                    LOG.warning("the boot will wait for it: nic=%s error=%s", item.name, exc)
+                    LOG.warning("the boot will also wait for this NIC: nic=%s error=%s", item.name, exc)
 
     def recover(self, boot: bool = False) -> None:
         unloaded_files.recover(DIRECTORY, boot)
 
     def edits(self, touches: Sequence[Touch], coming: Mapping[str, str]) -> Dict[str, Callable[[], bool]]:
-        """A difference in DNS alone is told over D-Bus; and for a NIC that is not to be touched nothing is loaded."""
+        """Applies a difference in DNS only over D-Bus. For a NIC that is not touched, the new file is not loaded."""
         actions = {touch.name: touch.action for touch in touches}
         found: Dict[str, Callable[[], bool]] = {}
         for name, text in coming.items():
@@ -61,11 +61,11 @@ class NetworkdActivator(Activator):
         netdevs.note(touches, _FILES)
 
     def after(self, touches: Sequence[Touch], changed: FrozenSet[str]) -> Dict[str, str]:
-        """A reload reconfigures each link whose file changed by stat, and no other link.
+        """Reloads networkd, which reconfigures each link whose file changed by stat(2), and no other link.
 
-        A NIC whose file is as it was, but which the kernel shows unconfigured, has to be named.
+        A NIC whose file did not change, but which the kernel shows unconfigured, is reconfigured by name.
         """
-        # A kick may follow a commit that was cut short between its files and its reload.
+        # A NIC may be reapplied after a commit that was interrupted between its files and its reload.
         problems = {}
         if changed or any(touch.action == "kick" for touch in touches):
             try:
@@ -75,7 +75,7 @@ class NetworkdActivator(Activator):
                 return {touch.name: str(exc) for touch in touches}
         for touch in touches:
             dns_over_dbus.forget(touch.name)
-        there = [touch for touch in touches if touch.action != "kick" or not netdevs.to_come(touch.name, _FILES)]
+        there = [touch for touch in touches if touch.action != "kick" or not netdevs.missing(touch.name, _FILES)]
         return dict(problems, **links.after_reload(there))
 
     def dns(self, name: str, ifindex: int) -> Optional[Dns]:

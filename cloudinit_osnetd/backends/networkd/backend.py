@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""What reads the files that cloud-init's renderer networkd writes."""
+"""The backend for the files that cloud-init's renderer networkd writes."""
 
 from ..base import Backend
 from .activator import NetworkdActivator

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""What networkd is told over D-Bus in place of a reload: a link's DNS servers and search domains.
+"""Sets a link's DNS servers and search domains over D-Bus, instead of a reload.
 
-A reload takes a changed .network file anew, whole: what others gave the NIC goes, and with systemd 252 for a moment
-the NIC's own addresses too. SetLinkDNS and SetLinkDomains (org.freedesktop.network1(5); resolvectl(1) calls them as
-well) change the DNS alone. They hold until they are reverted or networkd ends, so they are reverted where the file is
-loaded.
+A reload reconfigures the whole link of a changed .network file: what other software configured on the NIC is removed,
+and with systemd 252 for a moment the NIC's own addresses too. SetLinkDNS and SetLinkDomains
+(org.freedesktop.network1(5), also used by resolvectl(1)) change only DNS. They apply until they are reverted or
+networkd ends, so they are reverted when the file is loaded.
 """
 
 import ipaddress
@@ -24,7 +24,7 @@ INVOCATION = "/run/systemd/units/invocation:systemd-networkd.service"
 
 
 def invocation() -> str:
-    """Names this life of networkd's; empty where it cannot be told."""
+    """Returns an identifier of the running networkd process; empty if unknown."""
     try:
         return os.readlink(INVOCATION)
     except OSError:
@@ -32,9 +32,9 @@ def invocation() -> str:
 
 
 def difference(old: str, new: str) -> Optional[Tuple[List[str], List[str], List[str]]]:
-    """(DNS servers, search domains, the servers before) where two .network files differ in nothing else.
+    """Returns (DNS servers, search domains, the servers before) if two .network files differ in nothing else.
 
-    None where they do, or where a lease may bring DNS servers as well: those would not be heard any more.
+    Returns None if they do, or if a lease may bring DNS servers as well: networkd would not use those any more.
     """
     was, will = _read(old), _read(new)
     leased = any(line.partition("=")[2] not in ("no", "false") for _section, line in was[1] if _is(line, "DHCP"))
@@ -48,7 +48,7 @@ def _is(line: str, option: str) -> bool:
 
 
 def _read(text: str) -> Tuple[Dict[str, List[str]], List[Tuple[str, str]]]:
-    """The words of DNS= and Domains=, and all the rest, in order, with the section of each line."""
+    """Returns the words of DNS= and Domains=, and the other lines in order, each with its section."""
     words: Dict[str, List[str]] = {option: [] for option in _OPTIONS}
     rest, section = [], ""
     for line in map(str.strip, text.splitlines()):
@@ -63,7 +63,7 @@ def _read(text: str) -> Tuple[Dict[str, List[str]], List[Tuple[str, str]]]:
 
 
 def dns(name: str, servers: Sequence[str], domains: Sequence[str], before: Sequence[str]) -> bool:
-    """Have networkd use these for a NIC, and what an advertisement brought; False where it does not take them."""
+    """Makes networkd use these for a NIC, and what an advertisement brought. Returns False if it refuses."""
     nic = netlink.snapshot().named(name)
     if nic is None:
         return False
@@ -87,7 +87,7 @@ def _family(address: Union[ipaddress.IPv4Address, ipaddress.IPv6Address]) -> int
 
 
 def forget(name: str) -> None:
-    """Its file is loaded, or about to be: what it says counts again."""
+    """Reverts the settings: the NIC's file is loaded, or about to be, and applies again."""
     note = os.path.join(paths.TOLD, name)
     said = files.read(note)
     if said is None:
@@ -98,5 +98,5 @@ def forget(name: str) -> None:
         try:
             run([*_CALL, "RevertLinkDNS", "i", ifindex])
         except CommandError:
-            pass  # run() has logged it; it holds until networkd ends
+            pass  # run() has logged it; the settings apply until networkd ends
     files.remove(note)

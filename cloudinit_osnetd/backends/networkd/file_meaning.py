@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""What a .network or .netdev file means, as networkd reads it: systemd.network(5), .netdev(5), .syntax(7)."""
+"""The meaning of a .network or .netdev file for networkd: systemd.network(5), .netdev(5), .syntax(7)."""
 
 from typing import Dict, Iterator, List, Sequence, Set, Tuple
 
 from ...core import meaning
 
 _Pairs = List[Tuple[str, str]]
-# A section of these that comes twice is two; of any other it is one.
+# Two sections of one of these names are separate; sections of any other name are merged.
 _SEVERAL = ("Address", "Route", "RoutingPolicyRule", "Neighbor", "NextHop", "IPv6Prefix")
 _CLIENTS = {
     "yes": ("dhcp4", "dhcp6"),
@@ -22,26 +22,26 @@ _CLIENTS = {
 
 
 def of(text: str) -> meaning.Meaning:
-    said: Set[str] = set()
+    facts: Set[str] = set()
     for section, pairs in _sections(text):
         last = {key: value for key, value in pairs if value}
         if section == "Address":
-            said.add(_address(pairs, last))
+            facts.add(_address(pairs, last))
         elif section == "Route":
-            said.add(_route(pairs))
+            facts.add(_route(pairs))
         elif section == "Network":
-            said.update(_network(pairs))
+            facts.update(_network(pairs))
         elif section == "Match":
-            said.update(_match(pairs))
+            facts.update(_match(pairs))
         elif section in _SEVERAL:
-            said.add(" ".join([section, *_rest(last)]))
+            facts.add(" ".join([section, *_rest(last)]))
         else:
-            said.update(_option(section, key, value) for key, value in last.items())
-    return frozenset(said)
+            facts.update(_option(section, key, value) for key, value in last.items())
+    return frozenset(facts)
 
 
 def _sections(text: str) -> Iterator[Tuple[str, _Pairs]]:
-    """Each section with its assignments, those that are one joined."""
+    """Yields each section with its assignments; sections that networkd merges are merged."""
     several: List[Tuple[str, _Pairs]] = []
     single: Dict[str, _Pairs] = {}
     pairs: _Pairs = []
@@ -61,7 +61,7 @@ def _sections(text: str) -> Iterator[Tuple[str, _Pairs]]:
 
 
 def _words(pairs: _Pairs, wanted: str) -> List[str]:
-    """Of a setting that is a list: assignments add to it, an empty one clears it."""
+    """Returns the words of a list setting: assignments add to it, an empty one clears it."""
     found: List[str] = []
     for key, value in pairs:
         if key == wanted:
@@ -93,14 +93,16 @@ def _network(pairs: _Pairs) -> Iterator[str]:
 
 def _match(pairs: _Pairs) -> Iterator[str]:
     for key in {key for key, _value in pairs}:
-        # One of the permanent address matches no more than one of the address does, of a NIC whose own that is.
+        # PermanentMACAddress= matches the same NIC as MACAddress=, if the NIC uses its own MAC.
         topic = {"Name": "name", "MACAddress": "mac", "PermanentMACAddress": "mac"}.get(key, key)
         yield from ("match %s %s" % (topic, word.lower() if topic == "mac" else word) for word in _words(pairs, key))
 
 
 def as_older_releases(wanted: meaning.Meaning) -> Sequence[meaning.Meaning]:
-    """Up to 22.2 cloud-init wrote all routes to one section, of which networkd takes the last of each key; and so all
-    addresses."""
+    """Up to 22.2 cloud-init wrote all routes to one section, of which networkd uses the last value of each key.
+
+    It wrote all addresses in the same way.
+    """
     older = wanted
     addresses = {line for line in wanted if line.startswith("address ")}
     if len(addresses) > 1:

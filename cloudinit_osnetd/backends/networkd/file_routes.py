@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""The routes of a rendered .network file: each in a section of its own, and gateways said to be neighbours. Pure."""
+"""The routes of a rendered .network file: one section for each, and gateways marked as on-link. Pure."""
 
 import ipaddress
 import re
@@ -14,16 +14,16 @@ _GATEWAY = re.compile(r"^Gateway=(\S+)[ \t]*$(?!\nGatewayOnLink=)", re.MULTILINE
 
 
 def finished(text: str, item: Item) -> str:
-    """`text` with a section for each route of the port, and `GatewayOnLink=` where networkd needs to be told.
+    """Returns `text` with a section for each route of the port, and `GatewayOnLink=` where networkd needs it.
 
-    cloud-init before 23.1 writes one section for all routes, sorted by key, of which networkd takes the last of each:
-    one gateway of two, and no telling which destination was whose. The sections are then made anew from the entry.
+    cloud-init before 23.1 writes one section for all routes, sorted by key, of which networkd uses the last value of
+    each key. Which gateway belongs to which destination is lost, so the sections are generated again from the entry.
     """
     wanted = _sections(item, lambda route: bool(route.gateway))
     there = _SECTION.findall(text)
     if len(there) < len(wanted) and any(_is_of_several(section) for section in there):
         text = _SECTION.sub("", text).rstrip("\n") + "\n\n" + "\n".join(wanted)
-    on_the_link = _sections(item, lambda route: not route.gateway)  # which the renderer is not given: network_config.py
+    on_the_link = _sections(item, lambda route: not route.gateway)  # the renderer does not get these: network_config.py
     if on_the_link:
         text = text.rstrip("\n") + "\n\n" + "\n".join(on_the_link)
     left_out = advertised(item)
@@ -35,12 +35,12 @@ def finished(text: str, item: Item) -> str:
 
 
 def on_link(item: Item) -> FrozenSet[str]:
-    """The gateways that networkd is told to take for neighbours.
+    """Returns the gateways that are marked as on-link for networkd.
 
-    Those that no subnet of the port holds, which it would not ask. And all global ones of IPv6: it looks for the subnet
-    among the routes that it knows of the link, and of two NICs on one network it knows the route to the subnet, which
-    both have with one metric, for the first alone (systemd 257): the other's default route is never set, and the link
-    is "configuring" for ever.
+    These are the gateways outside of the port's subnets, which networkd would otherwise refuse, and all global IPv6
+    gateways. networkd looks for their subnet among the routes of the link. With two NICs on one network, both have the
+    route to the subnet with the same metric, and networkd (systemd 257) knows it for the first NIC only: the other
+    NIC's default route is never set, and its link stays "configuring".
     """
     gateways = {route.gateway for net in item.entry.networks for route in net.routes if ":" in route.gateway}
     known = off_subnet_gateways(item.entry) | frozenset(gateway for gateway in gateways if _is_global(gateway))
@@ -48,12 +48,12 @@ def on_link(item: Item) -> FrozenSet[str]:
 
 
 def advertised(item: Item) -> FrozenSet[Route]:
-    """The IPv6 default routes that are left to the router's advertisement: those of subnets that it advertises.
+    """Returns the IPv6 default routes that are left to router advertisements: those in advertised subnets.
 
-    networkd sets such a route before the first advertisement, as if the gateway were on the link (it takes that for
-    said where a file has no `Address=`). With another NIC on the same network the kernel knows the subnet by that one,
-    and refuses the route for good: the link is "failed", and never has an address. The router that advertises the
-    subnet advertises itself too. Other routes of that subnet wait for the advertisement: `GatewayOnLink=no`.
+    networkd would set such a route before the first advertisement, as if the gateway were on-link (which it assumes for
+    a file without `Address=`). With another NIC on the same network the kernel knows the subnet through that NIC and
+    refuses the route: the link is "failed" and never gets an address. The router that advertises the subnet advertises
+    itself too. Other routes through that subnet wait for the advertisement: `GatewayOnLink=no`.
     """
     gateways = _by_advertisement(item)
     routes = (route for net in item.entry.networks for route in net.routes)
@@ -61,7 +61,7 @@ def advertised(item: Item) -> FrozenSet[Route]:
 
 
 def _by_advertisement(item: Item) -> FrozenSet[str]:
-    """The global gateways of subnets that are advertised, and that no static subnet of the port holds."""
+    """Returns the global gateways in advertised subnets that are in no static subnet of the port."""
     networks = item.entry.networks
     subnets = [ipaddress.ip_interface(net.address).network for net in networks if net.address]
     routes = [route for net in networks if net.type in SLAAC | DHCP6 for route in net.routes]
@@ -76,8 +76,8 @@ def _on_link_line(word: Optional[str]) -> str:
 
 
 def _is_one_of(section: str, routes: FrozenSet[Route]) -> bool:
-    said = dict(line.split("=", 1) for line in section.splitlines() if "=" in line)
-    place = said.get("Destination", DEFAULT6).strip(), said.get("Gateway", "").strip()
+    values = dict(line.split("=", 1) for line in section.splitlines() if "=" in line)
+    place = values.get("Destination", DEFAULT6).strip(), values.get("Gateway", "").strip()
     return place in {(route.network, route.gateway) for route in routes}
 
 
@@ -87,15 +87,15 @@ def _is_global(gateway: str) -> bool:
 
 
 def _is_of_several(section: str) -> bool:
-    """True where a key comes twice: several routes in one section."""
+    """True if a key occurs twice: several routes in one section."""
     keys = [line.partition("=")[0] for line in section.splitlines() if "=" in line]
     return len(set(keys)) < len(keys)
 
 
 def _sections(item: Item, which: Callable[[Route], bool]) -> List[str]:
-    """These of the routes, less those by way of this server itself.
+    """Returns the sections of these routes, without those through the server's own address.
 
-    As cloud-init writes them from 23.1 on, in the order of the entry.
+    They are written as by cloud-init from 23.1 on, in the order of the entry.
     """
     sections: List[str] = []
     for route in (route for net in item.entry.networks for route in net.routes if route.gateway not in item.own):

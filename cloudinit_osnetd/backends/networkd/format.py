@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""networkd: one .network file a NIC, and one .netdev file a bond or VLAN."""
+"""networkd: one .network file per NIC, and one .netdev file per bond or VLAN."""
 
 import glob
 import os
@@ -17,14 +17,14 @@ from .netdevs import KIND as DEVICE
 
 
 def _made_by_another(name: str) -> bool:
-    """True where somebody else's .netdev file makes the device of this name."""
+    """True if a foreign .netdev file creates the device of this name."""
     found = match_section.by_name("*" + DEVICE)
     found.pop(PREFIX + name + DEVICE, None)
     return any(netdev_file.name_of(files.read(path) or "") == name for path in found.values())
 
 
-def _said(text: str, key: str) -> List[str]:
-    """All words that a key of a .network file has."""
+def _words_of(text: str, key: str) -> List[str]:
+    """Returns all words of a key of a .network file."""
     lines = [line.partition("=") for line in text.splitlines()]
     return [word for name, _is, value in lines if name == key for word in value.split()]
 
@@ -34,7 +34,7 @@ class NetworkdFormat(Format):
     directories = (DIRECTORY,)
 
     def staged(self, tree: str) -> List[Part]:
-        """The .network files, and from cloud-init 25.2 on the .netdev files of bonds and VLANs."""
+        """Returns the .network files, and from cloud-init 25.2 on the .netdev files of bonds and VLANs."""
         found = sorted(glob.glob(os.path.join(tree + DIRECTORY, PREFIX + "*")))
         kinds = [(path,) + os.path.splitext(path) for path in found]
         return [
@@ -44,9 +44,9 @@ class NetworkdFormat(Format):
         ]
 
     def completed(self, parts: Sequence[Part], items: Sequence[Item]) -> List[Part]:
-        """With what makes bonds and VLANs: their .netdev files, and what their members' and parents' files say of them.
+        """Adds what creates bonds and VLANs: their .netdev files, and the lines in their members' and parents' files.
 
-        A device of which somebody else's .netdev file speaks is his: networkd takes the first file of a name.
+        A device that a foreign .netdev file defines is left out: networkd uses the first file of a name.
         """
         found = {part.path: part for part in parts}
         for item in items:
@@ -64,30 +64,30 @@ class NetworkdFormat(Format):
         return [part for _path, part in sorted(found.items())]
 
     def finish(self, text: str, item: Item) -> str:
-        """What is said in sections of their own; a section that comes twice is one (systemd.syntax).
+        """Adds settings in additional sections; networkd merges sections of the same name (systemd.syntax).
 
-        A secondary NIC's routes from leases and advertisements get its metric too. An MTU that Nova
-        leaves to DHCP (null) is taken from the lease, which networkd by itself does not do.
+        A secondary NIC's routes from leases and advertisements get its metric too. An MTU that Nova leaves to DHCP
+        (null) is taken from the lease, which networkd does not do by default.
         """
         if "[NetDev]" in text.splitlines():
             return text
         text = file_routes.finished(text, item)
-        # A name is a pattern there.
+        # Name= is a pattern.
         text = text.replace("\nName=%s\n" % item.name, "\nName=%s\n" % match_section.literal(item.name), 1)
         dhcp4 = ["RouteMetric=%d" % item.metric] if item.metric else []
         if item.entry.mtu is None and any(net.type in DHCP4 for net in item.entry.networks):
             dhcp4.append("UseMTU=yes")
-        # cloud-init says DNS beside a static address only.
+        # cloud-init writes DNS only together with a static address.
         network = [
             "%s=%s" % (key, word)
             for key, words in (("DNS", item.all_dns), ("Domains", item.all_search))
             for word in words
-            if word not in _said(text, key)
+            if word not in _words_of(text, key)
         ]
         types = {net.type for net in item.entry.networks}
         if "ipv6_dhcpv6-stateful" in types:
-            # cloud-init says no; the client that the advertisement starts all the same gets its lease, but the link
-            # stays "configuring" for ever (networkd 257), and a boot that needs it waits.
+            # cloud-init writes "no". The advertisement starts the client anyway and it gets its lease, but the link
+            # stays "configuring" (networkd 257), and a boot that needs it waits.
             network.insert(0, "DHCP=yes" if types & DHCP4 else "DHCP=ipv6")
         sections = {
             "Network": network,
@@ -97,8 +97,8 @@ class NetworkdFormat(Format):
         added = ["\n".join(["[%s]" % name] + lines) for name, lines in sections.items() if lines]
         return "\n\n".join([text.rstrip("\n")] + added) + "\n"
 
-    def theirs(self, items: Sequence[Item]) -> Dict[str, str]:
-        """By name: the NICs for which somebody else's .network file is the one that networkd takes."""
+    def configured_elsewhere(self, items: Sequence[Item]) -> Dict[str, str]:
+        """Returns the NICs for which networkd uses a foreign .network file, by name."""
         return match_section.claimed(items, match_section.Ours(DIRECTORY, PREFIX))
 
     def split(self, text: str) -> Dict[str, str]:
@@ -112,7 +112,7 @@ class NetworkdFormat(Format):
         return "\n".join(line for line in lines if line and line[0] not in "#;")
 
     def meaning(self, text: str, name: str) -> FrozenSet[str]:
-        from . import file_meaning  # of use where something has to be told from something else alone
+        from . import file_meaning  # only needed to compare meanings
 
         return file_meaning.of(text)
 

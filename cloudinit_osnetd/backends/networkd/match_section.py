@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""Which .network file systemd-networkd takes for a link, and what other people's say of ours.
+"""Which .network file systemd-networkd uses for a link, and which foreign files configure our NICs.
 
-Of all files that match it takes the first by name (systemd.network(5)). What a [Match] asks is judged here as far as a
-name, a MAC or a type goes; for the rest (Driver=, Path=, Property=, KernelVersion= ...) networkd's own note of the link
-is read, which names the file.
+networkd uses the first matching file by name (systemd.network(5)). A [Match] section is evaluated here for name, MAC
+and type. For other keys (Driver=, Path=, Property=, KernelVersion= ...) networkd's state of the link is read,
+which names the file.
 """
 
 import fnmatch
@@ -23,16 +23,16 @@ from .netdev_file import parsed
 RUNTIME = "/run/systemd/network"
 DIRECTORY = "/etc/systemd/network"
 DIRECTORIES = ("/usr/lib/systemd/network", "/usr/local/lib/systemd/network", RUNTIME, DIRECTORY)
-PREFIX = "10-cloud-init-"  # how the names of the files that cloud-init and we write begin
+PREFIX = "10-cloud-init-"  # the beginning of the names of the files that cloud-init and we write
 SUFFIX = ".network"
 _ESCAPE = "\\\\"
 OUR_DROP_INS = "cloudinit-osnetd*"
 _MAC_KEYS = ("MACAddress", "PermanentMACAddress")
 _JUDGED = frozenset(("Name", "Type") + _MAC_KEYS)
-# networkd matches a link when udev has seen it; a run that was called for the same event may be here before it.
+# networkd matches a link after udev has processed it; a run for the same event may get here earlier.
 _MATCH_SECONDS = 2.0
 _UNMATCHED = ("pending", "initialized", "")
-# What a drop-in may say of a NIC without a say in what its port has: all but these.
+# The keys by which a drop-in changes what the port configures.
 _SECTIONS = frozenset(["Match", "Address", "Route"])
 _KEYS = frozenset(
     [
@@ -54,7 +54,7 @@ Match = Mapping[str, Sequence[str]]
 
 
 class Ours(NamedTuple):
-    """Where our files are: `directory`, and the beginning of each one's name, which the NIC's name follows."""
+    """Where our files are: `directory`, and the beginning of their names, which is followed by the NIC's name."""
 
     directory: str
     prefix: str
@@ -64,19 +64,19 @@ class Ours(NamedTuple):
 
 
 def literal(name: str) -> str:
-    """The value of [Match] Name= that is this name and no other.
+    """Returns the value of [Match] Name= that matches only this name.
 
-    It is a list of glob patterns, of which a leading `!` inverts the whole; backslashes are taken once from the words
-    and once from the patterns.
+    The value is a list of glob patterns, which a leading `!` inverts. Backslashes are unescaped twice: in the words and
+    in the patterns.
     """
     escaped = "".join(_ESCAPE + char if char in "*?[" else char.replace("\\", _ESCAPE * 2) for char in name)
     return _ESCAPE + escaped if escaped.startswith("!") else escaped
 
 
 def bracketed(name: str) -> str:
-    """The same for netplan, which hands it to networkd and matches by it itself: no backslash serves both.
+    """Returns the same for netplan, which passes it to networkd and also matches by it itself: backslashes do not work.
 
-    Raises ValueError for a name for which nothing else serves.
+    Raises ValueError for a name that cannot be expressed without backslashes.
     """
     if name.startswith("!") or "\\" in name:
         raise ValueError("netplan cannot match a NIC of this name: %s" % name)
@@ -84,12 +84,12 @@ def bracketed(name: str) -> str:
 
 
 def claimed(items: Sequence[Item], ours: Ours) -> Dict[str, str]:
-    """By name: the NICs for which somebody else's file is the one that networkd takes, or has a say in what it takes.
+    """Returns the NICs for which networkd uses a foreign file or drop-in, by name, with that file.
 
-    A file that sorts after ours is somebody's choice where it matches just this NIC, and a default of the image where
-    it matches many.
+    A file that sorts after ours counts if it matches only this NIC: then a person wrote it for the NIC. If it matches
+    many NICs it is a default of the image.
     """
-    found = {item.name: path for item in items for path in _drop_ins(ours.file(item.name)) if _has_a_say(path)}
+    found = {item.name: path for item in items for path in _drop_ins(ours.file(item.name)) if _changes_port(path)}
     for name, path in sorted(by_name("*" + SUFFIX).items(), reverse=True):  # the first one last
         if name.startswith(ours.prefix):
             continue
@@ -106,7 +106,7 @@ def claimed(items: Sequence[Item], ours: Ours) -> Dict[str, str]:
 
 
 def by_name(pattern: str) -> Dict[str, str]:
-    """Files by name; the later directories' hide those of the same name in the earlier ones."""
+    """Returns files by name; files in later directories replace those of the same name in earlier ones."""
     found: Dict[str, str] = {}
     for directory in DIRECTORIES:
         for path in glob.glob(os.path.join(glob.escape(directory), pattern)):
@@ -116,19 +116,19 @@ def by_name(pattern: str) -> Dict[str, str]:
 
 
 def _drop_ins(name: str) -> List[str]:
-    """The drop-ins of a file, in the order in which they are read; ours left out."""
+    """Returns the drop-ins of a file in the order in which they are read, without ours."""
     found = by_name(os.path.join(glob.escape(name) + ".d", "*.conf"))
     return [path for base, path in sorted(found.items()) if not fnmatch.fnmatch(base, OUR_DROP_INS)]
 
 
-def _has_a_say(path: str) -> bool:
-    """True for a drop-in that changes what a port has. One that adds, say, LLDP or DNSSEC does not."""
+def _changes_port(path: str) -> bool:
+    """True for a drop-in that changes what a port configures. One that adds, say, LLDP or DNSSEC does not."""
     lines = parsed(files.read(path) or "")
     return any(section in _SECTIONS or (section, key) in _KEYS for section, key, _value in lines)
 
 
 def _match(name: str, path: str) -> Match:
-    """The words of each key of [Match], in the file and in its drop-ins; an empty value takes back those before."""
+    """Returns the words of each [Match] key in a file and its drop-ins; an empty value clears the earlier ones."""
     match: Dict[str, List[str]] = {}
     for each in [path] + _drop_ins(name):
         for section, key, value in parsed(files.read(each) or ""):
@@ -141,7 +141,7 @@ def _match(name: str, path: str) -> Match:
 
 
 def _fits(match: Match, item: Item) -> Optional[bool]:
-    """Whether it matches the NIC; None where its name, MAC and type do not tell."""
+    """True if it matches the NIC; None if its name, MAC and type do not decide that."""
     if not match or not all(_judged(match, item)):
         return False
     return True if set(match) <= _JUDGED else None
@@ -154,40 +154,40 @@ def _judged(match: Match, item: Item) -> Iterator[bool]:
         yield _any(match["Type"], lambda word: fnmatch.fnmatchcase(_type(item), word))
     macs = [word.lower().replace("-", ":") for key in _MAC_KEYS for word in match.get(key, ())]
     if macs:
-        yield item.entry.kind == "phy" and item.entry.mac in macs  # a VLAN has its parent's
+        yield item.entry.kind == "phy" and item.entry.mac in macs  # a VLAN has its parent's MAC
 
 
 def _any(words: Sequence[str], fits: Callable[[str], bool]) -> bool:
-    """Whether one of the words fits; a leading `!` inverts the list."""
+    """True if one of the words matches; a leading `!` inverts the list."""
     inverted = words[0].startswith("!")
     return any(fits(word.lstrip("!") if inverted else word) for word in words) != inverted
 
 
 def _pattern(word: str) -> str:
-    """networkd's pattern as Python's, which has no backslashes: a bracket holds a literal."""
+    """Translates networkd's pattern to Python's, which has no backslashes: a bracket holds a literal."""
     return re.sub(r"\\{1,2}(.)", lambda found: "[%s]" % found[1], word)
 
 
 def _type(item: Item) -> str:
-    """What networkctl shows as the link's type."""
+    """Returns the link's type as networkctl shows it."""
     return "ether" if item.entry.kind == "phy" else item.entry.kind
 
 
 def _names_just(match: Match, item: Item) -> bool:
-    """True where it is of this very NIC, and not of any NIC like it."""
+    """True if it matches only this NIC, and not others like it."""
     if set(match) - {"Name", *_MAC_KEYS} or not all(_judged(match, item)):
         return False
     return any(key in match for key in _MAC_KEYS) or item.name in match.get("Name", ())
 
 
 def _taken(item: Item, path: str) -> bool:
-    """Whether networkd says that it has taken this file for the NIC. It may have yet to look at a NIC that is new."""
+    """True if networkd uses this file for the NIC. Waits if networkd has not processed a new NIC yet."""
     ifindex = _ifindex(item.name)
     deadline = time.monotonic() + _MATCH_SECONDS
     while ifindex and os.path.exists(links.RUNNING):
-        said = links.note(ifindex)
-        if said.get("ADMIN_STATE", "") not in _UNMATCHED or time.monotonic() > deadline:
-            return os.path.basename(said.get("NETWORK_FILE", "")) == os.path.basename(path)
+        state = links.note(ifindex)
+        if state.get("ADMIN_STATE", "") not in _UNMATCHED or time.monotonic() > deadline:
+            return os.path.basename(state.get("NETWORK_FILE", "")) == os.path.basename(path)
         time.sleep(0.02)
     return False
 

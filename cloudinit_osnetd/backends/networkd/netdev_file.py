@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""What systemd-networkd is told to make a bond or a VLAN: a .netdev file, and a line for each link below it. Pure.
+"""The .netdev file by which systemd-networkd creates a bond or a VLAN, and the lines in its links' files. Pure.
 
-cloud-init writes both from 25.2 on, and neither before. What it writes is kept, and what it leaves out is added: the
-options of a bond that its renderer does not know (26.2: primary, arp_ip_target, num_unsol_na, lp_interval ...).
+cloud-init writes both from 25.2 on, and neither before. What it writes is kept, and what it leaves out is added: bond
+options that its renderer does not know (26.2: primary, arp_ip_target, num_unsol_na, lp_interval ...).
 Sources: systemd.netdev(5), systemd.network(5), the kernel's Documentation/networking/bonding.rst.
 """
 
@@ -16,7 +16,7 @@ LOG = logging.getLogger(__name__)
 
 
 class _Option(NamedTuple):
-    """A key of networkd's [Bond], what follows a number there, and the words networkd has for numbers."""
+    """A key of networkd's [Bond], the unit of a number, and networkd's words for numbers."""
 
     key: str
     unit: str = ""
@@ -26,7 +26,7 @@ class _Option(NamedTuple):
 _MODES = ("balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb")
 _POLICIES = ("layer2", "layer3+4", "layer2+3", "encap2+3", "encap3+4", "vlan+srcmac")
 _YES_NO = ("no", "yes")
-# By network_data's field, `bond_` left out: the names that the kernel and ifenslave have.
+# By network_data's field without `bond_`: the names that the kernel and ifenslave use.
 _OPTIONS: Dict[str, _Option] = {
     "mode": _Option("Mode", words=_MODES),
     "miimon": _Option("MIIMonitorSec", "ms"),
@@ -55,15 +55,15 @@ _OPTIONS: Dict[str, _Option] = {
     "tlb_dynamic_lb": _Option("DynamicTransmitLoadBalancing", words=_YES_NO),
 }
 _BOOLEAN = {"true": "yes", "on": "yes", "false": "no", "off": "no"}
-# What networkd sets anew on a device that is there, by the link's own file.
+# What networkd changes on an existing device, through the link's own file.
 _CHANGEABLE = ("MTUBytes", "MACAddress", "Description")
-_SEVERAL = ("VLAN",)  # keys that may stand more than once
+_SEVERAL = ("VLAN",)  # keys that may occur more than once
 
 Lines = List[Tuple[str, str, str]]  # section, key, value
 
 
 def wanted(item: Item) -> Lines:
-    """The lines of the device's .netdev file; none for a NIC that is no device of networkd's making."""
+    """Returns the lines of the device's .netdev file; none for a physical NIC."""
     entry = item.entry
     if entry.kind == "phy":
         return []
@@ -75,11 +75,11 @@ def wanted(item: Item) -> Lines:
     if entry.kind == "vlan":
         return lines + [("VLAN", "Id", str(entry.vlan_id))]
     for name, value in entry.params:
-        said = _bond_option(name, value)
-        if said:
-            lines.append(("Bond",) + said)
+        option = _bond_option(name, value)
+        if option:
+            lines.append(("Bond",) + option)
         elif name not in ("bond_primary", "bond_name"):
-            LOG.warning("networkd has no such option of a bond: nic=%s field=%s value=%s", item.name, name, value)
+            LOG.warning("networkd does not support this bond option: nic=%s field=%s value=%s", item.name, name, value)
     return lines
 
 
@@ -98,7 +98,7 @@ def _bond_option(field: str, value: str) -> Optional[Tuple[str, str]]:
 
 
 def wanted_below(item: Item, items: Sequence[Item]) -> Lines:
-    """The lines of the link's own .network file that join it to a bond, or have VLANs made on it."""
+    """Returns the lines of a link's own .network file that add it to a bond, or create VLANs on it."""
     lines: Lines = []
     for other in items:
         if item.key in other.entry.members:
@@ -111,7 +111,7 @@ def wanted_below(item: Item, items: Sequence[Item]) -> Lines:
 
 
 def by_permanent_mac(text: str) -> str:
-    """A bond member's .network file: the MAC that it is matched by goes when the bond gives it its own."""
+    """Makes a bond member's .network file match by permanent MAC: its current MAC becomes the bond's."""
     lines = [
         "Permanent" + line if section == "Match" and line.startswith("MACAddress=") else line
         for section, line in _by_section(text)
@@ -120,7 +120,7 @@ def by_permanent_mac(text: str) -> str:
 
 
 def with_lines(text: str, lines: Lines) -> str:
-    """`text` with these lines: a key's other value is replaced, what is lacking follows (two sections are one)."""
+    """Returns `text` with these lines: other values are replaced, missing lines are appended as new sections."""
     values = {(section, key): value for section, key, value in lines if key not in _SEVERAL}
     there: Lines = []
     kept = []
@@ -135,12 +135,12 @@ def with_lines(text: str, lines: Lines) -> str:
         if (section, key, values.get((section, key), value)) not in there:
             sections.setdefault(section, []).append("%s=%s" % (key, value))
             there.append((section, key, value))
-    added = ["\n".join(["[%s]" % section] + said) for section, said in sections.items()]
+    added = ["\n".join(["[%s]" % section] + added_lines) for section, added_lines in sections.items()]
     return "\n\n".join(["\n".join(kept).rstrip("\n")] * bool(text.strip()) + added) + "\n"
 
 
 def _by_section(text: str) -> List[Tuple[str, str]]:
-    """Each line, stripped, with the section that it is in."""
+    """Returns each line, stripped, with its section."""
     section = ""
     found = []
     for line in map(str.strip, text.splitlines()):
@@ -151,20 +151,20 @@ def _by_section(text: str) -> List[Tuple[str, str]]:
 
 
 def parsed(text: str) -> Lines:
-    """Section, key and value of each line of one of networkd's files."""
+    """Returns section, key and value of each line of a networkd file."""
     words = [(section, line.partition("=")) for section, line in _by_section(text) if line and line[0] not in "#;["]
     return [(section, key.strip(), value.strip()) for section, (key, equals, value) in words if equals]
 
 
 def name_of(text: str) -> str:
-    """The name of the device that a .netdev file makes."""
+    """Returns the name of the device that a .netdev file creates."""
     return next((value for section, key, value in parsed(text) if (section, key) == ("NetDev", "Name")), "")
 
 
-def made_anew(then: str, now: str) -> bool:
-    """True where a device that was made by the file `then` must be made again for what `now` says.
+def must_recreate(then: str, now: str) -> bool:
+    """True if a device that was created from the file `then` must be created again for the file `now`.
 
-    networkd sets a device's options when it makes it, and lets one be that is there (networkctl(1), of `reload`).
+    networkd sets a device's options when it creates it, and does not change an existing one (networkctl(1), `reload`).
     """
     return _what_makes(then) != _what_makes(now)
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""Bonds and VLANs that systemd-networkd makes of .netdev files: made again where a file wants another, or none is left.
+"""Bonds and VLANs that systemd-networkd creates from .netdev files, created again if changed or missing.
 
-networkd makes a device when it loads a new file, and neither changes nor removes one that is there (networkctl(1), of
-`reload`). One that somebody deleted it makes again when it loads its files anew, and it joins links to a new one when
-it configures them. What a device was made of is noted under /run, which goes with the boot as the device does.
+networkd creates a device when it loads a new file, and neither changes nor removes an existing one (networkctl(1),
+`reload`). It creates a deleted device again when it loads its files again, and adds links to a new device when it
+configures them. The file that a device was created from is kept under /run until the reboot.
 """
 
 import functools
@@ -18,14 +18,14 @@ from ...kernel import netlink
 from ...system import files, paths
 from ...system.command import CommandError, run
 from . import links
-from .netdev_file import made_anew, parsed
+from .netdev_file import must_recreate, parsed
 
 KIND = ".netdev"
-_PATIENCE = 2.0  # for networkd to see that a device has gone
+_PATIENCE = 2.0  # until networkd has seen that a device is gone
 
 
 class Files(NamedTuple):
-    """Where a backend has networkd's files: the directory, and what precedes the NIC's name in theirs."""
+    """Where a backend's networkd files are: the directory, and what precedes the NIC's name in their names."""
 
     directory: str
     prefix: str
@@ -34,7 +34,7 @@ class Files(NamedTuple):
         return files.read(os.path.join(self.directory, self.prefix + name + kind)) or ""
 
     def below(self, device: str) -> List[str]:
-        """The links that are joined to the device, or on which it is made."""
+        """Returns the links that are members of the device, or on which it is created."""
         found = []
         for path in sorted(glob.glob(os.path.join(self.directory, glob.escape(self.prefix) + "*.network"))):
             joins = [("Network", key, device) for key in ("Bond", "VLAN")]
@@ -44,7 +44,7 @@ class Files(NamedTuple):
 
 
 def note(touches: Sequence[Touch], of: Files) -> None:
-    """Note what the devices are made of: to be called while the old files are on disk."""
+    """Keeps the files that the devices were created from. To be called while the old files are on disk."""
     for touch in touches:
         text = of.text(touch.name)
         if text and not os.path.exists(_noted(touch.name)):
@@ -52,11 +52,11 @@ def note(touches: Sequence[Touch], of: Files) -> None:
 
 
 def reload(touches: Sequence[Touch], of: Files, load: Callable[[], object]) -> Dict[str, str]:
-    """Have networkd load its files (`load`) and make the devices of the touched NICs; the problems, by name."""
+    """Makes networkd load its files (`load`) and create the touched devices. Returns the problems by name."""
     files_of = {touch.name: of.text(touch.name) for touch in touches if touch.action != "down"}
     wanted = {name: text for name, text in files_of.items() if text}
     there = {nic.name: nic.ifindex for nic in netlink.snapshot().nics} if wanted else {}
-    outdated = [name for name, text in wanted.items() if name in there and made_anew(_made_of(name, text), text)]
+    outdated = [name for name, text in wanted.items() if name in there and must_recreate(_made_of(name, text), text)]
     for name in outdated:
         run(["ip", "link", "delete", "dev", name])
         _await(functools.partial(_is_forgotten, there[name]))
@@ -74,8 +74,8 @@ def reload(touches: Sequence[Touch], of: Files, load: Callable[[], object]) -> D
     return problems
 
 
-def to_come(name: str, of: Files) -> bool:
-    """True for a device that networkd has yet to make: it is configured then, and cannot be named before."""
+def missing(name: str, of: Files) -> bool:
+    """True for a device that networkd has not created yet: it is configured on creation, and not by name before."""
     return bool(of.text(name)) and netlink.snapshot().named(name) is None
 
 
@@ -84,7 +84,7 @@ def _noted(name: str) -> str:
 
 
 def _made_of(name: str, text: str) -> str:
-    """What the device was made of; what the file says where nobody has noted it."""
+    """Returns the text that the device was created from; `text` if it was not kept."""
     return files.read(_noted(name)) or text
 
 

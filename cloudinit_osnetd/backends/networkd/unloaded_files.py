@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""networkd's files in /etc that were changed without its being told, and stay so in the reloads of other NICs.
+"""networkd's files in /etc that were changed without a reload, and must not be loaded by the reloads of other NICs.
 
-networkd tells a changed file by its inode, time and size (loaded_files.py). Where a file changes, and the NIC is not
-to be reconfigured for it, the inode that networkd has loaded is kept beside it by a hard link with a name that
-networkd does not read, and takes the file's place for the moment of a reload. The link's name says of which life of
-networkd's it is: a new one has loaded the file as it is. A run that dies in that moment leaves the new inode under a
-second name, from which whoever comes next, or the next boot, puts it back: both are on disk all the time.
+networkd detects a changed file by inode, time and size (loaded_files.py). If a file changes and the NIC is not to be
+reconfigured for it, the inode that networkd has loaded is kept by a hard link, with a name that networkd does not read.
+It takes the file's place during a reload. The link's name contains the invocation of networkd: after a restart networkd
+has loaded the file as it is. If a run is interrupted during a reload, the new inode remains under a second name, and
+the next run or the next boot restores it: both inodes are on disk all the time.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ def _beside(path: str, ending: str) -> str:
 
 
 def keep(path: str) -> bool:
-    """Before a file is replaced: keep what is loaded. False where that cannot be."""
+    """Keeps the loaded inode before a file is replaced. Returns False if that is not possible."""
     life = dns_over_dbus.invocation()
     try:
         if not life or not os.path.isfile(path):
@@ -36,18 +36,18 @@ def keep(path: str) -> bool:
             os.link(path, _beside(path, _LOADED + life))
         return True
     except OSError as exc:
-        LOG.warning("not kept: file=%s error=%s", path, exc)
+        LOG.warning("loaded file not kept: file=%s error=%s", path, exc)
         return False
 
 
 def forget(path: str) -> None:
-    """What is loaded from now on is the file as it is."""
+    """Drops the kept inode: networkd loads the file as it is from now on."""
     for left in glob.glob(glob.escape(_beside(path, _LOADED)) + "*"):
         _unlink(left)
 
 
 def _all(directory: str) -> Dict[str, str]:
-    """By path: the inodes that this networkd has loaded in the files' stead. Those of an earlier life go."""
+    """Returns, by path, the inodes that this networkd has loaded instead. Those of an earlier process are removed."""
     life, found = dns_over_dbus.invocation(), {}
     for kept in glob.glob(os.path.join(glob.escape(directory), ".*" + _LOADED + "*")):
         name, _, whose = os.path.basename(kept)[1:].rpartition(_LOADED)
@@ -60,7 +60,7 @@ def _all(directory: str) -> Dict[str, str]:
 
 @contextlib.contextmanager
 def held(directory: str, changed: Container[str]) -> Iterator[None]:
-    """For the time of a reload: what networkd has loaded in its place, but for the files of these paths."""
+    """During a reload, puts the loaded inodes in place, except for the files of these paths."""
     aside = []
     try:
         for path, kept in _all(directory).items():
@@ -81,10 +81,10 @@ def held(directory: str, changed: Container[str]) -> Iterator[None]:
 
 
 def recover(directory: str, boot: bool = False) -> None:
-    """Put in place what a run that died had put aside. `boot`: networkd has loaded nothing yet."""
+    """Restores the files that an interrupted run had moved aside. `boot`: networkd has not loaded anything yet."""
     for coming in glob.glob(os.path.join(glob.escape(directory), ".*" + _COMING)):
         path = os.path.join(directory, os.path.basename(coming)[1 : -len(_COMING)])
-        LOG.warning("put back after a run that died: file=%s", path)
+        LOG.warning("restored after an interrupted run: file=%s", path)
         os.rename(coming, path)
     for kept in glob.glob(os.path.join(glob.escape(directory), ".*" + _LOADED + "*")) if boot else ():
         _unlink(kept)
