@@ -76,7 +76,7 @@ def still_pending(note: Note, on: RunContext, state: store.State, nics: Dict[str
     """
     places = [change.place for unit in note.units for change in unit.back.changes]
     disk = render.disk_parts(on.backend, places)
-    named = desired.known_bonds(state.bonds, state.truth, nics, on.context.bond_names)
+    named = desired.names_of_bonds(state.bonds, state.truth, nics, on.context.bond_names)
     ours = desired.configurable(state.truth, nics, on.context.settings.ignore, named)
     kept = []
     for unit in note.units:
@@ -136,7 +136,7 @@ def _unit_to_json(unit: Unit) -> Dict[str, Any]:
         "items": items,
         "forward": _plan_to_json(unit.forward),
         "back": _plan_to_json(unit.back),
-        "more": encoding.beyond(unit.items, _ITEM),
+        "more": encoding.extra_fields(unit.items, _ITEM),
     }
 
 
@@ -165,13 +165,13 @@ def _plan_to_json(made: Plan) -> Dict[str, Any]:
         "changes": listed,
         "touches": encoding.rows(made.touches, store.TOUCH),
         "more": {
-            "changes": encoding.beyond(changes, _CHANGE),
+            "changes": encoding.extra_fields(changes, _CHANGE),
             "rows": {
                 place: more
                 for place, row in enumerate(rows)
-                for more in encoding.beyond([row] if row is not None else [], store.ROW).values()
+                for more in encoding.extra_fields([row] if row is not None else [], store.ROW).values()
             },
-            "touches": encoding.beyond(made.touches, store.TOUCH),
+            "touches": encoding.extra_fields(made.touches, store.TOUCH),
         },
     }
 
@@ -181,6 +181,6 @@ def _plan_from_json(obj: Mapping[str, Any]) -> Plan:
     changes = encoding.read_rows(Change, _CHANGE, obj["changes"], more.get("changes"))
     for place, change in enumerate(changes):
         if change.row is not None:
-            row = store.read_row(change.row, encoding.of_place(more.get("rows"), place))
+            row = store.read_row(change.row, encoding.extra_of(more.get("rows"), place))
             changes[place] = change._replace(row=row)
     return Plan(tuple(changes), tuple(encoding.read_rows(Touch, store.TOUCH, obj["touches"], more.get("touches"))), ())

@@ -6,7 +6,7 @@ import time
 from typing import Callable, Dict, FrozenSet, Iterable, Iterator, NamedTuple, Sequence, Tuple
 
 from ..backends import Backend
-from ..core.conformance import Verdict, check, is_others_doing
+from ..core.conformance import CheckResult, check, is_duplicate_address
 from ..core.desired import Item, Want
 from ..core.records import Snapshot, Touch
 from ..kernel import netlink
@@ -27,7 +27,7 @@ class Verified(NamedTuple):
 
 def touched_verdicts(
     wants: Sequence[Want], names: FrozenSet[str], now: Snapshot, plain: FrozenSet[str]
-) -> Dict[Tuple[str, str], Verdict]:
+) -> Dict[Tuple[str, str], CheckResult]:
     """Returns the verdicts on the links of these names, by key and MAC."""
     items = [item for want in wants for item in want.items if item.name in names]
     return {(item.key, item.entry.mac): check(item, now, item.key in plain) for item in items}
@@ -50,7 +50,7 @@ def verify(
     while True:
         verdicts = touched_verdicts(wants, names, snapshot(), plain)
         waited = time.monotonic() - began
-        awaited = [problem for v in verdicts.values() for problem in v.problems if not is_others_doing(problem)]
+        awaited = [problem for v in verdicts.values() for problem in v.problems if not is_duplicate_address(problem)]
         missing = awaited or any(not v.carrier and waited < _CARRIER_SECONDS for v in verdicts.values())
         if not missing or waited > seconds:
             return _report(verdicts, "after %d s " % seconds)
@@ -58,7 +58,7 @@ def verify(
         pause = min(pause * 1.2, _POLL_SLOWEST)
 
 
-def _report(verdicts: Dict[Tuple[str, str], Verdict], when: str) -> Verified:
+def _report(verdicts: Dict[Tuple[str, str], CheckResult], when: str) -> Verified:
     problems: Dict[str, str] = {}
     findings: Dict[str, Tuple[str, ...]] = {}
     for (_key, mac), verdict in verdicts.items():

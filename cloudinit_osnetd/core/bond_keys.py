@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""Bonds that are told no MAC keep the key by which they are known, whichever of their members comes or leaves: pure.
+"""Keeps the key of a bond without a MAC when its members change. Pure.
 
-A document names such a bond by nothing that lasts, its id is anybody's. So it is known by the lowest MAC of its members
-when it is first heard of (document_links.py), and by the members that it has in common with the one that is known from
-then on. Under another key it would be another bond: this one taken down, and all that stands on it.
+A document has no permanent name for such a bond, because ids are renumbered. Its key is the lowest MAC of its members
+when it first appears (document_links.py). Later it is recognised by the members that it has in common with a known
+bond. With another key it would be another bond: the existing one, and everything on top of it, would be taken down.
 """
 
 from typing import Dict, List, Mapping, Sequence, Tuple
@@ -12,8 +12,8 @@ from typing import Dict, List, Mapping, Sequence, Tuple
 from .network_data import Entry, NetworkData
 
 
-def settled(data: NetworkData, known: Mapping[str, Entry]) -> NetworkData:
-    """A document in which each bond without a MAC, and what stands on it, has the key that it is `known` by."""
+def with_known_keys(data: NetworkData, known: Mapping[str, Entry]) -> NetworkData:
+    """Returns the document with the `known` key of each bond without a MAC, and of the links on top of it."""
     if not data.nameless:
         return data  # as on nearly every server
     before = {key: entry for key, entry in known.items() if entry.kind == "bond" and not entry.mac_told}
@@ -28,13 +28,13 @@ def settled(data: NetworkData, known: Mapping[str, Entry]) -> NetworkData:
         keys[entry.key] = moved.key
         entries[moved.key] = moved
     if len(entries) != len(data.entries):
-        return data  # two links under one key: none of them is taken for another
+        return data  # two links would have the same key: all keys stay as they are
     faults = tuple(fault._replace(key=keys.get(fault.key, fault.key)) for fault in data.faults)
     return data._replace(entries=entries, faults=faults, faulted=frozenset(keys.get(k, k) for k in data.faulted))
 
 
 def _matched(nameless: Sequence[Tuple[str, Tuple[str, ...]]], known: Mapping[str, Entry]) -> Dict[str, str]:
-    """By key, the known key of those that have one and another: the most members in common first."""
+    """Returns by key the known key of each bond whose key differs; most members in common first."""
     pairs: List[Tuple[int, bool, str, str]] = [
         (len(set(members) & set(before.members)), new == old, new, old)
         for new, members in nameless
@@ -44,7 +44,7 @@ def _matched(nameless: Sequence[Tuple[str, Tuple[str, ...]]], known: Mapping[str
     for common, _same, new, old in sorted(pairs, reverse=True):
         if common and new not in found and old not in found.values():
             found[new] = old
-    # One that is new must not stand under the key that another one keeps.
+    # A new bond must not have the key that another one keeps.
     kept = set(found.values())
     if any(new not in found and new in kept for new, _members in nameless):
         return {}

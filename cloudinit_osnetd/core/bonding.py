@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""The options of a bond: by which names and in which words. Facts: linux Documentation/networking/bonding.rst.
+"""The options of a bond, with their names and values. Source: linux Documentation/networking/bonding.rst.
 
-The kernel and ifenslave take a word or its number, netplan and systemd.netdev(5) the word alone.
+The kernel and ifenslave accept a value by name or by number, netplan and systemd.netdev(5) by name only.
 """
 
 from typing import Any, Dict, Iterator, Sequence, Tuple
@@ -10,8 +10,8 @@ from typing import Any, Dict, Iterator, Sequence, Tuple
 from .fields import DataError, addresses, word
 
 _MODES = ("balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb")
-# As the example in Nova's spec has it, and who starts from that. A bond's mode of this name there is none (it is the
-# standard of stacked VLANs), and to cloud-init's renderers it is a text like any other.
+# The example in Nova's spec has this value, and documents made from it. There is no such mode of a bond (it is the
+# standard for stacked VLANs), and cloud-init's renderers write it unchecked.
 _LACP_BY_MISTAKE = "802.1ad"
 # By the kernel's numbers.
 _WORDS: Dict[str, Sequence[str]] = {
@@ -30,7 +30,7 @@ _MEMBERS = ("bond_links", "bond_slaves")  # no options
 
 
 def option(name: str, value: str) -> str:
-    """The value of an option (`name` as the kernel has it: without "bond_") in the kernel's word."""
+    """Returns the kernel's name for the value of an option; `name` is the kernel's, without "bond_"."""
     known = _WORDS.get(name, ())
     if (name, value) == ("mode", _LACP_BY_MISTAKE):
         return "802.3ad"
@@ -40,9 +40,9 @@ def option(name: str, value: str) -> str:
 
 
 def options(link: Dict[str, Any], path: str) -> Tuple[Tuple[str, str], ...]:
-    """The `bond_*` fields of a link, sorted, each in the kernel's word. What is empty or null is not said.
+    """Returns the `bond_*` fields of a link, sorted, with the kernel's names for values.
 
-    Raises DataError for a value that no backend can be given.
+    Empty and null fields are left out. Raises DataError for a value that no backend accepts.
     """
     return tuple(sorted(_options(link, path)))
 

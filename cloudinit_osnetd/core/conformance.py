@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""What the kernel shows of a NIC against what is wanted of it: pure.
+"""Compares what the kernel shows of a NIC with what is wanted. Pure.
 
-A problem is what a backend must have done by now. A finding is what others bring, and may still:
-a lease, an advertisement, a carrier, the end of duplicate address detection. A finding is
-reported; nothing is waited for, kicked or taken back because of it.
+A problem is something that the backend must have done by now. A finding depends on others and may
+still come: a lease, an advertisement, a carrier, the end of duplicate address detection. A finding
+is reported; it never causes a wait, a reapply or a rollback.
 """
 
 import ipaddress
@@ -15,38 +15,38 @@ from .network_data import DEFAULT4, DEFAULT6, DHCP4, DHCP6, SLAAC, Network, Rout
 from .records import Nic, Snapshot
 
 
-class Verdict(NamedTuple):
+class CheckResult(NamedTuple):
     problems: Tuple[str, ...] = ()
     findings: Tuple[str, ...] = ()
-    carrier: bool = True  # without it a backend may do nothing yet, and is not to blame
-    leased: bool = True  # False while a lease or an advertisement is to come
+    carrier: bool = True  # without a carrier a backend may not configure the NIC yet
+    leased: bool = True  # False while a lease or an advertisement is still to come
 
     @property
     def lacks(self) -> str:
         return "; ".join(self.problems)
 
 
-ALL_THERE = Verdict()
+CONFORMS = CheckResult()
 _DUPLICATE = "another host has "
 
 
-def is_others_doing(problem: str) -> bool:
-    """True for an address that another host has: no backend helps that, and no waiting. See duplicate_addresses.py."""
+def is_duplicate_address(problem: str) -> bool:
+    """True if another host has the address, which no backend can fix. See duplicate_addresses.py."""
     return problem.startswith(_DUPLICATE)
 
 
-def check(item: Item, snapshot: Snapshot, plain: bool = False) -> Verdict:
-    """The verdict on one link, which has nothing to say of a NIC that is not there, nor of what leans on such a one.
+def check(item: Item, snapshot: Snapshot, plain: bool = False) -> CheckResult:
+    """Checks one link. A NIC that does not exist, and a link that depends on one, has no problems.
 
-    `plain`: its part on disk is what cloud-init wrote by itself, without the metrics that we give;
-    where two NICs have the same route, the kernel then refuses the second one.
+    `plain`: the part on disk is what cloud-init wrote by itself, without assigned metrics. If two NICs
+    have the same route, the kernel then refuses the second one.
     """
     nic = snapshot.named(item.name)
     if nic is None:
-        return Verdict(("%s does not exist" % item.name,)) if _could_exist(item, snapshot) else ALL_THERE
+        return CheckResult(("%s does not exist" % item.name,)) if _could_exist(item, snapshot) else CONFORMS
     entry = item.entry
     if entry.networks and not nic.up:
-        return Verdict(("the link is down",))
+        return CheckResult(("the link is down",))
     lacking, off = _lacking_addresses(item, nic)
     problems = ["the kernel lacks %s" % ", ".join(lacking)] if lacking else []
     problems += [_DUPLICATE + "%s too" % a.address for a in nic.addresses if a.duplicate]
@@ -56,7 +56,7 @@ def check(item: Item, snapshot: Snapshot, plain: bool = False) -> Verdict:
     by_lease = any(net.type in DHCP4 for net in entry.networks)
     if entry.mtu is not None and nic.mtu != entry.mtu and not nic.master:
         why = _refuses_mtu(item, nic, snapshot)
-        # A lease may bring another MTU. What the kernel refuses it refuses however often it is asked.
+        # A lease may bring another MTU. An MTU that the kernel refuses is refused at every attempt.
         (findings if by_lease or why else problems).append("the MTU is %d, not %d%s" % (nic.mtu, entry.mtu, why))
     routes = list(_lacking_routes(item, nic, snapshot, plain))
     missing = [text for text, needed in routes if needed]
@@ -65,17 +65,17 @@ def check(item: Item, snapshot: Snapshot, plain: bool = False) -> Verdict:
     findings += ["no route %s" % text for text, needed in routes if not needed]
     findings += _left_out(item) + list(item.notes)
     if nic.master and problems:
-        # Somebody's bridge or VRF has its addresses or its routes now: to bring it up again would take it out.
+        # A bridge or VRF of other software has its addresses or routes now: bringing the NIC up again would remove it.
         findings, problems = ["it belongs to %s" % _name(nic.master, snapshot), *problems, *findings], []
     to_come = _to_come(entry.networks, nic)
     findings += to_come
     if entry.networks and not nic.carrier:
-        return Verdict((), tuple(["there is no carrier"] + problems + findings), False, not to_come)
-    return Verdict(tuple(problems), tuple(findings), True, not to_come)
+        return CheckResult((), tuple(["there is no carrier"] + problems + findings), False, not to_come)
+    return CheckResult(tuple(problems), tuple(findings), True, not to_come)
 
 
 def _refuses_mtu(item: Item, nic: Nic, snapshot: Snapshot) -> str:
-    """Why the kernel does not take an MTU as high, empty where nothing tells."""
+    """Returns why the kernel refuses an MTU this high, empty if that is not known."""
     wanted = item.entry.mtu or 0
     parent = snapshot.named(nic.name.rpartition(".")[0]) if nic.kind == "vlan" else None
     if 0 < nic.max_mtu < wanted:
@@ -86,14 +86,14 @@ def _refuses_mtu(item: Item, nic: Nic, snapshot: Snapshot) -> str:
 
 
 def _could_exist(item: Item, snapshot: Snapshot) -> bool:
-    """True for a bond that has a member here, and for a VLAN whose parent is: those the backend makes."""
+    """True for a bond with an existing member and a VLAN with an existing parent: the backend creates those."""
     if item.entry.kind == "phy":
         return False
     here = snapshot.by_mac()
     below = item.entry.members if item.entry.kind == "bond" else (item.entry.parent,)
     if any(key.partition("/")[2] == "phy" for key in below):
         return any(key.partition("/")[0] in here for key in below)
-    # A VLAN on a bond, whose MAC may be anybody's: it is known by its name.
+    # A VLAN on a bond: the bond's MAC may be that of another device, so the parent is found by its name.
     parent, _dot, number = item.name.rpartition(".")
     return number != str(item.entry.vlan_id) or snapshot.named(parent) is not None
 
@@ -103,28 +103,28 @@ def _name(ifindex: int, snapshot: Snapshot) -> str:
 
 
 def _lacking_addresses(item: Item, nic: Nic) -> Tuple[List[str], List[str]]:
-    """The static addresses that are not there; and those that cannot be, for somebody has switched IPv6 off."""
+    """Returns the static addresses that are missing, and those that cannot exist because IPv6 is switched off."""
     lacking = [cidr for cidr in static_addresses(item.entry) if not nic.has(cidr)]
     off = [cidr for cidr in lacking if ":" in cidr and not nic.ipv6]
     return [cidr for cidr in lacking if cidr not in off], off
 
 
 def _to_come(networks: Tuple[Network, ...], nic: Nic) -> List[str]:
-    """What a lease or an advertisement has not brought yet."""
+    """Returns what is still to come from a lease or an advertisement."""
     static = {net.address for net in networks}
     brought = [a.address for a in nic.addresses if a.address not in static and not a.address.startswith("fe80:")]
-    waits = []
+    missing = []
     if any(net.type in DHCP4 for net in networks) and all(":" in address for address in brought):
-        waits.append("no DHCP lease yet")
+        missing.append("no DHCP lease yet")
     if any(net.type in DHCP6 | SLAAC for net in networks) and all(":" not in address for address in brought):
-        waits.append("no IPv6 address by advertisement or DHCPv6 yet")
-    return waits
+        missing.append("no IPv6 address by advertisement or DHCPv6 yet")
+    return missing
 
 
 def _lacking_routes(item: Item, nic: Nic, snapshot: Snapshot, plain: bool) -> Iterator[Tuple[str, bool]]:
-    """(route, whether that is a problem) for each one that the kernel does not have."""
+    """Yields (route, True if that is a problem) for each route that the kernel lacks."""
     there = {(r.network, r.gateway, r.metric) for r in snapshot.routes if r.ifindex == nic.ifindex}
-    # No name of a function here: up to Python 3.12.3 the comprehensions below would lose it (cpython#118513).
+    # Not named like a function of the module: up to Python 3.12.3 the comprehensions would lose it (cpython#118513).
     networks = {network for network, _via, _metric in there}
     wanted = [(net, route) for net in item.entry.networks for route in net.routes if route.gateway not in item.own]
     gateways = {(route.network, _gateway(route)) for _net, route in wanted}
@@ -133,9 +133,9 @@ def _lacking_routes(item: Item, nic: Nic, snapshot: Snapshot, plain: bool) -> It
         found = [m for n, via, m in there if (n, via) == (route.network, _gateway(route))]
         if metric in found or (found and not metric):
             continue
-        # One link with two subnets, each with a gateway: one of the two default routes holds.
+        # A link with two subnets, each with a gateway: the kernel keeps one of the two default routes.
         instead = any((n, via) in gateways for n, via, _metric in there if n == route.network)
-        # Where the address is to come the route comes with it, or an advertised one in its place.
+        # If the address is still to come, the route comes with it, or an advertised one replaces it.
         if net.address or route.network not in networks:
             text = "%s%s%s" % (
                 route.network,
@@ -151,21 +151,21 @@ def _lacking_routes(item: Item, nic: Nic, snapshot: Snapshot, plain: bool) -> It
 
 
 def _by_another(route: Route, metric: Optional[int], nic: Nic, snapshot: Snapshot) -> str:
-    """The name of another NIC by which the kernel has a route to the same network, of the same metric.
+    """Returns the name of another NIC with a route to the same network and of the same metric.
 
-    It takes one of them, whoever asks (EEXIST to ip(8), while networkd replaces the other NIC's): to bring either up
-    again helps none, and the one that works stays. Not a default route, of which each NIC's has a metric of its own.
+    The kernel keeps only one of them (ip(8) gets EEXIST, networkd replaces the other NIC's). Bringing either NIC up
+    again does not help, so the route that works stays. Default routes are left out: their metric differs for each NIC.
     """
     if route.network in (DEFAULT4, DEFAULT6):
         return ""
-    usual = (1024,) if ":" in route.network else (0,)  # the kernel's, of a route that is given none
-    metrics = (metric,) if metric else usual
+    default = (1024,) if ":" in route.network else (0,)  # the kernel's metric for a route without one
+    metrics = (metric,) if metric else default
     same = (r for r in snapshot.routes if r.network == route.network and r.metric in metrics)
     return next((_name(r.ifindex, snapshot) for r in same if r.ifindex != nic.ifindex), "")
 
 
 def _left_out(item: Item) -> List[str]:
-    """The kernel refuses a route by way of an address of its own."""
+    """Returns the routes via an address of this server itself, which the kernel refuses."""
     return [
         "the route %s is left out: that next hop is this server itself" % route.text
         for net in item.entry.networks
@@ -175,5 +175,5 @@ def _left_out(item: Item) -> List[str]:
 
 
 def _gateway(route: Route) -> str:
-    """As the kernel shows it: an unspecified address is no gateway."""
+    """Returns the gateway as the kernel shows it: an unspecified address is no gateway."""
     return "" if not route.gateway or ipaddress.ip_address(route.gateway).is_unspecified else route.gateway

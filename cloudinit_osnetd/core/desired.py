@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""Desired: the truth of every key that has a NIC, less what the operator told us to leave alone.
+"""What is desired: the truth of every key that has a NIC, without the links that the operator ignores.
 
-Links that lean on each other (a bond and its members, a VLAN and its parent) are wanted together;
-every other NIC is wanted by itself, so that one NIC's fault or edit is its own.
+Links that depend on each other (a bond and its members, a VLAN and its parent) form one Want; every
+other NIC has its own, so that an error or an edit affects that NIC alone.
 """
 
 from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
@@ -19,32 +19,31 @@ _LONGEST_NAME = 15  # linux/if.h: IFNAMSIZ, less the end of the string
 class Item(NamedTuple):
     key: str
     entry: Entry
-    name: str  # the kernel's name of this moment; a bond's is ours; a VLAN's follows its parent's
-    dns: Tuple[str, ...]  # global DNS that serves this link
+    name: str  # the kernel's current name; a bond's is assigned here, a VLAN's is derived from its parent's
+    dns: Tuple[str, ...]  # global DNS servers for this link
     metric: int = metrics.PRIMARY  # of its routes
-    search: Tuple[str, ...] = ()  # global search domains that serve this link
-    own: Tuple[str, ...] = ()  # next hops of its routes that are this server's own addresses: left out
-    notes: Tuple[str, ...] = ()  # what is not as the document says it, for people
-
+    search: Tuple[str, ...] = ()  # global search domains for this link
+    own: Tuple[str, ...] = ()  # next hops that are this server's own addresses: their routes are left out
+    notes: Tuple[str, ...] = ()  # deviations from the document, for people
 
     @property
     def all_dns(self) -> Tuple[str, ...]:
-        """The DNS servers of its networks, or the global ones; each once."""
+        """The DNS servers of its networks, then the global ones; each once."""
         return tuple(dict.fromkeys([server for net in self.entry.networks for server in net.dns] + list(self.dns)))
 
     @property
     def all_search(self) -> Tuple[str, ...]:
-        """The search domains of its networks, or the global ones; each once."""
+        """The search domains of its networks, then the global ones; each once."""
         return tuple(dict.fromkeys([one for net in self.entry.networks for one in net.search] + list(self.search)))
 
 
 def wanted_metric(item: Item, route: Route) -> Optional[int]:
-    """The metric that its route is given, None where the backend chooses."""
+    """Returns the metric of a route, None if the backend chooses it."""
     return route.metric if route.metric is not None else item.metric or None
 
 
 class Want(NamedTuple):
-    """Links to configure together. `digest` changes when, and only when, their files may."""
+    """Links to configure together. `digest` changes if and only if their files may change."""
 
     items: Tuple[Item, ...]
     digest: str
@@ -55,7 +54,7 @@ class Want(NamedTuple):
 
 
 def _groups(keys: FrozenSet[str], truth: Truth) -> List[List[str]]:
-    """The keys in connected groups, in a stable order."""
+    """Returns the keys in groups of links that depend on each other, in a stable order."""
     group_of = {key: {key} for key in keys}
     for key in sorted(keys):
         entry = truth.keys[key].entry
@@ -70,7 +69,7 @@ def _groups(keys: FrozenSet[str], truth: Truth) -> List[List[str]]:
 
 
 def _bond_names(keys: Iterable[str], known: Dict[str, str]) -> Dict[str, str]:
-    """A name for each bond: the one it has, else the lowest free `bondN`."""
+    """Returns a name for each bond: the one it has, or else the lowest free `bondN`."""
     names = {key: known[key] for key in keys if key in known}
     taken = set(names.values())
     for key in sorted(set(keys) - set(names)):
@@ -82,13 +81,13 @@ def _bond_names(keys: Iterable[str], known: Dict[str, str]) -> Dict[str, str]:
     return names
 
 
-def known_bonds(
-    bonds: Mapping[str, str], truth: Truth, nics: Mapping[str, Nic], told: bool
+def names_of_bonds(
+    bonds: Mapping[str, str], truth: Truth, nics: Mapping[str, Nic], from_document: bool
 ) -> Dict[str, str]:
-    """The names of bonds by key: those they have, and (`told`: cloud-init heeds them) those they are told to have."""
+    """Returns the names of bonds by key: those they have, and those in the document (if cloud-init uses these)."""
     names = dict(bonds)
     taken = {*names.values(), *(nic.name for nic in nics.values())}
-    for key in sorted(truth.keys) if told else ():
+    for key in sorted(truth.keys) if from_document else ():
         name = truth.keys[key].entry.name
         if name and key not in names and name not in taken:
             names[key] = name
@@ -97,8 +96,8 @@ def known_bonds(
 
 
 def _vlan_name(parent: str, vlan_id: int) -> str:
-    """As cloud-init calls it; one that the kernel does not take (IFNAMSIZ) has a few digits in the place of the
-    parent's last letters, always the same ones."""
+    """Returns cloud-init's name of a VLAN. If it is too long for the kernel (IFNAMSIZ), the end of the parent's name is
+    replaced by digits of a digest, so the name is always the same."""
     name = "%s.%d" % (parent, vlan_id)
     if len(name) <= _LONGEST_NAME:
         return name
@@ -121,16 +120,16 @@ def _own_hops(entry: Entry, addresses: FrozenSet[str]) -> Tuple[str, ...]:
 
 
 def _trim(entry: Entry, keys: FrozenSet[str]) -> Entry:
-    """A bond without the members that have no NIC."""
+    """Returns a bond's entry without the members that have no NIC."""
     return entry._replace(members=tuple(m for m in entry.members if m in keys))
 
 
-def left_alone(
+def unmanaged(
     truth: Truth, nics: Dict[str, Nic], ignored: FrozenSet[str], bonds: Optional[Dict[str, str]] = None
 ) -> FrozenSet[str]:
-    """The keys that the operator leaves to others: by MAC, by name, or because they lean on such a one.
+    """Returns the keys that the operator leaves to other software: by MAC, by name, or by a link that they depend on.
 
-    With a bond go its members: whoever sets up the one takes the others.
+    A bond includes its members, because the software that sets up the bond takes them too.
     """
     if not ignored:
         return frozenset()
@@ -147,13 +146,13 @@ def configurable(
     ignored: FrozenSet[str] = frozenset(),
     bonds: Optional[Dict[str, str]] = None,
 ) -> FrozenSet[str]:
-    """The keys that have a NIC (`nics` by MAC) and are not left alone."""
+    """Returns the keys that have a NIC (`nics` is by MAC) and are managed."""
     macs = frozenset(mac for mac, nic in nics.items() if not nic.is_one_of(ignored))
-    return with_nic(truth, macs) - left_alone(truth, nics, ignored, bonds)
+    return with_nic(truth, macs) - unmanaged(truth, nics, ignored, bonds)
 
 
 def _names(truth: Truth, nics: Dict[str, Nic], keys: FrozenSet[str], bonds: Dict[str, str]) -> Dict[str, str]:
-    """By key: the kernel's name of a NIC, a bond's own, a VLAN's after its parent's."""
+    """Returns by key the kernel's name of a NIC, the name of a bond, and that of a VLAN, derived from its parent's."""
     entries = {key: truth.keys[key].entry for key in keys}
     names = _bond_names([key for key, entry in entries.items() if entry.kind == "bond"], bonds)
     names.update({key: nics[entry.mac].name for key, entry in entries.items() if entry.kind == "phy"})
@@ -163,31 +162,32 @@ def _names(truth: Truth, nics: Dict[str, Nic], keys: FrozenSet[str], bonds: Dict
     return names
 
 
-def give_metrics(
+def assign_metrics(
     truth: Truth,
     keys: FrozenSet[str],
     known: Mapping[str, int],
     configured: FrozenSet[str],
-    left: FrozenSet[str] = frozenset(),
-    ways_out: Sequence[str] = (),
+    ignored: FrozenSet[str] = frozenset(),
+    default_routes: Sequence[str] = (),
 ) -> Dict[str, int]:
-    """The metrics of `keys`, and of all that are not forgotten; `configured` keys keep theirs.
+    """Returns the metrics of `keys` and of all other keys of the truth; `configured` keys keep theirs.
 
-    `left`: the MACs of the NICs that are here and left to others. `ways_out`: those by which a
-    default route goes now, best first. The best one stays the primary, also where it is left to others.
+    `ignored` has the MACs of the present NICs that are not managed. `default_routes` has the MACs of the
+    NICs that have a default route now, best first. The best one stays the primary, even if it is ignored.
     """
     entries = {key: one.entry for key, one in truth.keys.items()}
-    new = [key for key in truth.keys if (key in keys and key not in configured) or entries[key].mac in left]
-    order = {mac: number for number, mac in enumerate(ways_out)}
-    # Else as they were heard.
+    new = [key for key in truth.keys if (key in keys and key not in configured) or entries[key].mac in ignored]
+    order = {mac: number for number, mac in enumerate(default_routes)}
+    # The sort is stable: otherwise the oldest key is first, as in the truth.
     new.sort(key=lambda key: (order.get(entries[key].mac, len(order)), not takes_default(entries[key])))
     kept = {key: metric for key, metric in known.items() if key in truth.keys}
-    best = ways_out[0] if ways_out else entries[new[0]].mac if new and takes_default(entries[new[0]]) else ""
-    return metrics.give(kept, keys & configured, [key for key in new if key in keys], best in left)
+    first = entries[new[0]] if new else None
+    best = default_routes[0] if default_routes else first.mac if first and takes_default(first) else ""
+    return metrics.assign(kept, keys & configured, [key for key in new if key in keys], best in ignored)
 
 
 def _content(item: Item) -> List[Any]:
-    """What its files are made of. What few links have is left out where there is none: ledgers keep the digest."""
+    """Returns what its files depend on. Rare fields are left out if empty, so that digests in ledgers stay valid."""
     content: List[Any] = [item.key, entry_to_json(item.entry.canonical), item.name, list(item.dns), item.metric]
     return content + [{"search": item.search, "own": item.own}] if item.search or item.own else content
 
@@ -199,10 +199,10 @@ def desired(
     bonds: Optional[Dict[str, str]] = None,
     given: Optional[Mapping[str, int]] = None,
 ) -> List[Want]:
-    """What each NIC should have.
+    """Returns what each NIC should have.
 
-    `nics` by MAC; `ignored` holds MACs and names; `bonds` the names that bonds have, `given` the
-    metrics that links have, both by key.
+    `nics` is by MAC; `ignored` has MACs and names; `bonds` has the names of bonds and `given` the metrics
+    of links, both by key.
     """
     keys = configurable(truth, nics, ignored, bonds)
     names = _names(truth, nics, keys, bonds or {})

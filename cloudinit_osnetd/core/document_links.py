@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""The `links` of a network_data: which device each is, on which others it leans, and what is wrong with it."""
+"""Parses the `links` of a network_data: the device of each link, the links that it depends on, and its errors."""
 
 from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
@@ -8,25 +8,28 @@ from . import bonding
 from .entry import Entry, Network, make_key
 from .fields import DataError, device_name, json_object, mac_address, needed, number, object_list, word
 
-_KINDS = ("phy", "bond", "vlan")  # in this order each leans on those before it alone
+_KINDS = ("phy", "bond", "vlan")  # in this order a link depends only on kinds before its own
 
 
 MacsByName = Callable[[], Mapping[str, str]]
 
 
-def nobody() -> Mapping[str, str]:
-    """The MACs of no NIC at all."""
+def no_nics() -> Mapping[str, str]:
+    """The default of `macs`: no NIC is known by name."""
     return {}
 
 
 class Fault(NamedTuple):
-    """`key` is empty where the link itself cannot be told (its MAC is bad), `link` where the item is no one link's."""
+    """An error in a document.
+
+    `key` is empty if the link cannot be identified (its MAC is invalid), `link` if the item belongs to no link.
+    """
 
     key: str
     path: str  # of the field, as in links[2].mtu
     problem: str  # with the value
     link: str = ""  # the link's id in the document
-    costs: bool = True  # False: this field is not heeded, all others are
+    costs: bool = True  # True: the link is refused; False: only this field is ignored
 
     @property
     def mac(self) -> str:
@@ -34,14 +37,14 @@ class Fault(NamedTuple):
 
     @property
     def text(self) -> str:
-        """For whoever has to find the port: a number in a document says little, so with the link's id and MAC."""
+        """The error with the link's id and MAC, because the index in the path alone does not identify the port."""
         names = ["link %s" % self.link] if self.link else []
         names += ["MAC %s" % self.mac] if self.mac else []
         return "%s%s: %s" % (self.path, " (%s)" % ", ".join(names) if names else "", self.problem)
 
 
 class Link(NamedTuple):
-    """A link that is known by its key; what else it says is still raw."""
+    """A link with its key; the other fields are still raw."""
 
     key: str
     kind: str
@@ -53,14 +56,14 @@ class Link(NamedTuple):
 
 
 class Links:
-    """The links of a document by id, with what it takes to resolve one link into another."""
+    """The links of a document by id, and the references between them."""
 
-    def __init__(self, raw_links: Sequence[Any], macs: MacsByName = nobody) -> None:
-        """`macs`: those of the NICs that are here, for links that are told a name alone."""
+    def __init__(self, raw_links: Sequence[Any], macs: MacsByName = no_nics) -> None:
+        """`macs` returns the MACs of the present NICs by name, for links that have only a name."""
         self._macs = macs
         self.faults: List[Fault] = []
         self.by_id: Dict[str, Link] = {}
-        self.refused: Dict[str, str] = {}  # the ids of those that cannot be told, and why
+        self.refused: Dict[str, str] = {}  # id -> why the link cannot be identified
         self._paths: Dict[str, str] = {}  # by key
         numbered = [("links[%d]" % i, raw) for i, raw in enumerate(raw_links)]
         for kind in _KINDS:
@@ -70,11 +73,11 @@ class Links:
 
     @property
     def bad(self) -> Set[str]:
-        """The keys that the document lists and gets wrong."""
+        """The keys that the document lists with an error."""
         return {fault.key for fault in self.faults if fault.key and fault.costs}
 
     def nameless(self) -> Tuple[Tuple[str, Tuple[str, ...]], ...]:
-        """The bonds that are told no MAC, whatever else is wrong with them: their keys, and those of their members."""
+        """Returns the bonds without a MAC, with or without other errors: their keys, and those of their members."""
         bonds = [link for link in self.by_id.values() if link.kind == "bond" and not link.mac_told]
         return tuple((link.key, self.members_of(link.raw, link.path)) for link in bonds)
 
@@ -94,15 +97,15 @@ class Links:
             self.refused.setdefault(link_id, "%s: %s" % (path, problem))
             return
         self._paths[link.key] = path
-        # Two links with one id happen in the field (shakenfist#767); the first keeps the id, and a
-        # network that names it belongs to the first.
+        # Documents with two links of one id exist (shakenfist#767). The first link keeps the id and its
+        # networks.
         if link_id in self.by_id:
             self.faults.append(Fault(link.key, path + ".id", "id %s is taken" % shown(link_id), shown(link_id)))
             return
         self.by_id[link_id] = link
 
     def _identify(self, raw: Dict[str, Any], path: str, kind: str) -> Link:
-        """The key of a link. One that is told no MAC is known by a member's, its parent's, or that of its name."""
+        """Returns a link with its key. Without a MAC it has that of a member, of its parent, or of its name's NIC."""
         vlan_id: Optional[int] = None
         field = "vlan_mac_address" if kind == "vlan" else "ethernet_mac_address"
         if kind == "vlan":
@@ -118,15 +121,15 @@ class Links:
         else:
             members = self.members_of(raw, path)
             if not members:
-                raise DataError(path + "." + field, "missing, and so are members to know the bond by")
+                raise DataError(path + "." + field, "missing, and there are no members to identify the bond by")
             mac = members[0].partition("/")[0]
         return Link(make_key(kind, mac, vlan_id), kind, mac, told, vlan_id, raw, path)
 
     def _mac_of_name(self, name: Any, path: str) -> str:
-        """As cloud-init has it, which takes a link's name for its NIC's."""
+        """Returns the MAC of the NIC with this name, as cloud-init reads a link's name."""
         mac = self._macs().get(name) if isinstance(name, str) else None
         if mac is None:
-            raise DataError(path, "no NIC here is called so, and the link is told no MAC: %.60r" % (name,))
+            raise DataError(path, "no NIC has this name, and the link has no MAC: %.60r" % (name,))
         return mac
 
     def parent_of(self, raw: Dict[str, Any], path: str) -> str:
@@ -148,7 +151,7 @@ class Links:
         return link.key
 
     def entries(self, networks: Dict[str, List[Network]]) -> Iterator[Entry]:
-        """The entries of the links that are not bad, which those that turn out so become. `networks` by key."""
+        """Yields the entries of the links without errors, and notes new errors. `networks` is by key."""
         for link_id, link in self.by_id.items():
             if link.key in self.bad:
                 continue
@@ -163,7 +166,7 @@ class Links:
         return Entry(
             kind=link.kind,
             mac=link.mac,
-            # A type that is absent or null is "bridge" to nova's consumers: physical.
+            # Consumers of Nova's documents read a missing or null type as "bridge": a physical link.
             type="phy" if type_word is None else word(type_word, path + ".type"),
             mtu=_mtu(raw.get("mtu"), path + ".mtu"),
             vlan_id=link.vlan_id,
@@ -179,13 +182,13 @@ class Links:
         name = link.raw.get("name")
         if name in (None, "") or device_name(name):
             return str(name or "")
-        problem = "not a device's name: %.60r; the bond gets another" % (name,)
+        problem = "not a valid device name: %.60r; the bond gets another name" % (name,)
         self.faults.append(Fault(link.key, link.path + ".name", problem, shown(link_id), costs=False))
         return ""
 
 
 def shown(link_id: str) -> str:
-    """An id as it may stand in a line of a log."""
+    """Returns an id in a form that is safe in a log line."""
     return link_id if link_id.isprintable() and len(link_id) <= 60 else "%.60r" % (link_id,)
 
 
@@ -200,6 +203,6 @@ def _link_id(value: Any, path: str) -> str:
 
 
 def _mtu(value: Any, path: str) -> Optional[int]:
-    """0: not said, as by a Neutron that does not advertise it."""
-    unsaid = value in (None, "") or (value in (0, "0") and value is not False)
-    return None if unsaid else number(value, path, 68, 65535)
+    """Returns the MTU; None for 0 too, which a Neutron that does not advertise the MTU sends."""
+    missing = value in (None, "") or (value in (0, "0") and value is not False)
+    return None if missing else number(value, path, 68, 65535)

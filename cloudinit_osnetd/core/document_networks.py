@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""The `networks` and `services` of a network_data: an item becomes a record, or a DataError that names the field.
+"""Parses the `networks` and `services` of a network_data: each item gives a record or a DataError that names the field.
 
-What is left open is read as cloud-init reads it (sources/helpers/openstack.py: convert_net_json, and
+What the format leaves open is read as cloud-init reads it (sources/helpers/openstack.py: convert_net_json, and
 net/network_state.py: _normalize_subnet).
 """
 
@@ -26,7 +26,7 @@ from .fields import (
 
 
 class Services(NamedTuple):
-    """DNS servers and search domains, in their order, each once."""
+    """DNS servers and search domains, in order, without duplicates."""
 
     dns: Tuple[str, ...] = ()
     search: Tuple[str, ...] = ()
@@ -54,15 +54,15 @@ def parse_network(raw: Dict[str, Any], path: str) -> Network:
     raw_routes = object_list(raw.get("routes"), path + ".routes")
     routes = [_parse_route(route, "%s.routes[%d]" % (path, i), address) for i, route in enumerate(raw_routes)]
     if raw.get("gateway") and kind not in DHCP4 | DHCP6:
-        # Not Nova's way to say it, but others' (shakenfist, hand-made drives): the default route. Beside a lease, which
-        # brings its own, no renderer of cloud-init's makes one of it.
+        # The default route, in a form that Nova does not use but others do (shakenfist, hand-made drives). A lease has
+        # its own default route, so cloud-init's renderers ignore the field of a DHCP network.
         default = DEFAULT6 if ":" in ip_address(raw["gateway"], path + ".gateway") else DEFAULT4
         routes.append(Route(default, gateway(raw["gateway"], path + ".gateway", default, address), None))
     services = _services_of(raw, raw_routes, path)
     return Network(
         type=kind,
         address=address,
-        routes=tuple(dict.fromkeys(route for route in routes if not _says_nothing(route, address))),
+        routes=tuple(dict.fromkeys(route for route in routes if not _is_redundant(route, address))),
         dns=services.dns,
         search=services.search,
         nowhere=tuple(sorted({r.network for r in routes if not r.gateway and r.network in (DEFAULT4, DEFAULT6)})),
@@ -81,7 +81,7 @@ def _parse_route(raw: Any, path: str, own: str) -> Route:
     if mask:
         length = prefix_length(network, mask, path + ".network")
     elif obj.get("netmask") in (None, "") and ipaddress.ip_address(network).is_unspecified:
-        length = 0  # cloud-init has its usual /24 and /64 here too, which nobody means
+        length = 0  # cloud-init uses /24 and /64 here too, which is never what is meant
     else:
         length = prefix_length(network, obj.get("netmask"), path + ".netmask")
     network = str(ipaddress.ip_network("%s/%d" % (network, length), strict=False))
@@ -93,8 +93,8 @@ def _parse_route(raw: Any, path: str, own: str) -> Route:
     )
 
 
-def _says_nothing(route: Route, own: str) -> bool:
-    """True for a default route without a gateway (CloudStack's way to say that there is none), and the subnet's own."""
+def _is_redundant(route: Route, own: str) -> bool:
+    """True for a default route without a gateway (CloudStack's form of having none), and for the subnet's route."""
     if route.gateway:
         return False
     return route.network in (DEFAULT4, DEFAULT6) or (bool(own) and route.network == str(_subnet(own)))
@@ -105,19 +105,19 @@ def _subnet(own: str) -> Any:
 
 
 def _services_of(raw: Dict[str, Any], raw_routes: List[Any], path: str) -> Services:
-    """A network's own: Nova's schema has its DNS servers on the routes, Nova itself on the network.
+    """Returns the services of one network: Nova's schema has DNS servers in the routes, Nova itself in the network.
 
-    Where neither names any, those in `dns_nameservers` and `dns_search` hold (Ironic, Nova's spec, Talos, Airship).
+    If neither has any, those in `dns_nameservers` and `dns_search` are used (Ironic, Nova's spec, Talos, Airship).
     """
-    said = Services()
+    found = Services()
     for i, route in enumerate(raw_routes):
-        said = said.and_then(_parse_own(route.get("services"), "%s.routes[%d].services" % (path, i)))
-    said = said.and_then(_parse_own(raw.get("services"), path + ".services"))
-    beside = Services(
+        found = found.and_then(_parse_own(route.get("services"), "%s.routes[%d].services" % (path, i)))
+    found = found.and_then(_parse_own(raw.get("services"), path + ".services"))
+    fields = Services(
         tuple(addresses(raw.get("dns_nameservers"), path + ".dns_nameservers")),
         tuple(domains(raw.get("dns_search"), path + ".dns_search")),
     )
-    return Services(said.dns or beside.dns, said.search + beside.search).and_then(Services())
+    return Services(found.dns or fields.dns, found.search + fields.search).and_then(Services())
 
 
 def _parse_own(raw: Any, path: str) -> Services:
@@ -137,12 +137,12 @@ def _parse_dns(service: Dict[str, Any], path: str) -> Services:
 
 
 def parse_global(raw: Any, path: str) -> Services:
-    """One of the document's own services. cloud-init takes each one that has an address for DNS, whatever its type."""
+    """Parses a global service. cloud-init uses each service with an address as a DNS server, whatever its type."""
     service = json_object(raw, path)
     try:
         return _parse_dns(service, path)
     except DataError:
         if service.get("type") == "dns":
             raise
-        return Services()  # something else that has a name, or a text, for an address
+        return Services()  # another type of service, whose address is a name or a text
 

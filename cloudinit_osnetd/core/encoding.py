@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""Records as JSON, whichever version of the package wrote them: pure.
+"""Reads and writes records as JSON that older and newer versions of the package can read. Pure.
 
-A record is a NamedTuple. What an older version wrote lacks the fields that were added since, which
-then have their defaults; what a newer one wrote has fields that are not known here, and are left.
-A field with a default is written only where it says something else, so that a new field changes
-neither the text nor the digest of what does not use it.
+A record is a NamedTuple. In what an older version wrote, the fields that were added since are missing
+and get their defaults; in what a newer version wrote, unknown fields are ignored. A field with a
+default is written only if it has another value, so that a new field changes neither the text nor the
+digest of records that do not use it.
 """
 
 from typing import Any, Dict, Iterable, List, Sequence, Type, TypeVar
@@ -15,30 +15,30 @@ More = Dict[str, Dict[str, Any]]
 
 
 def write(record: Any) -> Dict[str, Any]:
-    """A record's fields by name, without those that are at their defaults."""
+    """Returns a record's fields by name, without those that have their default value."""
     defaults = record._field_defaults
-    said = zip(record._fields, record)
-    return {name: value for name, value in said if name not in defaults or value != defaults[name]}
+    values = zip(record._fields, record)
+    return {name: value for name, value in values if name not in defaults or value != defaults[name]}
 
 
-def read(kind: Type[Record], *said: Any) -> Record:
-    """The inverse of write; of two mappings the later one counts.
+def read(kind: Type[Record], *mappings: Any) -> Record:
+    """The inverse of write; later mappings take precedence.
 
-    Raises TypeError where a field is lacking that has no default, or one of `said` is no mapping.
+    Raises TypeError if a field without a default is missing, or if one of `mappings` is no mapping.
     """
     fields: Dict[str, Any] = {}
-    for each in said:
+    for each in mappings:
         if not isinstance(each, dict):
             raise TypeError("not the fields of a %s: %.60r" % (kind.__name__, each))
         fields.update((name, value) for name, value in each.items() if name in kind._fields)  # type: ignore[attr-defined]
     return kind(**fields)
 
 
-def beyond(records: Iterable[Any], known: Sequence[str]) -> More:
-    """By place among `records`: the fields that are not `known`, and say something.
+def extra_fields(records: Iterable[Any], known: Sequence[str]) -> More:
+    """Returns, by index in `records`, the fields that are not `known` and not at their default.
 
-    For a list whose reader of long ago refuses a record with a field that he does not know: these
-    are kept beside it, where he does not look.
+    An old version refuses a list whose records have fields that it does not know. So these fields are
+    stored beside the list, where the old version does not read them.
     """
     more = {}
     for place, fields in enumerate(map(write, records)):
@@ -48,23 +48,23 @@ def beyond(records: Iterable[Any], known: Sequence[str]) -> More:
     return more
 
 
-def of_place(more: Any, place: int) -> Any:
-    """What `beyond` has for a place: the last argument of read and of read_row."""
+def extra_of(more: Any, place: int) -> Any:
+    """Returns what `extra_fields` has for an index: the last argument of read and of read_row."""
     return more.get(str(place), {}) if isinstance(more, dict) else {}
 
 
 def rows(records: Iterable[Any], known: Sequence[str]) -> List[List[Any]]:
-    """Each record as the list of the `known` ones of its fields, which are its first."""
+    """Returns each record as the list of its `known` fields, which are its first ones."""
     return [[getattr(record, name) for name in known] for record in records]
 
 
 def read_rows(kind: Type[Record], known: Sequence[str], listed: Iterable[Any], more: Any = None) -> List[Record]:
-    """The records of a list that `rows` made, with what `beyond` has of them."""
-    return [read_row(kind, known, row, of_place(more, place)) for place, row in enumerate(listed)]
+    """Returns the records of a list that `rows` made, with their `extra_fields`."""
+    return [read_row(kind, known, row, extra_of(more, place)) for place, row in enumerate(listed)]
 
 
 def read_row(kind: Type[Record], known: Sequence[str], row: Any, more: Any = None) -> Record:
-    """The inverse of rows; what a newer version has behind the `known` fields is left. Raises as read does."""
+    """The inverse of rows; values after the `known` fields, of a newer version, are ignored. Raises as read does."""
     if not isinstance(row, (list, tuple)):
         raise TypeError("not the fields of a %s: %.60r" % (kind.__name__, row))
     return read(kind, dict(zip(known, row)), more or {})

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""What a network_data says of a link, as frozen and validated records, in memory and on disk.
+"""What a network_data says about a link, as frozen and validated records, in memory and on disk.
 
-Nothing behind these meets raw JSON of a network_data; network_data.py makes them.
+network_data.py makes them; the rest of the program never handles raw JSON of a network_data.
 """
 
 import ipaddress
@@ -37,14 +37,14 @@ class Network(NamedTuple):
     routes: Tuple[Route, ...]
     dns: Tuple[str, ...]
     search: Tuple[str, ...] = ()  # domains
-    nowhere: Tuple[str, ...] = ()  # the default routes that it names without a gateway, which are none to us
+    nowhere: Tuple[str, ...] = ()  # default routes without a gateway in the document, which are ignored
 
 
 class Entry(NamedTuple):
-    """What one source says of one link, without ids, which Nova renumbers.
+    """What one source says about one link, without ids, because Nova renumbers them.
 
-    Its networks and their routes stand as the document has them, for so they are rendered. Two that differ in that
-    order alone are equal, and have one digest: Nova's order means nothing, and is another one now and then.
+    Networks and routes keep the order of the document, in which they are rendered. Two entries that differ only in that
+    order are equal and have the same digest: Nova's order has no meaning and changes at times.
     """
 
     kind: str  # "phy", "bond" or "vlan"
@@ -56,17 +56,17 @@ class Entry(NamedTuple):
     members: Tuple[str, ...]  # keys of a bond's links
     params: Tuple[Tuple[str, str], ...]  # a bond's `bond_*` fields, as bonding.option has them
     networks: Tuple[Network, ...]
-    mac_told: bool = True  # False: `mac` is a member's or the parent's, to know it by; the kernel chooses
-    name: str = ""  # that a bond is told to have; who heeds it is Renderer.bond_names
+    mac_told: bool = True  # False: `mac` is a member's or the parent's and only identifies it; the kernel chooses
+    name: str = ""  # of a bond in the document; used if Context.bond_names
 
     @property
     def key(self) -> str:
-        """MAC and kind; the VLAN id too, as a VLAN may have its parent's MAC."""
+        """The MAC and the kind; for a VLAN also its id, because it may have its parent's MAC."""
         return make_key(self.kind, self.mac, self.vlan_id)
 
     @property
     def canonical(self) -> "Entry":
-        """The same in an order that is always the same one: what is compared and digested."""
+        """The same entry in a fixed order, for comparisons and digests."""
         networks = {net._replace(routes=tuple(sorted(set(net.routes), key=str))) for net in self.networks}
         return self._replace(networks=tuple(sorted(networks, key=str)))
 
@@ -94,11 +94,11 @@ def make_key(kind: str, mac: str, vlan_id: Optional[int] = None) -> str:
 
 
 def entry_to_json(entry: Entry) -> Dict[str, Any]:
-    """An entry as JSON, for the store and for digests.
+    """Returns an entry as JSON, for the store and for digests.
 
-    A field that is added to Entry or Network gets a default (see encoding.py): then a store of an
-    older version is read, and an older version reads ours and leaves the field. A Route stays three
-    values: 0.1.0 knows no other number of them.
+    A new field of Entry or Network must have a default (see encoding.py): then the store of an older
+    version can be read, and an older version can read this one and ignores the field. A Route must keep
+    three values: 0.1.0 accepts no other number.
     """
     nets = [dict(encoding.write(net), routes=[list(route) for route in net.routes]) for net in entry.networks]
     return dict(encoding.write(entry), networks=nets)
@@ -128,27 +128,27 @@ def entry_from_json(obj: Dict[str, Any]) -> Entry:
 
 
 def takes_default(entry: Entry) -> bool:
-    """True where the link brings a default route, or may: by a lease, an advertisement."""
+    """True if the link brings a default route, or may bring one by a lease or an advertisement."""
     return any(
         not net.address or any(route.network in (DEFAULT4, DEFAULT6) for route in net.routes) for net in entry.networks
     )
 
 
 def static_addresses(entry: Entry) -> Tuple[str, ...]:
-    """The `ip/prefix` of each static network of an entry."""
+    """Returns the `ip/prefix` of each static network of an entry."""
     return tuple(net.address for net in entry.networks if net.address)
 
 
 def link_routes(entry: Entry) -> Tuple[Route, ...]:
-    """Its routes on the link, each once."""
+    """Returns the on-link routes of an entry, without duplicates."""
     return tuple(dict.fromkeys(route for net in entry.networks for route in net.routes if not route.gateway))
 
 
 def off_subnet_gateways(entry: Entry) -> FrozenSet[str]:
-    """The gateways of its static networks that no subnet of the link holds, as Neutron allows.
+    """Returns the gateways of the static networks that are in no subnet of the link, which Neutron allows.
 
-    The kernel takes a route through one only where it is told that the gateway is a neighbour all the same (`onlink` of
-    ip-route(8)). A link-local IPv6 one always is.
+    The kernel accepts a route via such a gateway only with `onlink` of ip-route(8). A link-local IPv6 gateway is always
+    a neighbour.
     """
     subnets = [ipaddress.ip_interface(address).network for address in static_addresses(entry)]
     gateways = {route.gateway for net in entry.networks if net.address for route in net.routes if route.gateway}

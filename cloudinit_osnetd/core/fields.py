@@ -1,24 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""Typed getters: the only code that touches a raw value of a network_data.json.
+"""Typed getters: the only code that reads raw values of a network_data.json.
 
-Each takes a value and the path where it stands, and raises DataError naming that path.
+Each takes a value and its path in the document, and raises DataError with that path.
 """
 
 import ipaddress
 import string
 from typing import Any, Dict, FrozenSet, List
 
-# Sets, not regular expressions: to compile three costs each run 1.5 ms.
+# Sets, not regular expressions: compiling three of these costs each run 1.5 ms.
 _WORD = frozenset(string.ascii_letters + string.digits + "_.+-")
 _HEX = frozenset("0123456789abcdef")
-# Not str.isdigit(): that is true of "\u00b2" too, which int() does not read.
+# Not str.isdigit(): it is also true for "\u00b2", which int() refuses.
 _DIGITS = frozenset(string.digits)
 _MAC_OCTETS = (6, 20)  # Ethernet; InfiniBand
 
 
 class DataError(ValueError):
-    """A value that cannot be used; `path` is where it stands, as in `links[2].mtu`."""
+    """An invalid value; `path` is its place in the document, such as `links[2].mtu`."""
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__("%s: %s" % (path, problem))
@@ -44,7 +44,7 @@ def word(value: Any, path: str) -> str:
 
 
 def domains(value: Any, path: str) -> List[str]:
-    """Search domains: a list, or a string in which commas or spaces part them; none where it is null."""
+    """Returns search domains from a list, or from a string with commas or spaces between them; none for null."""
     parts = _parts(value)
     for part in parts:
         if not isinstance(part, str) or not _made_of(_WORD, part, 253) or part.startswith("-"):
@@ -53,7 +53,7 @@ def domains(value: Any, path: str) -> List[str]:
 
 
 def addresses(value: Any, path: str) -> List[str]:
-    """IP addresses: one, a list, or a string in which commas or spaces part them; none where it is null."""
+    """Returns IP addresses from one, a list, or a string with commas or spaces between them; none for null."""
     return [ip_address(part, path) for part in _parts(value)]
 
 
@@ -75,7 +75,7 @@ def number(value: Any, path: str, low: int, high: int) -> int:
 
 
 def mac_address(value: Any, path: str) -> str:
-    """A MAC of six octets; of InfiniBand's twenty those that make the port's, as OpenStack and cloud-init have it."""
+    """Returns a MAC of six octets; of InfiniBand's twenty the six that OpenStack and cloud-init use for a port."""
     octets = value.lower().split(":") if isinstance(value, str) else []
     if len(octets) not in _MAC_OCTETS or any(len(octet) != 2 or not _HEX.issuperset(octet) for octet in octets):
         raise DataError(path, "not a MAC address: %.60r" % (value,))
@@ -96,7 +96,7 @@ def ip_address(value: Any, path: str) -> str:
 
 
 def prefix_length(address: str, netmask: Any, path: str) -> int:
-    """Prefix length from an IPv4 or IPv6 netmask, or from a number; where there is none, cloud-init's: /24 and /64."""
+    """Returns the prefix length of a netmask or a number; without one, cloud-init's defaults: /24 and /64."""
     if netmask is None or netmask == "":
         return 64 if ":" in address else 24
     bits = ipaddress.ip_address(address).max_prefixlen
@@ -113,17 +113,17 @@ def prefix_length(address: str, netmask: Any, path: str) -> int:
 
 
 def device_name(value: Any) -> bool:
-    """True for a name that the kernel and every backend take for a network device (linux/if.h: IFNAMSIZ)."""
+    """True if the kernel and every backend accept the name for a network device (linux/if.h: IFNAMSIZ)."""
     return isinstance(value, str) and _made_of(_WORD, value, 15) and value[0] not in "-." and not value.isdigit()
 
 
 def gateway(value: Any, path: str, destination: str, own: str) -> str:
-    """The address of a neighbour, empty where there is none: null, empty, or the unspecified address.
+    """Returns the address of a gateway; empty for null, an empty string and the unspecified address.
 
-    `destination`: of its route; `own`: the `ip/prefix` of its network, or empty.
+    `destination` is the network of its route, `own` the `ip/prefix` of its network, or empty.
 
-    The kernel refuses a route through a broadcast or multicast address (net/ipv4/fib_semantics.c: fib_check_nh_v4_gw),
-    and for that networkd fails the NIC, with its addresses. The loopback is nobody's way out.
+    The kernel refuses a route via a broadcast or multicast address (net/ipv4/fib_semantics.c: fib_check_nh_v4_gw), and
+    networkd then fails the NIC with all its addresses. A loopback address is never a valid gateway.
     """
     if not value:
         return ""
@@ -132,7 +132,7 @@ def gateway(value: Any, path: str, destination: str, own: str) -> str:
         raise DataError(path, "a gateway of the other address family: %s for %s" % (address, destination))
     subnet = ipaddress.ip_interface(own).network if own else None
     if address.is_multicast or address.is_loopback or _is_broadcast(address, subnet):
-        raise DataError(path, "no neighbour's address: %s" % address)
+        raise DataError(path, "not a valid gateway address: %s" % address)
     return "" if address.is_unspecified else str(address)
 
 

@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""What a NIC's part of a file means, whoever wrote it and in whatever order: a set of short lines, the same words on
-every backend. Pure.
+"""The meaning of a NIC's part of a file, independent of its author and its order: a set of short lines, in the same
+form for every backend. Pure.
 
     address 10.0.0.5/24
     route 10.1.0.0/16 via 10.0.0.1 metric 5
-    dns 10.0.0.2 10.0.0.3            the order of name servers and of search domains counts, nobody else's does
+    dns 10.0.0.2 10.0.0.3            only the order of name servers and of search domains matters
     dhcp4
     mtu 1450
 
-What a backend's reader does not know stands there as it is written, so that two parts which mean the same by such a set
-differ in nothing that anybody would notice. The fingerprint in the ledger is another matter: it tells whether a part
-stands as we left it, to the letter.
+A line that a backend's reader does not know is kept as it is written, so two parts with the same set have the same
+effect. The fingerprint in the ledger has another purpose: it tells whether a part still has the text that was written.
 """
 
 import ipaddress
@@ -21,9 +20,9 @@ from .fields import DataError, prefix_length
 
 Meaning = FrozenSet[str]
 
-_MOST_LINES, _MOST_LETTERS = 12, 160  # of what is shown
+_MOST_LINES, _MOST_LETTERS = 12, 160  # limits of the differences that are shown
 _YES, _NO = ("yes", "true", "on", "1"), ("no", "false", "off", "0")
-# The numbers that the kernel takes for a bond's words (Documentation/networking/bonding.rst).
+# The kernel accepts the index in each list for the name (Documentation/networking/bonding.rst).
 _BOND_WORDS = {
     "mode": ("balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb"),
     "lacp-rate": ("slow", "fast"),
@@ -36,30 +35,30 @@ _BOND_WORDS = {
     "primary-reselect": ("always", "better", "failure"),
     "primary-reselect-policy": ("always", "better", "failure"),
 }
-_SETS = ("arp-ip-target", "arp-ip-targets", "ARPIPTargets")  # of addresses, in whatever order
-# What cloud-init writes or not, by release: name servers go to the NIC, to `lo` or to every NIC; up to 20.1 (netplan)
-# and 24.1 (networkd) it does not say whether a router is listened to; a VLAN's or a bond's MAC, and from 25.2 on
-# networkd that a NIC carries a VLAN or belongs to a bond.
+_SETS = ("arp-ip-target", "arp-ip-targets", "ARPIPTargets")  # lists of addresses whose order does not matter
+# Lines that only some releases of cloud-init write. Name servers go to the NIC, to `lo` or to every NIC; up to 20.1
+# (netplan) and 24.1 (networkd) accept-ra is not written; the MAC of a VLAN or a bond; for networkd, from 25.2 on, the
+# VLANs on a NIC and its bond.
 _BY_RELEASE = ("dns", "search", "accept-ra", "mac", "carries", "belongs")
-# Said by a renderer of a NIC whose MAC the document tells, and not of one that it calls by a name.
+# Written for a NIC whose MAC is in the document, and not for one that is identified by its name.
 _BY_MAC = ("match mac ", "set-name ")
 _ADVERTISED = frozenset(["slaac", "dhcp6", "inet6 dhcp 1"])
 
 
 class Known(NamedTuple):
-    """What there is to know of a NIC when it is asked who may have written its part."""
+    """What is known of a NIC, to find out who may have written its part."""
 
     dns: FrozenSet[str] = frozenset()  # every name server that any source names
     search: FrozenSet[str] = frozenset()
-    macs: FrozenSet[str] = frozenset()  # its own, and those of the links with which it is wanted
-    ipv6: bool = False  # it has a subnet of IPv6
-    advertised: int = 0  # subnets of IPv6 of which a router or DHCPv6 tells the address
+    macs: FrozenSet[str] = frozenset()  # its own MAC, and those of the links in the same Want
+    ipv6: bool = False  # True if it has an IPv6 subnet
+    advertised: int = 0  # the number of IPv6 subnets whose address comes from a router or DHCPv6
     routes: Meaning = frozenset()  # of its networks
-    nowhere: Meaning = frozenset()  # what cloud-init makes of a default route whose gateway is null: one through nobody
+    nowhere: Meaning = frozenset()  # what cloud-init writes for a default route without a gateway
 
 
 def address(text: str, netmask: str = "") -> str:
-    """`ip/prefix` in the one form, or the text where it is none."""
+    """Returns `ip/prefix` in its normal form, or the text if it is no address."""
     ip, _, length = text.partition("/")
     try:
         plain = str(ipaddress.ip_address(ip))
@@ -70,7 +69,7 @@ def address(text: str, netmask: str = "") -> str:
 
 
 def network(text: str, netmask: str = "", gateway: str = "") -> str:
-    """A route's destination in the one form: `default` by its gateway's family, a single address with its prefix."""
+    """Returns a route's destination in its normal form: `default` by the gateway's family, an address with a prefix."""
     if text in ("default", ""):
         return "::/0" if ":" in gateway else "0.0.0.0/0"
     whole = address(text, netmask)
@@ -81,14 +80,14 @@ def network(text: str, netmask: str = "", gateway: str = "") -> str:
 
 
 def route(to: str, via: str = "", metric: Optional[str] = None, *more: str) -> str:
-    """The line of a route; `more` in the order of the alphabet, as "onlink"."""
+    """Returns the line of a route; further words such as "onlink" are sorted."""
     words = ["route", to] + (["via", address(via)] if via and not _is_unspecified(via) else [])
     words += ["metric", metric] if metric else []
     return " ".join(words + sorted(more))
 
 
 def _is_unspecified(via: str) -> bool:
-    """True for 0.0.0.0 and ::, by way of which a route is one on the link."""
+    """True for 0.0.0.0 and ::, with which a route is an on-link route."""
     try:
         return ipaddress.ip_address(via).is_unspecified
     except ValueError:
@@ -96,13 +95,13 @@ def _is_unspecified(via: str) -> bool:
 
 
 def truth(text: str) -> str:
-    """yes or no for what programs take for one of them, else the text."""
+    """Returns yes or no for the usual spellings of a truth value, otherwise the text."""
     word = text.lower()
     return "yes" if word in _YES else "no" if word in _NO else text
 
 
 def bond_option(name: str, value: str) -> str:
-    """A bond's option; `name` with hyphens, without its program's prefix."""
+    """Returns the line of a bond's option; `name` has hyphens and no prefix of a program."""
     if name in _SETS:
         return " ".join(["bond", name] + sorted(set(value.replace(",", " ").split())))
     words = _BOND_WORDS.get(name, ())
@@ -111,41 +110,41 @@ def bond_option(name: str, value: str) -> str:
 
 
 def _is_zero(line: str) -> bool:
-    """True for a bond's option that is 0: cloud-init's eni renderer writes none that is a number in the document."""
+    """True for a bond's option that is 0: if it is a number in the document, cloud-init's eni renderer omits it."""
     topic, name, value = (line.split(" ", 2) + ["", ""])[:3]
     return topic == "bond" and value == _BOND_WORDS.get(name, ("0",))[0]
 
 
 def may_be_cloud_inits(found: Meaning, wanted: Meaning, known: Known) -> bool:
-    """True where `found` may be what some release of cloud-init writes for what `wanted` is what one of them writes."""
+    """True if some release of cloud-init may write `found` for the same entry for which another one writes `wanted`."""
     found, wanted = _as_neighbours(_as_defaults(found, wanted)), _as_neighbours(wanted)
     lacking, added = frozenset(line for line in wanted - found if not _is_zero(line)), found - wanted
     if known.advertised:
         lacking, added = lacking - _ADVERTISED, _less_static(added - known.routes, known.advertised)
     if any(_topic(line) not in _BY_RELEASE and not line.startswith(_BY_MAC) for line in lacking):
         return False
-    told = {_topic(line) for line in lacking}
-    return all(_may_be_added(line, known, told) for line in added)
+    lacking_topics = {_topic(line) for line in lacking}
+    return all(_may_be_added(line, known, lacking_topics) for line in added)
 
 
 def unsaid(found: Meaning, wanted: Meaning) -> Tuple[str, ...]:
-    """What some release of cloud-init does not say and another does: an older one wrote it, or somebody took it out."""
+    """Returns the missing lines that only some releases write: by an older release, or removed by a user."""
     return tuple(sorted(line for line in wanted - found if _topic(line) in ("dns", "search", "accept-ra")))
 
 
 def _as_defaults(found: Meaning, wanted: Meaning) -> Meaning:
-    """With the default routes to which cloud-init gives the prefix of a subnet: their netmask is missing, or 0."""
+    """Restores default routes whose netmask is missing or 0, for which cloud-init writes the prefix of a subnet."""
     meant = {line: line.replace(" 0.0.0.0/24 ", " 0.0.0.0/0 ").replace(" ::/64 ", " ::/0 ") for line in found}
     return frozenset(meant[line] if meant[line] in wanted else line for line in found)
 
 
 def _as_neighbours(lines: Meaning) -> Meaning:
-    """A gateway outside the subnet is said to be a neighbour, or is not, by release, renderer and field."""
+    """Removes `onlink`: for a gateway outside the subnet it depends on release, renderer and field."""
     return frozenset(line.replace(" onlink", "") if line.startswith("route ") else line for line in lines)
 
 
 def _less_static(lines: Meaning, subnets: int) -> Meaning:
-    """Less the addresses that releases before 19.4 set by themselves, where a router or DHCPv6 was to tell them."""
+    """Removes the static addresses that releases before 19.4 wrote for subnets with router advertisements or DHCPv6."""
     static = [line for line in lines if line.startswith("address ") and ":" in line]
     return lines - _ADVERTISED - frozenset(static if len(static) <= subnets else ())
 
@@ -154,7 +153,7 @@ def _topic(line: str) -> str:
     return line.partition(" ")[0]
 
 
-def _may_be_added(line: str, known: Known, told: Iterable[str]) -> bool:
+def _may_be_added(line: str, known: Known, lacking_topics: Iterable[str]) -> bool:
     topic, _, rest = line.partition(" ")
     words = frozenset(rest.split())
     if topic == "dns":
@@ -162,18 +161,18 @@ def _may_be_added(line: str, known: Known, told: Iterable[str]) -> bool:
     if topic == "search":
         return words <= known.search
     if topic == "accept-ra":
-        return known.ipv6 and topic not in told
+        return known.ipv6 and topic not in lacking_topics
     if topic == "mac":
         return words <= known.macs
     if topic == "route" and " via " not in line:
-        return line in known.routes | known.nowhere  # on the link, which no renderer is given by us: see Backend.finish
+        return line in known.routes | known.nowhere  # on-link routes are not given to renderers: see Backend.finish
     if line.startswith("match mac "):
         return frozenset([line.rpartition(" ")[2]]) <= known.macs
     return topic in ("carries", "belongs")
 
 
 def differences(found: Meaning, wanted: Meaning) -> Tuple[str, ...]:
-    """What differs, line by line: `+` is wanted and not there, `-` is there and not wanted. Bounded."""
+    """Returns the differences line by line: `+` is wanted and missing, `-` exists and is not wanted. Bounded."""
     lines = ["+ " + line for line in sorted(wanted - found)] + ["- " + line for line in sorted(found - wanted)]
     shown = [line if len(line) <= _MOST_LETTERS else line[: _MOST_LETTERS - 3] + "..." for line in lines[:_MOST_LINES]]
     if len(lines) > len(shown):
@@ -182,6 +181,6 @@ def differences(found: Meaning, wanted: Meaning) -> Tuple[str, ...]:
 
 
 def in_order(topic: str, words: Iterable[str]) -> List[str]:
-    """The line, if any, of what has an order: each word once, where it comes first."""
+    """Returns one line, or none, with the words in their order, without duplicates."""
     once = list(dict.fromkeys(words))
     return [" ".join([topic] + once)] if once else []

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""Route metrics: given once per link and kept, so that two gateways mean one default route.
+"""Assigns route metrics. A link keeps its metric, so that with two gateways one default route is used.
 
-The primary has none of its own, as cloud-init alone would write it. Every other link's are above
-whatever the primary's routes can have: a static route has 0 (IPv6: 1024), systemd-networkd gives
-what a lease or an advertisement brings 1024.
+The primary link has no metric of its own, as cloud-init alone would write it. The metrics of all other
+links are higher than any metric of the primary's routes: a static route has 0 (IPv6: 1024), and
+systemd-networkd gives routes of a lease or an advertisement 1024.
 """
 
 from typing import Dict, Iterable, Mapping, Sequence
@@ -13,15 +13,15 @@ PRIMARY = 0
 _FIRST, _STEP = 2100, 100
 
 
-def give(
+def assign(
     known: Mapping[str, int], settled: Iterable[str], arriving: Sequence[str], another: bool = False
 ) -> Dict[str, int]:
-    """The metrics by key, `known` and those of `arriving` keys (best candidate first) included.
+    """Returns the metrics by key: the `known` ones and those of the `arriving` keys (best candidate first).
 
-    `settled` keys have a NIC and a configuration: theirs stay. An arriving key gets back what it
-    had, unless another took it meanwhile. The first one on a server that has none is the primary;
-    one that arrives beside others never is: a default route that works is not moved. `another`:
-    the primary is a NIC that others configure.
+    `settled` keys have a NIC and a configuration and keep their metric. An arriving key gets its old
+    metric back, unless another key has it now. The first key on a server becomes the primary; a later
+    one never does, so a working default route is not moved. `another` is True if the primary is a NIC
+    that other software configures.
     """
     given = dict(known)
     taken = {given.get(key, PRIMARY) for key in settled} | ({PRIMARY} if another else set())

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""What a network_data.json says, as frozen and validated records.
+"""Parses a network_data.json into frozen and validated records.
 
-Nothing behind this module meets raw JSON of a network_data again. The format is OpenStack's
-(nova: doc/api_schemas/network_data.json). A document is refused whole (`Refused`) only for what
-makes it unreadable; every other fault costs the link it belongs to, and is named in `faults`.
+The rest of the program never handles raw JSON of a network_data. The format is OpenStack's (nova:
+doc/api_schemas/network_data.json). A document is refused as a whole (`Refused`) only if it cannot be
+read; any other error affects only the link that it belongs to, and is listed in `faults`.
 
-Values end in configuration files of the guest, so whatever is not an address, a number or a short
-plain word is a fault: a newline in a DNS address would be a root shell in ifupdown.
+Values end up in configuration files of the guest, so anything that is not an address, a number or a
+short plain word is an error: a newline in a DNS address would give a root shell in ifupdown.
 """
 
 import json
 from typing import Any, Dict, FrozenSet, List, NamedTuple, Tuple
 
-from .document_links import Fault, Links, MacsByName, nobody
+from .document_links import Fault, Links, MacsByName, no_nics
 from .document_networks import Services, parse_global, parse_network
 from .entry import (
     DEFAULT4,
@@ -64,36 +64,35 @@ MAX_BYTES = 1 << 20
 
 
 class Refused(DataError):
-    """The whole document says nothing: its size, its syntax or its shape."""
+    """The document as a whole cannot be used, because of its size, its syntax or its structure."""
 
 
 class NetworkData(NamedTuple):
-    """A whole document. `faulted` keys are listed by it, but what it says of them is unusable."""
+    """A whole document. `faulted` has the keys that it lists with errors."""
 
     entries: Dict[str, Entry]
     services: Tuple[str, ...]  # global DNS addresses
     faults: Tuple[Fault, ...]
     faulted: FrozenSet[str]
     search: Tuple[str, ...] = ()  # global search domains
-    nameless: Tuple[Tuple[str, Tuple[str, ...]], ...] = ()  # bonds that are told no MAC, refused or not: keys, members
+    nameless: Tuple[Tuple[str, Tuple[str, ...]], ...] = ()  # bonds without a MAC, refused or not: keys, members
 
     @property
-    def homeless(self) -> bool:
-        """True where a network names no link of this document: it may be any link's."""
+    def unassigned_network(self) -> bool:
+        """True if a network names no link of this document: it may belong to any link."""
         return any(not fault.key for fault in self.faults if fault.path.startswith("networks"))
 
     @property
-    def anonymous_faults(self) -> bool:
-        """True where a link could not be identified: then no key can be called missing."""
+    def unidentified_link(self) -> bool:
+        """True if a link could not be identified: then no key can be called missing."""
         return any(not fault.key for fault in self.faults if fault.path.startswith("links"))
 
 
-def parse(document: Any, macs: MacsByName = nobody) -> NetworkData:
-    """Read a decoded network_data.json. `macs` gives by name the MACs of the NICs that are here: some links have no
-    more than a name.
+def parse(document: Any, macs: MacsByName = no_nics) -> NetworkData:
+    """Parses a decoded network_data.json. `macs` returns the MACs of the present NICs by name, for links without a MAC.
 
-    Raises Refused where the document as a whole says nothing: not an object, empty (`{}`, which a
-    metadata service gives while its cache is cold), or without a list of links.
+    Raises Refused if the document as a whole cannot be used: it is not an object, empty (`{}`, which a
+    metadata service sends while its cache is cold), or has no list of links.
     """
     try:
         return _parse(document, macs)
@@ -120,7 +119,7 @@ def _parse(document: Any, macs: MacsByName) -> NetworkData:
 
 
 def _networks(links: Links, raw_networks: List[Any]) -> Dict[str, List[Network]]:
-    """The networks of each link, by its key. That of a refused link goes with it."""
+    """Returns the networks of each link by its key, without those of refused links."""
     networks: Dict[str, List[Network]] = {}
     for i, raw in enumerate(raw_networks):
         path = "networks[%d]" % i
@@ -149,8 +148,8 @@ def _services(raw: Any, faults: List[Fault]) -> Services:
     return found
 
 
-def parse_bytes(raw: bytes, macs: MacsByName = nobody) -> NetworkData:
-    """Read the bytes of a network_data.json; Refused for its size and its syntax too. `macs` as in parse."""
+def parse_bytes(raw: bytes, macs: MacsByName = no_nics) -> NetworkData:
+    """Parses the bytes of a network_data.json; raises Refused also for their size and syntax. `macs` as in parse."""
     if len(raw) > MAX_BYTES:
         raise Refused("network_data", "larger than %d bytes" % MAX_BYTES)
     try:

@@ -9,7 +9,7 @@ where it stands on disk as the ledger says we left it; else it is drifted, and l
 from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .. import __version__
-from .conformance import check, is_others_doing
+from .conformance import check, is_duplicate_address
 from .desired import Want
 from .records import Owned, Snapshot, Touch
 
@@ -79,9 +79,9 @@ class Lacking(NamedTuple):
     lacks: str
 
     @property
-    def is_others_doing(self) -> bool:
+    def is_duplicate_address(self) -> bool:
         """True where no touch of the NIC can help: another host has its addresses."""
-        return all(map(is_others_doing, self.lacks.split("; ")))
+        return all(map(is_duplicate_address, self.lacks.split("; ")))
 
 
 class Plan(NamedTuple):
@@ -293,7 +293,7 @@ def make(
         for lacking in lacks(wants, [*ledger, *adopted], snapshot):
             if lacking.name in touched or lacking.key in left_alone:
                 continue
-            if (lacking in tried or lacking.is_others_doing) and not force:
+            if (lacking in tried or lacking.is_duplicate_address) and not force:
                 hopeless.append(lacking)
             else:
                 planner.kick(lacking)

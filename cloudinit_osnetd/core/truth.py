@@ -117,7 +117,7 @@ def observe(truth: Truth, source: str, data: NetworkData, now: float) -> Truth:
     A key that the document lists but gets wrong is not heard at all; a key that it does not list
     keeps its last word, marked as no longer listed.
     """
-    data = bond_keys.settled(data, {key: known.entry for key, known in truth.keys.items()})
+    data = bond_keys.with_known_keys(data, {key: known.entry for key, known in truth.keys.items()})
     counter = truth.counter
     keys = dict(truth.keys)
     ports = digest.of_value(sorted(entry.digest for entry in data.entries.values()))
@@ -134,7 +134,7 @@ def observe(truth: Truth, source: str, data: NetworkData, now: float) -> Truth:
         known = keys.get(key)
         word = known.words.get(source) if known else None
         had = len(word.entry.networks) if word else int(key not in leaned_on)
-        if data.homeless and len(entry.networks) < had:
+        if data.unassigned_network and len(entry.networks) < had:
             continue  # what it seems to have lost, or to lack, may be the network that names no link
         if known is None:
             keys[key] = KeyTruth(source, {source: Word(entry, 0, True, (), None)}, data.services, data.search)
@@ -157,7 +157,7 @@ def observe(truth: Truth, source: str, data: NetworkData, now: float) -> Truth:
         if heard != word or serves != (known.services, known.search) or in_force != known.in_force:
             keys[key] = KeyTruth(in_force, dict(known.words, **{source: heard}), *serves)
 
-    if not data.anonymous_faults:
+    if not data.unidentified_link:
         for key, known in list(keys.items()):
             word = known.words.get(source)
             if word and word.listed and key not in data.entries and key not in data.faulted:

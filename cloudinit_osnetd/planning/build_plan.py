@@ -105,7 +105,7 @@ def _kept(
 ) -> FrozenSet[str]:
     """Returns what is not cleaned up: ignored NICs, and NICs whose first entry is rejected."""
     ignored = on.context.settings.ignore
-    unmanaged = desired.left_alone(state.truth, nics, ignored, bonds_of(on, state, nics))
+    unmanaged = desired.unmanaged(state.truth, nics, ignored, bonds_of(on, state, nics))
     return ignored | unmanaged | {state.truth.keys[key].entry.mac for key, one in rejected.items() if one.old is None}
 
 
@@ -149,13 +149,13 @@ def _wanted(
     configured = frozenset(row.key for row in state.ledger)
     ways = snapshot.ways_out() if snapshot is not None else ()
     unmanaged = frozenset(mac for mac, nic in nics.items() if nic.is_one_of(ignored))
-    metrics = desired.give_metrics(known, keys, state.metrics, configured, unmanaged, ways)
+    metrics = desired.assign_metrics(known, keys, state.metrics, configured, unmanaged, ways)
     return desired.desired(known, nics, ignored, named, metrics), metrics
 
 
 def bonds_of(on: RunContext, state: store.State, nics: Mapping[str, Nic]) -> Dict[str, str]:
     """Returns the names of bonds by key: the current ones, and those that this cloud-init would give."""
-    return desired.known_bonds(state.bonds, state.truth, nics, on.context.bond_names)
+    return desired.names_of_bonds(state.bonds, state.truth, nics, on.context.bond_names)
 
 
 def written_for_removed_nics(

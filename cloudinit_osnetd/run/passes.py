@@ -163,7 +163,7 @@ class Passes:
             store.clear_intent()  # one that was recovered, with nothing left to do
             self.problems.update(planned.rejected)
         for lacking in made.hopeless:
-            retried = "" if lacking.is_others_doing else "; bringing it up again did not help"
+            retried = "" if lacking.is_duplicate_address else "; bringing it up again did not help"
             self.problems.setdefault(lacking.mac, lacking.lacks + retried)
 
     def _apply(self, planned: PlanningResult, made: plan.Plan) -> None:

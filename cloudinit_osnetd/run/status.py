@@ -10,8 +10,8 @@ from ..apply.verify import dns_findings
 from ..cloud_init import instance
 from ..cloud_init.eligibility import NotManaged, RunContext, not_followed, run_context
 from ..core import rejections, truth
-from ..core.conformance import ALL_THERE, check
-from ..core.desired import desired, known_bonds, left_alone
+from ..core.conformance import CONFORMS, check
+from ..core.desired import desired, names_of_bonds, unmanaged
 from ..core.network_data import make_key
 from ..core.records import Nic, Snapshot
 from ..kernel import netlink
@@ -52,10 +52,10 @@ class _View:
         self.last = files.read_json(paths.STATUS) or {}
         self.rejected = rejections.holding(state.truth, state.rejections, now)
         believed = rejections.believed(state.truth, state.rejections, now)
-        named = known_bonds(state.bonds, state.truth, self.nics, on.context.bond_names)
+        named = names_of_bonds(state.bonds, state.truth, self.nics, on.context.bond_names)
         wanted = desired(believed, self.nics, self.settings.ignore, named, state.metrics)
         self.items = {item.key: item for want in wanted for item in want.items}
-        self.left = left_alone(state.truth, self.nics, self.settings.ignore, named)
+        self.left = unmanaged(state.truth, self.nics, self.settings.ignore, named)
         disk = render.disk_parts(on.backend, [row.place for row in state.ledger])
         self.edited = {row.key for row in state.ledger if disk.get(row.place) != row.disk}
         self.drifted = {drift["key"]: drift for drift in self.last.get("drifted", [])}
@@ -71,7 +71,7 @@ class _View:
         known, item = self.state.truth.keys[key], self.items.get(key)
         entry = known.entry
         nic = self.snapshot.named(item.name) if item else self.nics.get(entry.mac)
-        verdict = check(item, self.snapshot, key in self.plain) if item else ALL_THERE
+        verdict = check(item, self.snapshot, key in self.plain) if item else CONFORMS
         word, reason = self._word(key, known, nic, verdict.lacks)
         if key in self.on_trial and word in ("ok", "failed"):
             reason = "; ".join(filter(None, ["not confirmed yet", reason]))

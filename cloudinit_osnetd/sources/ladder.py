@@ -98,9 +98,9 @@ def _config(
 ) -> Optional[Dict[str, Any]]:
     """Returns the network config of the part of a truth that `select` returns; None if none of its keys has a NIC."""
     nics = _nics(expected)
-    named = desired.known_bonds(bonds or {}, known, nics, network_config.supports_bond_names(_convert))
+    named = desired.names_of_bonds(bonds or {}, known, nics, network_config.supports_bond_names(_convert))
     keys = desired.configurable(known, nics)
-    metrics = desired.give_metrics(known, keys, given, configured)
+    metrics = desired.assign_metrics(known, keys, given, configured)
     wants = desired.desired(known, nics, bonds=named, given=metrics)
     return network_config.build(select(wants, nics), _convert) if wants else None
 
@@ -117,7 +117,7 @@ def _without_unmanaged(
     `listed` has the keys of the document that cloud-init has.
     """
     on = context.load(remember=False)
-    left = desired.left_alone(known, nics, on.settings.ignore, state.bonds)
+    left = desired.unmanaged(known, nics, on.settings.ignore, state.bonds)
     backend = backends.of_renderer(on.renderer)
     # NICs with a part in the ledger are kept too: cloud-init may rewrite the file, and must not lose the part.
     kept = listed | {row.key for row in state.ledger}

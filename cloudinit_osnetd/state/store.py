@@ -56,7 +56,7 @@ def empty(instance_id: str, ledger: Tuple[Owned, ...] = ()) -> State:
 # has defaults for what is lacking. How to add a field:
 # - to State: with a default, read by `.get` in _from_json; 0.1.0 leaves what it does not know.
 # - to Owned, Rejection, Touch, Change or Item: as the last one, with a default. 0.1.0 refuses a record that has one
-#   more, so what it does not know is kept beside the records, under "more" (records.beyond): nothing has to be done.
+#   more, so what it does not know is kept beside the records, under "more" (encoding.extra_fields): nothing to do.
 # - to Entry and Network: with a default; a tuple is made one again in network_data.entry_from_json.
 # - to KeyTruth and Word: read by `.get` in truth.py.
 # A field never gets another meaning: a new meaning is a new field. _VERSION is raised where what came before cannot
@@ -76,8 +76,8 @@ def _to_json(state: State) -> Dict[str, Any]:
         "on_trial": state.on_trial,
         "unwanted": {key: list(addresses) for key, addresses in state.unwanted.items()},
         "more": {
-            "ledger": encoding.beyond(state.ledger, ROW),
-            "rejections": encoding.beyond(state.rejections, rejections.FIRST),
+            "ledger": encoding.extra_fields(state.ledger, ROW),
+            "rejections": encoding.extra_fields(state.rejections, rejections.FIRST),
         },
     }
 
@@ -118,7 +118,7 @@ def _each(read: Callable[[Any, Any], Any], listed: Any, more: Any, what: str) ->
     """Each of a list's records; one that cannot be read costs itself."""
     for place, one in enumerate(listed if isinstance(listed, list) else []):
         try:
-            yield read(one, encoding.of_place(more, place))
+            yield read(one, encoding.extra_of(more, place))
         except (KeyError, TypeError, ValueError, AttributeError) as exc:
             LOG.error("store: %s left out: %.200r error=%r", what, one, exc)
 
@@ -278,7 +278,10 @@ def write_intent(intent: Intent) -> None:
         "touches": encoding.rows(intent.touches, TOUCH),
         "ledger": encoding.rows(intent.ledger, ROW),
         "places": [list(place) for place in intent.places],
-        "more": {"touches": encoding.beyond(intent.touches, TOUCH), "ledger": encoding.beyond(intent.ledger, ROW)},
+        "more": {
+            "touches": encoding.extra_fields(intent.touches, TOUCH),
+            "ledger": encoding.extra_fields(intent.ledger, ROW),
+        },
     }
     files.replace(paths.INTENT, json.dumps(obj) + "\n", mode=0o600)
 
@@ -291,7 +294,7 @@ def read_intent() -> Optional[Intent]:
     try:
         return Intent(
             tuple(encoding.read_rows(Touch, TOUCH, obj["touches"], more.get("touches"))),
-            tuple(read_row(row, encoding.of_place(more.get("ledger"), i)) for i, row in enumerate(obj["ledger"])),
+            tuple(read_row(row, encoding.extra_of(more.get("ledger"), i)) for i, row in enumerate(obj["ledger"])),
             tuple((str(path), str(section)) for path, section in obj["places"]),
         )
     except (KeyError, TypeError, ValueError) as exc:

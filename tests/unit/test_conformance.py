@@ -5,7 +5,7 @@
 import pytest
 
 from cloudinit_osnetd.core import desired, plan, truth
-from cloudinit_osnetd.core.conformance import ALL_THERE, check
+from cloudinit_osnetd.core.conformance import CONFORMS, check
 from cloudinit_osnetd.core.desired import Item
 from cloudinit_osnetd.core.records import Address, Route
 
@@ -47,11 +47,11 @@ def test_a_nic_that_somebody_has_put_into_a_bridge_lacks_nothing():
 
 def test_a_nic_that_has_it_all():
     wanted = item(static(routes=[DEFAULT]), mtu=1400)
-    assert verdict(wanted, default(), mtu=1400) == ALL_THERE
+    assert verdict(wanted, default(), mtu=1400) == CONFORMS
 
 
 def test_a_nic_that_is_not_there_lacks_nothing():
-    assert check(item(static()), snapshot()) == ALL_THERE
+    assert check(item(static()), snapshot()) == CONFORMS
 
 
 @pytest.mark.parametrize(
@@ -103,20 +103,20 @@ def test_an_address_that_another_host_has_is_a_problem():
 
 @pytest.mark.parametrize(("metric", "there"), [(0, 0), (0, 1024), (2100, 2100)])
 def test_a_metric_is_looked_at_where_we_gave_one(metric, there):
-    assert verdict(item(static(routes=[DEFAULT]), metric=metric), default(metric=there)) == ALL_THERE
+    assert verdict(item(static(routes=[DEFAULT]), metric=metric), default(metric=there)) == CONFORMS
 
 
 @pytest.mark.parametrize("gateway", [None, "0.0.0.0"])
 def test_a_route_without_a_gateway(gateway):
     wanted = item(static(routes=[dict(DEFAULT, network="10.8.0.0", netmask="255.255.0.0", gateway=gateway)]))
-    assert verdict(wanted, Route("10.8.0.0/16", "", 2, 0)) == ALL_THERE
+    assert verdict(wanted, Route("10.8.0.0/16", "", 2, 0)) == CONFORMS
     assert verdict(wanted).lacks == "the kernel lacks the route 10.8.0.0/16"
 
 
 def test_a_port_without_networks_may_be_down_and_its_mtu_counts_unless_a_bond_has_it():
-    assert verdict(item(), up=False) == ALL_THERE
+    assert verdict(item(), up=False) == CONFORMS
     assert verdict(item(mtu=1400)).lacks == "the MTU is 1500, not 1400"
-    assert verdict(item(mtu=1400), master=7) == ALL_THERE
+    assert verdict(item(mtu=1400), master=7) == CONFORMS
 
 
 # -- findings --------------------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ def test_the_route_of_an_advertised_network_is_a_finding_where_nothing_stands_in
     wanted = item(dhcp(type="ipv6_slaac", routes=[DEFAULT6]))
     there = ["2001:db8::9/64"]
     assert verdict(wanted, addresses=there).findings == ("no route ::/0 via 2001:db8::1",)
-    assert verdict(wanted, Route("::/0", "fe80::1", 2, 1024), addresses=there) == ALL_THERE
+    assert verdict(wanted, Route("::/0", "fe80::1", 2, 1024), addresses=there) == CONFORMS
 
 
 def test_where_ipv6_is_switched_off_what_it_cannot_have_is_a_finding():
@@ -242,7 +242,7 @@ def test_two_routes_of_one_nic_to_one_network_are_one_of_the_two():
 
 def test_what_cloud_init_wrote_by_itself_has_no_metrics_and_may_have_lost_a_route_to_another_nic():
     wanted = item(static(routes=[DEFAULT]), metric=2100)
-    assert verdict(wanted, default(), plain=True) == ALL_THERE
+    assert verdict(wanted, default(), plain=True) == CONFORMS
     said = verdict(wanted, default(index=3), plain=True)
     assert (said.problems, said.findings) == ((), ("no route 0.0.0.0/0 via 10.0.0.1",))
 
@@ -284,7 +284,7 @@ def test_a_bond_or_a_vlan_does_not_exist(what, there, lacks):
 
 
 def test_a_nic_that_is_not_here_lacks_nothing():
-    assert check(item(static()), snapshot(OTHER)) == ALL_THERE
+    assert check(item(static()), snapshot(OTHER)) == CONFORMS
 
 
 def test_with_a_bond_that_does_not_exist_its_members_are_brought_up_and_no_other_nic():

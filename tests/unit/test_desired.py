@@ -4,7 +4,7 @@
 
 import pytest
 
-from cloudinit_osnetd.core.desired import desired, left_alone
+from cloudinit_osnetd.core.desired import desired, unmanaged
 from cloudinit_osnetd.core.truth import EMPTY, observe
 
 from .build import A, B, C, bond, data, dns, document, link, nic, nics, static, vlan
@@ -58,8 +58,8 @@ def test_a_bond_and_a_vlan_are_ignored_by_their_own_names(ignore, left):
 
 def test_what_leans_on_an_ignored_bond_is_left_alone_with_it():
     known = know(BONDED)
-    assert left_alone(known, BOTH, frozenset(["bond0"])) == frozenset(known.keys)
-    assert left_alone(known, BOTH, frozenset()) == frozenset()
+    assert unmanaged(known, BOTH, frozenset(["bond0"])) == frozenset(known.keys)
+    assert unmanaged(known, BOTH, frozenset()) == frozenset()
 
 
 def test_an_orphan_is_still_wanted():

@@ -156,7 +156,7 @@ def test_a_name_that_no_nic_has_is_named_and_costs_its_link(mac):
     assert list(said.entries) == [B + "/phy"]
     assert [(fault.path, fault.link) for fault in said.faults] == [("links[0].name", "tap1")]
     assert "eno9" in said.faults[0].problem
-    assert said.anonymous_faults  # whoever it may be: nobody has left
+    assert said.unidentified_link  # whoever it may be: nobody has left
 
 
 @pytest.mark.parametrize("name", [None, "", 7, ["ens3"]])

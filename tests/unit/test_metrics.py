@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudinit_osnetd.core import network_data
-from cloudinit_osnetd.core.desired import configurable, desired, give_metrics
-from cloudinit_osnetd.core.metrics import PRIMARY, give
+from cloudinit_osnetd.core.desired import assign_metrics, configurable, desired
+from cloudinit_osnetd.core.metrics import PRIMARY, assign
 from cloudinit_osnetd.core.truth import EMPTY, observe
 
 from .build import A, B, C, data, dhcp, document, entry, link, nic, nics, static
@@ -31,11 +31,11 @@ from .build import A, B, C, data, dhcp, document, entry, link, nic, nics, static
     ],
 )
 def test_metrics_are_given_once(known, settled, arriving, given_now):
-    assert give(known, settled, arriving) == given_now
+    assert assign(known, settled, arriving) == given_now
 
 
 def test_beside_a_primary_that_others_configure_nobody_is_the_primary():
-    assert give({}, [], ["a", "b"], another=True) == {"a": 2100, "b": 2200}
+    assert assign({}, [], ["a", "b"], another=True) == {"a": 2100, "b": 2200}
 
 
 DEFAULT = {"network": "0.0.0.0", "netmask": "0.0.0.0", "gateway": "10.0.0.1"}
@@ -69,7 +69,7 @@ def test_the_best_way_out_is_the_primary_also_where_it_is_left_to_others(ignored
     known = two_ways_out()
     keys_ = configurable(known, nics(nic("ens3", A), nic("ens4", B)), frozenset([ignored]))
     left = frozenset(filter(None, [ignored]))
-    found = give_metrics(known, keys_, {}, frozenset(), left, ways_out)
+    found = assign_metrics(known, keys_, {}, frozenset(), left, ways_out)
     assert found == {mac + "/phy": metric for mac, metric in given_now.items()}
 
 
@@ -78,8 +78,8 @@ def test_a_boot_s_first_config_and_the_early_unit_agree(ignored):
     """cloud-init is told of both where its document lists both."""
     known = two_ways_out()
     here = nics(nic("ens3", A), nic("ens4", B))
-    told = give_metrics(known, configurable(known, here), {}, frozenset())
-    early = give_metrics(known, configurable(known, here, frozenset([ignored])), {}, frozenset(), frozenset([ignored]))
+    told = assign_metrics(known, configurable(known, here), {}, frozenset())
+    early = assign_metrics(known, configurable(known, here, frozenset([ignored])), {}, frozenset(), frozenset([ignored]))
     assert early.items() <= told.items()
 
 
@@ -97,7 +97,7 @@ def test_whatever_comes_and_goes_no_two_share_a_metric_and_none_moves(story):
     for what, some in story:
         if what == "arrive":
             before = {key: known[key] for key in here}
-            known = give(known, here, [key for key in some if key not in here])
+            known = assign(known, here, [key for key in some if key not in here])
             here |= set(some)
             assert {key: known[key] for key in before} == before
         else:
@@ -134,7 +134,7 @@ ALL = nics(nic("ens3"), nic("ens4", B, 3), nic("ens5", C, 4))
 
 
 def metrics_of(known, present, given_before, configured):
-    return give_metrics(known, configurable(known, present), given_before, frozenset(configured))
+    return assign_metrics(known, configurable(known, present), given_before, frozenset(configured))
 
 
 def test_the_first_link_with_a_default_route_is_the_primary():

@@ -166,14 +166,14 @@ def test_a_link_without_a_readable_mac_is_nobodys_and_nothing_can_be_called_miss
     read = data(document([link(mac), link(B, "tap2")]))
     assert list(read.entries) == [B + "/phy"]
     assert read.faulted == frozenset()
-    assert read.anonymous_faults
+    assert read.unidentified_link
 
 
 @pytest.mark.parametrize("raw", [None, 7, "x", [], {"type": "phy"}, link(id=None), link(id=[]), link(id=1.5)], ids=repr)
 def test_a_link_that_cannot_be_told_costs_no_other(raw):
     read = data(document([raw, link(B, "tap2")]))
     assert list(read.entries) == [B + "/phy"]
-    assert read.anonymous_faults
+    assert read.unidentified_link
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_a_link_that_cannot_be_told_costs_no_other(raw):
 def test_a_network_of_no_link_costs_no_link(raw):
     read = data(document([link()], [raw, static()]))
     assert [net.address for net in read.entries[A + "/phy"].networks] == ["10.0.0.5/24"]
-    assert not read.anonymous_faults
+    assert not read.unidentified_link
     assert [fault.path.split(".")[0] for fault in read.faults] == ["networks[0]"]
 
 
@@ -203,7 +203,7 @@ def test_a_bad_global_service_costs_that_item(services):
     read = data(document([link()], services=services + dns("10.0.0.2")))
     assert read.services == ("10.0.0.2",)
     assert list(read.entries) == [A + "/phy"]
-    assert not read.anonymous_faults
+    assert not read.unidentified_link
     assert [fault.path for fault in read.faults] == ["services[0]"]
 
 
@@ -215,7 +215,7 @@ def test_a_bad_global_service_costs_that_item(services):
 def test_a_vlan_that_cannot_be_identified_is_anonymous(vlan_fields):
     read = data(document([link(), vlan(**vlan_fields)]))
     assert list(read.entries) == [A + "/phy"]
-    assert read.anonymous_faults
+    assert read.unidentified_link
 
 
 @pytest.mark.parametrize(

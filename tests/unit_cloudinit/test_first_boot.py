@@ -98,7 +98,7 @@ def look(doc, renderer):
     backend = backends.of_renderer(renderer)
     known = truth.observe(truth.EMPTY, "drive", network_data.parse(doc), 0.0)
     nics = netlink.snapshot().by_mac(early=True)
-    metrics = desired.give_metrics(known, desired.configurable(known, nics), {}, frozenset())
+    metrics = desired.assign_metrics(known, desired.configurable(known, nics), {}, frozenset())
     wants = desired.desired(known, nics, given=metrics)
     rendering = render.render(wants, backend, context.load().renders_with)
     assert rendering.failures == ()
