@@ -6,6 +6,9 @@ import pytest
 
 from cloudinit_osnetd.backends.eni import finish_stanza
 from cloudinit_osnetd.backends.ifupdown import live_edit
+from cloudinit_osnetd.core.records import Route
+
+from .build import A, nic, snapshot
 
 PLAIN = """auto ens4
 iface ens4 inet static
@@ -109,3 +112,14 @@ def test_a_gateway_option_and_a_netmask_are_a_route_and_a_prefix():
     old = "auto ens4\niface ens4 inet static\n    address 10.91.0.50\n    netmask 255.255.255.0\n    gateway 10.91.0.1\n"
     new = "auto ens4\niface ens4 inet static\n    address 10.91.0.50/24\n    post-up ip route add default via 10.91.0.1 || true\n"
     assert commands(old, new) == []
+
+
+def test_a_route_that_both_sections_have_and_the_kernel_lacks_is_added():
+    """Without net-tools cloud-init's own `route add` fails, and nobody hears of it."""
+    nic_ = nic("ens4", A, 5, ["10.91.0.50/24", "2001:db8::50/64"])
+    there = [Route("10.9.0.0/16", "10.91.0.9", 5, 0), Route("::/0", "2001:db8::1", 5, 1024), Route("0.0.0.0/0", "10.91.0.1", 4, 0)]
+    edit = live_edit.between(PLAIN, PLAIN.replace("mtu 1400", "mtu 1300"), "ens4", snapshot(nic_, routes=there))
+    assert [" ".join(command) for command in edit.commands] == [
+        "ip link set dev ens4 mtu 1300",
+        "ip -4 route add default via 10.91.0.1 dev ens4",
+    ]

@@ -53,7 +53,7 @@ class IfupdownActivator(Activator):
         found: Dict[str, Callable[[], bool]] = {}
         for name in changed:
             sections = [cut[name] for cut in map(interfaces_file.split, read.values()) if name in cut]
-            edit = live_edit.between(sections[0], coming[name], name) if len(sections) == 1 else None
+            edit = live_edit.between(sections[0], coming[name], name, now) if len(sections) == 1 else None
             if edit is not None and live_edit.matches(sections[0], now.named(name)):
                 found[name] = functools.partial(live_edit.apply, edit)
         return found

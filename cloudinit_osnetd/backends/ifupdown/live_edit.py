@@ -8,12 +8,14 @@ settings, the difference is applied to the NIC. ifupdown's own state stays corre
 section.
 """
 
+import ipaddress
 import logging
 import os
 import re
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from ...core.records import Nic
+from ...core.entry import DEFAULT4, DEFAULT6
+from ...core.records import Nic, Snapshot
 from ...kernel import netlink
 from ...system.command import CommandError, run
 from ..eni import finish_stanza, interfaces_file
@@ -140,9 +142,13 @@ def _route(six: bool, words: List[str]) -> Route:
     return Route(six, network, tuple(rest), metric)
 
 
-def between(old: str, new: str, name: str) -> Optional[Edit]:
-    """Returns the edit from one section to the other; None if it needs `ifdown` and `ifup`."""
+def between(old: str, new: str, name: str, now: Optional[Snapshot] = None) -> Optional[Edit]:
+    """Returns the edit from one section to the other; None if it needs `ifdown` and `ifup`.
+
+    With `now`, the edit also adds a route that both sections have and the NIC lacks: its command may have failed.
+    """
     was, will = facts(old, name), facts(new, name)
+    nic = now.named(name) if now is not None else None
     if was.rest != will.rest:
         return None
     commands: List[Tuple[str, ...]] = []
@@ -160,6 +166,8 @@ def between(old: str, new: str, name: str) -> Optional[Edit]:
             # Added before the old one is deleted, so that there is always a route.
             there = (route.six, route.network, route.metric) in replaced
             commands.append(_by_ip("append" if there else "add", route, name))
+        elif now is not None and nic is not None and not _has(now, nic, route):
+            commands.append(_by_ip("add", route, name))
     commands += [_by_ip("del", route, name) for route in was.routes if route not in will.routes]
     commands += [_address("del", one, name) for one in gone]
     if gone:
@@ -168,6 +176,16 @@ def between(old: str, new: str, name: str) -> Optional[Edit]:
         commands += [_by_ip("add", route, name) for route in will.routes]
     commands += [hook for family in ("inet", "inet6") for hook in _dns(name, family, was, will)]
     return Edit(name, tuple(commands), will.addresses)
+
+
+def _has(now: Snapshot, nic: Nic, route: Route) -> bool:
+    """True where the main table has the route, or the route is of another table."""
+    words = dict(zip(route.words[::2], route.words[1::2]))
+    if "table" in words:
+        return True
+    network = (DEFAULT6 if route.six else DEFAULT4) if route.network == "default" else route.network
+    wanted = (str(ipaddress.ip_network(network, strict=False)), words.get("via", ""))
+    return any((r.network, r.gateway) == wanted and r.ifindex == nic.ifindex for r in now.routes)
 
 
 def _address(verb: str, cidr: str, name: str) -> Tuple[str, ...]:
