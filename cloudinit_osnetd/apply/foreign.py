@@ -22,7 +22,7 @@ from ..core.network_data import DHCP4, Entry, static_addresses
 from ..core.records import Touch
 from ..core.truth import KeyTruth
 from ..kernel import netlink, save_restore
-from ..kernel.save_restore import ADDRESS, ROUTE, RULE, Thing
+from ..kernel.save_restore import ADDRESS, ROUTE, RULE, NetObject
 from ..system import files, paths
 
 LOG = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def _of_part(lines: Iterable[str]) -> Tuple[FrozenSet[str], FrozenSet[Tuple[str,
     return addresses, routes
 
 
-def choose(there: Sequence[Thing], touched: FrozenSet[int], ours_here: Mapping[int, Ours]) -> Tuple[Thing, ...]:
+def choose(there: Sequence[NetObject], touched: FrozenSet[int], ours_here: Mapping[int, Ours]) -> Tuple[NetObject, ...]:
     """Returns those of `there` that are foreign and that a touch of these NICs may remove. Pure.
 
     `touched`: ifindexes. `ours_here`: by ifindex, what our parts configure and configured.
@@ -85,7 +85,7 @@ def choose(there: Sequence[Thing], touched: FrozenSet[int], ours_here: Mapping[i
     return tuple(thing for thing in there if _is_foreign(thing, touched, ours_here, bool(by_lease)))
 
 
-def _is_foreign(thing: Thing, touched: FrozenSet[int], ours_here: Mapping[int, Ours], leases: bool = False) -> bool:
+def _is_foreign(thing: NetObject, touched: FrozenSet[int], ours_here: Mapping[int, Ours], leases: bool = False) -> bool:
     if not thing.permanent:
         return False
     if thing.kind == RULE:
@@ -110,13 +110,13 @@ def _is_foreign(thing: Thing, touched: FrozenSet[int], ours_here: Mapping[int, O
 class Saved:
     """What was saved for the touches of one commit."""
 
-    def __init__(self, things: Sequence[Thing], macs: Mapping[int, str], touched: FrozenSet[int]) -> None:
+    def __init__(self, things: Sequence[NetObject], macs: Mapping[int, str], touched: FrozenSet[int]) -> None:
         self.things = tuple(things)
         self.macs = dict(macs)  # by ifindex
         self.touched = touched  # ifindexes
-        self.restored: Dict[str, Thing] = {}  # by Thing.same
-        self.lost: Dict[str, str] = {}  # by Thing.same: why
-        self._tries: Dict[str, int] = {}  # by Thing.same
+        self.restored: Dict[str, NetObject] = {}  # by NetObject.same
+        self.lost: Dict[str, str] = {}  # by NetObject.same: why
+        self._tries: Dict[str, int] = {}  # by NetObject.same
 
     def restore(self, late: float = 0.0) -> None:
         """Creates again what is missing. `late`: seconds until the backend has begun to remove things, at most."""
@@ -181,7 +181,7 @@ class Saved:
             findings.setdefault(self._mac_of(thing), []).append(text)
         return {mac: tuple(texts) for mac, texts in findings.items()}
 
-    def _mac_of(self, thing: Thing) -> str:
+    def _mac_of(self, thing: NetObject) -> str:
         """Returns the MAC of its NIC. What belongs to no NIC is reported for one that was touched."""
         indexes = [i for i in thing.ifindexes if i in self.touched] + list(thing.ifindexes) + sorted(self.touched)
         return next((self.macs[index] for index in indexes if index in self.macs), "")
@@ -190,7 +190,7 @@ class Saved:
 NOTHING = Saved((), {}, frozenset())
 
 
-def _in_order(things: Sequence[Thing]) -> List[Thing]:
+def _in_order(things: Sequence[NetObject]) -> List[NetObject]:
     """Sorts by dependency: addresses, rules, on-link routes, routes with a gateway.
 
     The kernel lists IPv4 addresses in the order in which they were added, IPv6 addresses in reverse.
@@ -249,7 +249,7 @@ def is_left() -> bool:
     return os.path.exists(paths.THEIRS)
 
 
-def _left_over() -> List[Tuple[Thing, str]]:
+def _left_over() -> List[Tuple[NetObject, str]]:
     """Returns what a run that was killed has saved, each with the MAC of its NIC."""
     noted = files.read_json(paths.THEIRS) if is_left() else None
     try:
@@ -261,9 +261,9 @@ def _left_over() -> List[Tuple[Thing, str]]:
         return []
 
 
-def _thing(row: Dict[str, Any]) -> Thing:
+def _thing(row: Dict[str, Any]) -> NetObject:
     row = dict(row, body=bytes.fromhex(row["body"]))
-    return Thing(**dict(row, ifindexes=tuple(row["ifindexes"]), gateways=tuple(row["gateways"])))
+    return NetObject(**dict(row, ifindexes=tuple(row["ifindexes"]), gateways=tuple(row["gateways"])))
 
 
 def _clock() -> float:

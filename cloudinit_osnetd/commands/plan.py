@@ -38,7 +38,7 @@ def _report(on: RunContext, force: bool) -> Dict[str, Any]:
 
 def main(args: argparse.Namespace) -> int:
     try:
-        with store.kept_still():
+        with store.without_runs():
             report = _report(run_context(remember=False), args.force)
     except NotManaged as exc:
         report = dict(decided((), (), (), (), {}, (), {}), hands_off=str(exc))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""A NIC's permanent MAC from its driver: a kernel before 5.6 does not tell it by netlink (IFLA_PERM_ADDRESS).
+"""Reads a NIC's permanent MAC by ethtool: a kernel before 5.6 does not report it by netlink (IFLA_PERM_ADDRESS).
 
-It asks nothing of the device: the kernel has noted the address when the driver registered it
+The device itself is not accessed: the kernel stored the address when the driver registered it
 (net/ethtool/ioctl.c: ethtool_get_perm_addr). Layouts are those of linux/ethtool.h and linux/if.h.
 """
 
@@ -18,9 +18,9 @@ _IFNAMSIZ = 16
 
 
 def permanent_address(name: str) -> bytes:
-    """The octets of a device's permanent address; empty, or all zero, where it has none.
+    """Returns the octets of a device's permanent address; empty, or all zero, if it has none.
 
-    A veth, a tap or a bridge has none: its address was given to it, or made up.
+    A veth, a tap or a bridge has none: its address was assigned or is random.
     """
     answer = array.array("B", struct.pack("=II", _ETHTOOL_GPERMADDR, _MAX_ADDR_LEN) + bytes(_MAX_ADDR_LEN))
     request = struct.pack("%dsP24x" % _IFNAMSIZ, name.encode("utf-8", "surrogateescape"), answer.buffer_info()[0])
@@ -28,6 +28,6 @@ def permanent_address(name: str) -> bytes:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             fcntl.ioctl(sock.fileno(), _SIOCETHTOOL, request)
     except OSError:
-        return b""  # no such device any more, or no such question (a kernel without ethtool)
+        return b""  # the device has gone, or the kernel has no ethtool
     (size,) = struct.unpack_from("=4xI", answer)
     return answer[8 : 8 + min(size, _MAX_ADDR_LEN)].tobytes()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""One snapshot of the kernel's links, addresses and routes: read, never written.
+"""Reads a snapshot of the kernel's links, addresses and routes. Writes nothing.
 
-Three rtnetlink dumps over one socket take a third of a millisecond, a fork of `ip -json` twenty
-times that. Message layouts are those of linux/rtnetlink.h, linux/if_link.h and linux/if_addr.h.
+Three rtnetlink dumps over one socket take a third of a millisecond, a fork of `ip -json` takes
+twenty times as long. Message layouts are those of linux/rtnetlink.h, linux/if_link.h and linux/if_addr.h.
 """
 
 import os
@@ -16,9 +16,9 @@ from ..core.records import Address, Nic, Route, Snapshot
 
 _RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE = 18, 22, 26
 _NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
-_NLM_F_DUMP_INTR = 0x10  # what is told changed meanwhile: something may be lacking, or be there twice
+_NLM_F_DUMP_INTR = 0x10  # a change interrupted the dump: something may be missing, or listed twice
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_DUMPS = 20  # how often one that is interrupted is begun anew, each time later
+_DUMPS = 20  # attempts for an interrupted dump, with growing pauses
 _IFF_UP, _IFF_RUNNING = 0x1, 0x40
 _IFA_F_TENTATIVE, _IFA_F_DADFAILED = 0x40, 0x08
 _RT_TABLE_MAIN = 254
@@ -27,23 +27,23 @@ _RTPROT_RA = 9  # linux/rtnetlink.h
 SYS = "/sys"
 UDEV_DB = "/run/udev/data"
 IPV6 = "/proc/sys/net/ipv6/conf"
-UDEV_CONTROL = "/run/udev/control"  # there where udevd runs
+UDEV_CONTROL = "/run/udev/control"  # exists if udevd runs
 CLAIM = "OSNETD_MANAGE"
 
 
 def awaits_udev(nics: Iterable[Nic]) -> bool:
-    """True where udev has yet to see one of them: its name may still change."""
+    """True if udev has not processed one of them yet: its name may still change."""
     names = (os.path.join(UDEV_DB, "n%d" % nic.ifindex) for nic in nics)
     return os.path.exists(UDEV_CONTROL) and not all(os.path.exists(name) for name in names)
 
 
 def macs_by_name() -> Dict[str, str]:
-    """The MACs of the NICs that may have an entry, at this moment."""
+    """Returns, by name, the current MACs of the NICs that may have an entry."""
     return {nic.name: mac for mac, nic in snapshot().by_mac(early=True).items()}
 
 
 def attributes(data: bytes) -> Iterator[Tuple[int, bytes]]:
-    """(kind, value) of each struct rtattr."""
+    """Yields (kind, value) of each struct rtattr."""
     offset = 0
     while offset + 4 <= len(data):
         length, kind = struct.unpack_from("=HH", data, offset)
@@ -54,9 +54,9 @@ def attributes(data: bytes) -> Iterator[Tuple[int, bytes]]:
 
 
 def dump(sock: socket.socket, kind: int, body: bytes) -> List[bytes]:
-    """The body of each message of the answer to one dump request, of one that no change has interrupted.
+    """Returns the bodies of the messages that answer a dump request, from a dump that was not interrupted.
 
-    Raises OSError where each of a second's dumps was interrupted: half a snapshot would be a NIC that is gone.
+    Raises OSError if every attempt within a second was interrupted: in an incomplete snapshot a NIC would seem gone.
     """
     for number in range(_DUMPS):
         if number:
@@ -71,7 +71,7 @@ def dump(sock: socket.socket, kind: int, body: bytes) -> List[bytes]:
 
 
 def _answer(sock: socket.socket, kind: int, body: bytes) -> Iterator[Tuple[int, bytes]]:
-    """Send one dump request; yield the flags and the body of each message of its answer, of the end as well."""
+    """Sends one dump request. Yields flags and body of each message of its answer, including the last one."""
     header = struct.pack("=IHHII", 16 + len(body), kind, _NLM_F_REQUEST | _NLM_F_DUMP, kind, 0)
     sock.send(header + body)
     while True:
@@ -81,7 +81,7 @@ def _answer(sock: socket.socket, kind: int, body: bytes) -> Iterator[Tuple[int, 
         offset = 0
         while offset < len(data):
             if offset + 16 > len(data):
-                raise OSError("netlink: %d bytes are no message" % (len(data) - offset))
+                raise OSError("netlink: %d bytes are not a message" % (len(data) - offset))
             length, msg_type, flags, seq, _pid = struct.unpack_from("=IHHII", data, offset)
             if length < 16 or offset + length > len(data):
                 raise OSError("netlink: a message of %d bytes" % length)
@@ -107,7 +107,7 @@ def _ip_text(family: int, raw: bytes) -> str:
 
 
 def _is_virtual(name: str, index: int) -> bool:
-    """True for a device under /devices/virtual that nobody claimed by a udev property."""
+    """True for a device under /devices/virtual that is not claimed by a udev property."""
     path = os.path.realpath(os.path.join(SYS, "class/net", name))
     if "/devices/virtual/" not in path + "/":
         return False
@@ -119,7 +119,7 @@ def _is_virtual(name: str, index: int) -> bool:
 
 
 def has_ipv6(name: str) -> bool:
-    """False where IPv6 is switched off for a device, or as a whole."""
+    """False if IPv6 is disabled for a device, or globally."""
     try:
         with open(os.path.join(IPV6, name, "disable_ipv6"), encoding="ascii") as setting:
             return setting.read().strip() == "0"
@@ -128,14 +128,14 @@ def has_ipv6(name: str) -> bool:
 
 
 def _permanent(name: str) -> str:
-    """A NIC's own MAC by its driver, for the kernel before 5.6 has no IFLA_PERM_ADDRESS."""
+    """Returns a NIC's permanent MAC from its driver: a kernel before 5.6 has no IFLA_PERM_ADDRESS."""
     from . import ethtool
 
     return _mac_text(ethtool.permanent_address(name))
 
 
 def _bond_permanent(name: str) -> str:
-    """A bond member's own MAC, which has the bond's meanwhile."""
+    """Returns a bond member's permanent MAC: its current MAC is the bond's."""
     try:
         with open(os.path.join(SYS, "class/net", name, "bonding_slave/perm_hwaddr")) as fh:
             return fh.read().strip().lower()
@@ -171,7 +171,7 @@ def _links(sock: socket.socket) -> Iterator[Nic]:
             ifindex=index,
             mac=permanent
             or (_bond_permanent(name) if master else "")
-            or ("" if virtual else _permanent(name))  # who made up a virtual one's knows of no other
+            or ("" if virtual else _permanent(name))  # a virtual NIC has no permanent MAC
             or current,
             current_mac=current,
             mtu=mtu,
@@ -196,7 +196,7 @@ def _addresses(sock: socket.socket) -> Dict[int, List[Address]]:
         for kind, value in attributes(body[8:]):
             if kind == 1:  # IFA_ADDRESS
                 address = value
-            elif kind == 2:  # IFA_LOCAL: the address itself where IFA_ADDRESS is a peer's
+            elif kind == 2:  # IFA_LOCAL: the address itself if IFA_ADDRESS is the peer's
                 local = value
             elif kind == 8:  # IFA_FLAGS, wider than the header's byte
                 (flags,) = struct.unpack("=I", value)
@@ -240,7 +240,7 @@ def _routes(sock: socket.socket) -> Iterator[Route]:
 
 
 def _hops(data: bytes) -> Iterator[Tuple[int, bytes]]:
-    """(interface, gateway) of each struct rtnexthop."""
+    """Yields (interface, gateway) of each struct rtnexthop."""
     offset = 0
     while offset + 8 <= len(data):
         length, index = struct.unpack_from("=Hxxi", data, offset)
@@ -251,21 +251,21 @@ def _hops(data: bytes) -> Iterator[Tuple[int, bytes]]:
 
 
 def read(sock: socket.socket) -> Snapshot:
-    """A snapshot over an open rtnetlink socket; OSError where an answer cannot be made out.
+    """Returns a snapshot over an open rtnetlink socket. Raises OSError if an answer cannot be parsed.
 
-    Half a snapshot would be a NIC that is gone, so there is none.
+    There is no incomplete snapshot, because a NIC that is missing in it would seem gone.
     """
     try:
         nics = list(_links(sock))
         addresses = _addresses(sock)
         routes = tuple(_routes(sock))
     except (struct.error, ValueError) as exc:
-        raise OSError("netlink: a message that is no such message: %s" % exc) from exc
+        raise OSError("netlink: malformed message: %s" % exc) from exc
     return Snapshot(tuple(nic._replace(addresses=tuple(addresses.get(nic.ifindex, ()))) for nic in nics), routes)
 
 
 def snapshot() -> Snapshot:
-    """Read links, addresses and main routes. Raises OSError where netlink does not answer."""
+    """Reads links, addresses and routes of the main table. Raises OSError if netlink does not answer."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as sock:
         sock.settimeout(5)
         sock.bind((0, 0))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""Asking whether somebody answers: ARP (RFC 826), NDP (RFC 4861), ICMP echo and TCP, side by side.
+"""Probes whether hosts answer: ARP (RFC 826), NDP (RFC 4861), ICMP echo and TCP, in parallel.
 
-Sockets of our own, so that no program is needed, no route decides where a neighbour is asked, and
-nobody's neighbour table is touched.
+It uses its own sockets: no program is needed, neighbours are probed on a given NIC whatever the routes are, and
+neighbour tables are not changed.
 """
 
 import ipaddress
@@ -22,11 +22,11 @@ NEIGHBOUR, ECHO, CONNECT = "neighbour", "echo", "connect"
 _ETH_P_IP, _ETH_P_ARP, _ARPHRD_ETHER = 0x0800, 0x0806, 1
 _BROADCAST = b"\xff" * 6
 _ICMP6_FILTER = 1
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0  # between two times of asking the same
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0  # between two probes of the same target
 
 
 class Question(NamedTuple):
-    """`device`: of a neighbour, or of a link-local address. `source`: our own address, for ARP."""
+    """One probe. `device`: for a neighbour or a link-local address. `source`: our own address, for ARP."""
 
     kind: str
     address: str
@@ -36,10 +36,9 @@ class Question(NamedTuple):
 
 
 def answered(questions: Iterable[Question], seconds: float, stubborn: bool = True) -> FrozenSet[Question]:
-    """Those that are answered within so many seconds; returns as soon as all of them are.
+    """Returns those that are answered within `seconds`; returns early once all are answered.
 
-    A question that cannot even be asked (no route, no such device) is asked again, unless not
-    `stubborn`.
+    A probe that cannot be sent (no route, no such device) is retried if `stubborn` is true.
     """
     left = set(questions)
     found: Set[Question] = set()
@@ -59,7 +58,7 @@ def answered(questions: Iterable[Question], seconds: float, stubborn: bool = Tru
             writes = [a for a in askers if a.sock is not None and a.connects]
             heard, done, _ = select.select(reads, writes, [], wait)
             for asker in heard + done:
-                found |= asker.hear(left)
+                found |= asker.receive(left)
             left -= found
     return frozenset(found)
 
@@ -67,10 +66,10 @@ def answered(questions: Iterable[Question], seconds: float, stubborn: bool = Tru
 def holders(
     addresses: Sequence[Tuple[str, str]], own: AbstractSet[str], seconds: float
 ) -> Dict[Tuple[str, str], str]:
-    """Who has these IPv4 addresses, each (device, address), beside us: a MAC of each that is answered in time.
+    """Returns which other hosts use these IPv4 addresses: by (device, address), the MAC of a host that answered.
 
-    `own`: the MACs of this server, which with two NICs on one network answers by either. Asked by an ARP probe, that is
-    as nobody: not even a neighbour's table hears of it.
+    `own`: the MACs of this server, which answers through either NIC if two are on one network. An ARP probe has no
+    sender address, so neighbours do not update their tables.
     """
     found: Dict[Tuple[str, str], str] = {}
     questions = [Question(NEIGHBOUR, address, device=device) for device, address in addresses]
@@ -83,7 +82,7 @@ def holders(
             open_ones = [asker for asker in askers if asker.sock is not None]
             heard, _, _ = select.select(open_ones, [], [], max(0.0, deadline - time.monotonic()))
             for asker in heard:
-                for question in asker.hear(set(questions)):
+                for question in asker.receive(set(questions)):
                     for mac in asker.macs[question.address] - own:
                         found[question.device, question.address] = mac
             if not open_ones:
@@ -110,7 +109,7 @@ def _askers(questions: Iterable[Question], stack: ExitStack) -> List["_Asker"]:
 
 
 class _Asker:
-    """One socket, and the questions that are asked through it."""
+    """One socket, and the probes that are sent through it."""
 
     connects = False
     family, kind, protocol = 0, 0, 0  # of the socket
@@ -121,13 +120,13 @@ class _Asker:
         self.sock: Optional[socket.socket] = None
 
     def _prepare(self, sock: socket.socket) -> None:
-        """Make a new socket ready for its questions."""
+        """Prepares a new socket for its probes."""
 
     def _send(self, sock: socket.socket, question: Question) -> None:
         raise NotImplementedError
 
     def _answers(self, data: bytes, sender: str) -> str:
-        """The address that a packet is an answer of; empty where it is none."""
+        """Returns the address that a packet is an answer from; empty if it is not an answer."""
         raise NotImplementedError
 
     def _open(self) -> socket.socket:
@@ -146,18 +145,18 @@ class _Asker:
         return self.sock.fileno() if self.sock else -1
 
     def ask(self, left: Set[Question]) -> Set[Question]:
-        """Ask what is left; the questions that could not be asked."""
+        """Sends the remaining probes. Returns those that could not be sent."""
         failed = set()
         for question in left.intersection(self.questions):
             try:
                 self._send(self._open(), question)
             except OSError as exc:
-                LOG.debug("not asked: %s: %s", question, exc)
+                LOG.debug("probe not sent: %s: error=%s", question, exc)
                 failed.add(question)
         return failed
 
-    def hear(self, left: Set[Question]) -> Set[Question]:
-        """The questions that what has come in answers."""
+    def receive(self, left: Set[Question]) -> Set[Question]:
+        """Returns the probes that the received packets answer."""
         found: Set[Question] = set()
         while self.sock is not None:
             try:
@@ -165,7 +164,7 @@ class _Asker:
                 address = self._answers(data, str(sender[0]).partition("%")[0])
             except BlockingIOError:
                 break
-            except OSError:  # the device went away
+            except OSError:  # the device has gone
                 self.close()
             except struct.error:
                 continue
@@ -193,14 +192,14 @@ class _Arp(_Asker):
 
     def __init__(self, questions: List[Question]) -> None:
         super().__init__(questions)
-        self.macs: Dict[str, Set[str]] = {}  # by address: who answered
+        self.macs: Dict[str, Set[str]] = {}  # by address: the hosts that answered
 
     def _prepare(self, sock: socket.socket) -> None:
         sock.bind((self.device, _ETH_P_ARP))
         _need_ethernet(sock.getsockname()[3], self.device)
 
     def _send(self, sock: socket.socket, question: Question) -> None:
-        # Without an address of our own it is a probe (RFC 5227), which is answered too.
+        # Without a source address it is an ARP probe (RFC 5227), which is answered too.
         source = socket.inet_aton(question.source) if question.source else b"\0" * 4
         packet = struct.pack("!HHBBH", _ARPHRD_ETHER, _ETH_P_IP, 6, 4, 1) + sock.getsockname()[4] + source
         packet += b"\0" * 6 + socket.inet_aton(question.address)
@@ -216,10 +215,10 @@ class _Arp(_Asker):
 
 
 class _Icmp6(_Asker):
-    """The kernel fills in the checksum of a raw ICMPv6 socket (RFC 3542, 3.1)."""
+    """The kernel computes the checksum of a raw ICMPv6 socket (RFC 3542, 3.1)."""
 
     family, kind, protocol = socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6
-    takes = 0  # the type of message that is let through
+    takes = 0  # the message type that the filter passes
 
     def _prepare(self, sock: socket.socket) -> None:
         words = [0xFFFFFFFF] * 8
@@ -234,7 +233,7 @@ class _Ndp(_Icmp6):
 
     def _prepare(self, sock: socket.socket) -> None:
         super()._prepare(sock)
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)  # or nobody takes it
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)  # other hop limits are ignored
 
     def _send(self, sock: socket.socket, question: Question) -> None:
         target = socket.inet_pton(socket.AF_INET6, question.address)
@@ -273,7 +272,7 @@ class _Echo6(_Icmp6):
 
 
 class _Connect(_Asker):
-    """A connection that is made is an answer; one that is refused is none."""
+    """A connection that is established is an answer; one that is refused is not."""
 
     connects = True
     kind = socket.SOCK_STREAM
@@ -283,7 +282,7 @@ class _Connect(_Asker):
         self.family = socket.AF_INET6 if ":" in questions[0].address else socket.AF_INET
 
     def ask(self, left: Set[Question]) -> Set[Question]:
-        self.close()  # the last attempt has had its time
+        self.close()  # ends the previous attempt
         return super().ask(left)
 
     def _send(self, sock: socket.socket, question: Question) -> None:
@@ -291,12 +290,12 @@ class _Connect(_Asker):
         try:
             sock.connect(six if self.family == socket.AF_INET6 else six[:2])
         except BlockingIOError:
-            pass  # under way
+            pass  # in progress
         except OSError:
             self.close()
             raise
 
-    def hear(self, left: Set[Question]) -> Set[Question]:
+    def receive(self, left: Set[Question]) -> Set[Question]:
         error = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if self.sock else 1
         self.close()
         return set() if error else left.intersection(self.questions)
@@ -318,7 +317,7 @@ def _echo(kind: int) -> bytes:
 
 
 def source_of(address: str) -> str:
-    """Our own address that the kernel would use towards `address`; empty where it has no route."""
+    """Returns the source address that the kernel would use towards `address`; empty if it has no route."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as sock:
@@ -329,7 +328,7 @@ def source_of(address: str) -> str:
 
 
 def parse(text: str) -> Tuple[str, int]:
-    """Address and port (0: none) of "192.0.2.1", "192.0.2.1:443", "2001:db8::1" or "[2001:db8::1]:443".
+    """Returns address and port (0: none) of "192.0.2.1", "192.0.2.1:443", "2001:db8::1" or "[2001:db8::1]:443".
 
     Raises ValueError.
     """

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""Addresses, routes and rules as the kernel tells them, whole enough to be made again.
+"""Reads addresses, routes and rules from the kernel completely enough to create them again.
 
-Each is kept as the body of the rtnetlink message that makes it: an address with its label and flags, a route with its
-table, protocol, metrics and hops, in whatever words a later kernel has. Left out is what the kernel alone may say
+Each is kept as the body of the rtnetlink message that creates it: an address with its label and flags, a route with its
+table, protocol, metrics and hops, including attributes of later kernels. What only the kernel may set is left out
 (states, counters, lifetimes). Layouts are those of linux/if_addr.h, linux/rtnetlink.h and linux/fib_rules.h.
 """
 
@@ -29,28 +29,28 @@ _RTM_F_CLONED, _RTNH_F_ONLINK = 0x200, 0x4
 _FIB_RULE_INVERT = 0x2
 _FIRST_RULES = ((0, 255), (32766, 254), (32767, 253))  # (priority, table)
 _TYPES = {1: "", 2: "local ", 6: "blackhole ", 7: "unreachable ", 8: "prohibit ", 9: "throw "}
-KERNEL, RA, DHCP = 2, 9, 16  # protocols of routes that somebody alive looks after: linux/rtnetlink.h
+KERNEL, RA, DHCP = 2, 9, 16  # protocols of routes that the kernel or a client maintains: linux/rtnetlink.h
 MAIN = 254
 
 
-class Thing(NamedTuple):
+class NetObject(NamedTuple):
     """An address, a route or a rule."""
 
     kind: str
     ifindexes: Tuple[int, ...]  # of its devices; none for a rule
-    text: str  # in words of ip(8)
-    same: str  # what two of one identity have in common
+    text: str  # as ip(8) shows it
+    same: str  # equal for two that are the same object
     body: bytes
-    permanent: bool = True  # False where a lease or an advertisement limits its life, or the kernel made it
+    permanent: bool = True  # False if a lease or an advertisement limits its lifetime, or the kernel created it
     protocol: int = 0  # of a route
     table: int = 0  # of a route
     network: str = ""  # of a route, in prefix notation; of an address, itself with its prefix
     gateways: Tuple[str, ...] = ()
-    source: str = ""  # of a route: the address that it prefers
+    source: str = ""  # of a route: its preferred source address
 
 
-def read(sock: socket.socket, kinds: Sequence[str] = (ADDRESS, ROUTE, RULE)) -> List[Thing]:
-    """All that there are, in the kernel's order. Raises OSError where an answer cannot be made out."""
+def read(sock: socket.socket, kinds: Sequence[str] = (ADDRESS, ROUTE, RULE)) -> List[NetObject]:
+    """Returns all objects in the kernel's order. Raises OSError if an answer cannot be parsed."""
     readers = {ADDRESS: (_address, 8), ROUTE: (_route, 12), RULE: (_rule, 12)}
     found = []
     try:
@@ -61,7 +61,7 @@ def read(sock: socket.socket, kinds: Sequence[str] = (ADDRESS, ROUTE, RULE)) -> 
                 if thing is not None:
                     found.append(thing)
     except (struct.error, ValueError) as exc:
-        raise OSError("netlink: a message that is no such message: %s" % exc) from exc
+        raise OSError("netlink: malformed message: %s" % exc) from exc
     return found
 
 
@@ -72,20 +72,20 @@ def opened() -> socket.socket:
     return sock
 
 
-def make(sock: socket.socket, thing: Thing) -> None:
-    """Have the kernel make it again. Raises OSError where the kernel refuses: EEXIST where another is in its place."""
+def make(sock: socket.socket, thing: NetObject) -> None:
+    """Creates it again. Raises OSError if the kernel refuses: EEXIST if another one is in its place."""
     how = _NLM_F_APPEND if thing.kind == ROUTE else _NLM_F_EXCL
     try:
         _ask(sock, _GET[thing.kind] - 2, _NLM_F_CREATE | how, thing.body)
     except OSError as exc:
-        # With its address an IPv6 route loses the word of it, and stays.
+        # An IPv6 route whose source address was deleted remains without it.
         if exc.errno != errno.EEXIST or not thing.source or ":" not in thing.source:
             raise
         _ask(sock, _GET[thing.kind] - 2, _NLM_F_CREATE | _NLM_F_REPLACE, thing.body)
 
 
-def take_away(sock: socket.socket, thing: Thing) -> None:
-    """Raises OSError where the kernel refuses, or it has gone already."""
+def take_away(sock: socket.socket, thing: NetObject) -> None:
+    """Deletes it. Raises OSError if the kernel refuses, or if it is already gone."""
     _ask(sock, _GET[thing.kind] - 1, 0, thing.body)
 
 
@@ -94,7 +94,7 @@ def _ask(sock: socket.socket, kind: int, flags: int, body: bytes) -> None:
     while True:
         data = sock.recv(1 << 16)
         _length, answer, _flags, seq, _pid = struct.unpack_from("=IHHII", data)
-        if (answer, seq) == (2, 1):  # NLMSG_ERROR, which with 0 is the acknowledgement
+        if (answer, seq) == (2, 1):  # NLMSG_ERROR; code 0 is the acknowledgement
             (code,) = struct.unpack_from("=i", data, 16)
             if code:
                 raise OSError(-code, errno.errorcode.get(-code, "error %d" % -code))
@@ -114,7 +114,7 @@ def _ip(family: int, raw: bytes) -> str:
     return socket.inet_ntop(family, raw)
 
 
-def _address(body: bytes) -> Optional[Thing]:
+def _address(body: bytes) -> Optional[NetObject]:
     family, prefix, flags, scope, index = struct.unpack_from("=BBBBi", body)
     found = dict(attributes(body[8:]))
     if 8 in found:  # IFA_FLAGS, wider than the header's byte
@@ -123,18 +123,18 @@ def _address(body: bytes) -> Optional[Thing]:
     if raw is None:
         return None
     address = "%s/%d" % (_ip(family, raw), prefix)
-    # IFA_PROTO: Linux 5.18. Before, a link-local address that is made of the MAC.
+    # IFA_PROTO: Linux 5.18. Before that, a link-local address derived from the MAC.
     by_kernel = found.get(11, b"\0")[0] == _IFAPROT_KERNEL_LL
     by_kernel |= address.startswith("fe80:") and raw[11:13] == b"\xff\xfe"
     again = flags & _IFA_FLAGS
-    # It has been proved unique already: to prove it again would cost it a second or two.
+    # It is known to be unique: detecting that again would take a second or two.
     again |= _IFA_F_NODAD if family == socket.AF_INET6 else 0
     found[8] = struct.pack("=I", again)
-    # ADDRESS, LOCAL, LABEL, BROADCAST, FLAGS, RT_PRIORITY, PROTO; CACHEINFO holds what makes it deprecated.
+    # ADDRESS, LOCAL, LABEL, BROADCAST, FLAGS, RT_PRIORITY, PROTO; CACHEINFO has what makes it deprecated.
     kept = [1, 2, 3, 4, 8, 9, 11] + ([6] if flags & 0x20 else [])
     head = struct.pack("=BBBBi", family, prefix, again & 0xFF, scope, index)
     label = found.get(3, b"").rstrip(b"\0").decode("utf-8", "replace")
-    return Thing(
+    return NetObject(
         kind=ADDRESS,
         ifindexes=(index,),
         text="address %s%s" % (address, " label %s" % label if ":" in label else ""),
@@ -145,7 +145,7 @@ def _address(body: bytes) -> Optional[Thing]:
     )
 
 
-def _route(body: bytes) -> Optional[Thing]:
+def _route(body: bytes) -> Optional[NetObject]:
     family, length, source, tos, table, protocol, scope, kind, flags = struct.unpack_from("=BBBBBBBBI", body)
     if flags & _RTM_F_CLONED or kind not in _TYPES:
         return None
@@ -159,7 +159,7 @@ def _route(body: bytes) -> Optional[Thing]:
     via = [(index, gateway) for index, gateway, _hop in hops] or [(oif, _gateway(family, found))]
     network = "%s/%d" % (_ip(family, found.get(1, b"\0" * (4 if family == socket.AF_INET else 16))), length)
     # DST, SRC, IIF, OIF, GATEWAY, PRIORITY, PREFSRC, METRICS, MULTIPATH, FLOW, TABLE, MARK, VIA, NEWDST, PREF,
-    # ENCAP_TYPE, ENCAP, TTL_PROPAGATE. Of a next hop by its id (30) the kernel tells the words too: those are kept.
+    # ENCAP_TYPE, ENCAP, TTL_PROPAGATE. For a next hop by id (30) the kernel also sends its attributes: those are kept.
     kept = [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 15, 16, 18, 19, 20, 21, 22, 26]
     head = struct.pack(
         "=BBBBBBBBI", family, length, source, tos, min(table, 252) if table > 255 else table, protocol, scope, kind,
@@ -171,9 +171,9 @@ def _route(body: bytes) -> Optional[Thing]:
     words += " src %s" % preferred if preferred else ""
     words += " metric %d" % metric if metric else ""
     words += " table %d" % table if table != MAIN else ""
-    return Thing(
+    return NetObject(
         kind=ROUTE,
-        # IPv6 has its blackholes on the loopback.
+        # IPv6 blackhole routes are on the loopback device.
         ifindexes=() if kind >= 6 else tuple(index for index, _gateway in via if index),
         text="route %s%s%s" % (_TYPES[kind], network, words),
         same=" ".join(
@@ -190,7 +190,7 @@ def _route(body: bytes) -> Optional[Thing]:
 
 
 def _expires(found: Dict[int, bytes]) -> bool:
-    """RTA_CACHEINFO's rta_expires (struct rta_cacheinfo): that of an advertised route."""
+    """True if RTA_CACHEINFO has rta_expires (struct rta_cacheinfo), as for an advertised route."""
     return len(found.get(12, b"")) >= 12 and struct.unpack_from("=i", found[12], 8)[0] != 0
 
 
@@ -204,7 +204,7 @@ def _gateway(family: int, found: Dict[int, bytes]) -> str:
 
 
 def _hops(data: bytes) -> Iterator[Tuple[int, str, bytes]]:
-    """(interface, gateway, itself without its state) of each struct rtnexthop."""
+    """Yields (interface, gateway, the hop without its state) of each struct rtnexthop."""
     offset = 0
     while offset + 8 <= len(data):
         length, flags, hops, index = struct.unpack_from("=HBBi", data, offset)
@@ -218,7 +218,7 @@ def _hops(data: bytes) -> Iterator[Tuple[int, str, bytes]]:
         offset += (length + 3) & ~3
 
 
-def _rule(body: bytes) -> Optional[Thing]:
+def _rule(body: bytes) -> Optional[NetObject]:
     family, to, source, tos, table, _one, _two, action, flags = struct.unpack_from("=BBBBBBBBI", body)
     found = dict(attributes(body[12:]))
     (priority,) = struct.unpack("=I", found.get(6, b"\0" * 4))  # FRA_PRIORITY
@@ -235,7 +235,7 @@ def _rule(body: bytes) -> Optional[Thing]:
     )
     again = head + _packed(found, [kind for kind in sorted(found) if kind != 18])  # FRA_PAD
     by_kernel = found.get(21, b"\0")[0] == KERNEL or (priority, table) in _FIRST_RULES  # FRA_PROTOCOL: Linux 4.17
-    return Thing(
+    return NetObject(
         kind=RULE,
         ifindexes=(),
         text="%srule %d%s" % ("IPv6 " if family == socket.AF_INET6 else "", priority, words),

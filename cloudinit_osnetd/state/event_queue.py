@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""The queue: a directory of events, each a file whose name says it all.
+"""The event queue: a directory with one empty file per event; the file's name holds its data.
 
-Events say *look*, never *what*, so any number of them costs one run. They are moved away before
-work begins: a run that dies must not be started again and again by the path unit that watches the
-directory, and an event that comes during a run must not be lost.
+An event only says that something may have changed, so one run serves any number of them. They are
+moved away before work begins: a run that fails must not be started again and again by the path unit
+that watches the directory, and an event that arrives during a run must not be lost.
 """
 
 import logging
@@ -17,7 +17,7 @@ LOG = logging.getLogger(__name__)
 
 
 class Event(NamedTuple):
-    """`when` is the uptime in seconds at which it was queued, 0 where the name does not tell."""
+    """`when` is the uptime in seconds at which it was queued, 0 if unknown."""
 
     when: float
     reason: str
@@ -25,7 +25,7 @@ class Event(NamedTuple):
 
 
 def parse(name: str) -> Event:
-    """Read a file name, `<uptime>.<reason>.<nic>`; the uptime itself has a dot."""
+    """Parses a file name, `<uptime>.<reason>.<nic>`; the uptime itself has a dot."""
     whole, _, rest = name.partition(".")
     part, _, rest = rest.partition(".")
     reason, _, nic = rest.partition(".")
@@ -43,7 +43,7 @@ def waiting() -> bool:
 
 
 def take() -> List[Event]:
-    """Move every event out of the queue; these, and what a run that died had taken, oldest first."""
+    """Takes every event from the queue. Returns these, and what an interrupted run had taken, oldest first."""
     os.makedirs(paths.WORK, mode=0o700, exist_ok=True)
     try:
         names = [name for name in os.listdir(paths.QUEUE) if not name.startswith(".")]
@@ -53,26 +53,26 @@ def take() -> List[Event]:
         try:
             os.rename(os.path.join(paths.QUEUE, name), os.path.join(paths.WORK, name))
         except FileNotFoundError:
-            continue  # somebody else took it
+            continue  # another process took it
         event = parse(name)
         LOG.info("event: reason=%s nic=%s uptime=%.2f", event.reason, event.nic or "-", event.when)
     return sorted(parse(name) for name in os.listdir(paths.WORK))
 
 
 def taken() -> List[str]:
-    """The names of the events that were taken and are not done."""
+    """Returns the names of the events that were taken and are not done."""
     return os.listdir(paths.WORK) if os.path.isdir(paths.WORK) else []
 
 
 def ago(reason: str, nics: Container[str]) -> float:
-    """Seconds since the last event of this kind that was taken for one of these NICs; 0.0 where there is none."""
+    """Returns the seconds since the last taken event of this kind for one of these NICs; 0.0 if there is none."""
     events = [parse(name) for name in taken()]
     when = [event.when for event in events if event.reason == reason and event.nic in nics and event.when > 0]
-    # The clock that the events have, which may be a container's own (lxcfs).
+    # The events' clock, which may be a container's own (lxcfs).
     return max(0.0, float((files.read("/proc/uptime") or "0").split()[0]) - max(when)) if when else 0.0
 
 
 def done(names: Iterable[str]) -> None:
-    """Forget events that were taken: a look has come after them, and all that it led to is over."""
+    """Removes events that were taken: a later pass and everything that it caused are completed."""
     for name in names:
         files.remove(os.path.join(paths.WORK, name))

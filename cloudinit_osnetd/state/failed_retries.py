@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""What a touch has not helped: a NIC is not kicked again for what it lacked after the last one.
+"""What bringing a NIC up did not fix: a NIC is not reapplied again for what it still lacked after the last time.
 
-A kernel refuses a route that it has over another NIC, and a driver an MTU, however often they are
-asked. Kept under /run: at the next boot the backend begins anew, and so does this.
+A kernel refuses a route that it has through another NIC, and a driver refuses an MTU, however often they are set. This
+is kept under /run: after a reboot the backend starts again, and the retries do too.
 """
 
 import json
@@ -13,14 +13,14 @@ from ..core import encoding
 from ..core.plan import Lacking
 from ..system import files, paths
 
-_LACKING = ("key", "mac", "name", "ifindex", "lacks")  # as many as 0.1.0 knows
+_LACKING = ("key", "mac", "name", "ifindex", "lacks")  # the fields that 0.1.0 knows
 
 
 def read() -> FrozenSet[Lacking]:
     noted = files.read_json(paths.KICKS)
     try:
         return frozenset(encoding.read_rows(Lacking, _LACKING, noted or []))
-    except TypeError:  # what has not helped is tried once more
+    except TypeError:  # tried once more
         return frozenset()
 
 

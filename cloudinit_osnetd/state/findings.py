@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""What a touch found and no later look at the kernel shows: told in `status` until the NIC is touched again.
+"""Findings that no later check can see again: shown in `status` until the NIC is touched again.
 
-A duplicate, an address of others' that is lost, a bridge's member that waits for the next boot. Kept under /run.
+Examples are a duplicate address, a lost address of other software, and a bridge member whose configuration applies at
+the next boot. They are kept under /run.
 """
 
 import json
@@ -12,7 +13,7 @@ from ..system import files, paths
 
 
 def read() -> Dict[str, Tuple[str, ...]]:
-    """By MAC."""
+    """Returns the findings by MAC."""
     noted = files.read_json(paths.FINDINGS)
     try:
         return {str(mac): tuple(map(str, said)) for mac, said in (noted or {}).items()}
@@ -20,11 +21,11 @@ def read() -> Dict[str, Tuple[str, ...]]:
         return {}
 
 
-def keep(touched: Collection[str], told: Mapping[str, Tuple[str, ...]]) -> None:
-    """`touched`: the MACs of which what was found before counts no more."""
+def keep(touched: Collection[str], new: Mapping[str, Tuple[str, ...]]) -> None:
+    """Keeps these findings. `touched`: the MACs whose earlier findings are dropped."""
     before = read()
     now = {mac: said for mac, said in before.items() if mac not in touched}
-    now.update({mac: said for mac, said in told.items() if said})
+    now.update({mac: said for mac, said in new.items() if said})
     if now == before:
         return
     if now:

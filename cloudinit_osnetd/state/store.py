@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""What we remember: truth, ledger, intent and history, bound to the instance id.
+"""The persistent state: truth, ledger, intent and history, bound to the instance id.
 
-On another instance (a snapshot, a golden image) all of it is dropped but the ledger, which then
-only serves to delete what still has its hash.
+On another instance (a snapshot, a golden image) everything is dropped except the ledger, which then only serves to
+delete parts whose fingerprint is unchanged.
 """
 
 import fcntl
@@ -22,7 +22,7 @@ from ..system import files, paths
 
 LOG = logging.getLogger(__name__)
 _VERSION = 1
-# The fields that 0.1.0 knows: it refuses a record with another.
+# The fields that 0.1.0 knows: it refuses a record with others.
 ROW = ("key", "mac", "name", "backend", "path", "section", "disk", "digest", "plain")
 TOUCH = ("action", "mac", "name", "reason")
 _HISTORY_LINES = 200
@@ -36,13 +36,13 @@ class State(NamedTuple):
     drive_stamp: str  # identity of the config drive that was read last
     metrics: Mapping[str, int] = {}  # route metric by key; see metrics.py
     rejections: Tuple[Rejection, ...] = ()
-    on_trial: str = ""  # pending_confirmation.py's note, as it writes it: what is committed and not judged yet
-    unwanted: Mapping[str, Tuple[str, ...]] = {}  # by key: addresses of ours, not seen gone yet; see stale_addresses.py
-    learned: Mapping[str, str] = {}  # names of bonds by key, of this moment: see bond_names.py. Not kept
+    on_trial: str = ""  # the note of pending_confirmation.py: what is committed and not confirmed yet
+    unwanted: Mapping[str, Tuple[str, ...]] = {}  # by key: our old addresses; see stale_addresses.py
+    learned: Mapping[str, str] = {}  # current names of bonds by key: see bond_names.py. Not stored
 
     @property
     def bonds(self) -> Dict[str, str]:
-        """By key, the names that bonds have: ours, and those that were there before us."""
+        """The names of bonds by key: ours, and those of bonds that existed before."""
         return dict(self.learned, **{row.key: row.name for row in self.ledger if row.key.endswith("/bond")})
 
 
@@ -52,15 +52,15 @@ def empty(instance_id: str, ledger: Tuple[Owned, ...] = ()) -> State:
 
 # -- on disk, for this version, older and newer ones ------------------------------------------------
 #
-# A package is upgraded, and an upgrade is taken back: each version reads what any other wrote, takes what it knows, and
-# has defaults for what is lacking. How to add a field:
-# - to State: with a default, read by `.get` in _from_json; 0.1.0 leaves what it does not know.
+# A package may be upgraded and downgraded: each version reads what any other wrote, uses what it knows, and has
+# defaults for what is missing. How to add a field:
+# - to State: with a default, read by `.get` in _from_json; 0.1.0 ignores what it does not know.
 # - to Owned, Rejection, Touch, Change or Item: as the last one, with a default. 0.1.0 refuses a record that has one
-#   more, so what it does not know is kept beside the records, under "more" (encoding.extra_fields): nothing to do.
-# - to Entry and Network: with a default; a tuple is made one again in network_data.entry_from_json.
+#   more, so new fields are stored separately, under "more" (encoding.extra_fields): nothing to do.
+# - to Entry and Network: with a default; network_data.entry_from_json converts a list back to a tuple.
 # - to KeyTruth and Word: read by `.get` in truth.py.
-# A field never gets another meaning: a new meaning is a new field. _VERSION is raised where what came before cannot
-# read a store at all; it is there to tell a reader why.
+# A field never gets another meaning: a new meaning is a new field. _VERSION is raised if older versions cannot read the
+# store at all; it tells a reader why.
 
 
 def _to_json(state: State) -> Dict[str, Any]:
@@ -83,13 +83,13 @@ def _to_json(state: State) -> Dict[str, Any]:
 
 
 def _from_json(obj: Dict[str, Any]) -> State:
-    """What can be read of a store; raises KeyError or TypeError where there is no telling whose it is, or no truth.
+    """Returns what can be read of a store. Raises KeyError or TypeError if the instance id or the truth is missing.
 
-    A key that cannot be read costs itself, and its rows: a row without an entry would be taken for a departed NIC's.
+    A key that cannot be read is left out with its rows: a row without an entry would count as that of a removed NIC.
     """
     known, lost = truth.salvage(obj["truth"])
     if not all(key.endswith("/phy") for key in lost):
-        raise TypeError("a bond or a VLAN cannot be read, nor what becomes of those that lean on it: %s" % lost)
+        raise TypeError("a bond or a VLAN cannot be read, and others may depend on it: %s" % lost)
     for key, problem in lost.items():
         LOG.error("store: entry left out: key=%s error=%s", key, problem)
     instance_id = obj["instance_id"]
@@ -115,7 +115,7 @@ def _from_json(obj: Dict[str, Any]) -> State:
 
 
 def _each(read: Callable[[Any, Any], Any], listed: Any, more: Any, what: str) -> Iterator[Any]:
-    """Each of a list's records; one that cannot be read costs itself."""
+    """Yields each record of a list; one that cannot be read is left out."""
     for place, one in enumerate(listed if isinstance(listed, list) else []):
         try:
             yield read(one, encoding.extra_of(more, place))
@@ -124,10 +124,10 @@ def _each(read: Callable[[Any, Any], Any], listed: Any, more: Any, what: str) ->
 
 
 def read_row(obj: Any, more: Any) -> Owned:
-    """A ledger row as it was written, as an object or (in an intent) as a list."""
+    """Reads a ledger row, written as an object or (in an intent) as a list."""
     row = encoding.read_row(Owned, ROW, obj, more) if isinstance(obj, list) else encoding.read(Owned, obj, more)
     if not all(isinstance(value, str) for value in row[: len(ROW) - 1]) or not os.path.isabs(row.path):
-        raise TypeError("no row of a ledger")
+        raise TypeError("not a ledger row")
     return row
 
 
@@ -140,19 +140,19 @@ def _text(value: Any) -> str:
 
 
 def load(instance_id: str) -> State:
-    """The state of this instance; an empty one where there is none or it cannot be read."""
+    """Returns the state of this instance; an empty one if there is none or it cannot be read."""
     text = files.read(paths.STORE)
     if text is None:
         return empty(instance_id)
     try:
         obj = json.loads(text)
         if isinstance(obj, dict) and obj.get("version") != _VERSION:
-            LOG.warning("store of another version, read as far as it is known: version=%.20r", obj.get("version"))
+            LOG.warning("store of another version, unknown fields ignored: version=%.20r", obj.get("version"))
         state = _from_json(obj)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
-        # Nothing is deleted on the strength of a store that cannot be read: what is on disk will
-        # be compared with what would be rendered, and adopted or reported.
-        LOG.error("store unreadable, starting anew: file=%s error=%r", paths.STORE, exc)
+        # Nothing is deleted because of a store that cannot be read: what is on disk is compared with
+        # what would be rendered, and adopted or reported.
+        LOG.error("store unreadable, starting with an empty one: file=%s error=%r", paths.STORE, exc)
         return empty(instance_id)
     if state.instance_id != instance_id:
         LOG.warning("store of another instance dropped: was=%s is=%s", state.instance_id, instance_id)
@@ -161,7 +161,7 @@ def load(instance_id: str) -> State:
 
 
 def save(state: State) -> None:
-    """Write the state where it differs from what is there. With another instance's goes that one's history."""
+    """Writes the state if it differs from the stored one. The history of another instance is removed."""
     text = json.dumps(_to_json(state), sort_keys=True) + "\n"
     if files.read(paths.STORE) == text:
         return
@@ -173,7 +173,7 @@ def save(state: State) -> None:
 
 @contextmanager
 def locked() -> Iterator[IO[str]]:
-    """One run at a time; the lock dies with its process."""
+    """Holds the lock: one run at a time. The kernel releases it when the process ends."""
     os.makedirs(paths.RUN, mode=0o755, exist_ok=True)
     os.makedirs(paths.STATE, mode=0o700, exist_ok=True)
     with open(paths.LOCK, "a+", opener=_for_root_alone) as fh:
@@ -187,7 +187,7 @@ def locked() -> Iterator[IO[str]]:
 
 @contextmanager
 def lent(lock: IO[str]) -> Iterator[None]:
-    """Let others have the lock while this run only waits. What was loaded is stale afterwards."""
+    """Releases the lock while this run only waits. What was loaded before is stale afterwards."""
     _note_holder(lock, b"")
     fcntl.flock(lock, fcntl.LOCK_UN)
     yield
@@ -196,8 +196,8 @@ def lent(lock: IO[str]) -> Iterator[None]:
 
 
 @contextmanager
-def kept_still() -> Iterator[None]:
-    """Nobody is at work meanwhile, and that leaves no mark: for who only looks."""
+def without_runs() -> Iterator[None]:
+    """Excludes runs for a reader, without creating any file."""
     if not os.path.exists(paths.LOCK):  # no run since the server booted
         yield
         return
@@ -219,7 +219,7 @@ def at_work() -> bool:
 
 
 def stamp() -> Tuple[Tuple[int, ...], ...]:
-    """Changes with each change of the store and of the intent: for who reads both, and has no lock."""
+    """Returns a value that changes with the store and the intent: for readers without the lock."""
     return _stamp(paths.STORE), _stamp(paths.INTENT)
 
 
@@ -232,7 +232,7 @@ def _stamp(path: str) -> Tuple[int, ...]:
 
 
 def _for_root_alone(path: str, flags: int) -> int:
-    """Whoever may read a file may lock it, and with it every run out."""
+    """Opens for root only: whoever can read a file can lock it, and would block every run."""
     fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
     os.fchmod(fd, 0o600)
     return fd
@@ -243,20 +243,20 @@ def _lock(fh: IO[str]) -> None:
         fcntl.flock(fh, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         fh.seek(0)
-        LOG.warning("another run is at work, waiting for it: pid=%s", fh.read().strip() or "unknown")
+        LOG.warning("waiting for another run: pid=%s", fh.read().strip() or "unknown")
         fcntl.flock(fh, fcntl.LOCK_EX)
 
 
 def _note_holder(fh: IO[str], text: bytes) -> None:
     try:
         os.ftruncate(fh.fileno(), 0)
-        os.write(fh.fileno(), text)  # not by `fh`, which would try again when it is closed
+        os.write(fh.fileno(), text)  # not by `fh`, which would retry when it is closed
     except OSError as exc:
-        LOG.warning("not noted who holds the lock: %s", exc)
+        LOG.warning("lock holder not noted: error=%s", exc)
 
 
 def sweep(backend: Backend) -> None:
-    """Remove the half-written files of a run that died. The lock is held: nobody else is at writing one."""
+    """Removes the half-written files of an interrupted run. The lock is held, so no other run is writing."""
     for directory in (paths.STATE, paths.RUN) + backend.all_directories:
         files.sweep(directory)
     backend.recover()
@@ -266,10 +266,10 @@ def sweep(backend: Backend) -> None:
 
 
 class Intent(NamedTuple):
-    """The write-ahead note of a commit."""
+    """The write-ahead log of a commit."""
 
     touches: Tuple[Touch, ...]
-    ledger: Tuple[Owned, ...]  # as it will be
+    ledger: Tuple[Owned, ...]  # as it will be after the commit
     places: Tuple[Tuple[str, str], ...]  # the parts that are written or removed
 
 
@@ -298,7 +298,7 @@ def read_intent() -> Optional[Intent]:
             tuple((str(path), str(section)) for path, section in obj["places"]),
         )
     except (KeyError, TypeError, ValueError) as exc:
-        LOG.error("intent unreadable, left: file=%s error=%r", paths.INTENT, exc)
+        LOG.error("intent unreadable, ignored: file=%s error=%r", paths.INTENT, exc)
         return None
 
 
@@ -310,7 +310,7 @@ def clear_intent() -> None:
 
 
 def remember(record: Dict[str, Any]) -> None:
-    """Append a record to the bounded history."""
+    """Appends a record to the bounded history."""
     lines: List[str] = (files.read(paths.HISTORY) or "").splitlines()
     lines.append(json.dumps(dict(record, when=round(time.time(), 3)), sort_keys=True))
     text = "\n".join(lines[-_HISTORY_LINES:]) + "\n"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""Running a program, with its name, its end and its time in the log and in the record."""
+"""Runs programs; the command line, the exit status and the time go to the log, and the command to the record."""
 
 import logging
 import os
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
-# Every command of this process, for the record of a run: a second run must have none.
+# The commands of this process, for the record of a run. A run that has nothing to do has none.
 ran: List[str] = []
 
 
 class CommandError(Exception):
-    """A program that failed, was not there, or took too long."""
+    """A program failed, does not exist, or timed out."""
 
     out_of_time = False
 
@@ -37,12 +37,12 @@ class Job(NamedTuple):
 
 
 def _scratch() -> IO[bytes]:
-    """A file without a name. Where /run is full its words are lost, not the program.
+    """Returns an unnamed file for a program's output. If /run is full, the output is lost, but the program runs.
 
-    In the staging tree where there is one: `plan` writes nowhere else. Not in /tmp: to find out which directory serves,
-    Python would make a file there that has a name.
+    It is in the staging tree if there is one, because `plan` writes nowhere else. It is not in /tmp, because to find a
+    usable directory Python would create a named file there.
     """
-    import tempfile  # with subprocess 5 ms, and most runs have no command
+    import tempfile  # takes 5 ms with subprocess, and most runs have no command
 
     for directory in (paths.STAGING, paths.RUN):
         try:
@@ -50,18 +50,18 @@ def _scratch() -> IO[bytes]:
                 os.makedirs(directory, exist_ok=True)
             return tempfile.TemporaryFile(dir=directory)
         except OSError:
-            pass  # no staging tree is there now, or no room
+            pass  # there is no staging tree now, or no space
     return open(os.devnull, "w+b")
 
 
 def start(argv: Sequence[str]) -> Job:
-    """Start a program. Raises CommandError where it cannot be."""
+    """Starts a program. Raises CommandError if that fails."""
     import shlex
     import subprocess
 
     text = " ".join(shlex.quote(word) for word in argv)
     ran.append(text)
-    # Files, not pipes: a daemon that the program leaves behind would keep a pipe open, and us waiting.
+    # Files, not pipes: a daemon that the program starts would keep a pipe open, and we would wait for it.
     out, err = _scratch(), _scratch()
     try:
         process = subprocess.Popen(
@@ -70,7 +70,7 @@ def start(argv: Sequence[str]) -> Job:
             stdout=out,
             stderr=err,
             env={"PATH": PATH, "LC_ALL": "C"},
-            start_new_session=True,  # a terminal's Ctrl-C is for us, who finish what is begun
+            start_new_session=True,  # Ctrl-C in a terminal must reach only us: we finish what was begun
         )
     except OSError as exc:
         out.close()
@@ -80,16 +80,16 @@ def start(argv: Sequence[str]) -> Job:
 
 
 def _wait(process: "subprocess.Popen[bytes]", timeout: float) -> bool:
-    """Wait for a process to end; False where it does not in time.
+    """Waits for a process to end. Returns False if it times out.
 
-    With a timeout Popen.wait() looks now and then, every 50 ms at last; a pidfd (Python 3.9, Linux
-    5.3) tells at once.
+    With a timeout Popen.wait() polls, at intervals of up to 50 ms; a pidfd (Python 3.9, Linux 5.3)
+    returns at once.
     """
     import select
     import subprocess
 
     if process.poll() is not None:
-        return True  # and its number may be another's
+        return True  # its PID may belong to another process now
     pidfd_open = getattr(os, "pidfd_open", None)
     try:
         fd = pidfd_open(process.pid) if pidfd_open else -1
@@ -112,20 +112,20 @@ def _wait(process: "subprocess.Popen[bytes]", timeout: float) -> bool:
 
 
 def _kill(job: Job) -> None:
-    """Kill the program and whom it waits for, who would go on without it: `ifdown`'s client, hooks."""
+    """Kills the program and its children, which would otherwise continue: `ifdown`'s DHCP client, hooks."""
     import signal
 
     try:
-        os.killpg(job.process.pid, signal.SIGKILL)  # a group of its own by start()
+        os.killpg(job.process.pid, signal.SIGKILL)  # start() gave it a process group of its own
     except OSError:
         job.process.kill()
     job.process.wait()
 
 
 def end(job: Job, timeout: float = 60.0, kill: bool = True) -> str:
-    """Wait for its end; its standard output. Raises CommandError with what it said.
+    """Waits for the program to end. Returns its standard output. Raises CommandError with its last output lines.
 
-    `kill` False leaves a program that takes longer at its work.
+    With `kill` False, a program that times out is left running.
     """
     with job.out, job.err:
         if not _wait(job.process, timeout):
@@ -140,14 +140,14 @@ def end(job: Job, timeout: float = 60.0, kill: bool = True) -> str:
     took = (time.monotonic() - job.began) * 1e3
     LOG.info("ran: %s (%.0f ms, exit %d)", job.text, took, job.process.returncode)
     if job.process.returncode:
-        said = (err or out).strip().splitlines()[-3:]
-        raise CommandError("%s: exit %d: %s" % (job.text, job.process.returncode, " | ".join(said)))
+        lines = (err or out).strip().splitlines()[-3:]
+        raise CommandError("%s: exit %d: %s" % (job.text, job.process.returncode, " | ".join(lines)))
     return out
 
 
 @contextmanager
 def children_limited(names: Sequence[str], seconds: float) -> Iterator[None]:
-    """Programs of these names that others start in this process, as cloud-init's library does, end after so long."""
+    """Ends programs of these names after `seconds`, if other code in this process (cloud-init's) started them."""
     import threading
 
     timer = threading.Timer(seconds, _end_children, [names])
@@ -167,12 +167,12 @@ def _end_children(names: Sequence[str]) -> None:
             with open("/proc/%s/stat" % pid, encoding="utf-8", errors="replace") as fh:
                 name, _, rest = fh.read().partition("(")[2].rpartition(")")
             if name in names and int(rest.split()[1]) == os.getpid():
-                LOG.info("ended, it took too long: %s (pid %s)", name, pid)
+                LOG.info("timed out, ended: %s (pid %s)", name, pid)
                 os.kill(int(pid), signal.SIGTERM)
         except (OSError, ValueError, IndexError):
-            pass  # it is gone
+            pass  # it has ended
 
 
 def run(argv: Sequence[str], timeout: float = 60.0) -> str:
-    """Run a program to its end; its standard output. Raises CommandError with what it said."""
+    """Runs a program and returns its standard output. Raises CommandError with its last output lines."""
     return end(start(argv), timeout)

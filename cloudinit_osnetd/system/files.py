@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""Files that are whole or not there: atomic replacement, and reading what may be absent."""
+"""File access: atomic replacement, and reading of files that may be absent."""
 
 import glob
 import json
@@ -9,7 +9,7 @@ import os
 from typing import Any, Optional
 
 LOG = logging.getLogger(__name__)
-# A name that no backend reads: networkd wants *.network, ifupdown's `source` globs skip dot files.
+# A name that no backend reads: networkd reads *.network, ifupdown's `source` globs skip dot files.
 TEMPORARY = ".osnetd-"
 _DIRECTORY_MODE = 0o755
 _SELINUX = "security.selinux"
@@ -29,7 +29,7 @@ def sync_directory(path: str) -> None:
 
 
 def _like(path: str, fd: int, mode: int) -> None:
-    """Give the new file the owner, the mode and the SELinux label of the one it replaces."""
+    """Gives the new file the owner, the mode and the SELinux label of the one that it replaces."""
     try:
         old = os.stat(path)
     except FileNotFoundError:
@@ -44,20 +44,20 @@ def _like(path: str, fd: int, mode: int) -> None:
 
 
 def make_directory(path: str) -> None:
-    """Make a directory, and those above it, readable whatever the caller's umask: networkd is not root."""
+    """Creates a directory and its parents, readable whatever the umask is: networkd does not run as root."""
     try:
         os.mkdir(path)
     except FileExistsError:
-        return  # what else than a directory is there is told by who writes below it
+        return  # if it is not a directory, writing below it fails
     except FileNotFoundError:
         make_directory(os.path.dirname(path))
         make_directory(path)
         return
-    os.chmod(path, _DIRECTORY_MODE)  # mkdir's own mode is cut by the umask
+    os.chmod(path, _DIRECTORY_MODE)  # the umask limits mkdir's mode
 
 
 def replace(path: str, text: str, mode: int = 0o644, sync: bool = True) -> None:
-    """Write `text` to `path` so that at any instant either the old or the new is there."""
+    """Writes `text` to `path` atomically: at any instant either the old or the new file is there."""
     make_directory(os.path.dirname(path))
     temporary = temporary_of(path)
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -77,22 +77,22 @@ def replace(path: str, text: str, mode: int = 0o644, sync: bool = True) -> None:
 
 
 def remove(path: str, sync: bool = False) -> bool:
-    """Unlink; False where it was not there. `sync`: it stays away after a power loss."""
+    """Removes a file. Returns False if it did not exist. `sync`: the removal survives a power loss."""
     try:
         os.unlink(path)
     except OSError:
         if os.path.lexists(path):
             raise
-        return False  # on a file system that is read-only the kernel says that, and not that there is none
+        return False  # on a read-only file system the kernel reports that instead of a missing file
     if sync:
         sync_directory(os.path.dirname(path))
     return True
 
 
 def sweep(pattern: str) -> None:
-    """Remove the temporary files in a directory, or in all those that match a glob pattern."""
+    """Removes the temporary files in a directory, or in all directories that match a glob pattern."""
     for left in glob.glob(os.path.join(pattern, TEMPORARY + "*")):
-        LOG.info("half-written by a run that died, removed: file=%s", left)
+        LOG.info("half-written file of an interrupted run removed: file=%s", left)
         try:
             remove(left)
         except OSError as exc:
@@ -100,7 +100,7 @@ def sweep(pattern: str) -> None:
 
 
 def read(path: str) -> Optional[str]:
-    """The text of a file, None where there is none (a directory is none). Every byte survives, UTF-8 or not."""
+    """Returns the text of a file, None if there is no file (or a directory). Bytes that are not UTF-8 are preserved."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape", newline="") as fh:
             return fh.read()
@@ -109,7 +109,7 @@ def read(path: str) -> Optional[str]:
 
 
 def read_json(path: str) -> Any:
-    """Decoded JSON; None where the file is absent or is not JSON."""
+    """Returns decoded JSON; None if the file is absent or is not JSON."""
     text = read(path)
     if text is None:
         return None

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""Imports that cost time, when they cost least: later than written, or earlier than needed, beside a wait."""
+"""Expensive imports: deferred until they are used, or started early in a thread, during a wait."""
 
 import importlib
 import sys
@@ -13,9 +13,9 @@ _process = types.SimpleNamespace(ours=False)
 
 
 def in_our_process() -> None:
-    """Say that this process is ours, as the command line does: what below changes it is for such a one alone.
+    """Declares that this process is ours, as the command line does: only then may the functions below change it.
 
-    The datasources in sources/ run in cloud-init's own process, where nothing of it may be another than it is.
+    The datasources in sources/ run in cloud-init's own process, in which no module may be replaced.
     """
     _process.ours = True
 
@@ -25,7 +25,7 @@ def is_our_process() -> bool:
 
 
 class _Later(types.ModuleType):
-    """A module that is imported when something of it is used; what is named meanwhile gets a class of that name."""
+    """A stand-in that imports its module on first use. A name that is only referred to gets a class of that name."""
 
     named_only = True
 
@@ -38,14 +38,14 @@ class _Later(types.ModuleType):
 
 
 def _real(name: str) -> types.ModuleType:
-    """The module itself, also where its stand-in still has its place."""
+    """Returns the real module, even while its stand-in is in sys.modules."""
     if isinstance(sys.modules.get(name), _Later):
         del sys.modules[name]
     return importlib.import_module(name)
 
 
 def _named(module: str, name: str) -> type:
-    """A class by that name; to call it is to call the real thing, be that a class or a function."""
+    """Returns a class of that name. Calling it calls the real class or function."""
 
     def new(_cls: type, *args: Any, **kwargs: Any) -> Any:
         return getattr(_real(module), name)(*args, **kwargs)
@@ -55,12 +55,12 @@ def _named(module: str, name: str) -> type:
 
 @contextmanager
 def named_only(*names: str) -> Iterator[None]:
-    """Within the block to import these modules costs nothing, unless they are imported already.
+    """Replaces these modules by stand-ins within the block, unless they are imported already.
 
-    For an import that only names things of theirs, in an annotation or a default. Whoever uses one
-    afterwards gets the real one: what the block imported keeps the stand-in, which then is the real
-    module in all but name. A module within one of these cannot be imported in the block. It holds
-    for every thread: what another one imports meanwhile gets the stand-ins, too.
+    This is for imports that only refer to names of these modules, in annotations or defaults. A later use gets the real
+    module: what was imported in the block keeps the stand-in, which then passes everything on to the real module. A
+    submodule of one of these modules cannot be imported in the block. The block affects every thread: imports in
+    another thread get the stand-ins, too.
     """
     later = {name: _Later(name) for name in names if name not in sys.modules}
     for name, module in later.items():
@@ -78,9 +78,9 @@ def named_only(*names: str) -> Iterator[None]:
 
 
 def http_client() -> types.ModuleType:
-    """http.client, without TLS where nobody has imported that: 5 ms and OpenSSL less.
+    """Imports http.client without TLS, unless ssl is imported already. This saves 5 ms and loading OpenSSL.
 
-    The metadata service speaks plain HTTP. Whoever imports http.client after us gets a whole one.
+    The metadata service uses plain HTTP. A later import of http.client elsewhere gets the complete module.
     """
     if "http.client" in sys.modules or "ssl" in sys.modules or not is_our_process():
         return importlib.import_module("http.client")
@@ -89,14 +89,14 @@ def http_client() -> types.ModuleType:
         module = importlib.import_module("http.client")
     finally:
         del sys.modules["ssl"]
-    # Both ways to it: `import http.client` and `from http import client`.
+    # Both ways to import it: `import http.client` and `from http import client`.
     del sys.modules["http.client"]
     del sys.modules["http"].client
     return module
 
 
 def import_compat() -> threading.Thread:
-    """Begin to import cloud-init, in a thread: whoever imports compat then waits for it."""
+    """Starts to import cloud-init in a thread. An import of compat then waits for it."""
     thread = threading.Thread(target=_import_compat, name="import-compat")
     thread.start()
     return thread
@@ -105,5 +105,5 @@ def import_compat() -> threading.Thread:
 def _import_compat() -> None:
     try:
         importlib.import_module("cloudinit_osnetd.cloud_init.compat")
-    except Exception:  # noqa: BLE001, S110 - it is raised again where it is needed, and told there
+    except Exception:  # noqa: BLE001, S110 - it is raised again, and reported, where the module is needed
         pass

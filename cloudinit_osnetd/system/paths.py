@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""Where things lie in the guest."""
+"""The paths of all files on the server."""
 
 STATE = "/var/lib/cloudinit-osnetd"
 STORE = STATE + "/store.json"
@@ -13,7 +13,7 @@ QUEUE = RUN + "/queue"
 WORK = RUN + "/work"
 STAGING = RUN + "/staging"
 LOCK = RUN + "/lock"
-# By cloud-init's process, at any moment of a boot: in a directory that no run sweeps.
+# Written by cloud-init's process at any moment of a boot, so in a directory that no run sweeps.
 BOOT = RUN + "/boot/fallback.json"
 EARLY = RUN + "/early.json"
 STATUS = RUN + "/status.json"
@@ -33,6 +33,6 @@ QUEUE_EVENT = "/usr/lib/cloudinit-osnetd/queue-event"
 INSTANCE_ID = ("/run/cloud-init/.instance-id", "/var/lib/cloud/data/instance-id")
 INSTANCES = "/var/lib/cloud/instances"
 CLOUD_DISABLED = "/etc/cloud/cloud-init.disabled"
-CLOUD_RAN = "/run/cloud-init/status.json"  # made anew by each boot's first stage
+CLOUD_RAN = "/run/cloud-init/status.json"  # written by the first stage of each boot
 HOTPLUG_ENABLED = "/var/lib/cloud/hotplug.enabled"  # 24.1
 SEED = "/var/lib/cloud/seed/config_drive"

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""Told to stop by a signal: at once, but for what would leave a NIC half-way; that is finished first.
+"""Termination by a signal: at once, except within a commit, which is completed first.
 
-A run that is killed there loses nothing either, but only the next run brings the NIC up, and there may be none: a
-package that is being removed stops the service, a terminal that is gone ends what an operator has begun.
+If a run is killed during a commit nothing is lost, but only the next run brings the NIC up, and there may be none: the
+service is stopped when the package is removed, and an operator's command ends with its terminal.
 """
 
 import signal
@@ -13,17 +13,17 @@ from typing import Any, Iterator
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
-_now = types.SimpleNamespace(begun=0, told=0)  # how many blocks deep we are; the signal that came meanwhile
+_now = types.SimpleNamespace(begun=0, told=0)  # nesting depth of the blocks; the signal that arrived meanwhile
 
 
 def listen() -> None:
-    """From now on end as `SystemExit` does, with what was opened closed; by a shell's exit status for the signal."""
+    """Makes signals raise SystemExit, so that resources are closed; the exit status is the shell's for the signal."""
     for number in SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) has it
-            signal.signal(number, _hear)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup(1)
+            signal.signal(number, _on_signal)
 
 
-def _hear(number: int, _frame: Any) -> None:
+def _on_signal(number: int, _frame: Any) -> None:
     if _now.begun:
         _now.told = number
     else:
@@ -32,7 +32,7 @@ def _hear(number: int, _frame: Any) -> None:
 
 @contextmanager
 def when_done() -> Iterator[None]:
-    """Within the block nothing is stopped; what was told meanwhile holds at its end."""
+    """Defers signals that arrive within the block to its end."""
     _now.begun += 1
     try:
         yield

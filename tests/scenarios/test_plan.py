@@ -69,4 +69,4 @@ def test_plan_waits_for_a_run(cloud: Cloud, guest_factory: GuestFactory) -> None
     guest.boot()
     settled(guest)
     guest.run("flock /run/cloudinit-osnetd/lock sleep 4 >/dev/null 2>&1 & sleep 0.5")
-    assert "another run is at work, waiting for it: pid=unknown" in guest.run("cloudinit-osnetd plan").stderr
+    assert "waiting for another run: pid=unknown" in guest.run("cloudinit-osnetd plan").stderr

@@ -7,7 +7,7 @@ import pytest
 from cloudinit_osnetd.apply import foreign
 from cloudinit_osnetd.apply.foreign import Ours
 from cloudinit_osnetd.core.desired import Item, Want
-from cloudinit_osnetd.kernel.save_restore import ADDRESS, ROUTE, RULE, Thing
+from cloudinit_osnetd.kernel.save_restore import ADDRESS, ROUTE, RULE, NetObject
 
 from .build import entry, static
 
@@ -15,15 +15,15 @@ OURS = Ours(frozenset(["10.0.0.5/24"]), frozenset([("0.0.0.0/0", "10.0.0.1"), ("
 
 
 def address(cidr, ifindex=2, permanent=True):
-    return Thing(ADDRESS, (ifindex,), cidr, "%s %d" % (cidr, ifindex), b"", permanent, network=cidr)
+    return NetObject(ADDRESS, (ifindex,), cidr, "%s %d" % (cidr, ifindex), b"", permanent, network=cidr)
 
 
 def route(network, *gateways, ifindexes=(2,), protocol=3, table=254, permanent=True):
     same = "%s %s %s %d" % (network, gateways, ifindexes, table)
-    return Thing(ROUTE, tuple(ifindexes), network, same, b"", permanent, protocol, table, network, gateways)
+    return NetObject(ROUTE, tuple(ifindexes), network, same, b"", permanent, protocol, table, network, gateways)
 
 
-RULE_500 = Thing(RULE, (), "rule 500", "rule 500", b"")
+RULE_500 = NetObject(RULE, (), "rule 500", "rule 500", b"")
 
 
 def chosen(*there, touched=(2,), given=OURS):
