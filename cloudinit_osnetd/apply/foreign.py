@@ -63,7 +63,7 @@ def ours_by_nic(
     found: Dict[str, Ours] = {}
     for item in (item for want in wants for item in want.items):
         keys = [one[item.key] for one in truths if item.key in one]
-        config = ours([item.entry] + [word.entry for one in keys for word in one.words.values()])
+        config = ours([item.entry] + [statement.entry for one in keys for statement in one.statements.values()])
         addresses, routes = _of_part(parts.get(item.name, ()))
         found[item.name] = config._replace(addresses=config.addresses | addresses, routes=config.routes | routes)
     return found

@@ -22,7 +22,7 @@ def _report(on: RunContext, force: bool) -> Dict[str, Any]:
     drive = refresh_drive(refreshed.state)
     nics = snapshot.by_mac()
     seen = build_plan(on, drive.state, nics, snapshot, force=force, tried=failed_retries.read())
-    problems = {lacking.mac: lacking.lacks for lacking in seen.plan.hopeless}
+    problems = {lacking.mac: lacking.lacks for lacking in seen.plan.not_retried}
     problems.update(seen.rejected)
     problems.update(seen.failures)
     return decided(

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""What would be done, as data: the pure difference between what is wanted and what is there.
+"""Makes the plan: the difference between what is wanted and what exists, as data. Pure.
 
-Everything here takes values and returns values. A part is changed only where it is ours, that is
-where it stands on disk as the ledger says we left it; else it is drifted, and left alone.
+A part is changed only if it is ours, which means that it is on disk as the ledger says that it was
+written. Any other part has drifted and is left alone.
 """
 
 from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
@@ -17,7 +17,7 @@ Place = Tuple[str, str]  # path, section
 
 
 class Staged(NamedTuple):
-    """A rendered part, and the entry it serves."""
+    """A rendered part, and the entry for which it was rendered."""
 
     key: str
     mac: str
@@ -25,14 +25,14 @@ class Staged(NamedTuple):
     path: str
     section: str
     text: str
-    mark: str  # fingerprint of its meaning
-    digest: str  # of the Want it was rendered for
-    alone: FrozenSet[str] = frozenset()  # marks of what cloud-init alone writes for the same entry
-    earlier: FrozenSet[str] = frozenset()  # and for what the drive says, where that is superseded
-    same: FrozenSet[str] = frozenset()  # marks of what is written otherwise and means the same as `text`
+    fingerprint: str  # of its normalised text
+    digest: str  # of the Want for which it was rendered
+    alone: FrozenSet[str] = frozenset()  # fingerprints of what cloud-init alone writes for the same entry
+    earlier: FrozenSet[str] = frozenset()  # fingerprints of what it writes for the drive's superseded entry
+    same: FrozenSet[str] = frozenset()  # fingerprints of other texts with the same meaning as `text`
     bare: str = ""  # the text without what Backend.finish adds
-    differs: Tuple[str, ...] = ()  # in what the part on disk does; see meaning.differences
-    unsaid: str = ""  # what one of `alone` does not say, where releases of cloud-init differ in whether they say it
+    differs: Tuple[str, ...] = ()  # the differences of the part on disk; see meaning.differences
+    unsaid: str = ""  # the lines that one of `alone` lacks, because only some releases of cloud-init write them
 
     @property
     def place(self) -> Place:
@@ -40,8 +40,8 @@ class Staged(NamedTuple):
 
 
 class Change(NamedTuple):
-    """One part of one file: "write", "remove", "adopt" (it means what we want: note it as ours)
-    or "forget" (it is gone already)."""
+    """One part of one file: "write", "remove", "adopt" (it means what is wanted: note it as ours) or
+    "forget" (it is already gone)."""
 
     action: str
     key: str
@@ -50,7 +50,7 @@ class Change(NamedTuple):
     path: str
     section: str
     text: Optional[str]
-    row: Optional[Owned]  # the ledger row that will stand for it
+    row: Optional[Owned]  # its new ledger row
     reason: str
 
     @property
@@ -59,18 +59,18 @@ class Change(NamedTuple):
 
 
 class Drift(NamedTuple):
-    """A part that somebody else changed or made; it is left alone."""
+    """A part that somebody else changed or wrote; it is left alone."""
 
     key: str
     mac: str
     name: str
     path: str
     reason: str
-    differs: Tuple[str, ...] = ()  # line by line, where there is another text to compare with
+    differs: Tuple[str, ...] = ()  # line by line, if there is a text to compare with
 
 
 class Lacking(NamedTuple):
-    """What the kernel lacks of a NIC whose part is right."""
+    """What the kernel lacks of a NIC whose part is as wanted."""
 
     key: str
     mac: str
@@ -80,7 +80,7 @@ class Lacking(NamedTuple):
 
     @property
     def is_duplicate_address(self) -> bool:
-        """True where no touch of the NIC can help: another host has its addresses."""
+        """True if bringing the NIC up again cannot help, because another host has its addresses."""
         return all(map(is_duplicate_address, self.lacks.split("; ")))
 
 
@@ -88,7 +88,7 @@ class Plan(NamedTuple):
     changes: Tuple[Change, ...]
     touches: Tuple[Touch, ...]
     drifted: Tuple[Drift, ...]
-    hopeless: Tuple[Lacking, ...] = ()  # no touch has helped these
+    not_retried: Tuple[Lacking, ...] = ()  # bringing the NIC up again did not help, or cannot
 
     @property
     def empty(self) -> bool:
@@ -103,10 +103,11 @@ def needs_render(
     unfinished: bool = False,
     by: Optional[str] = None,
 ) -> bool:
-    """False where every part of the want stands on disk as it was written for this very want.
+    """False if every part of the want is on disk as it was written for this want.
 
-    With `unfinished` what cloud-init wrote, and we adopted as it was, is not good enough. Nor is, where
-    `by` names a version of ours, what another one rendered: what it mended is to hold after an upgrade.
+    With `unfinished`, a part that cloud-init wrote and that was adopted unchanged is rendered again. With
+    `by`, the version of this package, so is a part that another version rendered, so that the fixes of an
+    upgrade take effect.
     """
     for key in want.keys:
         rows = [row for row in ledger if row.key == key]
@@ -120,15 +121,27 @@ def needs_render(
     return False
 
 
-def spoken_for(want: Want, claimed: Mapping[str, str]) -> str:
-    """The file of somebody else's that configures a NIC of the want as well, "" where none does."""
+def claimed_by(want: Want, claimed: Mapping[str, str]) -> str:
+    """Returns the file of other software that also configures a NIC of the want, empty if there is none."""
     return next((claimed[item.name] for item in want.items if item.name in claimed), "")
 
 
-def departed(wants: Sequence[Want], ledger: Sequence[Owned], ignored: FrozenSet[str] = frozenset()) -> List[Owned]:
-    """The ledger's rows of entries that are wanted no more: their NIC is gone."""
+def obsolete_rows(wants: Sequence[Want], ledger: Sequence[Owned], keep: FrozenSet[str] = frozenset()) -> List[Owned]:
+    """Returns the ledger's rows of entries that are no longer wanted: their NIC is gone."""
     wanted = {key for want in wants for key in want.keys}
-    return [row for row in ledger if row.key not in wanted and not {row.key, row.mac, row.name} & ignored]
+    return [row for row in ledger if row.key not in wanted and not {row.key, row.mac, row.name} & keep]
+
+
+class Options(NamedTuple):
+    """What a plan takes into account beside what is wanted and what exists."""
+
+    force: bool = False  # also changes parts that somebody else changed, and retries what did not help
+    # Keys, MACs and names that are not cleaned up: the operator ignores them, or the NIC vanished a
+    # moment ago and may come back, because drivers reload.
+    keep: FrozenSet[str] = frozenset()
+    claimed: Mapping[str, str] = {}  # name of a NIC -> the file of other software that configures it as well
+    tried: FrozenSet[Lacking] = frozenset()  # not reapplied again
+    referred: Mapping[str, str] = {}  # name of a NIC -> what other software builds on it, so that its parts must stay
 
 
 class _Planner:
@@ -137,38 +150,37 @@ class _Planner:
         ledger: Sequence[Owned],
         disk: Mapping[Place, str],
         backend: str,
-        force: bool,
         live: bool,
-        referred: Mapping[str, str],
+        options: Options,
     ) -> None:
         self.rows = {row.place: row for row in ledger}
         self.disk = disk
         self.backend = backend
-        self.force = force
         self.live = live
-        self.referred = referred
+        self.options = options
         self.changes: List[Change] = []
         self.touches: List[Touch] = []
         self.drifted: List[Drift] = []
+        self.not_retried: List[Lacking] = []
         self.taken: Set[Place] = set()
 
     def _ours(self, place: Place) -> bool:
-        """True where the part is on disk as we left it, or not there and not expected."""
+        """True if the part is on disk as it was written, or missing and not expected."""
         row = self.rows.get(place)
-        return self.force or self.disk.get(place) == (row.disk if row else None)
+        return self.options.force or self.disk.get(place) == (row.disk if row else None)
 
     def want(self, parts: Sequence[Staged]) -> None:
-        judged = [(part, *self._judge(part)) for part in parts]
-        # A NIC may have several parts: where one is somebody else's, the NIC is left to him.
-        theirs = {part.key for part, action, _reason in judged if action == "drift"}
-        as_it_is = {part.digest for part, action, _reason in judged if action == "adopt as it is"}
-        for part, action, reason in judged:
+        decisions = [(part, *self._decide(part)) for part in parts]
+        # A NIC may have several parts: if somebody else changed one of them, all are left alone.
+        drifted = {part.key for part, action, _reason in decisions if action == "drift"}
+        as_it_is = {part.digest for part, action, _reason in decisions if action == "adopt as it is"}
+        for part, action, reason in decisions:
             self.taken.add(part.place)
-            row = Owned(part.key, part.mac, part.name, self.backend, part.path, part.section, part.mark, part.digest)
-            row = row._replace(by=__version__)
+            place = self.backend, part.path, part.section
+            row = Owned(part.key, part.mac, part.name, *place, part.fingerprint, part.digest, by=__version__)
             if action == "drift":
                 self._drift(row, reason, part.differs)
-            elif part.key in theirs:
+            elif part.key in drifted:
                 continue
             elif action.startswith("adopt"):
                 self._adopt(part, row, as_it_is=action == "adopt as it is", reason=reason)
@@ -177,13 +189,13 @@ class _Planner:
                 touch = "reconfigure" if part.place in self.disk else "up"
                 self.touches.append(Touch(touch, part.mac, part.name, reason))
 
-    def _judge(self, part: Staged) -> Tuple[str, str]:
-        """What is to be done with a part, and why."""
+    def _decide(self, part: Staged) -> Tuple[str, str]:
+        """Returns what is to be done with a part, and why."""
         row, there = self.rows.get(part.place), self.disk.get(part.place)
-        if there == part.mark or (there in part.same and self.live):
+        if there == part.fingerprint or (there in part.same and self.live):
             return "adopt", "it means what is wanted" if row is None else "its entry means the same"
         if row is None and there in part.alone and self.live:
-            # Installed on a running server: what is there serves, and no NIC is touched for it.
+            # After the installation on a running server: the existing part is used, and its NIC is not touched.
             less = ", without %s, which the next boot adds" % part.unsaid if part.unsaid else ""
             return "adopt as it is", "cloud-init wrote it for the same entry" + less
         if self._ours(part.place) or there in part.alone | part.same or (row is None and there in part.earlier):
@@ -192,12 +204,12 @@ class _Planner:
             if there not in part.alone | part.same | part.earlier:
                 return "write", "a new NIC"
             return "write", "cloud-init wrote it" + (", without %s" % part.unsaid if part.unsaid else "")
-        return "drift", _strange(part, there is not None, row is not None)
+        return "drift", _drift_reason(part, there is not None, row is not None)
 
     def _adopt(self, part: Staged, row: Owned, as_it_is: bool, reason: str) -> None:
         known, there = self.rows.get(part.place), str(self.disk.get(part.place))
-        # What is not to the letter ours may lack what Backend.finish adds, and is written anew at a boot.
-        plain = as_it_is or (there != part.mark and (known is None or known.plain))
+        # A part with another text may lack what Backend.finish adds, and is written again at the next boot.
+        plain = as_it_is or (there != part.fingerprint and (known is None or known.plain))
         row = row._replace(disk=there, plain=plain)
         if as_it_is:
             row = row._replace(by="", unsaid=part.unsaid)
@@ -207,25 +219,26 @@ class _Planner:
     def _is_ours_alone(self, part: Staged) -> bool:
         """True for a new part that cloud-init does not write.
 
-        What belongs to it in the parts that are adopted as they are is written with it, at the next boot or edit.
+        The lines that belong to it in parts that are adopted unchanged are written with it, at the next boot or edit.
         """
         return not part.alone and part.place not in self.rows and part.place not in self.disk
 
-    def leave(self, want: Want, theirs: str) -> None:
-        """A want in which a file of somebody else's has a say, "" for none."""
-        if theirs and not self.force:
+    def leave(self, want: Want) -> None:
+        """Notes a want that a file of other software configures as well as drifted."""
+        file = claimed_by(want, self.options.claimed)
+        if file and not self.options.force:
             for item in want.items:
                 ours = any(row.key == item.key for row in self.rows.values())
-                reason = "configured by %s%s" % (theirs, " as well" if ours else "")
-                self.drifted.append(Drift(item.key, item.entry.mac, item.name, theirs, reason))
+                reason = "configured by %s%s" % (file, " as well" if ours else "")
+                self.drifted.append(Drift(item.key, item.entry.mac, item.name, file, reason))
 
     def gone(self, row: Owned, reason: str) -> None:
-        """A row whose entry is not wanted at this place any more."""
+        """Cleans up a row whose entry is no longer wanted at this place."""
         if row.place in self.taken:
-            return  # another NIC has the place now; what it wants replaces it
+            return  # another NIC has the place now, and its part replaces this one
         there = self.disk.get(row.place)
-        if there is not None and row.name in self.referred and not self.force:
-            self._drift(row, "%s stands on it; %s" % (self.referred[row.name], reason))
+        if there is not None and row.name in self.options.referred and not self.options.force:
+            self._drift(row, "%s depends on it; %s" % (self.options.referred[row.name], reason))
         elif there is None:
             self._change("forget", row, None, None, reason + ", and so is its part")
         elif self._ours(row.place):
@@ -234,8 +247,17 @@ class _Planner:
         else:
             self._drift(row, "edited by somebody else; " + reason)
 
-    def kick(self, lacking: Lacking) -> None:
-        self.touches.append(Touch("kick", lacking.mac, lacking.name, lacking.lacks))
+    def reapply(self, found: Sequence[Lacking]) -> None:
+        """Brings up again the NICs of which the kernel lacks something, unless that was tried without success."""
+        left_alone = {drift.key for drift in self.drifted}
+        touched = {touch.name for touch in self.touches}
+        for lacking in found:
+            if lacking.name in touched or lacking.key in left_alone:
+                continue
+            if (lacking in self.options.tried or lacking.is_duplicate_address) and not self.options.force:
+                self.not_retried.append(lacking)
+            else:
+                self.touches.append(Touch("kick", lacking.mac, lacking.name, lacking.lacks))
 
     def _change(self, action: str, row: Owned, text: Optional[str], new_row: Optional[Owned], reason: str) -> None:
         self.changes.append(Change(action, row.key, row.mac, row.name, row.path, row.section, text, new_row, reason))
@@ -244,8 +266,8 @@ class _Planner:
         self.drifted.append(Drift(row.key, row.mac, row.name, row.path, reason, tuple(differs)))
 
 
-def _strange(part: Staged, there: bool, known: bool) -> str:
-    """Why a part is left alone: what is known of it, and no more."""
+def _drift_reason(part: Staged, there: bool, known: bool) -> str:
+    """Returns why a part is left alone, as far as that is known."""
     if known:
         return "changed by somebody else" if there else "removed by somebody else"
     return "differs from what network_data says" if part.differs else "somebody else wrote it"
@@ -258,55 +280,40 @@ def make(
     ledger: Sequence[Owned],
     snapshot: Optional[Snapshot],
     backend: str,
-    force: bool = False,
-    keep: FrozenSet[str] = frozenset(),
-    claimed: Optional[Mapping[str, str]] = None,
-    tried: FrozenSet[Lacking] = frozenset(),
-    referred: Optional[Mapping[str, str]] = None,
+    options: Options = Options(),  # noqa: B008 - it is immutable
 ) -> Plan:
-    """The plan.
+    """Returns the plan.
 
-    `staged` holds the parts of the wants that need rendering (one whose rendering failed stays as
-    it is). `disk` has the fingerprint of each part that is there. `snapshot` is None where nothing
-    will be activated. Rows of the keys, MACs and names in `keep` are not cleaned up: the operator
-    said so, or the NIC vanished a moment ago and may come back (drivers reload). `claimed` names the
-    NICs that somebody else's file configures as well, and that file. What is in `tried` is not
-    kicked again. `referred` has by name the NICs whose parts must stay for the sake of what
-    somebody else builds on them.
+    `staged` has the parts of the wants that need rendering; a part that could not be rendered stays as
+    it is. `disk` has the fingerprint of each existing part. `snapshot` is None if nothing will be
+    activated.
     """
-    planner = _Planner(ledger, disk, backend, force, live=snapshot is not None, referred=referred or {})
+    planner = _Planner(ledger, disk, backend, snapshot is not None, options)
     for want in wants:
-        planner.leave(want, spoken_for(want, claimed or {}))
+        planner.leave(want)
     rendered_keys = {part.key for part in staged}
     planner.want(staged)
     for row in ledger:
         if row.key in rendered_keys:
             planner.gone(row, "it stands under another name now")
-    for row in departed(wants, ledger, keep):
+    for row in obsolete_rows(wants, ledger, options.keep):
         planner.gone(row, "the NIC is gone")
-    hopeless = []
     if snapshot is not None:
-        left_alone = {drift.key for drift in planner.drifted}
-        touched = {touch.name for touch in planner.touches}
-        # What is adopted only now counts as it stands: nothing was to be touched for that.
+        # What this plan adopts counts as it is on disk: adopting must not touch the NIC.
         adopted = [change.row for change in planner.changes if change.row is not None]
-        for lacking in lacks(wants, [*ledger, *adopted], snapshot):
-            if lacking.name in touched or lacking.key in left_alone:
-                continue
-            if (lacking in tried or lacking.is_duplicate_address) and not force:
-                hopeless.append(lacking)
-            else:
-                planner.kick(lacking)
-    return Plan(tuple(planner.changes), _merged(planner.touches), tuple(planner.drifted), tuple(hopeless))
+        planner.reapply(lacks(wants, [*ledger, *adopted], snapshot))
+    return Plan(
+        tuple(planner.changes), _merged(planner.touches), tuple(planner.drifted), tuple(planner.not_retried)
+    )
 
 
 def plain_keys(ledger: Sequence[Owned]) -> FrozenSet[str]:
-    """The keys whose parts stand as cloud-init wrote them by itself."""
+    """Returns the keys whose parts are as cloud-init wrote them by itself."""
     return frozenset(row.key for row in ledger if row.plain)
 
 
 def lacks(wants: Sequence[Want], ledger: Sequence[Owned], snapshot: Snapshot) -> List[Lacking]:
-    """What the kernel lacks of what is wanted, for each link of which it lacks anything."""
+    """Returns what the kernel lacks of each link of which it lacks anything."""
     plain = plain_keys(ledger)
     found = []
     for want in wants:
@@ -315,7 +322,7 @@ def lacks(wants: Sequence[Want], ledger: Sequence[Owned], snapshot: Snapshot) ->
             nic = snapshot.named(item.name)
             said = check(item, snapshot, item.key in plain).lacks
             if said and nic is None:
-                # Nobody is a member of a bond that does not exist: to bring it up alone would leave it without any.
+                # A bond that does not exist has no members: bringing it up alone would leave it without any.
                 bondless.update(dict.fromkeys(item.entry.members, said))
             said = said or bondless.get(item.key, "")
             if said:
@@ -324,7 +331,7 @@ def lacks(wants: Sequence[Want], ledger: Sequence[Owned], snapshot: Snapshot) ->
 
 
 def _merged(touches: Sequence[Touch]) -> Tuple[Touch, ...]:
-    """One touch a name: where one NIC leaves a name and another takes it, the name is replaced."""
+    """Returns one touch for each name. If one NIC loses a name and another gets it, the name is reconfigured."""
     by_name: Dict[str, Touch] = {}
     for touch in touches:
         other = by_name.setdefault(touch.name, touch)

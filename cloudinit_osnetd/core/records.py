@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""What the folders hand to each other: a NIC as the kernel shows it, a part of a file, a row of the ledger."""
+"""The records that several folders use: a NIC as the kernel shows it, a part of a file, a row of the ledger."""
 
 from typing import Any, Dict, FrozenSet, Mapping, NamedTuple, Optional, Tuple
 
@@ -8,8 +8,8 @@ from typing import Any, Dict, FrozenSet, Mapping, NamedTuple, Optional, Tuple
 class Address(NamedTuple):
     address: str  # ip/prefix
     tentative: bool
-    permanent: bool  # False where a lease or an advertisement limits its life
-    duplicate: bool = False  # another host was found to have it
+    permanent: bool  # False if a lease or an advertisement limits its lifetime
+    duplicate: bool = False  # True if duplicate address detection found another host with it
 
 
 class Route(NamedTuple):
@@ -21,7 +21,7 @@ class Route(NamedTuple):
 
 
 class Nic(NamedTuple):
-    """A device of the kernel; `mac` is the permanent address where the driver has one."""
+    """A device of the kernel; `mac` is the permanent address if the driver has one."""
 
     name: str
     ifindex: int
@@ -34,8 +34,8 @@ class Nic(NamedTuple):
     virtual: bool
     kind: str  # of a virtual device: "veth", "bridge", "vlan"; empty for hardware
     addresses: Tuple[Address, ...]
-    ipv6: bool = True  # False where IPv6 is switched off; told of those that are nobody's virtual ones, bonds and VLANs
-    max_mtu: int = 0  # what its driver takes; 0 where the kernel does not tell (it does from 4.19 on)
+    ipv6: bool = True  # False if IPv6 is switched off; read for hardware NICs, bonds and VLANs only
+    max_mtu: int = 0  # the driver's limit; 0 if the kernel does not report it (before 4.19)
 
     def is_one_of(self, listed: FrozenSet[str]) -> bool:
         """True if `listed`, which holds MACs and names, has this NIC."""
@@ -45,8 +45,8 @@ class Nic(NamedTuple):
         return any(a.address == cidr for a in self.addresses)
 
 
-def departed(mac: str, name: str) -> Nic:
-    """A NIC that is gone, as far as it can still be told."""
+def removed_nic(mac: str, name: str) -> Nic:
+    """Returns a record of a NIC that was removed, with what is still known of it."""
     return Nic(name, 0, mac, mac, 0, False, False, 0, False, "", ())
 
 
@@ -57,9 +57,9 @@ class Snapshot(NamedTuple):
     routes: Tuple[Route, ...]
 
     def by_mac(self, early: bool = False) -> Dict[str, Nic]:
-        """NICs that may have an entry; on a duplicated MAC the one that owns it for good.
+        """Returns by MAC the NICs that may have an entry; of two with one MAC the one whose permanent MAC it is.
 
-        `early`: udev may not have run yet, so a veth counts as one that somebody will claim.
+        `early`: udev may not have run yet, so a veth is included, because udev may still mark it as managed.
         """
         found: Dict[str, Nic] = {}
         for nic in self.nics:
@@ -70,11 +70,11 @@ class Snapshot(NamedTuple):
                 found[nic.mac] = nic
         return found
 
-    def ways_out(self) -> Tuple[str, ...]:
-        """The MACs of the NICs by which a default route goes, best first: IPv4's, whose metrics are of their own."""
+    def default_route_macs(self) -> Tuple[str, ...]:
+        """Returns the MACs of the NICs with a default route, best first: IPv4 before IPv6, then by the metric."""
         macs = {nic.ifindex: mac for mac, nic in self.by_mac().items()}
-        ways = [r for r in self.routes if r.network in ("0.0.0.0/0", "::/0") and r.ifindex in macs]
-        found = [macs[route.ifindex] for route in sorted(ways, key=lambda r: (":" in r.network, r.metric))]
+        routes = [r for r in self.routes if r.network in ("0.0.0.0/0", "::/0") and r.ifindex in macs]
+        found = [macs[route.ifindex] for route in sorted(routes, key=lambda r: (":" in r.network, r.metric))]
         return tuple(sorted(set(found), key=found.index))
 
     def named(self, name: str) -> Optional[Nic]:
@@ -82,19 +82,19 @@ class Snapshot(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A NIC's configuration, or a piece of it: a file of its own (`section` empty) or a section of a shared one."""
+    """A NIC's configuration, or one of its files: a whole file (`section` empty) or a section of a shared one."""
 
-    path: str  # absolute, as on the machine
+    path: str  # absolute, as on the server
     section: str
     name: str  # of the NIC
     text: str
 
 
 class Touch(NamedTuple):
-    """What happens to one NIC.
+    """The activation of one NIC.
 
-    "up": it is new; "reconfigure": its part changed; "down": it is gone; "kick": its part is as it
-    was, and yet the kernel shows it unconfigured.
+    "up": the NIC is new; "reconfigure": its part changed; "down": it is gone; "kick" (reapply): its part
+    is unchanged, but the kernel lacks some of the configuration.
     """
 
     action: str
@@ -104,7 +104,7 @@ class Touch(NamedTuple):
 
 
 class Dns(NamedTuple):
-    """The DNS servers and search domains in use for a NIC; `why` says what keeps all of them from it."""
+    """The DNS servers and search domains in use for a NIC; `why` is the reason if none of them can be in use."""
 
     servers: FrozenSet[str]
     why: str = ""
@@ -112,19 +112,19 @@ class Dns(NamedTuple):
 
 
 class Owned(NamedTuple):
-    """A ledger row: a file, or a section of a shared one, that we wrote or adopted."""
+    """A ledger row: a file, or a section of a shared one, that this package wrote or adopted."""
 
-    key: str  # the entry it serves
+    key: str  # of its entry
     mac: str
     name: str  # the NIC's name when it was written
     backend: str
     path: str
     section: str  # empty: the whole file
-    disk: str  # fingerprint of what stands on disk
-    digest: str  # what was wanted when it was written; see desired.Want
-    plain: bool = False  # as cloud-init wrote it by itself: without what Backend.finish adds
-    by: str = ""  # our version that rendered it; empty: 0.1.0, or that is not known
-    unsaid: str = ""  # of a plain one: what it does not say, and will where it is written anew; see plan.Staged
+    disk: str  # fingerprint of the part on disk
+    digest: str  # of the Want for which it was written; see desired.Want
+    plain: bool = False  # True if cloud-init wrote it by itself, without what Backend.finish adds
+    by: str = ""  # the version of this package that rendered it; empty: 0.1.0, or not known
+    unsaid: str = ""  # of a plain part: the lines that it lacks until it is written again; see plan.Staged
 
     @property
     def place(self) -> Tuple[str, str]:
@@ -132,7 +132,7 @@ class Owned(NamedTuple):
 
 
 class Renderer(NamedTuple):
-    """One of cloud-init's renderers, and what the distro class configures it with."""
+    """One of cloud-init's renderers, and its configuration from the distro class."""
 
     name: str
     config: Mapping[str, Any]

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""Which source is believed, per key: pure functions over frozen records.
+"""Decides for each key which source is in force: pure functions over frozen records.
 
-Sources lag and disagree: a config drive is built once, a metadata worker caches for 15 s, a push
-knows more than both. So the entry in force is that of the source whose entry *for that key*
-changed last, by a counter. A source's first word on a key never beats an entry in force, but for a
-push: somebody sent it, so what differs in it is a change. Where several sources speak for the first
-time, RANK is the order in which they are heard.
+Sources lag and disagree: a config drive is built once, a metadata worker caches for 15 s, a push is
+newer than both. So the entry in force is that of the source whose entry *for that key* changed last,
+by a counter. The first statement of a source about a key never replaces an entry in force, except for
+a push: it was sent on purpose, so any difference in it is a change. If several sources are read for
+the first time, they are read in the order of RANK.
 """
 
 from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Tuple
@@ -16,15 +16,15 @@ from .network_data import DHCP4, DHCP6, Entry, Fault, NetworkData, entry_from_js
 
 RANK = ("push", "metadata", "drive")
 
-# Each Nova API worker keeps an instance's metadata for 15 s (api.metadata_cache_expiration), so
-# for that long an edited port is answered old and new in turn.
+# Each Nova API worker caches an instance's metadata for 15 s (api.metadata_cache_expiration), so during
+# that time the answers for an edited port alternate between old and new.
 DOUBT_WITHIN = 30.0
 DOUBT_LOOK = 15.0
 _SUPERSEDED_KEPT = 4
 
 
-class Word(NamedTuple):
-    """What one source says of one key; `changed` is the counter's value when it last changed."""
+class Statement(NamedTuple):
+    """What one source says about one key; `changed` is the counter's value at its last change."""
 
     entry: Entry
     changed: int
@@ -34,32 +34,32 @@ class Word(NamedTuple):
 
 
 class KeyTruth(NamedTuple):
-    in_force: str  # the source that is believed
-    words: Dict[str, Word]
+    in_force: str  # the source whose entry is used
+    statements: Dict[str, Statement]
     services: Tuple[str, ...]  # global DNS, for a key whose networks name none
     search: Tuple[str, ...] = ()  # global search domains, likewise
 
     @property
-    def word(self) -> Word:
-        return self.words[self.in_force]
+    def statement(self) -> Statement:
+        return self.statements[self.in_force]
 
     @property
     def entry(self) -> Entry:
-        return self.word.entry
+        return self.statement.entry
 
     @property
     def listed(self) -> bool:
-        return any(word.listed for word in self.words.values())
+        return any(statement.listed for statement in self.statements.values())
 
     @property
     def orphaned(self) -> bool:
-        """True where everybody who could know has dropped it: a drive says what was, for ever."""
-        live = [word for source, word in self.words.items() if source != "drive"]
-        return not any(word.listed for word in live or self.words.values())
+        """True if no source lists it. The drive, which never changes, counts only if it is the only source."""
+        current = [statement for source, statement in self.statements.items() if source != "drive"]
+        return not any(statement.listed for statement in current or self.statements.values())
 
     @property
     def doubted(self) -> bool:
-        return any(word.doubted_since is not None for word in self.words.values())
+        return any(statement.doubted_since is not None for statement in self.statements.values())
 
 
 class Truth(NamedTuple):
@@ -67,20 +67,20 @@ class Truth(NamedTuple):
     keys: Dict[str, KeyTruth]
     services: Dict[str, Tuple[str, Tuple[str, ...]]]  # source -> (digest of its entries, DNS)
     searches: Mapping[str, Tuple[str, ...]] = {}  # source -> its global search domains
-    faults: Mapping[str, Tuple[Fault, ...]] = {}  # source -> what is wrong with what it said last
+    faults: Mapping[str, Tuple[Fault, ...]] = {}  # source -> the errors in its last document
 
     def faults_of(self, key: str) -> List[Fault]:
-        """What is wrong with what the sources say of a key. A drive says for ever what was, whoever knows better."""
-        better = key in self.keys and self.keys[key].in_force != "drive"
-        heard = [said for source, said in sorted(self.faults.items()) if not (better and source == "drive")]
-        return [fault for said in heard for fault in said if fault.key == key]
+        """Returns the errors of a key; those of the drive, which never changes, only while the drive is in force."""
+        superseded = key in self.keys and self.keys[key].in_force != "drive"
+        counted = [faults for source, faults in sorted(self.faults.items()) if not (superseded and source == "drive")]
+        return [fault for faults in counted for fault in faults if fault.key == key]
 
     def refused(self, key: str) -> str:
-        """Why a link that a source lists is not heeded, empty where none is."""
+        """Returns why a link that a source lists is refused, empty if it is not."""
         return "; ".join(fault.text for fault in self.faults_of(key) if fault.costs)
 
     def fault_texts(self, source: str) -> Tuple[str, ...]:
-        """For people and logs: all that is wrong with what a source said last."""
+        """Returns all errors in a source's last document, for people and logs."""
         return tuple("%s: %s" % (source, fault.text) for fault in self.faults.get(source, ()))
 
 
@@ -88,118 +88,128 @@ EMPTY = Truth(0, {}, {})
 
 
 def needs_services(entry: Entry) -> bool:
-    """True where the global DNS has to serve: no network of the link brings any of its own."""
+    """True if the link needs the global DNS: none of its networks has DNS servers, and DHCP cannot bring any."""
     return bool(entry.networks) and not any(net.dns or net.type in DHCP4 or net.type in DHCP6 for net in entry.networks)
 
 
 def needs_search(entry: Entry) -> bool:
-    """True where the global search domains serve it: no network of the link names any. A lease's stand beside them."""
+    """True if the link uses the global search domains: none of its networks has any. A lease may add its own."""
     return bool(entry.networks) and not any(net.search for net in entry.networks)
 
 
-def _hear(word: Word, entry: Entry, counter: int, now: float) -> Word:
-    """The word of a source that repeats itself, changes, or goes back to an older content."""
-    if entry == word.entry:
-        return word._replace(listed=True, doubted_since=None)
-    back_to = [when for digest, when in word.superseded if digest == entry.digest]
-    if back_to and word.doubted_since is None and 0 <= now - max(back_to) < DOUBT_WITHIN:
-        return word._replace(listed=True, doubted_since=now)
-    # Doubted already: the 30 s may run out before the second look is due.
-    if back_to and word.doubted_since is not None and 0 <= now - word.doubted_since < DOUBT_LOOK:
-        return word._replace(listed=True)
-    superseded = word.superseded + ((word.entry.digest, now),)
-    return Word(entry, counter, True, superseded[-_SUPERSEDED_KEPT:], None)
+def _updated(statement: Statement, entry: Entry, counter: int, now: float) -> Statement:
+    """Returns the statement of a source that repeats it, changes it, or returns to an older content."""
+    if entry == statement.entry:
+        return statement._replace(listed=True, doubted_since=None)
+    returned = [when for digest, when in statement.superseded if digest == entry.digest]
+    if returned and statement.doubted_since is None and 0 <= now - max(returned) < DOUBT_WITHIN:
+        return statement._replace(listed=True, doubted_since=now)
+    # Already in doubt: the 30 s may end before the second check is due.
+    if returned and statement.doubted_since is not None and 0 <= now - statement.doubted_since < DOUBT_LOOK:
+        return statement._replace(listed=True)
+    superseded = statement.superseded + ((statement.entry.digest, now),)
+    return Statement(entry, counter, True, superseded[-_SUPERSEDED_KEPT:], None)
+
+
+class _Observation(NamedTuple):
+    """A document, and how it differs from what its source said last."""
+
+    source: str
+    data: NetworkData
+    now: float
+    dns_edited: bool  # the global DNS changed, and nothing else did
 
 
 def observe(truth: Truth, source: str, data: NetworkData, now: float) -> Truth:
-    """Take in what `source` says; `now` in seconds since the epoch.
+    """Records what `source` says; `now` in seconds since the epoch.
 
-    A key that the document lists but gets wrong is not heard at all; a key that it does not list
-    keeps its last word, marked as no longer listed.
+    A key that the document lists with an error is ignored; a key that it does not list keeps the last
+    statement, marked as no longer listed.
     """
     data = bond_keys.with_known_keys(data, {key: known.entry for key, known in truth.keys.items()})
-    counter = truth.counter
-    keys = dict(truth.keys)
     ports = digest.of_value(sorted(entry.digest for entry in data.entries.values()))
     before_ports, before_dns = truth.services.get(source, ("", ()))
     before_search = truth.searches.get(source, ())
-    # The global DNS is a union over all ports: when any port comes, changes or goes it says nothing
-    # of the others, and one NIC's arrival or edit must not rewrite another's file.
+    # The global DNS is a union over all ports. If a port is added, changed or removed, it says nothing
+    # about the other ports, and a new or edited NIC must not rewrite the files of others.
     another = sorted(before_dns) != sorted(data.services) or sorted(before_search) != sorted(data.search)
-    dns_edited = before_ports == ports and another
+    observation = _Observation(source, data, now, before_ports == ports and another)
+    referenced = {other for entry in data.entries.values() for other in (entry.parent, *entry.members)}
 
-    leaned_on = {other for entry in data.entries.values() for other in (entry.parent, *entry.members)}
-
+    counter = truth.counter
+    keys = dict(truth.keys)
     for key, entry in data.entries.items():
         known = keys.get(key)
-        word = known.words.get(source) if known else None
-        had = len(word.entry.networks) if word else int(key not in leaned_on)
+        statement = known.statements.get(source) if known else None
+        had = len(statement.entry.networks) if statement else int(key not in referenced)
         if data.unassigned_network and len(entry.networks) < had:
-            continue  # what it seems to have lost, or to lack, may be the network that names no link
-        if known is None:
-            keys[key] = KeyTruth(source, {source: Word(entry, 0, True, (), None)}, data.services, data.search)
-            continue
-        if word is None and source == "push" and entry != known.entry:
-            counter += 1
-            words = dict(known.words, push=Word(entry, counter, True, (), None))
-            keys[key] = KeyTruth("push", words, data.services, data.search)
-            continue
-        if word is None:
-            keys[key] = known._replace(words=dict(known.words, **{source: Word(entry, 0, True, (), None)}))
-            continue
-        heard = _hear(word, entry, counter + 1, now)
-        changed = heard.changed == counter + 1
-        counter += changed
-        in_force = source if changed else known.in_force
-        serves = (known.services, known.search)
-        if changed or (dns_edited and in_force == source):
-            serves = (data.services, data.search)
-        if heard != word or serves != (known.services, known.search) or in_force != known.in_force:
-            keys[key] = KeyTruth(in_force, dict(known.words, **{source: heard}), *serves)
+            continue  # the network that seems to be missing may be the one that names no link
+        keys[key] = _observed(observation, known, entry, counter)
+        counter = max(counter, keys[key].statements[source].changed)
 
     if not data.unidentified_link:
         for key, known in list(keys.items()):
-            word = known.words.get(source)
-            if word and word.listed and key not in data.entries and key not in data.faulted:
-                gone = word._replace(listed=False, doubted_since=None)
-                keys[key] = known._replace(words=dict(known.words, **{source: gone}))
+            statement = known.statements.get(source)
+            if statement and statement.listed and key not in data.entries and key not in data.faulted:
+                gone = statement._replace(listed=False, doubted_since=None)
+                keys[key] = known._replace(statements=dict(known.statements, **{source: gone}))
 
     services = dict(truth.services, **{source: (ports, data.services)})
-    searches = {name: said for name, said in dict(truth.searches, **{source: data.search}).items() if said}
-    faults = {name: told for name, told in dict(truth.faults, **{source: data.faults}).items() if told}
+    searches = {name: search for name, search in dict(truth.searches, **{source: data.search}).items() if search}
+    faults = {name: found for name, found in dict(truth.faults, **{source: data.faults}).items() if found}
     return Truth(counter, keys, services, searches, faults)
 
 
+def _observed(observation: _Observation, known: Optional[KeyTruth], entry: Entry, counter: int) -> KeyTruth:
+    """Returns what is known of a key after an observation; a change has the number after `counter`."""
+    source, data = observation.source, observation.data
+    first = Statement(entry, 0, True, (), None)
+    if known is None:
+        return KeyTruth(source, {source: first}, data.services, data.search)
+    statement = known.statements.get(source)
+    if statement is None and source == "push" and entry != known.entry:
+        statements = dict(known.statements, push=first._replace(changed=counter + 1))
+        return KeyTruth("push", statements, data.services, data.search)
+    if statement is None:
+        return known._replace(statements=dict(known.statements, **{source: first}))
+    updated = _updated(statement, entry, counter + 1, observation.now)
+    changed = updated.changed > counter
+    in_force = source if changed else known.in_force
+    services, search = known.services, known.search
+    if changed or (observation.dns_edited and in_force == source):
+        services, search = data.services, data.search
+    return KeyTruth(in_force, dict(known.statements, **{source: updated}), services, search)
+
+
 def by_source(truth: Truth, source: str) -> Truth:
-    """The truth if `source` alone were believed."""
+    """Returns the truth as if `source` were the only source."""
     keys = {
         key: known._replace(
             in_force=source, services=services_of(truth, source), search=truth.searches.get(source, ())
         )
         for key, known in truth.keys.items()
-        if source in known.words
+        if source in known.statements
     }
     return truth._replace(keys=keys)
 
 
 def services_of(truth: Truth, source: str) -> Tuple[str, ...]:
-    """The global DNS that `source` named last."""
+    """Returns the global DNS in the last document of `source`."""
     return truth.services.get(source, ("", ()))[1]
 
 
 def forget_gone(truth: Truth, present: Iterable[str]) -> Truth:
-    """Drop the keys that no source lists and that have no NIC: nothing will ask for them again."""
+    """Returns the truth without the keys that no source lists and that have no NIC: they are not needed again."""
     here = frozenset(present)
     kept = {key: kt for key, kt in truth.keys.items() if kt.listed or key in here}
     return truth if len(kept) == len(truth.keys) else truth._replace(keys=kept)
 
 
 def with_nic(truth: Truth, macs: FrozenSet[str]) -> FrozenSet[str]:
-    """The keys that can be configured now.
+    """Returns the keys that can be configured now.
 
-    A physical link by its MAC, a bond when any of its members can be, a VLAN when its parent can. The latter two are
-    there by the cloud's word alone: where nobody lists one any more it goes, while a NIC that is here keeps its last
-    entry.
+    A physical link needs its MAC, a bond at least one of its members, a VLAN its parent. Bonds and VLANs exist only
+    because the cloud lists them: one that no source lists any more is removed, while a NIC keeps its last entry.
     """
     ready = {key for key, kt in truth.keys.items() if kt.entry.kind == "phy" and kt.entry.mac in macs}
     grown = True
@@ -232,13 +242,13 @@ def to_json(truth: Truth) -> Dict[str, Any]:
                 **({"search": list(kt.search)} if kt.search else {}),
                 "words": {
                     source: {
-                        "entry": entry_to_json(word.entry),
-                        "changed": word.changed,
-                        "listed": word.listed,
-                        "superseded": [list(item) for item in word.superseded],
-                        "doubted_since": word.doubted_since,
+                        "entry": entry_to_json(statement.entry),
+                        "changed": statement.changed,
+                        "listed": statement.listed,
+                        "superseded": [list(item) for item in statement.superseded],
+                        "doubted_since": statement.doubted_since,
                     }
-                    for source, word in kt.words.items()
+                    for source, statement in kt.statements.items()
                 },
             }
             for key, kt in truth.keys.items()
@@ -247,7 +257,7 @@ def to_json(truth: Truth) -> Dict[str, Any]:
 
 
 def from_json(obj: Dict[str, Any]) -> Truth:
-    """The inverse of to_json; raises KeyError or TypeError where anything of it cannot be read."""
+    """The inverse of to_json; raises KeyError or TypeError if any part of it cannot be read."""
     truth, lost = salvage(obj)
     if lost:
         raise KeyError(lost)
@@ -255,9 +265,9 @@ def from_json(obj: Dict[str, Any]) -> Truth:
 
 
 def salvage(obj: Dict[str, Any]) -> Tuple[Truth, Dict[str, str]]:
-    """What can be read of a truth; and, by key, what is wrong with those that cannot, which are left out.
+    """Returns the readable part of a truth, and the errors by key for the keys that are left out.
 
-    Raises KeyError or TypeError where there are no keys to be read at all.
+    Raises KeyError or TypeError if there are no keys at all.
     """
     keys, lost = {}, {}
     for key, raw in _dict(obj["keys"]).items():
@@ -271,8 +281,8 @@ def salvage(obj: Dict[str, Any]) -> Tuple[Truth, Dict[str, str]]:
             entries, dns = said
             services[source] = (str(entries), tuple(str(address) for address in dns))
         except (TypeError, ValueError):
-            continue  # as if it had named none yet
-    counts = [word.changed for known in keys.values() for word in known.words.values()]
+            continue  # the same as no DNS so far
+    counts = [statement.changed for known in keys.values() for statement in known.statements.values()]
     if _is_number(obj.get("counter")):
         counts.append(int(obj["counter"]))
     searches, faults = _lists(obj.get("searches"), str), _lists(obj.get("faults"), _fault_from_json)
@@ -280,7 +290,7 @@ def salvage(obj: Dict[str, Any]) -> Tuple[Truth, Dict[str, str]]:
 
 
 def _lists(raw: Any, read: Callable[[Any], Any]) -> Dict[str, Tuple[Any, ...]]:
-    """What is told of each source; what cannot be read is not told, as by a version that did not keep it."""
+    """Returns the lists by source; a list that cannot be read is left out, as from a version that did not store it."""
     found = {}
     for source, said in (raw if isinstance(raw, dict) else {}).items():
         try:
@@ -295,18 +305,18 @@ def _fault_from_json(raw: Any) -> Fault:
 
 
 def _key_from_json(key: str, raw: Dict[str, Any]) -> KeyTruth:
-    words = {
-        source: Word(
-            entry=entry_from_json(word["entry"]),
-            changed=_number(word["changed"]),
-            listed=bool(word["listed"]),
-            superseded=tuple((str(digest), float(when)) for digest, when in word.get("superseded", ())),
-            doubted_since=None if word.get("doubted_since") is None else float(word["doubted_since"]),
+    statements = {
+        source: Statement(
+            entry=entry_from_json(said["entry"]),
+            changed=_number(said["changed"]),
+            listed=bool(said["listed"]),
+            superseded=tuple((str(digest), float(when)) for digest, when in said.get("superseded", ())),
+            doubted_since=None if said.get("doubted_since") is None else float(said["doubted_since"]),
         )
-        for source, word in raw["words"].items()
+        for source, said in raw["words"].items()
     }
     dns, search = raw["services"], raw.get("search", ())
-    known = KeyTruth(raw["in_force"], words, tuple(map(str, dns)), tuple(map(str, search)))
+    known = KeyTruth(raw["in_force"], statements, tuple(map(str, dns)), tuple(map(str, search)))
     if known.entry.key != key:
         raise KeyError(key)
     return known

@@ -47,7 +47,7 @@ def _includes_metadata(network: str) -> bool:
 
 def _by_preference(snapshot: Snapshot, answered: str) -> List[Nic]:
     """The NICs, best first: the one that answered last, then in the order of their default routes."""
-    ranks = {mac: rank for rank, mac in enumerate(snapshot.ways_out())}
+    ranks = {mac: rank for rank, mac in enumerate(snapshot.default_route_macs())}
     return sorted(
         snapshot.by_mac().values(),
         key=lambda nic: (nic.mac != answered, ranks.get(nic.mac, len(ranks)), nic.ifindex),

@@ -9,7 +9,7 @@ from typing import Container, Dict, FrozenSet, List, Mapping, NamedTuple, Option
 from .. import __version__
 from ..cloud_init.eligibility import RunContext
 from ..core import desired, plan, rejections, truth
-from ..core.records import Nic, Owned, Snapshot, departed
+from ..core.records import Nic, Owned, Snapshot, removed_nic
 from ..state import store
 from . import bond_names, render
 from .ownership import means_ours, recognise
@@ -37,20 +37,20 @@ def build_plan(
 ) -> PlanningResult:
     """Compares what is desired with what exists. `snapshot` is None if nothing will be activated.
 
-    `keep` and `tried` as in plan.make.
+    `keep`, `force` and `tried` as in plan.Options.
     """
     state = bond_names.known(state, nics, snapshot, on.backend)
     # At early boot nothing can be verified, so nothing that was rejected is tried again.
     now = None if snapshot is None else time.time()
-    rejected = {} if force else rejections.holding(state.truth, state.rejections, now)
-    known = state.truth if force else rejections.believed(state.truth, state.rejections, now)
+    rejected = {} if force else rejections.in_force(state.truth, state.rejections, now)
+    known = state.truth if force else rejections.apply(state.truth, state.rejections, now)
     wants, metrics = _wanted(on, state, known, nics, snapshot)
     claimed = on.backend.claimed([item for want in wants for item in want.items])
     todo = _to_render(on, state, wants, claimed, early=snapshot is None, force=force)
     rendering = render.render(todo, on.backend, on.context.renders_with)
     disk = render.disk_parts(on.backend, render.places(state, [p.place for p in rendering.parts]))
     keep = keep | _kept(on, state, nics, rejected)
-    removes = rendering.parts or plan.departed(wants, state.ledger, keep)
+    removes = rendering.parts or plan.obsolete_rows(wants, state.ledger, keep)
     made = plan.make(
         wants,
         recognise(on, state, wants, lambda other: _wanted(on, state, other, nics)[0], rendering.parts, disk),
@@ -58,11 +58,13 @@ def build_plan(
         state.ledger,
         snapshot,
         on.backend.name,
-        force,
-        keep,
-        claimed,
-        tried,
-        on.backend.referred(_may_be_changed(state.ledger, disk, keep)) if removes else {},
+        plan.Options(
+            force,
+            keep,
+            claimed,
+            tried,
+            on.backend.referred(_may_be_changed(state.ledger, disk, keep)) if removes else {},
+        ),
     )
     failures = _failures(wants, rendering)
     messages = {state.truth.keys[key].entry.mac: str(one) for key, one in rejected.items()}
@@ -95,7 +97,7 @@ def _to_render(
     return [
         want
         for want in wants
-        if not plan.spoken_for(want, claimed)
+        if not plan.claimed_by(want, claimed)
         and plan.needs_render(want, state.ledger, disk, on.backend.name, unfinished, by)
     ]
 
@@ -128,7 +130,7 @@ def rendered_from(
 ) -> Dict[str, truth.KeyTruth]:
     """Returns by key the entries of an earlier truth from which the parts on disk were rendered."""
     state = bond_names.known(state, nics, None, on.backend)
-    earlier = rejections.believed(known, state.rejections, None)
+    earlier = rejections.apply(known, state.rejections, None)
     wants, _metrics = _wanted(on, state, earlier, nics)
     rows: Dict[str, List[str]] = {}
     for row in state.ledger:
@@ -147,7 +149,7 @@ def _wanted(
     named = bonds_of(on, state._replace(truth=known), nics)
     keys = desired.configurable(known, nics, ignored, named)
     configured = frozenset(row.key for row in state.ledger)
-    ways = snapshot.ways_out() if snapshot is not None else ()
+    ways = snapshot.default_route_macs() if snapshot is not None else ()
     unmanaged = frozenset(mac for mac, nic in nics.items() if nic.is_one_of(ignored))
     metrics = desired.assign_metrics(known, keys, state.metrics, configured, unmanaged, ways)
     return desired.desired(known, nics, ignored, named, metrics), metrics
@@ -166,7 +168,7 @@ def written_for_removed_nics(
     `names` has the names by MAC that the NICs had when it was written. This is needed before the first
     commit only: later the ledger has the rows.
     """
-    gone = {mac: departed(mac, name) for mac, name in names.items() if mac not in nics}
+    gone = {mac: removed_nic(mac, name) for mac, name in names.items() if mac not in nics}
     if not gone:
         return ()
     earlier = dict(gone, **{mac: nics[mac] for mac in names if mac in nics})
@@ -220,7 +222,7 @@ def log_plan(made: plan.Plan) -> None:
         )  # fmt: skip
     for touch in made.touches:
         LOG.info("nic: action=%s mac=%s nic=%s reason=%s", touch.action, touch.mac, touch.name, touch.reason)
-    for lacking in made.hopeless:
+    for lacking in made.not_retried:
         LOG.warning("not reapplied again: mac=%s nic=%s reason=%s", lacking.mac, lacking.name, lacking.lacks)
     for drift in made.drifted:
         LOG.warning(

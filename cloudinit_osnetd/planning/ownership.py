@@ -46,7 +46,7 @@ def recognise(
     A part is examined only if its place on disk has another text. `wanted_by` returns what would be wanted according to
     another truth.
     """
-    strange = [part for part in parts if disk.get(part.place, part.mark) != part.mark]
+    strange = [part for part in parts if disk.get(part.place, part.fingerprint) != part.fingerprint]
     if not strange:
         return parts
     texts = render.disk_texts(on.backend, [part.place for part in strange])

@@ -56,7 +56,7 @@ def _render_one(want: Want, backend: Backend, using: Renderer, tree: str) -> Lis
                 path=part.path,
                 section=part.section,
                 text=text,
-                mark=digest.of_text(backend.normal(text)),
+                fingerprint=digest.of_text(backend.normal(text)),
                 digest=want.digest,
                 # The override gave cloud-init the same config at the first boot, without Backend.finish.
                 alone=frozenset([digest.of_text(backend.normal(alone))] if alone is not None else []),

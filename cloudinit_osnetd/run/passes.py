@@ -162,7 +162,7 @@ class Passes:
         else:
             store.clear_intent()  # one that was recovered, with nothing left to do
             self.problems.update(planned.rejected)
-        for lacking in made.hopeless:
+        for lacking in made.not_retried:
             retried = "" if lacking.is_duplicate_address else "; bringing it up again did not help"
             self.problems.setdefault(lacking.mac, lacking.lacks + retried)
 
@@ -193,7 +193,7 @@ class Passes:
 
     def _still_rejected(self, known: truth.Truth, nics: Dict[str, Nic]) -> rejections.Rejections:
         """Returns the rejections without those whose entry was tried again, or forced, and works now."""
-        rejected = rejections.concerning(known, self.state.rejections)
+        rejected = rejections.current(known, self.state.rejections)
         if not rejected:
             return ()
         in_force = rendered_from(self.on, self.state._replace(rejections=()), known, nics)
@@ -225,7 +225,7 @@ class Passes:
     def set_timer(self) -> float:
         """Starts the timer of the next check if one is needed. Returns the seconds until then, 0 without a timer."""
         awaited = sorted({*self.pending, *self.duplicates.macs, *self.no_carrier})
-        retry = rejections.next_try(self.state.truth, self.state.rejections, time.time())
+        retry = rejections.seconds_to_retry(self.state.truth, self.state.rejections, time.time())
         settings = self.on.context.settings
         return recheck_timer.update(awaited, bool(self.doubted) or not self.settled, settings, retry)
 

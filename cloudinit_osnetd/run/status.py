@@ -50,8 +50,8 @@ class _View:
         self.snapshot, self.nics = snapshot, snapshot.by_mac()
         self.state = state = bond_names.known(state, self.nics, snapshot, on.backend)
         self.last = files.read_json(paths.STATUS) or {}
-        self.rejected = rejections.holding(state.truth, state.rejections, now)
-        believed = rejections.believed(state.truth, state.rejections, now)
+        self.rejected = rejections.in_force(state.truth, state.rejections, now)
+        believed = rejections.apply(state.truth, state.rejections, now)
         named = names_of_bonds(state.bonds, state.truth, self.nics, on.context.bond_names)
         wanted = desired(believed, self.nics, self.settings.ignore, named, state.metrics)
         self.items = {item.key: item for want in wanted for item in want.items}
@@ -126,7 +126,7 @@ class _View:
         if known.doubted:
             return "doubted", "its source returned to an entry that was replaced a moment ago"
         if known.orphaned:
-            gone = [source for source, said in sorted(known.words.items()) if not said.listed]
+            gone = [source for source, said in sorted(known.statements.items()) if not said.listed]
             return "orphan", "no longer listed (%s), its last entry is kept" % ", ".join(gone)
         return ("failed", lacks) if lacks else ("ok", "")
 

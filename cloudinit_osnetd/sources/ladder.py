@@ -181,7 +181,7 @@ def _from_store(request: _Request) -> Optional[Dict[str, Any]]:
         return None
     if request.data is not None and request.fresh:
         known = truth.observe(known, request.source, request.data, time.time())
-    known = rejections.believed(known, state.rejections, None)
+    known = rejections.apply(known, state.rejections, None)
     listed = frozenset(request.data.entries) if request.data is not None else frozenset()
     # An entry without a NIC is normal: only a NIC that was configured at the last run is waited for.
     return _config(

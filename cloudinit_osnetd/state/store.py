@@ -58,7 +58,7 @@ def empty(instance_id: str, ledger: Tuple[Owned, ...] = ()) -> State:
 # - to Owned, Rejection, Touch, Change or Item: as the last one, with a default. 0.1.0 refuses a record that has one
 #   more, so new fields are stored separately, under "more" (encoding.extra_fields): nothing to do.
 # - to Entry and Network: with a default; network_data.entry_from_json converts a list back to a tuple.
-# - to KeyTruth and Word: read by `.get` in truth.py.
+# - to KeyTruth and Statement: read by `.get` in truth.py.
 # A field never gets another meaning: a new meaning is a new field. _VERSION is raised if older versions cannot read the
 # store at all; it tells a reader why.
 

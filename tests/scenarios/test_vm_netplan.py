@@ -181,7 +181,7 @@ def test_what_somebody_has_built_on_a_nic_does_not_fall_with_it(place: Place, gu
     guest.run("netplan generate")
     place.server.delete_port(port)
     guest.unplug(port)
-    wait_until(lambda: "vlan7 of /etc/netplan/60-vlan.yaml stands on it" in log_of(guest), 30, "the part left")
+    wait_until(lambda: "vlan7 of /etc/netplan/60-vlan.yaml depends on it" in log_of(guest), 30, "the part left")
     settled(guest)
     guest.run("netplan generate")
     guest.reboot()

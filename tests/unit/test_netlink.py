@@ -159,7 +159,7 @@ def test_where_ipv6_is_switched_off_a_nic_has_none(sys_tree, tmp_path, setting, 
 def test_the_best_way_out_is_ipv4s(sys_tree):
     nics = [link("ens3", 2), link("ens4", 3, mac=B)]
     routes = [route(gateway="10.0.0.1", metric=1024), route(family=socket.AF_INET6, gateway="fe80::1", index=3, metric=512)]
-    assert netlink.read(Peer(nics, routes=routes)).ways_out() == (A, B)
+    assert netlink.read(Peer(nics, routes=routes)).default_route_macs() == (A, B)
 
 
 def test_the_loopback_is_no_nic(sys_tree):

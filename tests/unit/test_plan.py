@@ -27,8 +27,8 @@ def want(mac=A, name="ens3", digest="d1", address="10.0.0.5"):
     return Want((Item(one.key, one, name, ()),), digest)
 
 
-def staged(mac=A, name="ens3", mark="m1", digest="d1", file=None, section=""):
-    return Staged(mac + "/phy", mac, name, file or path(name), section, "text of " + mark, mark, digest)
+def staged(mac=A, name="ens3", fingerprint="m1", digest="d1", file=None, section=""):
+    return Staged(mac + "/phy", mac, name, file or path(name), section, "text of " + fingerprint, fingerprint, digest)
 
 
 def owned(mac=A, name="ens3", disk="m1", digest="d1", backend=BACKEND, file=None, section=""):
@@ -43,7 +43,7 @@ UP = nic("ens3", A, addresses=["10.0.0.5/24"])
 
 
 def make(wants=(), parts=(), disk=None, ledger=(), nics=None, **options):
-    return plan.make(wants, parts, disk or {}, ledger, nics, BACKEND, **options)
+    return plan.make(wants, parts, disk or {}, ledger, nics, BACKEND, plan.Options(**options))
 
 
 def told(made):
@@ -71,7 +71,7 @@ def test_what_stands_as_it_is_wanted_needs_nothing():
 
 
 def test_an_edited_entry_is_written_and_its_nic_reconfigured():
-    made = make([want(digest="d2")], [staged(mark="m2", digest="d2")], on_disk(owned()), [owned()])
+    made = make([want(digest="d2")], [staged(fingerprint="m2", digest="d2")], on_disk(owned()), [owned()])
     assert told(made) == ([("write", "ens3")], [("reconfigure", "ens3")], [])
 
 
@@ -91,7 +91,7 @@ def test_a_part_on_which_somebody_has_built_stays():
     row = owned()
     made = make([], [], on_disk(row), [row], referred={"ens3": "ens3.100 of /etc/netplan/60-vlan.yaml"})
     assert told(made) == ([], [], ["ens3"])
-    assert made.drifted[0].reason == "ens3.100 of /etc/netplan/60-vlan.yaml stands on it; the NIC is gone"
+    assert made.drifted[0].reason == "ens3.100 of /etc/netplan/60-vlan.yaml depends on it; the NIC is gone"
     assert told(make([], [], on_disk(row), [row], referred={"ens4": "x"})) == ([("remove", "ens3")], [("down", "ens3")], [])
 
 
@@ -123,8 +123,8 @@ def test_every_item_has_a_reason():
 # -- a NIC of several parts -----------------------------------------------------------------------------------
 
 
-def device(mark="n1", **fields):
-    return staged(name="bond0", mark=mark, file=path("bond0").replace(".network", ".netdev"))._replace(**fields)
+def device(fingerprint="n1", **fields):
+    return staged(name="bond0", fingerprint=fingerprint, file=path("bond0").replace(".network", ".netdev"))._replace(**fields)
 
 
 def device_row(disk="n1", **fields):
@@ -146,7 +146,7 @@ def test_each_part_is_owned_and_the_nic_is_touched_once():
 def test_a_nic_is_left_to_who_edited_one_of_its_parts():
     rows = [owned(name="bond0"), device_row()]
     disk = on_disk(rows[0], device_row("edited"))
-    parts = [staged(name="bond0", mark="m2", digest="d2"), device("n2", digest="d2")]
+    parts = [staged(name="bond0", fingerprint="m2", digest="d2"), device("n2", digest="d2")]
     made = make([want(name="bond0", digest="d2")], parts, disk, rows)
     assert told(made) == ([], [], ["bond0"])
     assert made.drifted[0].path == device_row().path
@@ -155,7 +155,7 @@ def test_a_nic_is_left_to_who_edited_one_of_its_parts():
 
 def test_a_part_that_cloud_init_does_not_write_waits_for_those_that_are_adopted_as_they_are():
     """A device is nothing without what joins its members to it, and no NIC is touched when we are installed."""
-    parts = [staged(name="bond0", mark="m2")._replace(alone=frozenset(["m1"])), device()]
+    parts = [staged(name="bond0", fingerprint="m2")._replace(alone=frozenset(["m1"])), device()]
     disk = {parts[0].place: "m1"}
     made = make([want(name="bond0")], parts, disk, nics=snapshot())
     assert told(made) == ([("adopt", "bond0")], [], [])
@@ -167,7 +167,7 @@ def test_a_part_that_cloud_init_does_not_write_waits_for_those_that_are_adopted_
 
 
 def test_a_part_that_somebody_edited_is_left_alone_and_named():
-    made = make([want(digest="d2")], [staged(mark="m2", digest="d2")], {owned().place: "edited"}, [owned()])
+    made = make([want(digest="d2")], [staged(fingerprint="m2", digest="d2")], {owned().place: "edited"}, [owned()])
     assert told(made) == ([], [], ["ens3"])
 
 
@@ -206,7 +206,7 @@ def test_force_removes_an_edited_part_of_a_nic_that_is_gone():
 def test_one_drifted_part_does_not_hold_up_the_other_nics():
     rows = [owned(), owned(B, "ens4")]
     disk = {rows[0].place: "edited", rows[1].place: "m1"}
-    parts = [staged(mark="m2", digest="d2"), staged(B, "ens4", "m3", "d2")]
+    parts = [staged(fingerprint="m2", digest="d2"), staged(B, "ens4", "m3", "d2")]
     made = make([want(digest="d2"), want(B, "ens4", "d2")], parts, disk, rows)
     assert told(made) == ([("write", "ens4")], [("reconfigure", "ens4")], ["ens3"])
 
@@ -305,7 +305,7 @@ def test_what_another_version_rendered_is_rendered_anew_where_nobody_is_disturbe
     assert not plan.needs_render(want(), [alone], disk, BACKEND, by=__version__), "that is no version of ours"
     same = make([want()], [staged()], disk, [row], None)
     assert told(same) == ([("adopt", "ens3")], [], [])
-    mended = make([want()], [staged(mark="m2")], disk, [row], None)
+    mended = make([want()], [staged(fingerprint="m2")], disk, [row], None)
     assert [(c.action, c.reason) for c in mended.changes] == [("write", "rendered by another version")]
     assert commit.ledger_after([row], mended.changes)[0].by == __version__
 
@@ -343,7 +343,7 @@ def test_a_nic_under_another_name_moves_its_part():
 
 
 def test_a_name_that_another_nic_takes_over_is_rewritten_and_not_removed():
-    made = make([want(B)], [staged(B, mark="m2")], on_disk(owned()), [owned()])
+    made = make([want(B)], [staged(B, fingerprint="m2")], on_disk(owned()), [owned()])
     assert told(made) == ([("write", "ens3")], [("reconfigure", "ens3")], [])
     assert made.changes[0].row == owned(B, disk="m2")
     assert commit.ledger_after([owned()], made.changes) == (owned(B, disk="m2"),)
@@ -364,13 +364,13 @@ def test_two_nics_that_swap_their_names_are_both_rewritten():
 def test_a_name_taken_over_in_the_section_of_a_shared_file():
     shared = {"file": "/etc/network/interfaces", "section": "ens3"}
     row = owned(**shared)
-    made = make([want(B)], [staged(B, mark="m2", **shared)], on_disk(row), [row])
+    made = make([want(B)], [staged(B, fingerprint="m2", **shared)], on_disk(row), [row])
     assert told(made) == ([("write", "ens3")], [("reconfigure", "ens3")], [])
 
 
 def test_one_nic_leaves_a_name_in_one_file_and_another_takes_it_in_another():
     row = owned(file="/etc/network/interfaces", section="ens3")
-    made = make([want(B)], [staged(B, mark="m2")], on_disk(row), [row])
+    made = make([want(B)], [staged(B, fingerprint="m2")], on_disk(row), [row])
     assert sorted(c.action for c in made.changes) == ["remove", "write"]
     assert [(t.action, t.name) for t in made.touches] == [("reconfigure", "ens3")]
 
@@ -403,7 +403,7 @@ def test_nobody_is_kicked_at_early_boot():
 
 def test_a_nic_is_not_kicked_when_it_is_touched_anyway_or_drifted():
     cold = snapshot(UP._replace(addresses=()))
-    made = make([want(digest="d2")], [staged(mark="m2", digest="d2")], on_disk(owned()), [owned()], cold)
+    made = make([want(digest="d2")], [staged(fingerprint="m2", digest="d2")], on_disk(owned()), [owned()], cold)
     assert [t.action for t in made.touches] == ["reconfigure"]
     made = make([want()], [staged()], {owned().place: "edited"}, [owned()], cold)
     assert made.touches == ()

@@ -34,32 +34,32 @@ def address(found, key=KEY):
 
 def test_the_old_entry_is_believed_until_the_time_is_over():
     refused = rejected()
-    assert address(rejections.believed(NOW, refused, 1059.0)) == "10.0.0.5/24"
-    assert address(rejections.believed(NOW, refused, 1060.0)) == "10.9.0.5/24"
+    assert address(rejections.apply(NOW, refused, 1059.0)) == "10.0.0.5/24"
+    assert address(rejections.apply(NOW, refused, 1060.0)) == "10.9.0.5/24"
     assert address(NOW) == "10.9.0.5/24"
 
 
 def test_where_nothing_can_be_verified_no_rejection_is_over():
-    assert address(rejections.believed(NOW, rejected(), None)) == "10.0.0.5/24"
+    assert address(rejections.apply(NOW, rejected(), None)) == "10.0.0.5/24"
 
 
 def test_a_clock_that_went_back_ends_it():
-    assert address(rejections.believed(NOW, rejected(), 999.0)) == "10.9.0.5/24"
+    assert address(rejections.apply(NOW, rejected(), 999.0)) == "10.9.0.5/24"
 
 
 def test_a_new_content_is_believed_at_once_and_so_is_the_old_one():
     for again, there in ((NEWER, "10.8.0.5/24"), (OLD, "10.0.0.5/24")):
         later = known(OLD, NEW, again)
-        assert address(rejections.believed(later, rejected(), 1001.0)) == there
-        assert rejections.concerning(later, rejected()) == ()
-    assert rejections.concerning(NOW, rejected()) == rejected()
+        assert address(rejections.apply(later, rejected(), 1001.0)) == there
+        assert rejections.current(later, rejected()) == ()
+    assert rejections.current(NOW, rejected()) == rejected()
 
 
 def test_without_an_old_entry_the_key_is_left_out():
     both = known(document([link(), link(B, "tap2")], [static(), static("10.1.0.5", link="tap2")]))
     refused = rejections.add((), both, {OTHER: None}, "why", 60.0, 0.0)
-    assert set(rejections.believed(both, refused, 1.0).keys) == {KEY}
-    assert set(rejections.believed(both, refused, 60.0).keys) == {KEY, OTHER}
+    assert set(rejections.apply(both, refused, 1.0).keys) == {KEY}
+    assert set(rejections.apply(both, refused, 60.0).keys) == {KEY, OTHER}
 
 
 def test_what_was_not_edited_is_not_rejected():
@@ -72,10 +72,10 @@ def test_an_edit_of_the_global_dns_alone_is_rejected_too():
     wanted = known(before, now)
     assert wanted.keys[KEY].entry == known(before).keys[KEY].entry
     refused = rejected(old=known(before).keys[KEY], wanted=wanted)
-    assert rejections.believed(wanted, refused, 1001.0).keys[KEY].services == ("10.0.0.2",)
-    assert rejections.believed(wanted, refused, 1060.0).keys[KEY].services == ("10.0.0.3",)
+    assert rejections.apply(wanted, refused, 1001.0).keys[KEY].services == ("10.0.0.2",)
+    assert rejections.apply(wanted, refused, 1060.0).keys[KEY].services == ("10.0.0.3",)
     # What is said next is believed at once.
-    assert rejections.believed(known(before, now, later), refused, 1001.0).keys[KEY].services == ()
+    assert rejections.apply(known(before, now, later), refused, 1001.0).keys[KEY].services == ()
 
 
 def test_the_global_dns_of_an_entry_that_has_its_own_is_not_what_was_rejected():
@@ -100,8 +100,8 @@ def test_it_says_until_when_and_why():
 
 @pytest.mark.parametrize(("now", "left"), [(1000.0, 60.0), (1059.5, 0.5), (1060.0, None)])
 def test_the_next_try(now, left):
-    assert rejections.next_try(NOW, rejected(), now) == left
-    assert rejections.next_try(BEFORE, rejected(), now) is None
+    assert rejections.seconds_to_retry(NOW, rejected(), now) == left
+    assert rejections.seconds_to_retry(BEFORE, rejected(), now) is None
 
 
 def test_it_is_kept_with_the_state_and_a_store_without_any_is_read(guest):

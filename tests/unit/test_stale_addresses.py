@@ -7,7 +7,7 @@ import pytest
 from cloudinit_osnetd.apply import stale_addresses
 from cloudinit_osnetd.core.desired import Item, Want
 from cloudinit_osnetd.core.records import Touch
-from cloudinit_osnetd.core.truth import KeyTruth, Word
+from cloudinit_osnetd.core.truth import KeyTruth, Statement
 from cloudinit_osnetd.state import findings, store
 from cloudinit_osnetd.system import paths
 
@@ -25,7 +25,7 @@ def entry(*addresses):
 
 
 def known(*addresses):
-    return {KEY: KeyTruth("metadata", {"metadata": Word(entry(*addresses), 1, True, (), None)}, ())}
+    return {KEY: KeyTruth("metadata", {"metadata": Statement(entry(*addresses), 1, True, (), None)}, ())}
 
 
 def want(*addresses):

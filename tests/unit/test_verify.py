@@ -99,14 +99,14 @@ LACKS = Lacking(A + "/phy", A, "ens3", 2, "the kernel lacks the route 0.0.0.0/0 
 
 
 def made(tried, there=UP, force=False):
-    return plan.make([want(static(routes=[ROUTE]))], [], {}, [], snapshot(there), "networkd", force, tried=tried)
+    return plan.make([want(static(routes=[ROUTE]))], [], {}, [], snapshot(there), "networkd", plan.Options(force, tried=tried))
 
 
 def test_what_a_kick_did_not_help_is_not_kicked_again_but_told():
     first = made(frozenset())
-    assert ([t.action for t in first.touches], first.hopeless) == (["kick"], ())
+    assert ([t.action for t in first.touches], first.not_retried) == (["kick"], ())
     second = made(frozenset([LACKS]))
-    assert (second.touches, second.hopeless) == ((), (LACKS,))
+    assert (second.touches, second.not_retried) == ((), (LACKS,))
     assert second.empty
 
 

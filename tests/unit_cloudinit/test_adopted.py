@@ -20,7 +20,7 @@ from cloudinit.sources.helpers import openstack
 from cloudinit_osnetd import backends
 from cloudinit_osnetd.cloud_init import context
 from cloudinit_osnetd.core import network_data, truth
-from cloudinit_osnetd.core.records import Snapshot, departed
+from cloudinit_osnetd.core.records import Snapshot, removed_nic
 from cloudinit_osnetd.planning import build_plan
 from cloudinit_osnetd.state import store
 from cloudinit_osnetd.system import files
@@ -53,7 +53,7 @@ def snapshot(macs):
     """As the kernel would show them: there, and up."""
     return Snapshot(
         tuple(
-            departed(mac, name)._replace(ifindex=number, up=True, carrier=True)
+            removed_nic(mac, name)._replace(ifindex=number, up=True, carrier=True)
             for number, (mac, name) in enumerate(macs.items(), 2)
         ),
         (),
