@@ -115,7 +115,7 @@ any_json = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(any_json)
 def test_no_document_breaks_it(legacy: ModuleType, said: Any) -> None:
     raw = json.dumps(said).encode()
