@@ -33,8 +33,6 @@ from tests.scenarios.seen import (
 from tests.scenarios.serving import history, serving
 from tests.scenarios.slow import quicken, slow_down, wait_until_at_work
 
-pytestmark = pytest.mark.every_kind
-
 GOOD, BAD = "10.90.0.0/24", "10.99.0.0/24"
 
 
