@@ -2,13 +2,12 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """IPv6 addresses that another host uses too: retried once in a run, and reported at its end."""
 
-import time
 from typing import Container, Dict, List, Optional, Sequence
 
 from ..core.desired import Want
 from ..core.records import Snapshot
-from ..kernel import netlink
 from ..state import event_queue
+from .environment import Environment
 
 _DETECTION_SECONDS = 3.0  # of duplicate addresses (RFC 4862: at most two)
 
@@ -26,10 +25,11 @@ def _any_duplicate(snapshot: Snapshot) -> bool:
 class Duplicates:
     """The duplicate addresses that a run has found."""
 
-    def __init__(self, may_retry: bool) -> None:
+    def __init__(self, may_retry: bool, env: Environment) -> None:
         """`may_retry`: the run was forced, or started by the timer."""
         self.macs: List[str] = []  # of NICs with an address that another host uses
         self._may_retry = may_retry
+        self._env = env
 
     def retry(self, wants: Sequence[Want], left: Container[str], snapshot: Snapshot) -> Optional[Dict[str, str]]:
         """Adds addresses again for which duplicate address detection failed, once in a run.
@@ -49,12 +49,13 @@ class Duplicates:
 
     def find(self, wants: Sequence[Want], touched: bool) -> Dict[str, str]:
         """Returns the problems by MAC; waits for the end of duplicate address detection if NICs were touched."""
-        deadline = time.monotonic() + _DETECTION_SECONDS
-        while touched and _is_detecting(netlink.snapshot()) and time.monotonic() < deadline:
+        env = self._env
+        deadline = env.monotonic() + _DETECTION_SECONDS
+        while touched and _is_detecting(env.snapshot()) and env.monotonic() < deadline:
             if event_queue.waiting():
                 break  # the next run will check
-            time.sleep(0.05)
-        snapshot = netlink.snapshot()
+            env.sleep(0.05)
+        snapshot = env.snapshot()
         self.macs = []
         problems: Dict[str, str] = {}
         if _any_duplicate(snapshot):

@@ -14,9 +14,7 @@ from ..apply import commit
 from ..cloud_init.eligibility import RunContext
 from ..core import desired, network_data, plan, rejections, truth
 from ..core.records import Nic, Snapshot, Touch
-from ..kernel import netlink
 from ..openstack import temporary_access
-from ..openstack.refresh import refresh_drive, refresh_metadata
 from ..planning.build_plan import (
     PlanningResult,
     build_plan,
@@ -30,6 +28,7 @@ from ..state import failed_retries, store
 from ..system import command, lazy_imports, paths
 from . import recheck_timer
 from .duplicates import Duplicates
+from .environment import Environment
 from .reapply import Reapplying
 from .record import Record
 from .removed_nics import RemovedNics
@@ -41,13 +40,14 @@ _BACK_OFF = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 class Passes:
     """The passes of one run, and what is carried from one to the next."""
 
-    def __init__(self, on: RunContext, force: bool, retry: bool = False) -> None:
+    def __init__(self, on: RunContext, force: bool, env: Environment, retry: bool = False) -> None:
         """`retry`: what failed because of another host is tried again."""
         self.on = on
         self.force = force
-        self.removed = RemovedNics()
+        self.env = env
+        self.removed = RemovedNics(env.monotonic)
         self.reapplying = Reapplying()
-        self.duplicates = Duplicates(retry)
+        self.duplicates = Duplicates(retry, env)
         self.no_lease: Set[str] = set()  # MACs of NICs that did not get the lease this run requested
         self.changes: List[plan.Change] = []
         self.touches: List[Touch] = []
@@ -81,7 +81,7 @@ class Passes:
         earlier = self._resume_confirmation()
         self.known = self.state.truth
         self._read_sources()
-        snapshot = netlink.snapshot()
+        snapshot = self.env.snapshot()
         nics = snapshot.by_mac()
         debounced, wait = self.removed.debounced(self.state.ledger, nics, self.on.context.settings.debounce)
         tried = failed_retries.read()
@@ -93,7 +93,7 @@ class Passes:
             self.problems.setdefault(mac, problem)
         self._forget_gone(planned, nics)
         self._note_open(nics)
-        self.no_carrier = without_carrier(planned, netlink.snapshot())
+        self.no_carrier = without_carrier(planned, self.env.snapshot())
         self.settled = not wait
         return wait, self._wait_for_others()
 
@@ -118,16 +118,16 @@ class Passes:
     def _read_sources(self) -> None:
         """Takes the entries of the metadata service and the config drive into the truth."""
         settings = self.on.context.settings
-        before = netlink.snapshot()
+        before = self.env.snapshot()
         importing = None
         if self.count == 1 and new_macs(self.state, before.by_mac(), settings.ignore, recheck_timer.read().since):
             importing = lazy_imports.import_compat()  # while the metadata service is asked
-        refreshed = refresh_metadata(
+        refreshed = self.env.refresh_metadata(
             self.state, before, settings.metadata_nic, ignored=settings.ignore, skip_lease=self.no_lease
         )
         if refreshed.no_lease:
             self.no_lease.add(refreshed.no_lease)
-        drive = refresh_drive(refreshed.state)
+        drive = self.env.refresh_drive(refreshed.state)
         if importing:
             importing.join()  # stand-in modules must not be used before
         faults = refreshed.faults + drive.faults
@@ -148,7 +148,7 @@ class Passes:
         if self.on.backend.waits_for_unique:
             reason = "its address is unique now"
             self.reapplying.unfinished += tuple(Touch("kick", mac, name, reason) for mac, name in unique.items())
-        return build_plan(self.on, self.state, nics, netlink.snapshot(), debounced, self.force, tried)
+        return build_plan(self.on, self.state, nics, self.env.snapshot(), debounced, self.force, tried)
 
     def _do(self, planned: PlanningResult, tried: FrozenSet[plan.Lacking]) -> None:
         made = planned.plan._replace(touches=self.reapplying.touches(planned, self.state.ledger))
@@ -169,7 +169,7 @@ class Passes:
     def _apply(self, planned: PlanningResult, made: plan.Plan) -> None:
         from ..apply import confirmed_commit
 
-        state, known, nics = self.state, self.known, netlink.snapshot().by_mac()
+        state, known, nics = self.state, self.known, self.env.snapshot().by_mac()
 
         def read_rendered_from() -> Dict[str, truth.KeyTruth]:
             return rendered_from(self.on, state, known, nics)
@@ -231,7 +231,7 @@ class Passes:
 
     def stop(self) -> None:
         """Starts the timer as a completed run would: otherwise a pending NIC is not checked before the next event."""
-        nics = netlink.snapshot().by_mac()
+        nics = self.env.snapshot().by_mac()
         self.pending = pending_macs(self.state, nics, self.on.context.settings.ignore)
         LOG.info("stopped: pending=%s next_check=%.0f", ",".join(self.pending) or "-", self.set_timer())
 

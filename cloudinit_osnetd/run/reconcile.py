@@ -2,13 +2,13 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """The loop of a run: pass after pass, until nothing is left that settles soon."""
 
-import time
 from typing import IO, Callable, List, Sequence
 
-from ..cloud_init.eligibility import NotManaged, RunContext, permit, run_context
+from ..cloud_init.eligibility import NotManaged, RunContext, permit
 from ..state import event_queue, store
 from ..system import command
 from . import recheck_timer
+from .environment import REAL, Environment
 from .passes import Passes
 from .record import Record
 
@@ -19,6 +19,7 @@ def run(
     patient: bool = True,
     note: Callable[[Record], None] = lambda _record: None,
     keep: Callable[[Record], None] = lambda _record: None,
+    env: Environment = REAL,
 ) -> Record:
     """Reconciles until settled. With `patient`, pending NICs are waited for, up to the configured patience.
 
@@ -26,19 +27,19 @@ def run(
     called with the record so far before each wait; `keep` stores the final record. The events are removed last, so that
     a run that is interrupted is repeated. Raises NotManaged if the server is not managed.
     """
-    began = time.monotonic()
+    began = env.monotonic()
     reasons = list(reasons)
     command.ran.clear()
     with store.locked() as lock:
-        passes = Passes(_permitted_context(reasons), force, retry=force or "timer" in reasons)
+        passes = Passes(_permitted_context(reasons, env), force, env, retry=force or "timer" in reasons)
         try:
-            served = _until_settled(passes, lock, reasons, patient, note)
+            served = _until_settled(passes, lock, reasons, patient, note, env)
             passes.report_duplicates()
         except SystemExit:  # see signals.py
             passes.stop()
             raise
         # The timer's command is not in the record: it does not change the network.
-        record = passes.record(reasons, time.monotonic() - began, 0.0)
+        record = passes.record(reasons, env.monotonic() - began, 0.0)
         record = record._replace(next_check=passes.set_timer())
         keep(record)
         event_queue.done(served)
@@ -46,32 +47,37 @@ def run(
 
 
 def _until_settled(
-    passes: Passes, lock: IO[str], reasons: List[str], patient: bool, note: Callable[[Record], None]
+    passes: Passes,
+    lock: IO[str],
+    reasons: List[str],
+    patient: bool,
+    note: Callable[[Record], None],
+    env: Environment,
 ) -> List[str]:
     """Does passes until there is nothing left to wait for. Returns the names of the events that are served.
 
     The reasons of events that arrive meanwhile are added to `reasons`.
     """
-    began = time.monotonic()
+    began = env.monotonic()
     while True:
         served = event_queue.taken()  # by whichever run; an event that arrives during the pass is not served by it
         soon, others = passes.next()
-        left = passes.on.context.settings.patience - (time.monotonic() - began)
+        left = passes.on.context.settings.patience - (env.monotonic() - began)
         if set(reasons) == {"timer"} or not patient:
             left = 0.0
         due = [seconds for seconds in (soon, min(others, left)) if seconds > 0]
         if not due:
             return served
-        note(passes.record(reasons, time.monotonic() - began, min(due)))
+        note(passes.record(reasons, env.monotonic() - began, min(due)))
         with store.lent(lock):
-            _sleep_until_event(min(due))
+            _sleep_until_event(min(due), env)
         passes.reload()
         reasons += [event.reason for event in event_queue.take() if event.reason not in reasons]
 
 
-def _permitted_context(reasons: Sequence[str]) -> RunContext:
+def _permitted_context(reasons: Sequence[str], env: Environment) -> RunContext:
     try:
-        on = run_context()
+        on = env.run_context()
         permit(on, reasons)
         return on
     except NotManaged:
@@ -79,8 +85,8 @@ def _permitted_context(reasons: Sequence[str]) -> RunContext:
         raise
 
 
-def _sleep_until_event(seconds: float) -> None:
+def _sleep_until_event(seconds: float, env: Environment) -> None:
     """Sleeps, and returns early if an event arrives."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and not event_queue.waiting():
-        time.sleep(min(0.1, max(0.0, deadline - time.monotonic())))
+    deadline = env.monotonic() + seconds
+    while env.monotonic() < deadline and not event_queue.waiting():
+        env.sleep(min(0.1, max(0.0, deadline - env.monotonic())))

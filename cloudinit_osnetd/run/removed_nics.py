@@ -3,7 +3,7 @@
 """The debounce of removals: a NIC that vanishes may come back within moments, when its driver reloads."""
 
 import time
-from typing import Dict, FrozenSet, Mapping, Sequence, Set, Tuple
+from typing import Callable, Dict, FrozenSet, Mapping, Sequence, Set, Tuple
 
 from ..core.records import Nic, Owned
 from ..state import event_queue
@@ -12,7 +12,8 @@ from ..state import event_queue
 class RemovedNics:
     """When each configured NIC was first missed, during one run."""
 
-    def __init__(self) -> None:
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
         self._since: Dict[str, float] = {}  # by MAC, monotonic clock
 
     def debounced(
@@ -23,7 +24,7 @@ class RemovedNics:
         A MAC whose NIC's name belongs to another NIC by now is left out: the rest of the old configuration would be
         applied to the new NIC.
         """
-        now = time.monotonic()
+        now = self._monotonic()
         names = {nic.name for nic in nics.values()}
         gone = {row.mac for row in ledger} - set(nics) - {row.mac for row in ledger if row.name in names}
         gone_names: Dict[str, Set[str]] = {}  # by MAC

@@ -8,8 +8,6 @@ import json
 import threading
 from typing import Any, Dict, Tuple
 
-import pytest
-
 from tests.lab import Cloud, Container, Network, Subnet
 from tests.scenarios.conftest import GuestFactory
 from tests.scenarios.seen import (
