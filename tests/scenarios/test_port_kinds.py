@@ -140,7 +140,7 @@ def test_nics_that_are_told_a_name_and_no_mac(cloud: Cloud, guest_factory: Guest
     server.compose = compose
     guest = guest_factory(server)
     guest.boot()
-    assert_boot(guest, rung="drive")
+    assert_boot(guest, level="drive")
     assert_follows(guest, first, second)
     assert [guest.nic(port) for port in (first, second)] == ["ens3", "ens4"]
     assert [state_of(guest, port) for port in (first, second)] == ["ok", "ok"]
@@ -157,6 +157,6 @@ def test_nics_that_are_told_a_name_and_no_mac(cloud: Cloud, guest_factory: Guest
         guest.plug(third)
         assert_follows(guest, third)
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     assert_follows(guest, first, second, third)
     assert_nothing_to_do(guest)

@@ -133,7 +133,7 @@ def test_dns_that_somebody_took_out_of_what_is_ours_stays_out(cloud: Cloud, gues
     assert any("dns 10.91.0.2" in line for line in row["differs"]), row
     text = configuration(guest, second)
     guest.reboot()
-    assert_boot(guest, rung="store")
+    assert_boot(guest, level="store")
     settled(guest)
     assert configuration(guest, second) == text
     assert (state_of(guest, first), state_of(guest, second)) == ("ok", "drifted")
