@@ -167,7 +167,7 @@ class Saved:
         """The last pass, after everything else is done. Returns findings by MAC."""
         self.restore()
         if is_left():
-            files.remove(paths.THEIRS)
+            files.remove(paths.FOREIGN)
         findings: Dict[str, List[str]] = {}
         for thing in self.things:
             if thing.same in self.lost:
@@ -239,25 +239,25 @@ def _note(saved: Saved) -> None:
     ]
     try:
         text = json.dumps({"since": _clock(), "things": rows}) + "\n"
-        files.replace(paths.THEIRS, text, mode=0o600, sync=False)
+        files.replace(paths.FOREIGN, text, mode=0o600, sync=False)
     except OSError as exc:
         LOG.warning("not saved, other software's addresses and routes are lost if this run is killed: error=%s", exc)
 
 
 def is_left() -> bool:
     """True if a run that was killed left something to restore."""
-    return os.path.exists(paths.THEIRS)
+    return os.path.exists(paths.FOREIGN)
 
 
 def _left_over() -> List[Tuple[NetObject, str]]:
     """Returns what a run that was killed has saved, each with the MAC of its NIC."""
-    noted = files.read_json(paths.THEIRS) if is_left() else None
+    noted = files.read_json(paths.FOREIGN) if is_left() else None
     try:
         if noted is None or not 0 <= _clock() - noted["since"] < _STALE_SECONDS:
             return []
         return [(_thing(row), str(mac)) for row, mac in noted["things"]]
     except (KeyError, TypeError, ValueError) as exc:
-        LOG.error("other software's saved addresses and routes cannot be read: file=%s error=%r", paths.THEIRS, exc)
+        LOG.error("other software's saved addresses and routes cannot be read: file=%s error=%r", paths.FOREIGN, exc)
         return []
 
 

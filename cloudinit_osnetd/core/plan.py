@@ -245,7 +245,7 @@ class _Planner:
             self._change("remove", row, None, None, reason)
             self.touches.append(Touch("down", row.mac, row.name, reason))
         else:
-            self._drift(row, "edited by somebody else; " + reason)
+            self._drift(row, "edited externally; " + reason)
 
     def reapply(self, found: Sequence[Lacking]) -> None:
         """Brings up again the NICs of which the kernel lacks something, unless that was tried without success."""
@@ -269,8 +269,8 @@ class _Planner:
 def _drift_reason(part: Staged, there: bool, known: bool) -> str:
     """Returns why a part is left alone, as far as that is known."""
     if known:
-        return "changed by somebody else" if there else "removed by somebody else"
-    return "differs from what network_data says" if part.differs else "somebody else wrote it"
+        return "changed externally" if there else "removed externally"
+    return "differs from what network_data says" if part.differs else "not written by cloudinit-osnetd"
 
 
 def make(

@@ -56,8 +56,8 @@ def answered(questions: Iterable[Question], seconds: float, stubborn: bool = Tru
             wait = max(0.0, min(due, seconds) - now)
             reads = [a for a in askers if a.sock is not None and not a.connects]
             writes = [a for a in askers if a.sock is not None and a.connects]
-            heard, done, _ = select.select(reads, writes, [], wait)
-            for asker in heard + done:
+            readable, writable, _ = select.select(reads, writes, [], wait)
+            for asker in readable + writable:
                 found |= asker.receive(left)
             left -= found
     return frozenset(found)
@@ -80,8 +80,8 @@ def holders(
         deadline = time.monotonic() + seconds
         while len(found) < len(questions) and time.monotonic() < deadline:
             open_ones = [asker for asker in askers if asker.sock is not None]
-            heard, _, _ = select.select(open_ones, [], [], max(0.0, deadline - time.monotonic()))
-            for asker in heard:
+            readable, _, _ = select.select(open_ones, [], [], max(0.0, deadline - time.monotonic()))
+            for asker in readable:
                 for question in asker.receive(set(questions)):
                     for mac in asker.macs[question.address] - own:
                         found[question.device, question.address] = mac

@@ -156,7 +156,7 @@ class Passes:
         self.drifted = made.drifted
         self.problems = dict(planned.failures)
         self.findings = {}
-        left = self.state.unwanted or os.path.exists(paths.THEIRS)
+        left = self.state.unwanted or os.path.exists(paths.FOREIGN)
         if made.changes or made.touches or tried or left:
             self._apply(planned, made)
         else:

@@ -77,7 +77,7 @@ class _View:
             reason = "; ".join(filter(None, ["not confirmed yet", reason]))
         refused = self.state.truth.refused(key)
         if refused and word != "ignored" and refused not in reason:
-            # It keeps its network. But whoever checks only for other states than ok must see that edits are refused.
+            # It keeps its network. But a check for states other than ok must show that edits are refused.
             word = "failed" if word in ("ok", "doubted", "orphan") else word
             kept = "its new entry is refused, its last valid entry is kept: " + refused
             reason = "; ".join(filter(None, [reason, kept]))
@@ -122,7 +122,7 @@ class _View:
             path, reason = (self.drifted[key].get(word, "") for word in ("path", "reason"))
             return "drifted", "%s: %s" % (path, reason)
         if key in self.edited:
-            return "drifted", "its configuration was changed by other software"
+            return "drifted", "its configuration was changed externally"
         if known.doubted:
             return "doubted", "its source returned to an entry that was replaced a moment ago"
         if known.orphaned:

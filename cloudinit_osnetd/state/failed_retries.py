@@ -17,7 +17,7 @@ _LACKING = ("key", "mac", "name", "ifindex", "lacks")  # the fields that 0.1.0 k
 
 
 def read() -> FrozenSet[Lacking]:
-    noted = files.read_json(paths.KICKS)
+    noted = files.read_json(paths.FAILED_RETRIES)
     try:
         return frozenset(encoding.read_rows(Lacking, _LACKING, noted or []))
     except TypeError:  # tried once more
@@ -28,6 +28,7 @@ def keep(tried: FrozenSet[Lacking]) -> None:
     if tried == read():
         return
     if tried:
-        files.replace(paths.KICKS, json.dumps(encoding.rows(sorted(tried), _LACKING)) + "\n", mode=0o600, sync=False)
+        text = json.dumps(encoding.rows(sorted(tried), _LACKING)) + "\n"
+        files.replace(paths.FAILED_RETRIES, text, mode=0o600, sync=False)
     else:
-        files.remove(paths.KICKS)
+        files.remove(paths.FAILED_RETRIES)

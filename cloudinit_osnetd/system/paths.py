@@ -22,10 +22,10 @@ LOADED = RUN + "/loaded"  # see loaded_files.py
 MADE = RUN + "/made"  # see netdevs.py
 GENERATED = RUN + "/netplan"
 DHCP = RUN + "/dhcp"  # see dhcp/dhclient-exit-hook
-KICKS = RUN + "/kicks.json"
-TOLD = RUN + "/told"  # see dns_over_dbus.py
+FAILED_RETRIES = RUN + "/kicks.json"
+DNS_SET = RUN + "/told"  # see dns_over_dbus.py
 FINDINGS = RUN + "/findings.json"  # see findings.py
-THEIRS = RUN + "/theirs.json"  # see foreign.py
+FOREIGN = RUN + "/theirs.json"  # see foreign.py
 
 QUEUE_EVENT = "/usr/lib/cloudinit-osnetd/queue-event"
 

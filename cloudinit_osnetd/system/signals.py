@@ -13,7 +13,7 @@ from typing import Any, Iterator
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
-_now = types.SimpleNamespace(begun=0, told=0)  # nesting depth of the blocks; the signal that arrived meanwhile
+_now = types.SimpleNamespace(begun=0, pending=0)  # nesting depth of the blocks; the signal that arrived meanwhile
 
 
 def listen() -> None:
@@ -25,7 +25,7 @@ def listen() -> None:
 
 def _on_signal(number: int, _frame: Any) -> None:
     if _now.begun:
-        _now.told = number
+        _now.pending = number
     else:
         raise SystemExit(128 + number)
 
@@ -38,5 +38,5 @@ def when_done() -> Iterator[None]:
         yield
     finally:
         _now.begun -= 1
-        if _now.told and not _now.begun:
-            raise SystemExit(128 + _now.told)
+        if _now.pending and not _now.begun:
+            raise SystemExit(128 + _now.pending)

@@ -173,7 +173,7 @@ def test_what_was_edited_by_hand_survives_an_attach_and_a_reboot_and_is_reported
     settled(guest)
     assert configuration(guest, edited) == by_hand
     assert state_of(guest, edited) == "drifted"
-    assert "changed by somebody else" in reason_of(guest, edited)
+    assert "changed externally" in reason_of(guest, edited)
 
     # Edited in the cloud too: the person's word stands.
     server.edit_port(edited, mtu=1333)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""look: which NICs something will be rendered for, before anybody has been asked."""
+"""build_plan: for which new NICs something will be rendered."""
 
 import pytest
 

@@ -31,7 +31,7 @@ reconcile_command = importlib.import_module("cloudinit_osnetd.commands.reconcile
 
 ROW = Owned(A + "/phy", A, "ens3", "networkd", "/etc/x", "", "m", "d")
 CHANGE = Change("write", A + "/phy", A, "ens3", "/etc/x", "", "text", ROW, "a new NIC")
-DRIFT = Drift(A + "/phy", A, "ens3", "/etc/x", "edited by somebody else")
+DRIFT = Drift(A + "/phy", A, "ens3", "/etc/x", "edited externally")
 
 
 def record(**fields):

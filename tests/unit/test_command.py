@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""command: a program's end is seen at once, and one that takes too long is not waited for."""
+"""command: the end of a program is noticed at once, and a program that times out is ended."""
 
 import os
 import shutil

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""check: what the kernel lacks is a problem, what others still have to bring is a finding."""
+"""conformance: what the kernel lacks is a problem, what depends on others is a finding."""
 
 import pytest
 

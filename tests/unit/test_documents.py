@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""Documents as others write them (tests/documents): what is read of each; and what a bad link costs."""
+"""Documents of other projects (tests/documents): what is read from each, and what an invalid link affects."""
 
 import json
 from pathlib import Path

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""IPv6 addresses that another host has: which are ours to probe for, and how that is done."""
+"""duplicate_addresses: which duplicates are ours to retry, and how that is done."""
 
 import pytest
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""queue: names of events, taken at once, and kept until a run has ended."""
+"""event_queue: names of events; they are taken at once and kept until a run has ended."""
 
 import os
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""files: whole or not there, whatever happens on the way."""
+"""files: replacement is atomic, whatever fails on the way."""
 
 import errno
 import os

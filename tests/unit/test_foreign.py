@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""foreign: what of a kernel's addresses, routes and rules is somebody else's."""
+"""foreign: which of the kernel's addresses, routes and rules belong to other software."""
 
 import pytest
 

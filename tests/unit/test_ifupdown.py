@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""ifupdown: whose files have a say in a NIC, what our renderer says of it, and how it is taken up and down."""
+"""ifupdown: foreign files, completed stanzas, and how a NIC is taken down and brought up."""
 
 import pytest
 

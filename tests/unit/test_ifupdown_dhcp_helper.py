@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""The DHCP fallback of Debian's cloud images gives way, and nobody else's file does."""
+"""dhcp_helper: the DHCP fragment of Debian's cloud images is removed, and no other file is."""
 
 import pytest
 

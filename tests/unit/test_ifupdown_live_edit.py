@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""ifupdown_edit: what the difference of two sections is on a NIC that is up."""
+"""live_edit: the commands that apply the difference of two sections to a NIC that is up."""
 
 import pytest
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""Who is at work on a NIC: told by locks and words, and ended with whom he waits for; real processes and locks."""
+"""lock_holders: which processes work on a NIC, and how they are ended; with real processes and locks."""
 
 import fcntl
 import os

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""An interfaces(5) file: a NIC's section taken out and put in, all else byte for byte."""
+"""interfaces_file: a NIC's section is replaced, and everything else is kept byte for byte."""
 
 import pytest
 from hypothesis import given

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""late: a module that is only named costs nothing, and is there for who uses it."""
+"""lazy_imports: a module that is only referred to is not imported, and works on first use."""
 
 import subprocess
 import sys

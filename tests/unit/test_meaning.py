@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""What parts mean, whoever wrote them and in whatever order; and who may have written one."""
+"""The meaning of parts, whoever wrote them and in whatever order; and which releases may have written one."""
 
 import pytest
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""kernel: rtnetlink messages made by hand, as linux/rtnetlink.h lays them out, read into a snapshot."""
+"""netlink: rtnetlink messages, built by hand as in linux/rtnetlink.h, are read into a snapshot."""
 
 import os
 import shutil

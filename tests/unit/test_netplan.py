@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""netplan: what our renderer says of a NIC, and what is put in force and what is not."""
+"""netplan: how a definition is completed, and which changes are applied."""
 
 import os
 import stat

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""What networkd has loaded is put back, the very inode, before a reload, where a generator has written it anew."""
+"""loaded_files: before a reload, the inodes that networkd has loaded are restored."""
 
 import os
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""What netplan's files on a machine say of a NIC, ours and other people's."""
+"""other_files: which NICs netplan's files configure, ours and foreign ones."""
 
 import pytest
 

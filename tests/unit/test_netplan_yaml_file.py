@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""netplan's file: a NIC's definition taken out and put in, all else byte for byte, or at least by meaning."""
+"""yaml_file: a NIC's definition is replaced, and everything else is kept byte for byte, or by meaning."""
 
 import pytest
 import yaml

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""systemd-networkd: a file for each NIC, one reload, and a name only for who is kicked."""
+"""systemd-networkd: one file per NIC, one reload, and only reapplied NICs are named."""
 
 import pytest
 

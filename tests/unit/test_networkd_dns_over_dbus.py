@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""told, held: networkd's files that are changed without its loading them."""
+"""dns_over_dbus, unloaded_files: DNS without a reload, and files that networkd has not loaded."""
 
 import os
 

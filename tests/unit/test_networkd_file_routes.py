@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""The routes in a .network file: one section each, and gateways that are said to be neighbours."""
+"""file_routes: one section per route, and gateways that are marked on-link."""
 
 import pytest
 

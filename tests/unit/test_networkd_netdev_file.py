@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""What networkd is told of bonds and VLANs, whether or not cloud-init's renderer says it."""
+"""netdev_file: the files of bonds and VLANs, whether or not cloud-init's renderer writes them."""
 
 import pytest
 

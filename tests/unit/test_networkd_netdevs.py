@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""Bonds and VLANs of networkd's making: which are made again, and whom that concerns."""
+"""netdevs: which bonds and VLANs are created again, and which links that affects."""
 
 import pytest
 

@@ -178,7 +178,7 @@ def test_a_part_that_somebody_deleted_is_left_alone_and_named():
 def test_a_part_that_somebody_else_wrote_is_left_alone_and_named():
     made = make([want()], [staged()], {staged().place: "theirs"}, [])
     assert told(made) == ([], [], ["ens3"])
-    assert made.drifted[0].reason == "somebody else wrote it"
+    assert made.drifted[0].reason == "not written by cloudinit-osnetd"
 
 
 def test_a_part_that_means_what_is_wanted_is_adopted_and_no_nic_touched():
@@ -241,9 +241,9 @@ def test_what_is_not_ours_to_the_letter_is_finished_at_a_boot(ledger, plain):
 @pytest.mark.parametrize(
     ("ledger", "differs", "reason"),
     [
-        ([], (), "somebody else wrote it"),
+        ([], (), "not written by cloudinit-osnetd"),
         ([], ("+ mtu 1450",), "differs from what network_data says"),
-        ([owned(disk="m0")], ("+ mtu 1450",), "changed by somebody else"),
+        ([owned(disk="m0")], ("+ mtu 1450",), "changed externally"),
     ],
 )
 def test_the_reason_is_what_is_known(ledger, differs, reason):

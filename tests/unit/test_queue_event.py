@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""The queue script: one event, one file, whose name says it all."""
+"""The queue-event script: one event is one file, whose name holds its data."""
 
 import os
 import re

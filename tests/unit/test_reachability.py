@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""targets: what is asked before and after a change, of whom; and the packets that carry the questions."""
+"""reachability: what is probed before and after a change; and the packets of the probes."""
 
 import socket
 import struct

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""The loop of a run, with a clock, sources, a kernel and a backend of the test's own: minutes pass in milliseconds."""
+"""The loop of a run, with the test's own clock, sources, kernel and backend: minutes pass in milliseconds."""
 
 import fcntl
 import sys

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""rtnl: what a real kernel takes back is what it told, in a network namespace of its own (root)."""
+"""save_restore: a real kernel accepts what it has sent, in a network namespace of its own (root)."""
 
 import os
 import shutil
@@ -45,7 +45,7 @@ from cloudinit_osnetd.apply import foreign
 from cloudinit_osnetd.kernel import save_restore
 from cloudinit_osnetd.system import paths
 from cloudinit_osnetd.core.records import Touch
-paths.THEIRS = {run!r} + "/theirs.json"
+paths.FOREIGN = {run!r} + "/theirs.json"
 
 def ip(line):
     return subprocess.run(["ip"] + line.split(), check=True, stdout=subprocess.PIPE).stdout.decode()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""leftovers: what a NIC's part gave and is not wanted any more, until it has been seen gone."""
+"""stale_addresses: addresses of a NIC's former part are removed, until the kernel does not show them."""
 
 import pytest
 

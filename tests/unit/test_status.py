@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""status: each state of the glossary, and that looking changes nothing."""
+"""status: each state, and that reading it changes nothing."""
 
 import json
 import os

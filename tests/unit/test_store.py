@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""store: bound to the instance, whole or not there, and no worse than empty when it is damaged."""
+"""store: bound to the instance, written atomically, and treated as empty if it is damaged."""
 
 import json
 import os

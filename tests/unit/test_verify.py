@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""verify: the kernel is waited for, NIC by NIC; what a touch did not help is not tried for ever."""
+"""verify: waits for the kernel, NIC by NIC; what bringing a NIC up does not fix is not retried for ever."""
 
 import pytest
 

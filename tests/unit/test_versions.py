@@ -191,8 +191,8 @@ def test_a_field_that_says_nothing_is_not_written_so_no_digest_changes():
 def test_what_has_not_helped_is_read_whoever_wrote_it(guest):
     tried = frozenset([Lacking("k", A, "ens3", 2, "no route")])
     failed_retries.keep(tried)
-    assert [Lacking010(*one) for one in files.read_json(paths.KICKS)]
-    files.replace(paths.KICKS, json.dumps([["k", A, "ens3", 2, "no route", "unheard of"]]))
+    assert [Lacking010(*one) for one in files.read_json(paths.FAILED_RETRIES)]
+    files.replace(paths.FAILED_RETRIES, json.dumps([["k", A, "ens3", 2, "no route", "unheard of"]]))
     assert failed_retries.read() == tried
 
 

@@ -189,7 +189,7 @@ def test_dns_that_somebody_took_out_of_what_was_ours_stays_out(renderer):
     _heard, seen = planned_for(doc, macs, renderer, state)
     assert seen.plan.changes == ()
     (drift,) = seen.plan.drifted
-    assert drift.reason == "changed by somebody else"
+    assert drift.reason == "changed externally"
     assert "+ dns 192.0.2.53 192.0.2.54" in drift.differs
     # What cloud-init itself writes anew at a boot is taken for that.
     files.replace(path, before + "\n")

@@ -44,7 +44,7 @@ def stanzas(text: str) -> List[Stanza]:
 
 
 def statements(text: str) -> Iterator[List[str]]:
-    """The words of each line."""
+    """Yields each line in words."""
     return map(_words, _lines(text))
 
 

@@ -12,7 +12,7 @@ _CLIENTS = ("dhcp4", "dhcp6")
 
 
 def of(text: str) -> meaning.Meaning:
-    """The meaning of a part, as netplan_file.split() makes it."""
+    """The meaning of a part, as yaml_file.split() returns it."""
     group, _name, body = yaml_file.only(text)
     facts = {"kind " + group}
     for key, value in body.items():

@@ -71,7 +71,7 @@ def dns(name: str, servers: Sequence[str], domains: Sequence[str], before: Seque
     whole = list(servers) + [one for one in known if one not in before and one not in servers]
     try:
         addresses = [ipaddress.ip_address(server) for server in whole]
-        note = os.path.join(paths.TOLD, name)
+        note = os.path.join(paths.DNS_SET, name)
         files.replace(note, "%d %s\n" % (nic.ifindex, invocation()), sync=False)
         words = [str(word) for one in addresses for word in (_family(one), len(one.packed), *one.packed)]
         run([*_CALL, "SetLinkDNS", "ia(iay)", str(nic.ifindex), str(len(addresses)), *words])
@@ -88,7 +88,7 @@ def _family(address: Union[ipaddress.IPv4Address, ipaddress.IPv6Address]) -> int
 
 def forget(name: str) -> None:
     """Reverts the settings: the NIC's file is loaded, or about to be, and applies again."""
-    note = os.path.join(paths.TOLD, name)
+    note = os.path.join(paths.DNS_SET, name)
     said = files.read(note)
     if said is None:
         return

@@ -65,9 +65,9 @@ def _by_advertisement(item: Item) -> FrozenSet[str]:
     networks = item.entry.networks
     subnets = [ipaddress.ip_interface(net.address).network for net in networks if net.address]
     routes = [route for net in networks if net.type in SLAAC | DHCP6 for route in net.routes]
-    told = [route.gateway for route in routes if ":" in route.gateway]
+    gateways = [route.gateway for route in routes if ":" in route.gateway]
     return frozenset(
-        one for one in told if _is_global(one) and not any(ipaddress.ip_address(one) in subnet for subnet in subnets)
+        gw for gw in gateways if _is_global(gw) and not any(ipaddress.ip_address(gw) in subnet for subnet in subnets)
     )
 
 
