@@ -107,10 +107,10 @@ def _finish(item: Item, config: Dict[str, Any], names: Dict[str, str]) -> Dict[s
         dns, search = list(net.dns), list(net.search)
         if net is serving:
             dns, search = list(item.dns) or dns, list(item.search) or search
-        for field, said in (("dns_nameservers", dns), ("dns_search", search)):
+        for field, values in (("dns_nameservers", dns), ("dns_search", search)):
             subnet.pop(field, None)
-            if said:
-                subnet[field] = said
+            if values:
+                subnet[field] = values
         if item.metric and net.type in DHCP4:
             subnet["metric"] = item.metric  # for eni; for the other renderers see Backend.finish
         if item.metric and any(n.type in DHCP4 or n.type in DHCP6 for n in item.entry.networks):
@@ -144,8 +144,8 @@ def as_cloud_init_alone(want: Want, services: Iterable[str], convert: Convert) -
             document["networks"].append(dict(_network(net, ids[item.key], 0), services=dns))
     document["services"] = [{"type": "dns", "address": address} for address in services]
     config = convert(document, {item.entry.mac: item.name for item in want.items if item.entry.kind == "phy"})
-    for item, said in zip(want.items, config["config"]):
-        _name(item, said, names)
+    for item, converted in zip(want.items, config["config"]):
+        _name(item, converted, names)
     return config
 
 

@@ -18,8 +18,8 @@ def with_known_keys(data: NetworkData, known: Mapping[str, Entry]) -> NetworkDat
         return data  # as on nearly every server
     before = {key: entry for key, entry in known.items() if entry.kind == "bond" and not entry.mac_told}
     bonds = _matched(data.nameless, before)
-    told = set(data.entries) - {key for key, _members in data.nameless}
-    if not bonds or told & set(bonds.values()):
+    named = set(data.entries) - {key for key, _members in data.nameless}
+    if not bonds or named & set(bonds.values()):
         return data
     keys: Dict[str, str] = dict(bonds)
     entries = {}

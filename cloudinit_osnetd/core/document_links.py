@@ -110,11 +110,11 @@ class Links:
         field = "vlan_mac_address" if kind == "vlan" else "ethernet_mac_address"
         if kind == "vlan":
             vlan_id = number(needed(raw, "vlan_id", path), path + ".vlan_id", 0, 4094)
-        told = raw.get(field) not in (None, "")
-        if kind == "phy" and not told and raw.get("name") not in (None, ""):
-            told, mac = True, self._mac_of_name(raw["name"], path + ".name")
-        elif kind == "phy" or told:
-            told = True
+        has_mac = raw.get(field) not in (None, "")
+        if kind == "phy" and not has_mac and raw.get("name") not in (None, ""):
+            has_mac, mac = True, self._mac_of_name(raw["name"], path + ".name")
+        elif kind == "phy" or has_mac:
+            has_mac = True
             mac = mac_address(needed(raw, field, path), "%s.%s" % (path, field))
         elif kind == "vlan":
             mac = self.parent_of(raw, path).partition("/")[0]
@@ -123,7 +123,7 @@ class Links:
             if not members:
                 raise DataError(path + "." + field, "missing, and there are no members to identify the bond by")
             mac = members[0].partition("/")[0]
-        return Link(make_key(kind, mac, vlan_id), kind, mac, told, vlan_id, raw, path)
+        return Link(make_key(kind, mac, vlan_id), kind, mac, has_mac, vlan_id, raw, path)
 
     def _mac_of_name(self, name: Any, path: str) -> str:
         """Returns the MAC of the NIC with this name, as cloud-init reads a link's name."""

@@ -119,12 +119,12 @@ def entry_from_json(obj: Dict[str, Any]) -> Entry:
         )
         for net in obj["networks"]
     )
-    told = {
+    fields = {
         "members": tuple(obj["members"]),
         "params": tuple((name, value) for name, value in obj["params"]),
         "networks": networks,
     }
-    return encoding.read(Entry, obj, told)
+    return encoding.read(Entry, obj, fields)
 
 
 def takes_default(entry: Entry) -> bool:

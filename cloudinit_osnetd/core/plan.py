@@ -249,10 +249,10 @@ class _Planner:
 
     def reapply(self, found: Sequence[Lacking]) -> None:
         """Brings up again the NICs of which the kernel lacks something, unless that was tried without success."""
-        left_alone = {drift.key for drift in self.drifted}
+        drifted = {drift.key for drift in self.drifted}
         touched = {touch.name for touch in self.touches}
         for lacking in found:
-            if lacking.name in touched or lacking.key in left_alone:
+            if lacking.name in touched or lacking.key in drifted:
                 continue
             if (lacking in self.options.tried or lacking.is_duplicate_address) and not self.options.force:
                 self.not_retried.append(lacking)
@@ -320,13 +320,13 @@ def lacks(wants: Sequence[Want], ledger: Sequence[Owned], snapshot: Snapshot) ->
         bondless: Dict[str, str] = {}
         for item in sorted(want.items, key=lambda item: item.entry.kind != "bond"):
             nic = snapshot.named(item.name)
-            said = check(item, snapshot, item.key in plain).lacks
-            if said and nic is None:
+            problem = check(item, snapshot, item.key in plain).lacks
+            if problem and nic is None:
                 # A bond that does not exist has no members: bringing it up alone would leave it without any.
-                bondless.update(dict.fromkeys(item.entry.members, said))
-            said = said or bondless.get(item.key, "")
-            if said:
-                found.append(Lacking(item.key, item.entry.mac, item.name, nic.ifindex if nic else 0, said))
+                bondless.update(dict.fromkeys(item.entry.members, problem))
+            problem = problem or bondless.get(item.key, "")
+            if problem:
+                found.append(Lacking(item.key, item.entry.mac, item.name, nic.ifindex if nic else 0, problem))
     return found
 
 

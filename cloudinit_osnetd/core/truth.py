@@ -234,7 +234,7 @@ def to_json(truth: Truth) -> Dict[str, Any]:
         "counter": truth.counter,
         "services": {src: [ks, list(dns)] for src, (ks, dns) in truth.services.items()},
         "searches": {src: list(search) for src, search in truth.searches.items()},
-        "faults": {src: [encoding.write(fault) for fault in said] for src, said in truth.faults.items()},
+        "faults": {src: [encoding.write(fault) for fault in faults] for src, faults in truth.faults.items()},
         "keys": {
             key: {
                 "in_force": kt.in_force,
@@ -276,9 +276,9 @@ def salvage(obj: Dict[str, Any]) -> Tuple[Truth, Dict[str, str]]:
         except (KeyError, TypeError, ValueError, AttributeError) as exc:
             lost[key] = repr(exc)
     services = {}
-    for source, said in _dict(obj.get("services", {})).items():
+    for source, stored in _dict(obj.get("services", {})).items():
         try:
-            entries, dns = said
+            entries, dns = stored
             services[source] = (str(entries), tuple(str(address) for address in dns))
         except (TypeError, ValueError):
             continue  # the same as no DNS so far
@@ -292,12 +292,12 @@ def salvage(obj: Dict[str, Any]) -> Tuple[Truth, Dict[str, str]]:
 def _lists(raw: Any, read: Callable[[Any], Any]) -> Dict[str, Tuple[Any, ...]]:
     """Returns the lists by source; a list that cannot be read is left out, as from a version that did not store it."""
     found = {}
-    for source, said in (raw if isinstance(raw, dict) else {}).items():
+    for source, items in (raw if isinstance(raw, dict) else {}).items():
         try:
-            found[source] = tuple(read(one) for one in (said if isinstance(said, list) else ()))
+            found[source] = tuple(read(one) for one in (items if isinstance(items, list) else ()))
         except (TypeError, ValueError):
             continue
-    return {source: said for source, said in found.items() if said}
+    return {source: items for source, items in found.items() if items}
 
 
 def _fault_from_json(raw: Any) -> Fault:
@@ -307,13 +307,13 @@ def _fault_from_json(raw: Any) -> Fault:
 def _key_from_json(key: str, raw: Dict[str, Any]) -> KeyTruth:
     statements = {
         source: Statement(
-            entry=entry_from_json(said["entry"]),
-            changed=_number(said["changed"]),
-            listed=bool(said["listed"]),
-            superseded=tuple((str(digest), float(when)) for digest, when in said.get("superseded", ())),
-            doubted_since=None if said.get("doubted_since") is None else float(said["doubted_since"]),
+            entry=entry_from_json(stored["entry"]),
+            changed=_number(stored["changed"]),
+            listed=bool(stored["listed"]),
+            superseded=tuple((str(digest), float(when)) for digest, when in stored.get("superseded", ())),
+            doubted_since=None if stored.get("doubted_since") is None else float(stored["doubted_since"]),
         )
-        for source, said in raw["words"].items()
+        for source, stored in raw["words"].items()
     }
     dns, search = raw["services"], raw.get("search", ())
     known = KeyTruth(raw["in_force"], statements, tuple(map(str, dns)), tuple(map(str, search)))
