@@ -153,7 +153,7 @@ def test_an_operator_need_not_wait_for_a_run_that_only_waits(cloud: Cloud, guest
     assert_follows(guest, first, nameless, seconds=20)
 
 
-# -- hands off ---------------------------------------------------------------------------------------------------
+# -- not managed -------------------------------------------------------------------------------------------------
 
 OFF = {
     "osnetd": ({"osnetd.cfg": "osnetd: {enabled: false}"}, "switched off"),

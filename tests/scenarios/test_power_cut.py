@@ -124,7 +124,7 @@ def assert_whole(
             patched.setattr(paths, constant, f"{root}/{STATE}/{constant.lower()}.json")
         of = of_renderer(RENDERERS[backend])
         assert of is not None
-        state, _touches = commit.settle(store.load(uuid), of)
+        state, _touches = commit.recover(store.load(uuid), of)
         disk = render.disk_parts(of, render.places(state))
     ledger = {row.name: row for row in state.ledger}
     assert sorted(ledger) == sorted(now.of)
