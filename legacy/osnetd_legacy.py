@@ -76,9 +76,13 @@ class Places(object):
         return self("/var/lib/osnetd-legacy")
 
     @property
-    def run(self):
+    def run_path(self):
         """Enterprise Linux 6 has no /run."""
-        return self("/run/osnetd-legacy" if os.path.isdir(self("/run")) else "/var/run/osnetd-legacy")
+        return "/run/osnetd-legacy" if os.path.isdir(self("/run")) else "/var/run/osnetd-legacy"
+
+    @property
+    def run(self):
+        return self(self.run_path)
 
 
 # -- texts: bytes outside, text inside -------------------------------------------------------------
@@ -2841,7 +2845,7 @@ def installed_files(places, kind, entry_point):
     said = {
         "python": sys.executable or "/usr/bin/python",
         "program": PROGRAM,
-        "run": places.run,
+        "run": places.run_path,
         "systemctl": which("systemctl") or "/bin/systemctl",
     }
     files = {RULE: (RULE_TEXT % said, 0o644)}

@@ -64,6 +64,7 @@ def test_scripts_are_shells_and_name_the_python_that_installed(place: Place, kin
         if path.startswith(("etc/init", "etc/systemd", "scripts/")) and "osnetd" in text:
             assert place.python in text, path
             assert "/usr/local/lib/osnetd-legacy/osnetd_legacy.py" in text
+            assert str(place.root) not in text, f"{path}: a path of the image's builder"
             assert "%" not in text.replace("%i", ""), f"{path}: a word was not filled in"
         if text.startswith("#!/bin/sh"):
             assert (place.root / path).stat().st_mode & stat.S_IXUSR
@@ -100,6 +101,8 @@ def test_the_hook_gives_a_leases_classless_routes_the_metric_of_the_nic(place: P
     if shutil.which("shellcheck"):
         subprocess.run(["shellcheck", str(hook)], check=True)
     place.write("run/osnetd-legacy/dhcp/eth0", "2100\n")
+    assert str(place.root) not in hook.read_text()
+    hook.write_text(hook.read_text().replace("/run/osnetd-legacy", f"{place.root}/run/osnetd-legacy"))
     place.ip("link set eth0 up", "address add 10.0.0.5/24 dev eth0", "link set eth1 up", "address add 10.1.0.5/24 dev eth1")
     routes = "32 169 254 169 254 10 0 0 2 0 10 0 0 1 9 10 128 10 0 0 3 24 10 7 7 0 0 0 0"
     for name in ("eth0", "eth1"):
@@ -115,6 +118,14 @@ def test_the_hook_gives_a_leases_classless_routes_the_metric_of_the_nic(place: P
         "4: default via 10.0.0.1 metric 2100",
     ]
     assert place.routes("eth1") == []
+
+
+def test_on_enterprise_linux_6_there_is_no_run(place: Place) -> None:
+    (place.root / "run").rmdir()
+    assert place.run("install", "--no-start").status == 0
+    assert 'TEST!="/var/run/osnetd-legacy/listening"' in place.read("etc/udev/rules.d/90-osnetd-legacy.rules")
+    assert place.apply(document(link(0), static(0, "10.0.0.5/24"))).status == 0
+    assert not (place.root / "run").exists()
 
 
 def test_the_rule_jumps_to_labels_that_are_there_and_uses_words_that_old_udev_knows(place: Place) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import re
@@ -50,8 +51,8 @@ def legacy(guest: Container, words: str, text: str = "") -> str:
     return guest.run(f"cd /root; LC_ALL=C {PYTHON} osnetd_legacy.py {words} < /root/input 2>&1", timeout=150).stdout
 
 
-def install(guest: Container) -> None:
-    legacy(guest, "install")
+def install(guest: Container, words: str = "") -> None:
+    legacy(guest, f"install {words}")
     wait_until(lambda: guest.run("test -e /run/osnetd-legacy/listening; echo $?").stdout == "0\n", QUICK, "the first look")
     wait_until(lambda: at_rest(guest), QUICK, "the first look done")
 
@@ -231,10 +232,15 @@ def test_a_dhcp_port(guest: Container) -> None:
 def test_nothing_is_left_after_uninstall_and_a_reboot_has_its_network(guest: Container) -> None:
     guest.boot()
     before = guest.run("find / -xdev -name '*osnetd*' -not -path '/sys/*' | sort").stdout
-    install(guest)
+    install(guest, "--entry-point")
     second = attach(guest)
     assert_follows(guest, second, seconds=QUICK)
     wait_until(lambda: at_rest(guest), QUICK, "the look done")
+    # A host of openstack-networkd edits the port by its own entry point.
+    guest.server.edit_port(second, fixed_ips=["10.91.0.200"])
+    pushed = base64.b64encode(json.dumps(guest.server.network_data()).encode()).decode()
+    assert f"{second.mac}  configured" in guest.run(f"/scripts/apply-network-config {pushed}").stdout
+    assert_follows(guest, second, seconds=3)
     legacy(guest, "uninstall")
     guest.run("rm /root/osnetd_legacy.py /root/input")
     assert guest.run("find / -xdev -name '*osnetd*' -not -path '/sys/*' | sort").stdout == before
