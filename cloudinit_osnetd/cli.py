@@ -26,6 +26,7 @@ _COMMANDS = (
     ("status", "show each NIC, its state and the reason"),
     ("plan", "show what reconcile would do, without doing it"),
     ("reconcile", "configure every NIC as its port says, now"),
+    ("apply", "configure the NICs as a given network_data.json says"),
     ("boot", "early boot: update the configuration on disk, offline"),
     ("datasource", "give cloud-init's cached datasource the class of our override, or its own again"),
 )
@@ -72,13 +73,21 @@ def parser() -> "argparse.ArgumentParser":
     subs.required = True
     for name, summary in _COMMANDS:
         sub = subs.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
-        if name in ("status", "plan", "reconcile"):
+        if name in ("status", "plan", "reconcile", "apply"):
             sub.add_argument("--json", action="store_true", help="print JSON")
         if name in ("plan", "reconcile"):
             sub.add_argument("--force", action="store_true", help="overwrite the edits of other software or people")
         if name == "reconcile":
             sub.add_argument("--queue", action="store_true", help="serve the queued events (used by the service)")
             sub.add_argument("--wait", action="store_true", help="wait for NICs that no source lists yet")
+        if name == "apply":
+            which = sub.add_mutually_exclusive_group(required=True)
+            which.add_argument("document", nargs="?", help="network_data.json in base64, or as it is")
+            which.add_argument("--file", metavar="FILE", help="read it from a file")
+            which.add_argument("--stdin", action="store_true", help="read it from standard input")
+            which.add_argument("--forget", action="store_true", help="forget what was pushed before")
+            wait = "wait so long for another run, or for cloud-init at a boot (60)"
+            sub.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help=wait)
         if name == "datasource":
             sub.add_argument("to", choices=("adopt", "release"))
     return top

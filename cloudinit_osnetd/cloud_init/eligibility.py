@@ -19,16 +19,17 @@ class RunContext(NamedTuple):
     instance_id: str
     context: context.Context
     backend: Backend
+    asks_openstack: bool = True  # False with another datasource, where only pushes are carried out
 
 
 class NotManaged(Exception):
     """The network of this server is not managed; the message gives the reason."""
 
 
-def run_context(remember: bool = True, booting: bool = False) -> RunContext:
+def run_context(remember: bool = True, booting: bool = False, push: bool = False) -> RunContext:
     """Returns the context of a run on an eligible server; raises NotManaged on any other.
 
-    `remember` and `booting` as in context.load.
+    `remember` and `booting` as in context.load. A `push` is carried out with any datasource: the host knows its guest.
     """
     if os.path.exists(paths.CLOUD_DISABLED):
         raise NotManaged("cloud-init is disabled by %s" % paths.CLOUD_DISABLED)
@@ -38,7 +39,8 @@ def run_context(remember: bool = True, booting: bool = False) -> RunContext:
     if not instance_id:
         raise NotManaged("cloud-init has no instance here")
     name = instance.datasource()
-    if name not in ("ConfigDrive", "OpenStack"):
+    openstack = name in ("ConfigDrive", "OpenStack")
+    if not openstack and not push:
         raise NotManaged("the datasource is %s, not OpenStack's" % (name or "unknown"))
     ctx = context.load(remember, booting)
     if not ctx.settings.enabled:
@@ -53,7 +55,7 @@ def run_context(remember: bool = True, booting: bool = False) -> RunContext:
     unfit = backend.unfit()
     if unfit:
         raise NotManaged(unfit)
-    return RunContext(instance_id, ctx, backend)
+    return RunContext(instance_id, ctx, backend, openstack)
 
 
 # -- updates.network.when -------------------------------------------------------------------------

@@ -52,7 +52,7 @@ def _write_status(report: Dict[str, Any]) -> None:
     files.replace(paths.STATUS, text, mode=0o644, sync=False)
 
 
-def _note(record: Record) -> None:
+def note(record: Record) -> None:
     """Writes the record of a run that goes on."""
     try:
         _write_status(as_json(record))
@@ -60,7 +60,7 @@ def _note(record: Record) -> None:
         LOG.error("status not written: error=%s", exc)
 
 
-def _keep(record: Record) -> None:
+def keep(record: Record) -> None:
     """Keeps the final record for status and the history. A full disk does not make a completed run fail."""
     report = as_json(record)
     try:
@@ -92,7 +92,7 @@ def _serve_queue() -> int:
             return status
         names = event_queue.taken()
         try:
-            report = as_json(run([event.reason for event in events], note=_note, keep=_keep))
+            report = as_json(run([event.reason for event in events], note=note, keep=keep))
         except NotManaged as exc:
             LOG.info("not managed: %s", exc)
             event_queue.done(names)
@@ -115,7 +115,7 @@ def main(args: "argparse.Namespace") -> int:
     if args.queue:
         return _serve_queue()
     try:
-        report = as_json(run(["operator"], force=args.force, patient=args.wait, note=_note, keep=_keep))
+        report = as_json(run(["operator"], force=args.force, patient=args.wait, note=note, keep=keep))
     except NotManaged as exc:
         if args.json:
             print_json({"hands_off": str(exc), "changes": [], "touches": [], "commands": []})

@@ -166,10 +166,9 @@ def _observed(observation: _Observation, known: Optional[KeyTruth], entry: Entry
     first = Statement(entry, 0, True, (), None)
     if known is None:
         return KeyTruth(source, {source: first}, data.services, data.search)
+    if source == "push":
+        return _pushed(data, known, first, counter)
     statement = known.statements.get(source)
-    if statement is None and source == "push" and entry != known.entry:
-        statements = dict(known.statements, push=first._replace(changed=counter + 1))
-        return KeyTruth("push", statements, data.services, data.search)
     if statement is None:
         return known._replace(statements=dict(known.statements, **{source: first}))
     updated = _updated(statement, entry, counter + 1, observation.now)
@@ -179,6 +178,44 @@ def _observed(observation: _Observation, known: Optional[KeyTruth], entry: Entry
     if changed or (observation.dns_edited and in_force == source):
         services, search = data.services, data.search
     return KeyTruth(in_force, dict(known.statements, **{source: updated}), services, search)
+
+
+def _pushed(data: NetworkData, known: KeyTruth, first: Statement, counter: int) -> KeyTruth:
+    """Returns what is known of a key after a push: a request, so it is in force at once and never in doubt."""
+    services, search = data.services or known.services, data.search or known.search
+    if first.entry == known.entry:
+        before = known.statements.get("push", first)
+        statements = dict(known.statements, push=before._replace(entry=first.entry, listed=True))
+        return known._replace(statements=statements, services=services, search=search)
+    statements = dict(known.statements, push=first._replace(changed=counter + 1))
+    return KeyTruth("push", statements, services, search)
+
+
+def with_global_dns(truth: Truth, data: NetworkData) -> Truth:
+    """Returns the truth with the global DNS of a push for every key, also for those that the push does not list."""
+    keys = {
+        key: known._replace(services=data.services or known.services, search=data.search or known.search)
+        for key, known in truth.keys.items()
+    }
+    return truth._replace(keys=keys)
+
+
+def forget(truth: Truth, source: str) -> Truth:
+    """Returns the truth without what `source` said; the source with the latest change is in force in its place."""
+    keys = {}
+    for key, known in truth.keys.items():
+        left = {name: statement for name, statement in known.statements.items() if name != source}
+        if not left:
+            continue
+        if known.in_force == source:
+            best = min(left, key=lambda name: (-left[name].changed, RANK.index(name)))
+            search = truth.searches.get(best, ())
+            known = known._replace(in_force=best, services=services_of(truth, best), search=search)
+        keys[key] = known._replace(statements=left)
+    services, searches, faults = dict(truth.services), dict(truth.searches), dict(truth.faults)
+    for of_sources in (services, searches, faults):
+        of_sources.pop(source, None)
+    return Truth(truth.counter, keys, services, searches, faults)
 
 
 def by_source(truth: Truth, source: str) -> Truth:

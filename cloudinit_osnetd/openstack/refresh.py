@@ -41,7 +41,7 @@ def refresh_metadata(
 
 def refresh_push(state: store.State, data: network_data.NetworkData) -> RefreshResult:
     """Records what a host or an operator pushed: in force until another source's entry changes."""
-    known = truth.observe(state.truth, "push", data, time.time())
+    known = truth.with_global_dns(truth.observe(state.truth, "push", data, time.time()), data)
     return RefreshResult(state._replace(truth=known), known.fault_texts("push"), True)
 
 

@@ -19,7 +19,7 @@ class Environment(NamedTuple):
     snapshot: Callable[[], Snapshot] = netlink.snapshot
     refresh_metadata: Callable[..., RefreshResult] = refresh_metadata
     refresh_drive: Callable[..., RefreshResult] = refresh_drive
-    run_context: Callable[[], RunContext] = run_context
+    run_context: Callable[..., RunContext] = run_context
 
 
 REAL = Environment()

@@ -8,13 +8,14 @@ What carries a plan out is imported only if there is something to carry out: mos
 import logging
 import os
 import time
-from typing import Dict, FrozenSet, List, Sequence, Set, Tuple
+from typing import Dict, FrozenSet, List, Optional, Sequence, Set, Tuple
 
 from ..apply import commit
 from ..cloud_init.eligibility import RunContext
 from ..core import desired, network_data, plan, rejections, truth
 from ..core.records import Nic, Snapshot, Touch
 from ..openstack import temporary_access
+from ..openstack.refresh import refresh_push
 from ..planning.build_plan import (
     PlanningResult,
     build_plan,
@@ -43,6 +44,8 @@ class Passes:
     def __init__(self, on: RunContext, force: bool, env: Environment, retry: bool = False) -> None:
         """`retry`: what failed because of another host is tried again."""
         self.on = on
+        self.pushed: Optional[network_data.NetworkData] = None  # a document for the first pass
+        self.forget_push = False
         self.force = force
         self.env = env
         self.removed = RemovedNics(env.monotonic)
@@ -116,7 +119,18 @@ class Passes:
         return dict(confirmed.problems, **confirmed.rejected)
 
     def _read_sources(self) -> None:
-        """Takes the entries of the metadata service and the config drive into the truth."""
+        """Takes the entries of the metadata service and the config drive into the truth.
+
+        A push is taken alone, and first: it must work where nobody responds.
+        """
+        if self.forget_push:
+            self.state, self.forget_push = self.state._replace(truth=truth.forget(self.state.truth, "push")), False
+        if self.pushed is not None:
+            self.force = self.force or not (self.on.asks_openstack or self.state.ledger)
+            self.state, self.pushed = refresh_push(self.state, self.pushed).state, None
+            return
+        if not self.on.asks_openstack:
+            return
         settings = self.on.context.settings
         before = self.env.snapshot()
         importing = None

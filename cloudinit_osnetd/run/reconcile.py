@@ -2,15 +2,23 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """The loop of a run: pass after pass, until nothing is left that settles soon."""
 
-from typing import IO, Callable, List, Sequence
+from typing import IO, Callable, List, NamedTuple, Optional, Sequence
 
 from ..cloud_init.eligibility import NotManaged, RunContext, permit
+from ..core.network_data import NetworkData
 from ..state import event_queue, store
 from ..system import command
 from . import recheck_timer
 from .environment import REAL, Environment
 from .passes import Passes
 from .record import Record
+
+
+class Push(NamedTuple):
+    """What `apply` asks of a run."""
+
+    data: Optional[NetworkData]  # None: what was pushed before is forgotten
+    timeout: float  # seconds to wait for another run
 
 
 def run(
@@ -20,18 +28,22 @@ def run(
     note: Callable[[Record], None] = lambda _record: None,
     keep: Callable[[Record], None] = lambda _record: None,
     env: Environment = REAL,
+    push: Optional[Push] = None,
 ) -> Record:
     """Reconciles until settled. With `patient`, pending NICs are waited for, up to the configured patience.
 
     A timer's event does one pass only: the patience of an earlier run was used up when the timer was set. `note` is
     called with the record so far before each wait; `keep` stores the final record. The events are removed last, so that
-    a run that is interrupted is repeated. Raises NotManaged if the server is not managed.
+    a run that is interrupted is repeated. Raises NotManaged if the server is not managed,
+    store.Busy if another run does not end in time.
     """
     began = env.monotonic()
     reasons = list(reasons)
     command.ran.clear()
-    with store.locked() as lock:
+    with store.locked(push.timeout if push else None) as lock:
         passes = Passes(_permitted_context(reasons, env), force, env, retry=force or "timer" in reasons)
+        if push is not None:
+            passes.pushed, passes.forget_push = push.data, push.data is None
         try:
             served = _until_settled(passes, lock, reasons, patient, note, env)
             passes.report_duplicates()
@@ -77,7 +89,7 @@ def _until_settled(
 
 def _permitted_context(reasons: Sequence[str], env: Environment) -> RunContext:
     try:
-        on = env.run_context()
+        on = env.run_context(push="push" in reasons)
         permit(on, reasons)
         return on
     except NotManaged:

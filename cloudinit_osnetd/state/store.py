@@ -172,12 +172,15 @@ def save(state: State) -> None:
 
 
 @contextmanager
-def locked() -> Iterator[IO[str]]:
-    """Holds the lock: one run at a time. The kernel releases it when the process ends."""
+def locked(timeout: Optional[float] = None) -> Iterator[IO[str]]:
+    """Holds the lock: one run at a time. The kernel releases it when the process ends.
+
+    Raises Busy if another run holds it for `timeout` seconds (None: waits for as long as it takes).
+    """
     os.makedirs(paths.RUN, mode=0o755, exist_ok=True)
     os.makedirs(paths.STATE, mode=0o700, exist_ok=True)
     with open(paths.LOCK, "a+", opener=_for_root_alone) as fh:
-        _lock(fh)
+        _lock(fh, timeout)
         _note_holder(fh, b"%d\n" % os.getpid())
         try:
             yield fh
@@ -238,13 +241,32 @@ def _for_root_alone(path: str, flags: int) -> int:
     return fd
 
 
-def _lock(fh: IO[str]) -> None:
+class Busy(Exception):
+    """Another run holds the lock; the message names its process."""
+
+
+def _lock(fh: IO[str], timeout: Optional[float] = None) -> None:
+    if _lock_now(fh):
+        return
+    fh.seek(0)
+    holder = fh.read().strip() or "unknown"
+    LOG.warning("waiting for another run: pid=%s", holder)
+    if timeout is None:
+        fcntl.flock(fh, fcntl.LOCK_EX)
+        return
+    deadline = time.monotonic() + timeout
+    while not _lock_now(fh):
+        if time.monotonic() > deadline:
+            raise Busy("another run did not end within %g s: pid=%s" % (timeout, holder))
+        time.sleep(0.05)
+
+
+def _lock_now(fh: IO[str]) -> bool:
     try:
         fcntl.flock(fh, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        fh.seek(0)
-        LOG.warning("waiting for another run: pid=%s", fh.read().strip() or "unknown")
-        fcntl.flock(fh, fcntl.LOCK_EX)
+        return False
+    return True
 
 
 def _note_holder(fh: IO[str], text: bytes) -> None:

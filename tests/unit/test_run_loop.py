@@ -73,7 +73,7 @@ class Server:
             run_context=self.run_context,
         )
 
-    def run_context(self):
+    def run_context(self, push=False):
         if self.refusal:
             raise NotManaged(self.refusal)
         return RunContext(ID, Context("networkd", "", self.settings, {}), self.backend)

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""apply: what is taken, what is refused, and the exit statuses. On real guests: tests/scenarios/test_push.py."""
+
+import base64
+import json
+
+import pytest
+
+from cloudinit_osnetd import cli
+from cloudinit_osnetd.commands import apply
+from cloudinit_osnetd.core import truth
+from cloudinit_osnetd.kernel import netlink
+
+from .build import A, B, data, document, link, nic, snapshot, static
+
+GOOD = document([link()], [static()])
+
+
+@pytest.fixture(autouse=True)
+def kernel(monkeypatch):
+    monkeypatch.setattr(netlink, "snapshot", lambda: snapshot(nic("ens3", A, 2)))
+
+
+def b64(value):
+    return base64.b64encode(json.dumps(value).encode())
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        json.dumps(GOOD).encode(),
+        b"\n  " + json.dumps(GOOD, indent=4).encode() + b"\n",
+        b64(GOOD),
+        b64(GOOD) + b"\n",
+        base64.encodebytes(json.dumps(GOOD).encode()),  # in lines of 76 characters
+    ],
+    ids=["json", "indented", "base64", "base64 with a newline", "base64 in lines"],
+)
+def test_json_and_base64_are_told_apart(raw):
+    assert set(apply.parsed(raw).entries) == {A + "/phy"}
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b"", "empty"),
+        (b"   \n", "empty"),
+        (b"hello, guest!", "neither JSON nor base64"),
+        (b64(GOOD)[:-3], "neither JSON nor base64"),
+        (base64.b64encode(b"not json"), "not JSON"),
+        (b'{"links": [', "not JSON"),
+        (b"[1, 2]", "not an object"),
+        (b64({}), "links"),
+        (b64({"links": []}), "links"),
+        (b"x" * (2 << 20), "larger than"),
+        (b64(dict(GOOD, pad="x" * (1 << 20))), "larger than"),
+        (b64(document([link(mtu="large")], [static()])), "links[0].mtu"),
+        (b64(document([link()], [static("10.0.0.999")])), "networks[0].ip_address"),
+        (b64(document([link(), link(B, "tap2", mtu=-1)], [static()])), "links[1].mtu"),
+        (b64(document([link()], [static(), static(link="nobody", id="n2")])), "nobody"),
+        ("{\"links\": [{\"id\": \"п\"}]}".encode("utf-16"), "neither JSON nor base64"),
+    ],
+)
+def test_what_is_refused_names_the_field(raw, said):
+    with pytest.raises(apply.Refused) as refused:
+        apply.parsed(raw)
+    assert said in str(refused.value)
+
+
+def test_every_error_is_told_at_once():
+    wrong = document([link(mtu="large"), link(B, "tap2", mtu=-1)], [static("10.0.0.999"), static(link="tap2", id="n2")])
+    with pytest.raises(apply.Refused) as refused:
+        apply.parsed(b64(wrong))
+    assert len(refused.value.problems) >= 2
+
+
+@pytest.mark.parametrize("words", [["apply"], ["apply", "--file", "x", "--stdin"], ["apply", "e30=", "--forget"]])
+def test_one_way_to_hand_it_over(words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.parser().parse_args(words)
+    assert ended.value.code == cli.EXIT_USAGE
+    capsys.readouterr()
+
+
+# -- what a push means ------------------------------------------------------------------------------------------
+
+
+ONE, TWO, THREE = (data(document([link()], [static("10.0.0.%d" % n)])) for n in (1, 2, 3))
+KEY = A + "/phy"
+
+
+def after(*said):
+    known = truth.EMPTY
+    for number, (source, one) in enumerate(said):
+        known = truth.observe(known, source, one, 1000.0 + number)
+    return known
+
+
+def in_force(known):
+    kt = known.keys[KEY]
+    return kt.in_force, [net.address for net in kt.entry.networks]
+
+
+@pytest.mark.parametrize(
+    ("said", "then"),
+    [
+        ([("metadata", ONE), ("push", TWO)], ("push", ["10.0.0.2/24"])),
+        ([("metadata", ONE), ("push", TWO), ("metadata", ONE)], ("push", ["10.0.0.2/24"])),  # repeats itself
+        ([("metadata", ONE), ("push", TWO), ("metadata", THREE)], ("metadata", ["10.0.0.3/24"])),  # a change afterwards
+        ([("metadata", ONE), ("push", TWO), ("metadata", THREE), ("push", TWO)], ("push", ["10.0.0.2/24"])),  # again
+        ([("push", ONE), ("push", TWO), ("push", ONE)], ("push", ["10.0.0.1/24"])),  # never in doubt
+    ],
+)
+def test_the_latest_word_is_in_force(said, then):
+    assert in_force(after(*said)) == then
+
+
+def test_what_was_pushed_is_forgotten():
+    known = truth.forget(after(("metadata", ONE), ("push", TWO)), "push")
+    assert in_force(known) == ("metadata", ["10.0.0.1/24"])
+    assert truth.forget(after(("push", TWO)), "push").keys == {}
+
+
+def test_pushed_global_name_servers_serve_every_nic_that_names_none():
+    known = after(("metadata", data(document([link(), link(B, "tap2")], [static(), static("10.0.1.5", link="tap2", id="n2")]))))
+    pushed = data(document([link()], [static()], [{"type": "dns", "address": "10.9.9.9"}]))
+    known = truth.with_global_dns(truth.observe(known, "push", pushed, 1001.0), pushed)
+    assert {key: kt.services for key, kt in known.keys.items()} == {KEY: ("10.9.9.9",), B + "/phy": ("10.9.9.9",)}
