@@ -76,10 +76,10 @@ def assert_nothing_to_do(guest: Guest) -> None:
     """A second run changes nothing on disk outside /run, and runs no command."""
     # A NIC may be up while the run that brought it up has yet to keep its record.
     wait_until(lambda: _service(guest) in ("inactive", "failed"), 15 * guest.patience, "the service at rest")
-    before, store = files(guest), _store(guest)
+    before, store = files(guest), store_of(guest)
     record = reconcile(guest)
     assert (record["changes"], record["touches"], record["commands"]) == ([], [], []), record
-    assert _store(guest) == store
+    assert store_of(guest) == store
     assert files(guest) == before
 
 
@@ -88,7 +88,7 @@ def _service(guest: Guest) -> str:
     return guest.run("systemctl is-active cloudinit-osnetd.service; ls /run/cloudinit-osnetd/queue", check=False).stdout.strip()
 
 
-def _store(guest: Guest) -> Any:
+def store_of(guest: Guest) -> Any:
     return json.loads(guest.run("cat /var/lib/cloudinit-osnetd/store.json").stdout)
 
 

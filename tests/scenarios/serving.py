@@ -76,7 +76,7 @@ def serving(
     assert after.starts - before.starts <= starts_of_service, story
     assert bool(events) == (after.starts > before.starts), story
     by = {reason for record in served.records for reason in record["reasons"]}
-    assert by <= (set(events) or {"operator"}), served.records
+    assert by <= (set(events) or {"operator", "push"}), served.records
     touched = {touch["mac"] for record in served.records for touch in record["touches"]}
     assert touched - {port.mac for port in leaves} == {port.mac for port in touches}, served.records
     assert after.nics == before.nics

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""`cloudinit-osnetd apply`: a host or an operator hands over a network_data.json."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any, Dict, Tuple
+
+from tests.lab import Cloud, Container, Port
+from tests.scenarios.conftest import GuestFactory
+from tests.scenarios.seen import (
+    assert_boot,
+    assert_follows,
+    assert_nothing_to_do,
+    reconcile,
+    settled,
+    status,
+    store_of,
+)
+from tests.scenarios.serving import serving
+
+
+def encoded(document: Dict[str, Any]) -> str:
+    return base64.b64encode(json.dumps(document).encode()).decode()
+
+
+def push(guest: Container, document: Dict[str, Any], options: str = "") -> Tuple[int, Dict[str, Any]]:
+    """The exit status of `apply --json`, and what it says."""
+    done = guest.run(f"echo {encoded(document)} | cloudinit-osnetd apply --json --stdin {options}", check=False, timeout=120)
+    return done.returncode, json.loads(done.stdout)
+
+
+def a_server(cloud: Cloud, guest_factory: GuestFactory) -> Tuple[Port, Port, Container]:
+    blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.2"], mtu=1450)
+    green = cloud.network("green", cidr="10.91.0.0/24", dns=["10.91.0.2"], mtu=1400, routes=[("10.200.0.0/16", "10.91.0.9")])
+    server = cloud.server("pushed")
+    first, second = server.create_port(blue), server.create_port(green)
+    guest = guest_factory(server)
+    guest.boot()
+    assert_boot(guest, level="drive")
+    assert_follows(guest, first, second)
+    settled(guest)
+    return first, second, guest
+
+
+def test_a_push_is_in_force_at_once_and_stays_until_openstack_says_something_else(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    first, second, guest = a_server(cloud, guest_factory)
+    server = guest.server
+    server.freeze_metadata()
+    server.edit_port(second, fixed_ips=["10.91.0.77", "10.91.0.78"], mtu=1380)
+    # Nobody is asked: a push is for where nobody responds.
+    cloud.metadata_down("drop")
+    with serving(guest, touches=[second], starts_of_service=0, nothing_to_do=False):
+        code, said = push(guest, server.network_data())
+    assert code == 0 and [touch["mac"] for touch in said["touches"]] == [second.mac], said
+    assert said["reasons"] == ["push"] and said["seconds"] < 15, said
+    assert_follows(guest, first, second, seconds=2)
+    cloud.metadata_up()
+
+    reconcile(guest)  # the metadata service repeats what it said before
+    assert_follows(guest, first, second)
+    assert_nothing_to_do(guest)
+    guest.reboot()
+    assert_boot(guest, level="store")
+    assert_follows(guest, first, second)
+    assert {row["source"] for row in status(guest)["nics"] if row["mac"] == second.mac} == {"push"}
+
+    server.thaw_metadata()
+    server.edit_port(second, fixed_ips=["10.91.0.79"])
+    reconcile(guest)
+    assert_follows(guest, first, second)
+    assert_nothing_to_do(guest)
+
+
+def test_what_was_pushed_is_forgotten(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    first, second, guest = a_server(cloud, guest_factory)
+    before = guest.server.network_data()
+    guest.server.freeze_metadata()
+    guest.server.edit_port(second, fixed_ips=["10.91.0.77"])
+    assert push(guest, guest.server.network_data())[0] == 0
+    assert_follows(guest, first, second)
+    done = guest.run("cloudinit-osnetd apply --forget", check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    network = next(one for one in before["networks"] if one["ip_address"].startswith("10.91."))
+    guest.server.edit_port(second, fixed_ips=[network["ip_address"]])
+    assert_follows(guest, first, second)
+    assert "push" not in json.dumps(store_of(guest)["truth"]["keys"])
+
+
+def test_what_is_refused_changes_nothing(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    first, second, guest = a_server(cloud, guest_factory)
+    before = store_of(guest)
+    wrong = guest.server.network_data()
+    wrong["links"][1]["mtu"] = "large"
+    wrong["networks"][0]["ip_address"] = "10.90.0.999"
+    with serving(guest, starts_of_service=0):
+        code, said = push(guest, wrong)
+        assert code == 3 and len(said["refused"]) == 2, said
+        assert any("links[1].mtu" in one and second.mac in one for one in said["refused"]), said
+        done = guest.run("echo hello | cloudinit-osnetd apply --stdin", check=False)
+        assert done.returncode == 3 and "neither JSON nor base64" in done.stderr and done.stdout == ""
+        code, said = push(guest, {})
+        assert code == 3
+    assert store_of(guest) == before
+    assert_follows(guest, first, second)
