@@ -1037,12 +1037,21 @@ def steps(config, nic, now, ours):
     return found + [address_step("del", cidr, nic.name) for cidr in addresses if cidr not in changed]
 
 
+SETTINGS6 = "/proc/sys/net/ipv6/conf/%s/%s"
+
+
 def settings6(config):
-    """The kernel's settings by which a NIC takes what a router advertises, [(file, value)]; only where it should."""
-    if not config.slaac:
-        return []
-    base = "/proc/sys/net/ipv6/conf/%s/" % config.name
-    return [(base + what, "1") for what in ("accept_ra", "autoconf") if (read_file(base + what) or "1").strip() == "0"]
+    """The kernel's settings by which a NIC takes what a router advertises, [(file, value)]; only what differs."""
+    wanted = [("accept_ra", "1"), ("autoconf", "1")] if config.slaac else []
+    # Linux 5.12 and later: one more than our routes have, as of two with one metric the kernel takes no second one.
+    wanted += [("ra_defrtr_metric", "%d" % (config.metric + 1))] if config.metric else []
+    found = []
+    for what, value in wanted:
+        path = SETTINGS6 % (config.name, what)
+        now = (read_file(path) or value).strip()
+        if now != value and (what == "ra_defrtr_metric" or now == "0"):
+            found.append((path, value))
+    return found
 
 
 def fit(config, ours, refused):
@@ -1408,6 +1417,9 @@ def _eni_nic(config, hooks, hotplug):
         of_family = [stanza for family6, stanza in stanzas if family6 == is6(route.network)]
         (of_family or [stanzas[0][1]])[0].extend(_eni_route(route, name))
     serving = stanzas[0][1]
+    if config.metric:
+        path = SETTINGS6 % (name, "ra_defrtr_metric")
+        serving.insert(1, "pre-up test ! -w %s || echo %d >%s || true" % (path, config.metric + 1, path))
     serving += ["dns-nameservers " + " ".join(config.dns)] if config.dns else []
     serving += ["dns-search " + " ".join(config.search)] if config.search else []
     serving += hooks

@@ -14,7 +14,8 @@ from typing import Any, Dict, Iterator, List
 import pytest
 
 from tests.lab import Cloud, Container, Port
-from tests.scenarios.seen import assert_follows, ip, wait_until
+from tests.scenarios import package
+from tests.scenarios.seen import assert_follows, ip, settled, state_of, status, wait_until
 
 PROGRAM = Path(__file__).resolve().parent.parent.parent / "legacy" / "osnetd_legacy.py"
 PYTHON = "python2.7"
@@ -69,7 +70,8 @@ def attach(guest: Container, network: int = 1) -> Port:
 
 def wire(guest: Container, port: Port) -> List[str]:
     """Address and link of a port's NIC, as the kernel numbers them: taken down and up, they would be others."""
-    return [guest.run(f"ip -o address show dev {guest.nic(port)}; cat /sys/class/net/{guest.nic(port)}/carrier_changes").stdout]
+    text = guest.run(f"ip -o address show dev {guest.nic(port)}; cat /sys/class/net/{guest.nic(port)}/carrier_changes").stdout
+    return text.replace(" tentative", "").split("\n")
 
 
 def test_apply_sets_a_port_at_once_and_for_the_next_boot(guest: Container) -> None:
@@ -251,3 +253,21 @@ def test_nothing_is_left_after_uninstall_and_a_reboot_has_its_network(guest: Con
     guest.reboot()
     for port in guest.server.ports:
         assert_follows(guest, port, seconds=QUICK)
+
+
+@pytest.mark.deep
+def test_the_package_follows_the_ports_after_it(guest: Container) -> None:
+    """Moving on: uninstalled, and the package installed. No NIC is touched by that."""
+    guest.boot()
+    install(guest)
+    second = attach(guest)
+    assert_follows(guest, second, seconds=QUICK)
+    wait_until(lambda: at_rest(guest), QUICK, "the look done")
+    legacy(guest, "uninstall")
+    untouched = [wire(guest, port) for port in guest.server.ports]
+    package.install(guest)
+    settled(guest, 60)
+    assert [wire(guest, port) for port in guest.server.ports] == untouched
+    third = attach(guest, 0)
+    assert_follows(guest, third, seconds=QUICK)
+    assert {port.mac: state_of(guest, port) for port in guest.server.ports} == {port.mac: "ok" for port in guest.server.ports}, json.dumps(status(guest)["nics"])
