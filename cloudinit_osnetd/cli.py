@@ -80,6 +80,12 @@ def parser() -> "argparse.ArgumentParser":
         if name == "reconcile":
             sub.add_argument("--queue", action="store_true", help="serve the queued events (used by the service)")
             sub.add_argument("--wait", action="store_true", help="wait for NICs that no source lists yet")
+        if name == "plan":
+            sub.add_argument("--diff", action="store_true", help="show the difference of each file")
+            sub.add_argument("--exit-code", action="store_true", help="end with 7 if anything would be done")
+            which = sub.add_mutually_exclusive_group()
+            which.add_argument("--file", metavar="FILE", help="show what `apply --file FILE` would do")
+            which.add_argument("--stdin", action="store_true", help="show what `apply --stdin` would do")
         if name == "apply":
             which = sub.add_mutually_exclusive_group(required=True)
             which.add_argument("document", nargs="?", help="network_data.json in base64, or as it is")

@@ -1,45 +1,82 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""`plan`: shows what reconcile would do. Only the staging tree under /run is written."""
+"""`plan`: shows what reconcile, or a push, would do. Only the staging tree under /run is written."""
 
 import argparse
-from typing import Any, Dict
+import difflib
+import sys
+from typing import Any, Dict, List, Optional, Tuple
 
 from ..apply import commit
 from ..cloud_init.eligibility import NotManaged, RunContext, run_context
+from ..core.network_data import NetworkData
+from ..core.plan import Change
 from ..kernel import netlink
-from ..openstack.refresh import refresh_drive, refresh_metadata
+from ..openstack.refresh import refresh_drive, refresh_metadata, refresh_push
+from ..planning import render
 from ..planning.build_plan import build_plan, pending_macs
 from ..state import failed_retries, store
+from .document import EXIT_REFUSED, Refused, parsed, read, tell_refused
 from .output import print_json
 from .report import decided, print_decided
 
+EXIT_SOMETHING_TO_DO = 7  # with --exit-code
 
-def _report(on: RunContext, force: bool) -> Dict[str, Any]:
-    state, unfinished = commit.recovered(store.load(on.instance_id), on.backend)
-    snapshot = netlink.snapshot()
-    refreshed = refresh_metadata(state, snapshot, on.context.settings.metadata_nic, may_open=False)
+
+def _refreshed(on: RunContext, state: store.State, push: Optional[NetworkData]) -> Tuple[store.State, Tuple[str, ...]]:
+    """Returns the state with what the sources say now, or with the push alone, and the faults."""
+    if push is not None:
+        return refresh_push(state, push).state, ()
+    refreshed = refresh_metadata(state, netlink.snapshot(), on.context.settings.metadata_nic, may_open=False)
     drive = refresh_drive(refreshed.state)
+    return drive.state, refreshed.faults + drive.faults
+
+
+def _diff(on: RunContext, changes: Tuple[Change, ...]) -> List[str]:
+    """Returns the unified diff of each part that would be written or removed."""
+    lines: List[str] = []
+    before = render.disk_texts(on.backend, [change.place for change in changes])
+    for change in changes:
+        if change.action in ("write", "remove"):
+            old, new = before.get(change.place, ""), change.text or ""
+            name = change.path if not change.section else "%s: %s" % (change.path, change.section)
+            names = name + " (now)", name + " (then)"
+            lines += difflib.unified_diff(old.splitlines(), new.splitlines(), *names, lineterm="")
+    return lines
+
+
+def _report(on: RunContext, args: argparse.Namespace, push: Optional[NetworkData]) -> Dict[str, Any]:
+    state, unfinished = commit.recovered(store.load(on.instance_id), on.backend)
+    state, faults = _refreshed(on, state, push)
+    snapshot = netlink.snapshot()
     nics = snapshot.by_mac()
-    seen = build_plan(on, drive.state, nics, snapshot, force=force, tried=failed_retries.read())
+    force = args.force or (push is not None and not (on.asks_openstack or state.ledger))  # as a push itself
+    seen = build_plan(on, state, nics, snapshot, force=force, tried=failed_retries.read())
     problems = {lacking.mac: lacking.lacks for lacking in seen.plan.not_retried}
     problems.update(seen.rejected)
     problems.update(seen.failures)
-    return decided(
+    report = decided(
         seen.plan.changes,
         seen.plan.touches + unfinished,
         seen.plan.drifted,
-        refreshed.faults + drive.faults,
+        faults,
         problems,
-        pending_macs(drive.state, nics, on.context.settings.ignore),
+        pending_macs(state, nics, on.context.settings.ignore),
         {},
     )
+    return dict(report, diff=_diff(on, seen.plan.changes)) if args.diff else report
 
 
 def main(args: argparse.Namespace) -> int:
+    """With --exit-code, 7 says that something would be done."""
     try:
+        push = parsed(read(args)) if args.file or args.stdin else None
         with store.without_runs():
-            report = _report(run_context(remember=False), args.force)
+            on = run_context(remember=False, push=push is not None)
+            report = _report(on, args, push)
+    except Refused as exc:
+        tell_refused(args, exc)
+        return EXIT_REFUSED
     except NotManaged as exc:
         report = dict(decided((), (), (), (), {}, (), {}), hands_off=str(exc))
     if args.json:
@@ -48,4 +85,7 @@ def main(args: argparse.Namespace) -> int:
         print("not managed: %s" % report["hands_off"])
     else:
         print_decided(report)
-    return 1 if report["problems"] else 0
+        sys.stdout.write("".join("%s\n" % line for line in report.get("diff", ())))
+    if report["problems"]:
+        return 1
+    return EXIT_SOMETHING_TO_DO if args.exit_code and (report["changes"] or report["touches"]) else 0

@@ -50,6 +50,10 @@ def test_a_push_is_in_force_at_once_and_stays_until_openstack_says_something_els
     server = guest.server
     server.freeze_metadata()
     server.edit_port(second, fixed_ips=["10.91.0.77", "10.91.0.78"], mtu=1380)
+    asked = f"echo {encoded(server.network_data())} | cloudinit-osnetd plan --stdin --diff --exit-code"
+    planned = guest.run(asked, check=False)
+    assert planned.returncode == 7, planned.stdout + planned.stderr
+    assert [line for line in planned.stdout.splitlines() if line.startswith("+") and "10.91.0.77" in line], planned.stdout
     # Nobody is asked: a push is for where nobody responds.
     cloud.metadata_down("drop")
     with serving(guest, touches=[second], starts_of_service=0, nothing_to_do=False):

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from cloudinit_osnetd import cli
-from cloudinit_osnetd.commands import apply
+from cloudinit_osnetd.commands import document as handed_over
 from cloudinit_osnetd.core import truth
 from cloudinit_osnetd.kernel import netlink
 
@@ -38,7 +38,7 @@ def b64(value):
     ids=["json", "indented", "base64", "base64 with a newline", "base64 in lines"],
 )
 def test_json_and_base64_are_told_apart(raw):
-    assert set(apply.parsed(raw).entries) == {A + "/phy"}
+    assert set(handed_over.parsed(raw).entries) == {A + "/phy"}
 
 
 @pytest.mark.parametrize(
@@ -63,15 +63,15 @@ def test_json_and_base64_are_told_apart(raw):
     ],
 )
 def test_what_is_refused_names_the_field(raw, said):
-    with pytest.raises(apply.Refused) as refused:
-        apply.parsed(raw)
+    with pytest.raises(handed_over.Refused) as refused:
+        handed_over.parsed(raw)
     assert said in str(refused.value)
 
 
 def test_every_error_is_told_at_once():
     wrong = document([link(mtu="large"), link(B, "tap2", mtu=-1)], [static("10.0.0.999"), static(link="tap2", id="n2")])
-    with pytest.raises(apply.Refused) as refused:
-        apply.parsed(b64(wrong))
+    with pytest.raises(handed_over.Refused) as refused:
+        handed_over.parsed(b64(wrong))
     assert len(refused.value.problems) >= 2
 
 

@@ -113,7 +113,7 @@ def test_what_breaks_off_is_70_so_that_the_service_is_started_again(root, monkey
     def breaks(*_args, **_fields):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(plan_command, "run_context", lambda remember: None)
+    monkeypatch.setattr(plan_command, "run_context", lambda remember, push: None)
     monkeypatch.setattr(module, name, breaks)
     assert cli.main(argv) == 70
 
@@ -251,13 +251,20 @@ def test_status_is_1_when_a_nic_has_failed(root, monkeypatch, capsys, states, co
 
 @pytest.mark.parametrize(("problems", "code"), [({}, 0), ({A: "not rendered"}, 1)])
 def test_plan_is_1_when_a_nic_could_not_be_planned(root, monkeypatch, problems, code):
-    monkeypatch.setattr(plan_command, "run_context", lambda remember: None)
-    monkeypatch.setattr(plan_command, "_report", lambda on, force: decided((), (), (), (), problems, (), {}))
+    monkeypatch.setattr(plan_command, "run_context", lambda remember, push: None)
+    monkeypatch.setattr(plan_command, "_report", lambda on, args, push: decided((), (), (), (), problems, (), {}))
     assert cli.main(["plan"]) == code
 
 
+@pytest.mark.parametrize(("words", "changes", "code"), [(["--exit-code"], [CHANGE], 7), (["--exit-code"], [], 0), ([], [CHANGE], 0)])
+def test_plan_tells_by_its_exit_status_whether_anything_would_be_done(root, monkeypatch, words, changes, code):
+    monkeypatch.setattr(plan_command, "run_context", lambda remember, push: None)
+    monkeypatch.setattr(plan_command, "_report", lambda on, args, push: decided(changes, (), (), (), {}, (), {}))
+    assert cli.main(["plan", *words]) == code
+
+
 def test_plan_with_hands_off_is_0_and_says_why(root, monkeypatch, capsys):
-    def off(remember):
+    def off(remember, push):
         raise NotManaged("not here")
 
     monkeypatch.setattr(plan_command, "run_context", off)
