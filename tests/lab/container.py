@@ -26,6 +26,10 @@ from tests.lab.server import Server
 from tests.lab.waiting import wait_for
 
 _SEED = "var/lib/cloud/seed/config_drive"
+_NO_CLOUD = {
+    "var/lib/cloud/seed/nocloud/meta-data": "instance-id: nocloud-1\nlocal-hostname: nocloud\n",
+    "var/lib/cloud/seed/nocloud/user-data": "#cloud-config\n{}\n",
+}
 
 
 class Container:
@@ -35,7 +39,8 @@ class Container:
     trusted_cache: cloud-init keeps its cached datasource over reboots (`manual_cache_clean`), as it does on real servers
         by their DMI uuid; without it, it reads the config drive anew at each boot, which the field knows as well.
     files: more files for the guest's disk, path to content.
-    datasource: "ConfigDrive", or "OpenStack": no drive, the guest's product name says where it runs.
+    datasource: "ConfigDrive", "OpenStack" (no drive, the guest's product name says where it runs), or "NoCloud": a seed on
+        the guest's disk, in which `files` may put a network-config.
     without, also: packages of the usual root that this one has not, or has as well: a root of its own, bootstrapped when
         it is first asked for.
     mtu_limit: its NICs take no MTU above some 3500 (limit.py).
@@ -70,7 +75,7 @@ class Container:
         self._forget = self._run.at_exit(self.destroy)
         self._machine: Optional[nspawn.Nspawn] = None
         self._nics: Dict[Port, Tuple[str, str]] = {}  # port to (name of the veth's outer end, name at its birth)
-        extra = dict(files or {})
+        extra = dict(_NO_CLOUD if datasource == "NoCloud" else {}, **(files or {}))
         if trusted_cache:
             extra["etc/cloud/cloud.cfg.d/91_osnetd-lab-cache.cfg"] = "manual_cache_clean: true\n"
         documents.write({name: content.encode() for name, content in extra.items()}, self.root)
@@ -94,7 +99,7 @@ class Container:
         self._new_namespace()
         began = time.monotonic()
         # Where there is no DMI, ds-identify and cloud-init read the product's name from pid 1's environment.
-        product = {} if self.datasource == "ConfigDrive" else {"product_name": "OpenStack Nova"}
+        product = {"product_name": "OpenStack Nova"} if self.datasource == "OpenStack" else {}
         self._machine = nspawn.Nspawn(self.name, self.root, self.name, self._dir, product)
         if wait:
             self.wait_for_cloud_init(timeout)

@@ -14,6 +14,7 @@ from tests.scenarios.seen import (
     assert_boot,
     assert_follows,
     assert_nothing_to_do,
+    ip,
     reconcile,
     settled,
     status,
@@ -109,3 +110,31 @@ def test_what_is_refused_changes_nothing(cloud: Cloud, guest_factory: GuestFacto
         assert code == 3
     assert store_of(guest) == before
     assert_follows(guest, first, second)
+
+
+def test_a_push_to_a_server_of_another_datasource(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """The host knows whose guest it is. cloud-init's own part gives way to the first push."""
+    green = cloud.network("green", cidr="10.91.0.0/24", gateway="10.91.0.1", dns=["10.91.0.2"], mtu=1400)
+    server = cloud.server("nocloud")
+    port = server.create_port(green)
+    old = {"type": "static", "address": "10.91.0.200/24"}
+    config = {"version": 1, "config": [{"type": "physical", "name": "ens3", "mac_address": port.mac, "subnets": [old]}]}
+    seed = {"var/lib/cloud/seed/nocloud/network-config": json.dumps(config)}
+    guest = guest_factory(server, datasource="NoCloud", files=seed)
+    guest.boot()
+    assert guest.cloud_init_errors() == []
+    assert "NoCloud" in json.loads(guest.run("cloudinit-osnetd status --json", check=False).stdout)["hands_off"]
+    assert [a["local"] for a in ip(guest, "-4 addr show dev ens3")[0]["addr_info"]] == ["10.91.0.200"]
+
+    code, said = push(guest, server.network_data())
+    assert code == 0 and [touch["mac"] for touch in said["touches"]] == [port.mac], said
+    assert_follows(guest, port)
+    assert [a["local"] for a in ip(guest, "-4 addr show dev ens3")[0]["addr_info"]] == port.fixed_ips
+    guest.reboot()
+    assert_follows(guest, port)
+    server.edit_port(port, fixed_ips=["10.91.0.77"], mtu=1300)
+    code, said = push(guest, server.network_data())
+    assert code == 0, said
+    assert_follows(guest, port)
+    code, said = push(guest, server.network_data())
+    assert (code, said["changes"], said["touches"]) == (0, [], []), said
