@@ -72,15 +72,6 @@ def suites() -> List[Suite]:
             limit=4800,
             again=True,
         ),
-        # One after the other: an emulated machine takes both cores of a small host.
-        Suite(
-            "machines",
-            [pytest("tests/scenarios", "-m", "vm and not deep")],
-            ("deb",),
-            "tests/scenarios",
-            limit=4200,
-            again=True,
-        ),
         # 25 operations by lot on two kinds of guest, and faults that are to be found; `make deep` does 300 a kind.
         Suite("soak", [pytest("tests/soak")], ("deb",), "tests/soak", limit=1800, again=True),
         Suite("quick", [pytest("tests/scenarios", "-n", "3", "-m", "quick")], ("deb",), "tests/scenarios", limit=900),
@@ -90,7 +81,7 @@ def suites() -> List[Suite]:
         Suite("pythons", [["scripts/all-pythons", bin_ + "/tox", "--skip-missing-interpreters", "true", "-e", PYTHONS]], limit=4200),
         # By each Python from 2.7 to 3.13 that is here, in network namespaces.
         Suite("legacy", [pytest("tests/legacy")], (), "tests/legacy", limit=900),
-        Suite("cloudinit", [[python, "-m", "tests.unit_cloudinit"]], (), "tests/unit_cloudinit", limit=1200),
+        Suite("cloudinit", [[python, "-m", "tests.unit_cloudinit"]], (), "tests/unit_cloudinit", limit=2400),
         Suite("upstream", [[python, "-m", "tests.upstream"]], (), "tests/upstream", limit=1200),
         Suite("nova", [pytest("tests/nova")], (), "tests/nova", limit=900),
         Suite(
@@ -103,6 +94,16 @@ def suites() -> List[Suite]:
         ),
         Suite("py36", [[python, "-m", "tests.py36"]]),
         Suite("lintian", [["sh", "-c", _LINTIAN, "sh", deb]], ("deb",)),
+        # One after the other, and last: an emulated machine takes both cores of a small host, and beside four containers
+        # ten times as long.
+        Suite(
+            "machines",
+            [pytest("tests/scenarios", "-m", "vm and not deep")],
+            ("deb",),
+            "tests/scenarios",
+            limit=4200,
+            again=True,
+        ),
     ]
 
 
