@@ -171,7 +171,7 @@ def test_removed_where_the_drive_lists_a_nic_that_is_gone(
 
     with untouched(guest):
         said = package.remove(guest)
-    assert second.mac in said and "reads the drive anew" in said, said
+    assert second.mac in said and "reads the drive again" in said, said
     if trusted_cache:
         two_reboots(guest, [first, third, new], who)
     else:
