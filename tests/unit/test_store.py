@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import threading
+import time
 
 import pytest
 from hypothesis import given
@@ -205,3 +206,15 @@ def test_nobody_but_root_can_lock_the_runs_out(guest):
         os.chmod(paths.LOCK, 0o644)
     with store.locked():
         assert stat.S_IMODE(os.stat(paths.LOCK).st_mode) == 0o600
+
+
+def test_who_waits_for_another_run_waits_no_longer_than_he_said(guest):
+    with store.locked() as other:
+        began = time.monotonic()
+        with pytest.raises(store.Busy, match="pid=%d" % os.getpid()), store.locked(timeout=0.2):
+            raise AssertionError("two runs at once")
+        assert 0.2 <= time.monotonic() - began < 2
+        with store.lent(other), store.locked(timeout=0.0):
+            pass
+    with store.locked(timeout=0.0):
+        pass
