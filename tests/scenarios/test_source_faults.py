@@ -202,7 +202,7 @@ def test_without_ipv6_a_lease_is_the_last_way_and_leaves_no_trace(cloud: Cloud, 
     settled(guest)
     port = server.create_port(leased)
     guest.plug(port)
-    wait_until(lambda: "way=lease" in log_of(guest), 60 * guest.patience, "the service found by a lease")
+    wait_until(lambda: "access=lease" in log_of(guest), 60 * guest.patience, "the service found by a lease")
     assert state_of(guest, port) == "pending"
 
     def as_it_came() -> bool:

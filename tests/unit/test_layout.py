@@ -4,6 +4,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 
@@ -28,7 +29,7 @@ def modules():
             if file.endswith(".py"):
                 path = os.path.join(directory, file)
                 name = os.path.relpath(path, PACKAGE)[:-3].replace(os.sep, ".")
-                found[name.removesuffix(".__init__")] = path
+                found[re.sub(r"\.__init__\Z", "", name)] = path
     return found
 
 
