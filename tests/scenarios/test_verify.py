@@ -53,7 +53,8 @@ def test_an_mtu_and_a_route_that_somebody_took_away_are_put_back_once(cloud: Clo
 def test_what_the_kernel_refuses_is_tried_once_and_reported(cloud: Cloud, guest_factory: GuestFactory) -> None:
     """What no number of kicks gets into the kernel.
 
-    ifupdown: a route that somebody has over another NIC, with the same metric. networkd: an MTU that leaves no room for
+    ifupdown: a default route that somebody has over another NIC, with the same metric (of another destination that is a
+    finding). networkd: an MTU that leaves no room for
     IPv6, which it knows better.
     """
     blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.2"])
@@ -65,9 +66,9 @@ def test_what_the_kernel_refuses_is_tried_once_and_reported(cloud: Cloud, guest_
     settled(guest)
 
     if guest.backend == "ifupdown":
-        guest.run(f"ip route add 10.200.0.0/16 via 10.90.0.9 dev {guest.nic(first)} metric 2100")
-        server.edit_port(second, routes=[("10.200.0.0/16", "10.91.0.9")])
-        lacking = "the kernel lacks the route 10.200.0.0/16 via 10.91.0.9"
+        guest.run(f"ip route add default via 10.90.0.9 dev {guest.nic(first)} metric 2100")
+        server.edit_port(second, routes=[("0.0.0.0/0", "10.91.0.9")])
+        lacking = "the kernel lacks the route 0.0.0.0/0 via 10.91.0.9"
     else:
         server.edit_port(second, mtu=1000)
         lacking = "the MTU is 1280, not 1000"
