@@ -61,7 +61,10 @@ class Network:
         self.bridge = bridge
         self.mtu = mtu
         self.subnets = list(subnets)
+        # Nor a router's or a name server's: a route by way of the server itself is none.
         self._given = {subnet.host_address for subnet in subnets}
+        for subnet in subnets:
+            self._given |= {subnet.gateway or "", *subnet.dns, *(gateway for _destination, gateway in subnet.routes)}
 
     def new_addresses(self) -> List[str]:
         """A random free address in each subnet. None is given twice, so an old lease is never in the way."""
