@@ -58,7 +58,7 @@ def main(args: "argparse.Namespace") -> int:
         tell_refused(args, exc)
         return EXIT_REFUSED
     except NotManaged as exc:
-        _tell(args, {"not_managed": str(exc)}, "not managed, nothing was changed: %s" % exc)
+        _tell(args, {"hands_off": str(exc)}, "not managed, nothing was changed: %s" % exc)
         return EXIT_NOT_MANAGED
     except store.Busy as exc:
         _tell(args, {"busy": str(exc)}, "nothing was changed: %s" % exc)

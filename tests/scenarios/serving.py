@@ -44,8 +44,9 @@ def serving(
     nothing_to_do: bool = True,
     settles_in: float = 15,
     fails: bool = False,
+    by_hand: str = "operator",
 ) -> Iterator[Served]:
-    """What the block has done to `touches` is done by the service for these `events`; none: by the operator.
+    """What the block has done to `touches` is done by the service for these `events`; none: `by_hand`, "operator" or "push".
 
     leaves: ports whose NICs go, at least for a moment, and may need nothing done: another takes the place, or it comes back.
     fails: the service says by its exit status that a NIC failed.
@@ -76,7 +77,7 @@ def serving(
     assert after.starts - before.starts <= starts_of_service, story
     assert bool(events) == (after.starts > before.starts), story
     by = {reason for record in served.records for reason in record["reasons"]}
-    assert by <= (set(events) or {"operator", "push"}), served.records
+    assert by <= (set(events) or {by_hand}), served.records
     touched = {touch["mac"] for record in served.records for touch in record["touches"]}
     assert touched - {port.mac for port in leaves} == {port.mac for port in touches}, served.records
     assert after.nics == before.nics

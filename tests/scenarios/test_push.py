@@ -57,7 +57,7 @@ def test_a_push_is_in_force_at_once_and_stays_until_openstack_says_something_els
     assert [line for line in planned.stdout.splitlines() if line.startswith("+") and "10.91.0.77" in line], planned.stdout
     # Nobody is asked: a push is for where nobody responds.
     cloud.metadata_down("drop")
-    with serving(guest, touches=[second], starts_of_service=0, nothing_to_do=False):
+    with serving(guest, touches=[second], starts_of_service=0, nothing_to_do=False, by_hand="push"):
         code, said = push(guest, server.network_data())
     assert code == 0 and [touch["mac"] for touch in said["touches"]] == [second.mac], said
     assert said["reasons"] == ["push"] and said["seconds"] < 15, said

@@ -114,10 +114,7 @@ class NetplanActivator(Activator):
             return {touch.name: str(exc) for touch in touches}
         finally:
             shutil.rmtree(paths.GENERATED, ignore_errors=True)
-        for touch in touches:
-            dns_over_dbus.forget(touch.name)
-        there = [touch for touch in touches if touch.action != "kick" or not netdevs.missing(touch.name, _FILES)]
-        return dict(problems, **links.after_reload(there))
+        return dict(problems, **netdevs.after_reload(touches, _FILES))
 
     def dns(self, name: str, ifindex: int) -> Optional[Dns]:
         return links.dns(ifindex)

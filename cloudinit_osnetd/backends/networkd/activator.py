@@ -73,10 +73,7 @@ class NetworkdActivator(Activator):
                     problems = netdevs.reload(touches, _FILES, lambda: run(["networkctl", "reload"]))
             except (CommandError, OSError) as exc:
                 return {touch.name: str(exc) for touch in touches}
-        for touch in touches:
-            dns_over_dbus.forget(touch.name)
-        there = [touch for touch in touches if touch.action != "kick" or not netdevs.missing(touch.name, _FILES)]
-        return dict(problems, **links.after_reload(there))
+        return dict(problems, **netdevs.after_reload(touches, _FILES))
 
     def dns(self, name: str, ifindex: int) -> Optional[Dns]:
         return links.dns(ifindex)

@@ -17,7 +17,7 @@ from ...core.records import Touch
 from ...kernel import netlink
 from ...system import files, paths
 from ...system.command import CommandError, run
-from . import links
+from . import dns_over_dbus, links
 from .netdev_file import must_recreate, parsed
 
 KIND = ".netdev"
@@ -96,3 +96,11 @@ def _await(true: Callable[[], bool]) -> None:
     deadline = time.monotonic() + _PATIENCE
     while not true() and time.monotonic() < deadline:
         time.sleep(0.02)
+
+
+def after_reload(touches: Sequence[Touch], files_: Files) -> Dict[str, str]:
+    """Does what a reload leaves to do for these NICs, devices that are missing left out; the problems, by name."""
+    for touch in touches:
+        dns_over_dbus.forget(touch.name)  # the reload has loaded their files
+    there = [touch for touch in touches if touch.action != "kick" or not missing(touch.name, files_)]
+    return links.after_reload(there)
