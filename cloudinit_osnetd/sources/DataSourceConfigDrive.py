@@ -125,10 +125,13 @@ def _converted(document: Dict[str, Any], macs: Dict[str, str]) -> Any:
 # -- the datasource -------------------------------------------------------------------------------
 
 
-class DataSourceConfigDrive(builtin.DataSourceConfigDrive):
-    """The built-in class, except for `network_config`, which never names a NIC that is not present,
-    and for updates at a boot or a hotplug, which read network_data again and nothing else."""
+class Override:
+    """What both datasources change in the built-in class: `network_config`, which never names a NIC that is not
+    present, and updates at a boot or a hotplug, which read network_data again and nothing else.
+    """
 
+    osnetd_source: str  # as in the truth: drive, metadata
+    osnetd_unset: Any  # what `_network_config` is as long as there is no config
     _network_config: Any
 
     # Keeps cloud-init's hotplug hook (24.1 and later, off by default) from running for each veth of a container.
@@ -142,7 +145,7 @@ class DataSourceConfigDrive(builtin.DataSourceConfigDrive):
         state = super().__getstate__() if hasattr(super(), "__getstate__") else self.__dict__
         state = {key: value for key, value in state.items() if not key.startswith("osnetd_")}
         # The config has the current names; the next boot must not rename NICs to them.
-        state["_network_config"] = None
+        state["_network_config"] = self.osnetd_unset
         return state
 
     def update_metadata_if_supported(self, source_event_types):  # 21.3
@@ -170,7 +173,40 @@ class DataSourceConfigDrive(builtin.DataSourceConfigDrive):
 
         ladder.never_rename(self.distro)
         fresh, refreshed = getattr(self, "osnetd_fresh", False), getattr(self, "osnetd_refreshed", None)
-        return ladder.choose("drive", self.network_json, fresh, self.get_instance_id(), self._osnetd_bare, refreshed)
+        built_in, instance_id = self._osnetd_built_in, self.get_instance_id()
+        return ladder.choose(self.osnetd_source, self.network_json, fresh, instance_id, built_in, refreshed)
+
+    def _osnetd_config(self):
+        """Returns the network config, of a document that is there."""
+        try:
+            config, level, problems = self.osnetd_network_config()
+            from cloudinit_osnetd.sources import ladder
+
+            ladder.note_level(level, self.osnetd_source, problems, config)
+            return config
+        except Exception as exc:  # noqa: BLE001 - incomplete installation, or a bug: the server boots
+            LOG.warning("cloudinit-osnetd is incomplete, using the %s as it is: %r", self.osnetd_source, exc)
+            config = self._osnetd_bare()
+            _note_bare(self.osnetd_source)
+            return config
+
+    def _osnetd_built_in(self):
+        return super().network_config
+
+    def _osnetd_bare(self):
+        try:
+            return convert(self.network_json)
+        except Exception as exc:  # noqa: BLE001 - the built-in class may still succeed
+            LOG.warning("links of the %s not filtered: %r", self.osnetd_source, exc)
+            self._network_config = self.osnetd_unset
+            return super().network_config
+
+
+class DataSourceConfigDrive(Override, builtin.DataSourceConfigDrive):
+    """The built-in class, except for what `Override` changes."""
+
+    osnetd_source = "drive"
+    osnetd_unset = None
 
     @property
     def network_config(self):
@@ -182,25 +218,10 @@ class DataSourceConfigDrive(builtin.DataSourceConfigDrive):
             return super().network_config
         if self.known_macs is not None:
             return super().network_config  # as in cloud-init's tests: the caller that sets it knows the NICs
-        try:
-            config, level, problems = self.osnetd_network_config()
-            from cloudinit_osnetd.sources import ladder
+        return self._osnetd_config()
 
-            ladder.note_level(level, "drive", problems, config)
-            return config
-        except Exception as exc:  # noqa: BLE001 - incomplete installation, or a bug: the server boots
-            LOG.warning("cloudinit-osnetd is incomplete, using the drive as it is: %r", exc)
-            config = self._osnetd_bare()
-            _note_bare()
-            return config
-
-    def _osnetd_bare(self):
-        try:
-            return convert(self.network_json)
-        except Exception as exc:  # noqa: BLE001 - the built-in class may still succeed
-            LOG.warning("config drive's links not filtered: %r", exc)
-            self._network_config = None
-            return super().network_config
+    def _osnetd_built_in(self):
+        return self._osnetd_bare()  # the built-in conversion fails as a whole on a link without a NIC
 
 
 def _is_first(events):
@@ -210,11 +231,11 @@ def _is_first(events):
     return EventType.BOOT_NEW_INSTANCE in events
 
 
-def _note_bare():
+def _note_bare(source):
     try:
         os.makedirs("/run/cloudinit-osnetd/boot", exist_ok=True)
         with open("/run/cloudinit-osnetd/boot/fallback.json", "w") as fh:
-            fh.write('{"level": "bare-drive", "source": "drive", "problems": []}\n')
+            fh.write('{"level": "bare-%s", "source": "%s", "problems": []}\n' % (source, source))
     except OSError as exc:
         LOG.warning("fallback level not noted: %s", exc)
 

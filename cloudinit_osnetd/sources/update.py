@@ -12,7 +12,6 @@ import logging
 from typing import Any, Sequence
 
 from cloudinit.event import EventType
-from cloudinit.sources import UNSET
 
 LOG = logging.getLogger(__name__)
 _ROUTES = "/proc/net/route"
@@ -24,7 +23,7 @@ def network_data(datasource: Any, events: Sequence[Any]) -> bool:
     supported = getattr(datasource, "supported_update_events", None) or getattr(datasource, "update_events", {})
     if not any(event in each for each in supported.values() for event in events):
         return False
-    datasource._network_config = None if type(datasource).__name__ == "DataSourceConfigDrive" else UNSET  # noqa: SLF001
+    datasource._network_config = datasource.osnetd_unset  # noqa: SLF001
     if getattr(EventType, "HOTPLUG", None) in events:
         from . import ladder
 
