@@ -12,8 +12,9 @@
 One file, standard library only, the same for Python 2.6, 2.7 and 3.3 to 3.13; iproute2 of any age or busybox. NICs are
 known by their MAC. Only NICs that differ are touched. docs/legacy.md is its manual.
 
-Exit status: 0 done or nothing to do, 1 a NIC failed, 2 refused or wrong usage and nothing was changed, 69 no network
-configuration that it knows is here, 70 it broke off, 75 another run did not end in time.
+Exit status, as of `cloudinit-osnetd apply`: 0 done or nothing to do, 1 a NIC failed, 2 wrong usage, 3 the document was
+refused, 5 no network configuration that it knows is here, 6 another run did not end in time, 70 it broke off. Where it
+is 2, 3, 5 or 6, nothing was changed; 4 (rolled back) is the package's alone.
 
 Written for Python 2.6 as well as 3.13, so no set or dict comprehension, no `with` of two, no numbered-by-itself format,
 no argparse, no unicode_literals (struct of 2.6 takes no unicode format). Texts of a document are unicode on Python 2;
@@ -45,7 +46,8 @@ import time
 
 __version__ = "0.2.0"
 
-EXIT_OK, EXIT_FAILED, EXIT_REFUSED, EXIT_HANDS_OFF, EXIT_BROKE_OFF, EXIT_BUSY = 0, 1, 2, 69, 70, 75
+# Those of `cloudinit-osnetd apply`: who pushes to a fleet of both reads one table.
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_NOT_MANAGED, EXIT_BUSY, EXIT_BROKE_OFF = 0, 1, 2, 3, 5, 6, 70
 MARK = "osnetd-legacy"
 
 if sys.version_info[0] == 2:
@@ -2352,8 +2354,8 @@ def apply(places, raw, dry_run=False, live=True, timeout=60):
     document = parse_bytes(raw)
     backend = backend_of(places)
     if backend is None:
-        log("hands off: none of /etc/netplan, %s, %s is here" % (Sysconfig.DIRECTORY, Ifupdown.MAIN))
-        return EXIT_HANDS_OFF
+        log("not managed: none of /etc/netplan, %s, %s is here" % (Sysconfig.DIRECTORY, Ifupdown.MAIN))
+        return EXIT_NOT_MANAGED
     if dry_run:
         return _apply(places, backend, document, dry_run, live)
     with Lock(places, timeout):
@@ -2617,8 +2619,8 @@ def follow(places, event):
     """Look, and look again for a while where a NIC is here that nobody tells of: metadata lag. The exit status."""
     backend = backend_of(places)
     if backend is None:
-        log("hands off: no network configuration that is known here")
-        return EXIT_HANDS_OFF
+        log("not managed: no network configuration that is known here")
+        return EXIT_NOT_MANAGED
     _make_directory(places.run)
     since = uptime()
     if event == "boot":
@@ -2648,7 +2650,7 @@ def early(places):
     """Before the network starts: the files fit the names that the NICs have at this boot. Nothing live."""
     backend = backend_of(places)
     if backend is None:
-        return EXIT_HANDS_OFF
+        return EXIT_NOT_MANAGED
     if which("udevadm"):
         run(["udevadm", "settle", "--timeout=20"], timeout=30)
     with Lock(places, 30):
@@ -2877,8 +2879,8 @@ def installed_files(places, kind, entry_point):
 def install(places, entry_point=False, start=True):
     """Put program, rule and units in place; nothing of the network changes before the first look."""
     if backend_of(places) is None:
-        log("hands off: no network configuration that is known here")
-        return EXIT_HANDS_OFF
+        log("not managed: no network configuration that is known here")
+        return EXIT_NOT_MANAGED
     kind = init_system(places)
     with open(os.path.abspath(__file__), "rb") as file:
         write_whole(places(PROGRAM), to_text(file.read()), 0o755)
@@ -3014,10 +3016,13 @@ def _options():
 
 
 def _document(options, words):
-    """The bytes of the document that `apply` is given, or a usage error's text."""
+    """The document's bytes, None for wrong usage; raises Refused for a file that cannot be read."""
     if options.file is not None and not words:
-        with open(options.file, "rb") as file:
-            return file.read(2 * MAX_BYTES)
+        try:
+            with open(options.file, "rb") as file:
+                return file.read(2 * MAX_BYTES)
+        except (IOError, OSError) as exc:
+            raise Refused(options.file, exc.strerror or "%s" % exc)
     if options.file is not None or len(words) != 1:
         return None
     if words[0] == "-":
@@ -3031,7 +3036,7 @@ def command(options, words):
         raw = _document(options, words[1:])
         if raw is None:
             log("apply: one document please: BASE64, - or --file FILE")
-            return EXIT_REFUSED
+            return EXIT_USAGE
         return apply(places, raw, bool(options.dry_run), not options.files_only, options.timeout)
     if name == "follow":
         return follow(places, options.event.partition("-")[0])
@@ -3048,7 +3053,7 @@ def main(argv):
     options, words = _options().parse_args(argv)  # 2 where that fails
     if not words or words[0] not in COMMANDS or (words[0] != "apply" and len(words) > 1):
         log("osnetd_legacy.py: one of %s please; --help tells more" % ", ".join(COMMANDS))
-        return EXIT_REFUSED
+        return EXIT_USAGE
     log.verbose = bool(options.verbose)
     if options.syslog:
         log.to_syslog = True

@@ -7,9 +7,12 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+from types import ModuleType
 
 import pytest
 
+from cloudinit_osnetd import cli
+from cloudinit_osnetd.commands import apply
 from tests.lab.limit import limit_mtu
 
 from .conftest import DEBIAN8, ENDS, MACS, VERSIONS, Place, document, link, static
@@ -266,15 +269,49 @@ def test_another_run_is_waited_for_and_then_told(place: Place) -> None:
     with open(place.root / "run" / "osnetd-legacy" / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = place.apply(TWO, "--timeout", "1")
-    assert done.status == 75
+    assert done.status == 6
     assert "another run" in done.err
     assert place.addresses("eth0") == []
 
 
-def test_without_a_network_configuration_that_it_knows_it_keeps_its_hands_off(place: Place) -> None:
+def test_without_a_network_configuration_that_it_knows_nothing_is_managed(place: Place) -> None:
     shutil.rmtree(place.root / "etc")
-    assert place.apply(TWO).status == 69
+    assert place.apply(TWO).status == 5
     assert place.addresses("eth0") == []
+
+
+def test_the_exit_statuses_are_those_of_the_package(legacy: ModuleType) -> None:
+    """Who pushes to a fleet of both reads one table."""
+    said = {name: value for name, value in vars(legacy).items() if name.startswith("EXIT_")}
+    assert said == {
+        "EXIT_OK": cli.EXIT_OK,
+        "EXIT_FAILED": apply.EXIT_NIC_FAILED,
+        "EXIT_USAGE": cli.EXIT_USAGE,
+        "EXIT_REFUSED": apply.EXIT_REFUSED,
+        "EXIT_NOT_MANAGED": apply.EXIT_NOT_MANAGED,
+        "EXIT_BUSY": apply.EXIT_BUSY,
+        "EXIT_BROKE_OFF": cli.EXIT_INTERNAL,
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        ((), 2, "one document please"),
+        (("W10=", "W10="), 2, "one document please"),
+        (("--nonsense", "W10="), 2, "no such option"),
+        (("W10=",), 3, "refused, nothing was changed"),  # []
+        (("%%%",), 3, "refused, nothing was changed"),
+        (("e30=",), 3, "refused, nothing was changed"),  # {}
+        (("--file", "/nowhere/document.json"), 3, "/nowhere/document.json: No such file or directory"),
+        (("--file", "/"), 3, "/: Is a directory"),
+    ],
+)
+def test_wrong_usage_and_a_refused_document_are_told_apart(place: Place, words: tuple[str, ...], status: int, said: str) -> None:
+    before = place.files()
+    done = place.run("apply", *words)
+    assert (done.status, said in done.err) == (status, True), done
+    assert place.files() == before
 
 
 @pytest.mark.parametrize("backend", ["ifcfg", "netplan", "interfaces.d"])
