@@ -27,6 +27,8 @@ _COMMANDS = (
     ("plan", "show what reconcile would do, without doing it"),
     ("reconcile", "configure every NIC as its port says, now"),
     ("apply", "configure the NICs as a given network_data.json says"),
+    ("history", "list the runs that changed something, newest first"),
+    ("show", "show what a run decided and did, why, and the difference of each file"),
     ("boot", "early boot: update the configuration on disk, offline"),
     ("datasource", "give cloud-init's cached datasource the class of our override, or its own again"),
 )
@@ -73,7 +75,7 @@ def parser() -> "argparse.ArgumentParser":
     subs.required = True
     for name, summary in _COMMANDS:
         sub = subs.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
-        if name in ("status", "plan", "reconcile", "apply"):
+        if name in ("status", "plan", "reconcile", "apply", "history", "show"):
             sub.add_argument("--json", action="store_true", help="print JSON")
         if name in ("plan", "reconcile"):
             sub.add_argument("--force", action="store_true", help="overwrite the edits of other software or people")
@@ -94,6 +96,10 @@ def parser() -> "argparse.ArgumentParser":
             which.add_argument("--forget", action="store_true", help="forget what was pushed before")
             wait = "wait so long for another run, or for cloud-init at a boot (60)"
             sub.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help=wait)
+        if name == "history":
+            sub.add_argument("-n", "--number", type=int, default=20, metavar="N", help="list the last N runs (20)")
+        if name == "show":
+            sub.add_argument("run", nargs="?", type=int, metavar="RUN", help="its number in history (the last)")
         if name == "datasource":
             sub.add_argument("to", choices=("adopt", "release"))
     return top

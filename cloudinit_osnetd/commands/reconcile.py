@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Dict
 from ..cloud_init.eligibility import NotManaged
 from ..run.reconcile import run
 from ..run.record import Record
-from ..state import event_queue, store
+from ..state import event_queue
 from ..system import files, paths
 from .output import print_json
 from .report import decided, print_decided
@@ -66,7 +66,9 @@ def keep(record: Record) -> None:
     try:
         _write_status(report)
         if report["changes"] or report["touches"]:
-            store.remember(report)
+            from ..state import history  # most runs change nothing
+
+            history.remember(report)
     except OSError as exc:
         LOG.error("record not kept: error=%s", exc)
 

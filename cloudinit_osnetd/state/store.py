@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""The persistent state: truth, ledger, intent and history, bound to the instance id.
+"""The persistent state: truth, ledger and intent, bound to the instance id.
 
 On another instance (a snapshot, a golden image) everything is dropped except the ledger, which then only serves to
 delete parts whose fingerprint is unchanged.
@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from contextlib import contextmanager
-from typing import IO, Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import IO, Any, Callable, Dict, Iterator, Mapping, NamedTuple, Optional, Tuple
 
 from ..backends import Backend
 from ..core import encoding, rejections, truth
@@ -25,7 +25,6 @@ _VERSION = 1
 # The fields that 0.1.0 knows: it refuses a record with others.
 ROW = ("key", "mac", "name", "backend", "path", "section", "disk", "digest", "plain")
 TOUCH = ("action", "mac", "name", "reason")
-_HISTORY_LINES = 200
 
 
 class State(NamedTuple):
@@ -326,14 +325,3 @@ def read_intent() -> Optional[Intent]:
 
 def clear_intent() -> None:
     files.remove(paths.INTENT)
-
-
-# -- history --------------------------------------------------------------------------------------
-
-
-def remember(record: Dict[str, Any]) -> None:
-    """Appends a record to the bounded history."""
-    lines: List[str] = (files.read(paths.HISTORY) or "").splitlines()
-    lines.append(json.dumps(dict(record, when=round(time.time(), 3)), sort_keys=True))
-    text = "\n".join(lines[-_HISTORY_LINES:]) + "\n"
-    files.replace(paths.HISTORY, text, mode=0o600, sync=False)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from cloudinit_osnetd.backends.networkd.backend import Networkd
 from cloudinit_osnetd.core import truth
 from cloudinit_osnetd.core.records import Owned, Touch
-from cloudinit_osnetd.state import store
+from cloudinit_osnetd.state import history, store
 from cloudinit_osnetd.state.store import Intent
 from cloudinit_osnetd.system import files, paths
 
@@ -56,7 +56,7 @@ def test_on_another_instance_all_is_dropped_but_the_ledger(guest):
 
 def test_the_history_of_another_instance_goes_with_its_state(guest):
     store.save(STATE)
-    store.remember({"reasons": ["boot"]})
+    history.remember({"reasons": ["boot"]})
     store.load(OTHER)
     store.save(STATE)
     assert len(files.read(paths.HISTORY).splitlines()) == 1
@@ -168,7 +168,7 @@ def test_a_damaged_intent_is_none(guest, damage):
 
 def test_history_keeps_the_last_200_records(guest):
     for i in range(205):
-        store.remember({"number": i})
+        history.remember({"number": i})
     lines = files.read(paths.HISTORY).splitlines()
     assert [json.loads(line)["number"] for line in lines] == list(range(5, 205))
 
