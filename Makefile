@@ -52,7 +52,7 @@ deb: ## build the Debian package into dist/
 	@scripts/bootstrap build
 	@$(MAKE) --no-print-directory $(DEB)
 
-rpm: ## build the RPM package into dist/ (rpmbuild)
+rpm: ## build the RPM package and its source package into dist/ (rpmbuild)
 	@scripts/build-rpm dist/cloudinit-osnetd-$(VERSION).noarch.rpm
 
 bootstrap: ## install what demo and test need, with apt and into .venv (root; nothing to do the second time)

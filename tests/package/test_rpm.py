@@ -11,6 +11,7 @@ from typing import List, Set
 
 import pytest
 
+from cloudinit_osnetd import __version__
 from tests.lab import deb, run
 from tests.package.conftest import Root
 
@@ -44,6 +45,13 @@ def test_it_brings_what_the_deb_brings(package: Path) -> None:
     described = [line.rsplit(" ", 1) for line in told("rpm", "-qp", "--qf", "[%{FILENAMES} %{FILEMODES:perms}\n]", str(package))]
     in_rpm = names([path for path, mode in described if not mode.startswith("d")])
     assert in_rpm == in_deb
+
+
+def test_it_has_the_version_of_what_it_brings_and_a_source_package(package: Path) -> None:
+    assert told("rpm", "-qp", "--qf", "%{VERSION}\n", str(package)) == [__version__]
+    (source,) = package.parent.glob("*.src.rpm")
+    assert told("rpm", "-qp", "--qf", "%{VERSION}\n", str(source)) == [__version__]
+    assert sorted(told("rpm", "-qpl", str(source))) == [f"cloudinit-osnetd-{__version__}.tar.gz", "cloudinit-osnetd.spec"]
 
 
 def rpm(root: Root, *words: str) -> List[str]:
