@@ -102,15 +102,16 @@ def _compare(kind: Kind, args: argparse.Namespace) -> List[Result]:
 def _measure(scene: str, kind: Kind, benches: List[Bench], args: argparse.Namespace) -> List[Result]:
     found = {}
     for bench in benches:
-        if scene != "nothing" or isinstance(bench.contender, Osnetd):
-            wanted = 8 if scene == "eight" else 1
+        takes_part = {"nothing": isinstance(bench.contender, Osnetd), "boot": bool(bench.contender.early_unit)}
+        if takes_part.get(scene, True):
+            wanted = 8 if scene.startswith("eight") else 1
             found[bench] = Result(str(kind), scene, bench.contender.name, wanted, [], None)
     for number in range(args.repeats):
         say(f"{kind}: {scene}, {number + 1} of {args.repeats}")
         for bench, result in found.items():
             if number < 2 or result.times or scene == "nothing":  # who never gets there need not show it seven times
                 result.samples.append(getattr(bench, scene)())
-    if args.watch and scene != "nothing":
+    if args.watch and scene not in ("nothing", "boot"):
         for bench, result in found.items():
             found[bench] = result._replace(watched=bench.watched(getattr(bench, scene)))
     return list(found.values())

@@ -28,6 +28,17 @@ _FLOOR_RULE = (
     'SUBSYSTEM=="net", ENV{OSNETD_MANAGE}=="1", ACTION=="add", RUN+="/etc/bench-floor/follow up $name"\n'
     'SUBSYSTEM=="net", ACTION=="remove", TEST=="/etc/bench-floor/$name", RUN+="/etc/bench-floor/follow down $name"\n'
 )
+# A unit that does nothing where our early unit is: what remains is pid 1's own time.
+_FLOOR_EARLY = """[Unit]
+DefaultDependencies=no
+After=cloud-init-local.service
+Wants=network-pre.target
+Before=network-pre.target
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/true
+"""
 _FLOOR_SCRIPT = {
     "ifupdown": """#!/bin/sh
 echo $$ > /sys/fs/cgroup/bench.slice/floor/cgroup.procs
@@ -65,6 +76,7 @@ class Contender:
     name = ""
     package = False
     unit = ""  # what works for it; empty where a udev rule does
+    early_unit = ""  # what the network waits for at a boot
     patience = 25.0  # seconds in which it follows a NIC that leaves
 
     def __init__(self, kind: Kind) -> None:
@@ -91,7 +103,7 @@ class Contender:
         )
         self.prepare()
         self.guest.boot()
-        self.guest.run(f"systemctl start {SLICE} && mkdir -p /sys/fs/cgroup/{SLICE}/floor")
+        self.prepare_run()
 
     def __enter__(self) -> Contender:
         return self
@@ -106,6 +118,10 @@ class Contender:
 
     def prepare(self) -> None:
         """What else is to be done before the guest boots."""
+
+    def prepare_run(self) -> None:
+        """What is to be done after each boot."""
+        self.guest.run(f"systemctl start {SLICE} && mkdir -p /sys/fs/cgroup/{SLICE}/floor")
 
     def make_ready(self, port: Port, name: str) -> None:
         """What is to be at hand before the NIC comes."""
@@ -122,6 +138,7 @@ class Osnetd(Contender):
     name = "osnetd"
     package = True
     unit = "cloudinit-osnetd.service"
+    early_unit = "cloudinit-osnetd-early.service"
 
 
 class CloudInit(Contender):
@@ -153,15 +170,20 @@ class CloudInit(Contender):
 
 class Floor(Contender):
     name = "floor"
+    early_unit = "bench-floor-early.service"
 
     def files(self) -> Dict[str, str]:
         return {
             "etc/udev/rules.d/90-bench-floor.rules": _FLOOR_RULE,
             f"{_FLOOR.lstrip('/')}/follow": _FLOOR_SCRIPT[self.kind.backend],
+            f"etc/systemd/system/{self.early_unit}": _FLOOR_EARLY,
         }
 
     def prepare(self) -> None:
         os.chmod(self._file("follow"), 0o755)
+        wants = self.guest.root / "etc/systemd/system/multi-user.target.wants"
+        wants.mkdir(parents=True, exist_ok=True)
+        (wants / self.early_unit).symlink_to(f"/etc/systemd/system/{self.early_unit}")
 
     def make_ready(self, port: Port, name: str) -> None:
         (subnet, addresses), *_ = port.subnets()

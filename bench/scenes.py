@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from typing import Callable, List, NamedTuple, Sequence
+from typing import Callable, Iterator, List, NamedTuple, Sequence
 
 from bench.contenders import Contender
 from bench.meter import Cpu, Meter, Peak
@@ -15,6 +16,7 @@ from tests.lab.stopwatch import Stopwatch
 from tests.scenarios.stream import Stream
 
 LIMIT = 25.0  # seconds after which a contender counts as one that does not get there
+LATENCY = 0.1  # seconds for each answer of the metadata service, as in a real cloud
 
 
 class Sample(NamedTuple):
@@ -51,6 +53,15 @@ class Bench:
 
     def eight(self) -> Sample:
         return self._attach_and_leave(8)
+
+    def one_100ms(self) -> Sample:
+        """As `one`, with a metadata service whose answers take 100 ms each."""
+        with self._latency():
+            return self.one()
+
+    def eight_100ms(self) -> Sample:
+        with self._latency():
+            return self.eight()
 
     def attach(self, count: int) -> Sample:
         """So many at once."""
@@ -93,6 +104,20 @@ class Bench:
         self.meter.settle(LIMIT)
         return Sample(None, self.meter.cpu().since(before))
 
+    def boot(self) -> Sample:
+        """A reboot after which nothing has changed: the time that the early unit takes before the network may start.
+
+        It is the time that `systemd-analyze critical-chain` shows for the unit; its CPU time is systemd's as well.
+        """
+        unit = self.contender.early_unit
+        self.guest.reboot()
+        self.contender.prepare_run()
+        shown = self.guest.run(f"systemctl show {unit} -p InactiveExitTimestampMonotonic,ActiveEnterTimestampMonotonic,CPUUsageNSec")
+        found = dict(line.split("=") for line in shown.stdout.splitlines())
+        self.meter.settle(LIMIT)
+        took = (int(found["ActiveEnterTimestampMonotonic"]) - int(found["InactiveExitTimestampMonotonic"])) / 1e6
+        return Sample(took, Cpu(int(found["CPUUsageNSec"]) / 1e9, 0.0))
+
     def watched(self, scene: Callable[[], Sample]) -> Watched:
         """A scene once more, with a stream through the untouched NIC and an eye on the memory."""
         stream = Stream(self.guest, self.contender.first)
@@ -105,6 +130,15 @@ class Bench:
         return Watched(peak.mib, len(missing), sent)
 
     # Inner workings
+
+    @contextlib.contextmanager
+    def _latency(self) -> Iterator[None]:
+        metadata = self.contender.cloud.metadata
+        metadata.latency = LATENCY
+        try:
+            yield
+        finally:
+            metadata.latency = 0.0
 
     def _attach_and_leave(self, count: int) -> Sample:
         ports = self.contender.create_ports(count)
@@ -153,4 +187,4 @@ changed = max(max(os.stat(path).st_mtime, os.stat(path).st_ctime) for path in pl
 print(json.dumps(None if traces else changed - time.time() + time.monotonic()))
 """
 
-SCENES: List[str] = ["one", "eight", "removal", "veths", "nothing"]
+SCENES: List[str] = ["one", "eight", "one_100ms", "eight_100ms", "removal", "veths", "nothing", "boot"]

@@ -54,7 +54,10 @@ class Answer(NamedTuple):
 
 
 class Metadata:
-    """The service. `down` refuses connections, or drops every packet silently; `answers` replaces single answers."""
+    """The service. `down` refuses connections, or drops every packet silently; `override` replaces single answers.
+
+    `latency` is the time in seconds that every answer takes: a proxy, an API worker and the message bus in a real cloud.
+    """
 
     def __init__(self, namespace: str, lookup: Lookup) -> None:
         self._namespace = namespace
@@ -65,6 +68,7 @@ class Metadata:
         self._down: Optional[str] = None
         self.requests: List[Request] = []
         self._answers: List[Answer] = []
+        self.latency = 0.0
 
     def serve(self, network: str, bridge: str) -> None:
         """Listen on one more network. Its bridge has the addresses already."""
@@ -110,8 +114,9 @@ class Metadata:
     def respond(self, network: str, source: str, path: str) -> Tuple[int, bytes, int]:
         """The status, the body, and how much of it is missing, for a path asked for by a source."""
         answer = self._override_of(path, network)
-        if answer and answer.delay:
-            time.sleep(answer.delay)
+        delay = self.latency + (answer.delay if answer else 0.0)
+        if delay:
+            time.sleep(delay)
         status, body = self._right_answer(network, source, path)
         if answer:
             status, body = answer.status, body if answer.body is None else answer.body
