@@ -61,6 +61,16 @@ def _logging(verbose: bool) -> None:
     cloud_inits.setLevel(logging.WARNING)
 
 
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+_at_least_one.__name__ = "number"  # argparse: "invalid number value: '0'"
+
+
 def parser() -> "argparse.ArgumentParser":
     import argparse
 
@@ -97,7 +107,7 @@ def parser() -> "argparse.ArgumentParser":
             wait = "wait so long for another run, or for cloud-init at a boot (60)"
             sub.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help=wait)
         if name == "history":
-            sub.add_argument("-n", "--number", type=int, default=20, metavar="N", help="list the last N runs (20)")
+            sub.add_argument("-n", "--number", type=_at_least_one, default=20, metavar="N", help="list N runs (20)")
         if name == "show":
             sub.add_argument("run", nargs="?", type=int, metavar="RUN", help="its number in history (the last)")
         if name == "datasource":

@@ -5,7 +5,7 @@
 import argparse
 import difflib
 import sys
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Sequence, Tuple
 
 from ..state import history
 from .history import result_of, time_of
@@ -25,25 +25,33 @@ _EMPTY: Dict[str, Any] = {
 }
 
 
-def _last_text(earlier: Sequence[Dict[str, Any]], change: Dict[str, Any]) -> Optional[str]:
-    """Returns what an earlier run wrote, adopted or removed there; None if no record tells."""
-    for record in reversed(earlier):
-        for other in record.get("changes", ()):
-            if (other["file"], other["section"]) == (change["file"], change["section"]):
-                return other["text"] or ""
-    return None
+def _follow(texts: Dict[Tuple[str, str], str], change: Dict[str, Any]) -> None:
+    """Records in `texts`, by file and section, what a change left there; an adopted text is not in the record."""
+    place = change["file"], change["section"]
+    if change["action"] in ("write", "remove", "forget"):
+        texts[place] = change["text"] or ""
+    else:
+        texts.pop(place, None)
 
 
 def diffs(earlier: Sequence[Dict[str, Any]], record: Dict[str, Any]) -> List[str]:
-    """Returns the unified diff of each part that a run wrote or removed, against the last one that is recorded."""
+    """Returns the unified diff of each part that a run wrote or removed, in the order in which it did so.
+
+    It is against what a run left there last, this one included. What early boot, other software or a person wrote since
+    is in no record.
+    """
+    texts: Dict[Tuple[str, str], str] = {}
+    for before in earlier:
+        for change in before.get("changes", ()):
+            _follow(texts, change)
     lines: List[str] = []
     for change in record.get("changes", ()):
-        if change["action"] not in ("write", "remove"):
-            continue
-        name = "%(file)s: %(section)s" % change if change["section"] else change["file"]
-        before, after = _last_text(earlier, change), change["text"] or ""
-        said = name + (" (not recorded)" if before is None else " (before)"), name + " (after)"
-        lines += difflib.unified_diff((before or "").splitlines(), after.splitlines(), *said, lineterm="")
+        if change["action"] in ("write", "remove"):
+            name = "%(file)s: %(section)s" % change if change["section"] else change["file"]
+            old, new = texts.get((change["file"], change["section"])), change["text"] or ""
+            names = name + (" (not recorded)" if old is None else " (last recorded)"), name + " (after)"
+            lines += difflib.unified_diff((old or "").splitlines(), new.splitlines(), *names, lineterm="")
+        _follow(texts, change)
     return lines
 
 
@@ -69,5 +77,6 @@ def main(args: argparse.Namespace) -> int:
     print_decided(dict(record, drifted=[dict({"differs": []}, **drift) for drift in record["drifted"]]))
     for command in record.get("commands", ()):
         print("command: %s" % command)
-    sys.stdout.write("".join("%s\n" % line for line in [""] * bool(lines) + lines))
+    if lines:
+        print("\n" + "\n".join(lines))
     return 0

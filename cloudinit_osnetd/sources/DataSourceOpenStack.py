@@ -2,7 +2,8 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """Overrides cloud-init's OpenStack datasource, so that links without a NIC do no harm: see ladder.py.
 
-As in DataSourceConfigDrive.py only cloudinit is imported at the top.
+What both datasources change is in DataSourceConfigDrive.py. If that file is missing, this datasource is
+cloud-init's own.
 """
 
 import logging
@@ -15,10 +16,9 @@ from cloudinit.sources.DataSourceOpenStack import *  # noqa: F401,F403
 
 LOG = logging.getLogger(__name__)
 
-
 try:
     from cloudinit_osnetd.sources.DataSourceConfigDrive import Override
-except Exception as exc:  # noqa: BLE001 - incomplete installation: the built-in classes as they are
+except Exception as exc:  # noqa: BLE001 - incomplete installation: the server boots
     LOG.warning("cloudinit-osnetd is incomplete, the OpenStack datasource is cloud-init's own: %r", exc)
 
     class Override:  # type: ignore[no-redef]
@@ -29,7 +29,7 @@ except Exception as exc:  # noqa: BLE001 - incomplete installation: the built-in
 
 
 class _Metadata(Override):
-    """What is the same for both classes below."""
+    """What both classes below change in the built-in ones."""
 
     osnetd_source = "metadata"
     osnetd_unset = sources.UNSET

@@ -4,6 +4,8 @@
 
 import json
 
+import pytest
+
 from cloudinit_osnetd import cli
 from cloudinit_osnetd.commands import history as history_command
 from cloudinit_osnetd.commands import show
@@ -97,6 +99,30 @@ def test_show_tells_sections_of_one_file_apart_and_what_was_removed(guest, capsy
     history.remember(record(change(None, action="remove", section="ens4")))
     assert run(show, "2", "--json") == 0
     assert json.loads(capsys.readouterr().out)["diff"][3:] == ["-two"]
+
+
+def test_a_change_that_was_rolled_back_in_the_same_run_is_shown_both_ways(guest, capsys):
+    history.remember(record(change("MTU=1400\n")))
+    history.remember(record(change("MTU=9000\n"), change("MTU=1400\n")))
+    assert run(show, "2", "--json") == 0
+    told = [line for line in json.loads(capsys.readouterr().out)["diff"] if not line.startswith(("---", "+++", "@@"))]
+    assert told == ["-MTU=1400", "+MTU=9000", "-MTU=9000", "+MTU=1400"]
+
+
+def test_what_a_run_adopted_is_not_taken_for_an_empty_file(guest, capsys):
+    history.remember(record(change("MTU=1400\n")))
+    history.remember(record(change(None, action="adopt")))
+    history.remember(record(change("MTU=1500\n")))
+    assert run(show, "3", "--json") == 0
+    assert "--- /etc/ens3.network (not recorded)" in json.loads(capsys.readouterr().out)["diff"]
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "x"])
+def test_a_number_of_runs_that_is_none_is_a_usage_error(guest, capsys, number):
+    with pytest.raises(SystemExit) as ended:
+        run(history_command, "-n", number)
+    assert ended.value.code == 2
+    assert "invalid number value" in capsys.readouterr().err
 
 
 def test_an_unknown_run_is_an_error_that_names_those_that_are_kept(guest, capsys):
