@@ -16,6 +16,7 @@ from ..planning import render
 from ..planning.build_plan import PlanningResult
 from ..state import failed_retries, store
 from ..state import findings as findings_kept
+from ..state import former as kept_former
 from . import address_conflicts, commit, foreign, pending_confirmation, rollback, stale_addresses
 from .verify import Verified, await_dns, verify
 
@@ -51,7 +52,11 @@ def apply_plan(
         baseline = rollback.measure_baseline(units, netlink.snapshot(), on.context.settings)
     needed = baseline.asked or any(touch.action != "up" for touch in made.touches)
     rendered_from = read_rendered_from() if needed else {}
-    replaced = _replaced(on, made)
+    changing = [change for change in made.changes if change.action in ("write", "remove")]
+    on_disk = render.disk_texts(on.backend, [change.place for change in changing])
+    replaced = _replaced(on, changing, on_disk)
+    former = kept_former.added(state.former, state.run, time.time(), changing, rendered_from, on_disk)
+    state = state._replace(former=former)
     state = stale_addresses.remember(state, seen.wants, made.touches, rendered_from, known, replaced)
     ours = foreign.ours_by_nic(seen.wants, rendered_from, known, parts=replaced)
     saved = foreign.save(made.touches, ours, on.backend.drops_foreign)
@@ -122,12 +127,14 @@ def _without_bridge_members(
     return made._replace(touches=rest), {touch.mac: (text % foreign_masters[touch.name],) for touch in left}
 
 
-def _replaced(on: RunContext, made: plan.Plan) -> Dict[str, FrozenSet[str]]:
-    """Returns by NIC name what the parts mean that the plan changes (Backend.meaning)."""
-    changes = {change.place: change.name for change in made.changes if change.action in ("write", "remove")}
+def _replaced(
+    on: RunContext, changing: Sequence[plan.Change], texts: Mapping[plan.Place, str]
+) -> Dict[str, FrozenSet[str]]:
+    """Returns by NIC name what the parts mean that are replaced (Backend.meaning). `texts`: these parts."""
+    names = {change.place: change.name for change in changing}
     meanings: Dict[str, FrozenSet[str]] = {}
-    for place, text in render.disk_texts(on.backend, list(changes)).items():
-        name = changes[place]
+    for place, text in texts.items():
+        name = names[place]
         meanings[name] = meanings.get(name, frozenset()) | on.backend.meaning(text, name)
     return meanings
 

@@ -43,6 +43,7 @@ def as_json(record: Record) -> Dict[str, Any]:
         passes=record.passes,
         seconds=round(record.seconds, 3),
         next_check=round(record.next_check, 1),
+        run=record.run,
     )
 
 

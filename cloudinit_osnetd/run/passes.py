@@ -63,6 +63,7 @@ class Passes:
         self.no_carrier: List[str] = []  # MACs of NICs that are up and have no carrier yet
         self.wants: Tuple[desired.Want, ...] = ()
         self.count = 0
+        self.run = 0  # the number of this run, once it changes something
         self.settled = False  # the last pass was completed, and what is still open depends on others
         self.reload()
         self.known = self.state.truth  # as it was before the current pass read the sources
@@ -183,6 +184,8 @@ class Passes:
     def _apply(self, planned: PlanningResult, made: plan.Plan) -> None:
         from ..apply import confirmed_commit
 
+        if made.changes or made.touches:
+            self._number()
         state, known, nics = self.state, self.known, self.env.snapshot().by_mac()
 
         def read_rendered_from() -> Dict[str, truth.KeyTruth]:
@@ -194,6 +197,15 @@ class Passes:
         self.findings = result.findings
         self.changes += result.changes
         self.touches += result.touches
+
+    def _number(self) -> None:
+        """Gives this run its number. Another run may have got a higher one while this one waited."""
+        if not self.run:
+            from ..state import history  # most runs change nothing
+
+            # A store of 0.1.0 has no number; its history may have records.
+            self.run = (self.state.run or history.last_number(history.read())) + 1
+        self.state = self.state._replace(run=max(self.run, self.state.run))
 
     def _forget_gone(self, planned: PlanningResult, nics: Dict[str, Nic]) -> None:
         """Drops from the state the entries that no source lists and whose NIC is gone, and saves it."""
@@ -264,4 +276,5 @@ class Passes:
             passes=self.count,
             seconds=seconds,
             next_check=next_check,
+            run=self.run,
         )

@@ -22,3 +22,4 @@ class Record(NamedTuple):
     passes: int
     seconds: float
     next_check: float  # seconds until the timer starts the next run, 0 without a timer
+    run: int = 0  # its number; 0 if it changed nothing

@@ -17,12 +17,22 @@ _LINES = 200
 
 
 def remember(record: Dict[str, Any]) -> None:
-    """Appends a record, with its number and the time (`when`, seconds since the epoch)."""
+    """Appends a record, with its number and the time (`when`, seconds since the epoch).
+
+    The number is that of the run itself, by which the store keeps what it replaced (former.py). The next one is given
+    to a record without a number (0), or with one that another record has.
+    """
     kept = read()
-    run = kept[-1]["run"] + 1 if kept else 1
+    run = record.get("run", 0)
+    if not run or any(one["run"] == run for one in kept):
+        run = last_number(kept) + 1
     kept.append(dict(record, run=run, when=round(time.time(), 3)))
     text = "".join("%s\n" % json.dumps(one, sort_keys=True) for one in kept[-_LINES:])
     files.replace(paths.HISTORY, text, mode=0o600, sync=False)
+
+
+def last_number(kept: List[Dict[str, Any]]) -> int:
+    return max((one["run"] for one in kept), default=0)
 
 
 def read() -> List[Dict[str, Any]]:

@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from contextlib import contextmanager
-from typing import IO, Any, Callable, Dict, Iterator, Mapping, NamedTuple, Optional, Tuple
+from typing import IO, Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from ..backends import Backend
 from ..core import encoding, rejections, truth
@@ -37,6 +37,8 @@ class State(NamedTuple):
     rejections: Tuple[Rejection, ...] = ()
     on_trial: str = ""  # the note of pending_confirmation.py: what is committed and not confirmed yet
     unwanted: Mapping[str, Tuple[str, ...]] = {}  # by key: our old addresses; see stale_addresses.py
+    run: int = 0  # the number of the last run that changed something
+    former: Tuple[str, ...] = ()  # what the last of these runs replaced; see former.py
     learned: Mapping[str, str] = {}  # current names of bonds by key: see bond_names.py. Not stored
 
     @property
@@ -74,11 +76,17 @@ def _to_json(state: State) -> Dict[str, Any]:
         "rejections": [rejections.to_json(one) for one in state.rejections],
         "on_trial": state.on_trial,
         "unwanted": {key: list(addresses) for key, addresses in state.unwanted.items()},
+        **{name: value for name, value in _new_fields(state).items() if value},
         "more": {
             "ledger": encoding.extra_fields(state.ledger, ROW),
             "rejections": encoding.extra_fields(state.rejections, rejections.FIRST),
         },
     }
+
+
+def _new_fields(state: State) -> Dict[str, Any]:
+    """Returns the fields that stand in the store only if they have a value."""
+    return {"run": state.run, "former": list(state.former)}
 
 
 def _from_json(obj: Dict[str, Any]) -> State:
@@ -110,12 +118,14 @@ def _from_json(obj: Dict[str, Any]) -> State:
             for key, addresses in _object(obj.get("unwanted")).items()
             if isinstance(addresses, list)
         },
+        run=_number(obj.get("run")),
+        former=tuple(text for text in _list(obj.get("former")) if isinstance(text, str)),
     )
 
 
 def _each(read: Callable[[Any, Any], Any], listed: Any, more: Any, what: str) -> Iterator[Any]:
     """Yields each record of a list; one that cannot be read is left out."""
-    for place, one in enumerate(listed if isinstance(listed, list) else []):
+    for place, one in enumerate(_list(listed)):
         try:
             yield read(one, encoding.extra_of(more, place))
         except (KeyError, TypeError, ValueError, AttributeError) as exc:
@@ -132,6 +142,14 @@ def read_row(obj: Any, more: Any) -> Owned:
 
 def _object(value: Any) -> Dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> List[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 def _text(value: Any) -> str:

@@ -41,6 +41,13 @@ def test_runs_are_numbered_and_the_newest_comes_first(guest, capsys):
     assert lines[1].endswith("added   ens3  done")
 
 
+def test_a_run_that_has_a_number_keeps_it(guest):
+    # Of two runs the one that waited for others may end last.
+    for number in (5, 7, 6, 7, 0):
+        history.remember(record(run=number))
+    assert [one["run"] for one in history.read()] == [5, 7, 6, 8, 9]
+
+
 def test_a_number_is_not_used_again_when_old_records_are_dropped(guest):
     for _ in range(203):
         history.remember(record())

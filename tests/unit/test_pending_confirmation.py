@@ -16,7 +16,7 @@ from cloudinit_osnetd.core.desired import Want
 from cloudinit_osnetd.kernel import netlink
 from cloudinit_osnetd.planning import render
 from cloudinit_osnetd.planning.build_plan import PlanningResult
-from cloudinit_osnetd.state import store
+from cloudinit_osnetd.state import former, store
 from cloudinit_osnetd.system import files, paths
 
 from .build import A, B, C, nic, snapshot
@@ -187,7 +187,11 @@ def test_the_one_that_was_cut_off_goes_back_as_the_first_run_would_have_had_it(r
     assert confirmed.touches == done.touches[-1:] and confirmed.touches[0].reason == "rolled back"
     (late,), (early,) = store.load("i").rejections, first.rejections
     assert late._replace(since=0.0) == early._replace(since=0.0)
-    assert store.load("i")._replace(rejections=()) == first._replace(rejections=())
+    second = store.load("i")
+    # What the run replaced is kept with the time of the run.
+    kept, kept_first = (former.read(state.former[-1])._replace(when=0.0) for state in (second, first))
+    assert (len(second.former), kept) == (len(first.former), kept_first)
+    assert second._replace(rejections=(), former=()) == first._replace(rejections=(), former=())
 
 
 def test_a_nic_that_is_half_way_up_is_brought_up_before_it_is_confirmed(run, monkeypatch):
