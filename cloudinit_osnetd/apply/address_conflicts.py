@@ -23,23 +23,23 @@ def found(
     rendered_from: Mapping[str, KeyTruth],
     known: Mapping[str, KeyTruth],
 ) -> Dict[str, Tuple[str, ...]]:
-    """Returns findings by MAC for the addresses that these touches added, where another host answers for one."""
+    """Returns findings by link for the addresses that these touches added, where another host answers for one."""
     actions = {touch.name: touch.action for touch in touches}
-    new: List[Tuple[str, str, str]] = []  # MAC, NIC, address
+    new: List[Tuple[str, str, str]] = []  # link, NIC, address
     for item in (item for want in wants for item in want.items):
         action = actions.get(item.name, "down")
         truths = (rendered_from, known) if action == "reconfigure" else ()
         entries = [one[item.key].entry for one in truths if item.key in one]
         gave = {address for entry in entries for address in static_addresses(entry)}
         added = [one for one in static_addresses(item.entry) if one not in gave and ":" not in one]
-        new += [(item.entry.mac, item.name, one.partition("/")[0]) for one in added if action != "down"]
+        new += [(item.link, item.name, one.partition("/")[0]) for one in added if action != "down"]
     if not new:
         return {}
     own = {mac for nic in netlink.snapshot().nics for mac in (nic.mac, nic.current_mac)}
-    holders = probe.holders([(name, address) for _mac, name, address in new], own, _SECONDS)
+    holders = probe.holders([(name, address) for _link, name, address in new], own, _SECONDS)
     findings: Dict[str, Tuple[str, ...]] = {}
-    for mac, name, address in new:
+    for link, name, address in new:
         other = holders.get((name, address), "")
         if other:
-            findings[mac] = findings.get(mac, ()) + ("another host (%s) has %s" % (other, address),)
+            findings[link] = findings.get(link, ()) + ("another host (%s) has %s" % (other, address),)
     return findings

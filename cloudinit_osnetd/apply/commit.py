@@ -10,6 +10,7 @@ import logging
 from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
 from ..backends import Backend
+from ..core.network_data import link_id
 from ..core.plan import Change, Plan
 from ..core.records import Owned, Touch
 from ..planning.render import disk_parts
@@ -21,7 +22,7 @@ LOG = logging.getLogger(__name__)
 
 class Outcome(NamedTuple):
     ledger: Tuple[Owned, ...]
-    problems: Dict[str, str]  # by MAC
+    problems: Dict[str, str]  # by link
     touched: Tuple[Touch, ...]
 
 
@@ -122,10 +123,10 @@ def _commit(
     if failed:
         done = [change for change in plan.changes if change.path not in failed]
         after = ledger_after(state.ledger, done)
-    problems = {change.mac: failed[change.path] for change in writing if change.path in failed}
-    touched = tuple(touch for touch in plan.touches if touch.mac not in problems)  # the others keep what they had
+    problems = {link_id(change.key): failed[change.path] for change in writing if change.path in failed}
+    unwritten = {change.name for change in writing if change.path in failed}
+    touched = tuple(touch for touch in plan.touches if touch.name not in unwritten)  # the others keep what they had
     if activate:
-        unwritten = {change.name for change in writing if change.path in failed}
         not_edited = {name for name, edit in edits.items() if name not in unwritten and not edit()}
         restart += [touch for touch in plan.touches if touch.name in not_edited]
         names = {touch.name for touch in restart}
@@ -133,9 +134,10 @@ def _commit(
         changed = frozenset(change.path for change in writing if change.name in names)
         failures = backend.after(restart, changed) if restart else {}
         activated()
+        links = {row.name: link_id(row.key) for row in (*state.ledger, *after)}
         for touch in plan.touches:
             if touch.name in failures:
-                problems.setdefault(touch.mac, failures[touch.name])
+                problems.setdefault(links.get(touch.name, touch.mac), failures[touch.name])
     try:
         # Only now, so that the NICs are up earlier by some disk writes. Until then the intent holds the same rows.
         store.save(state._replace(ledger=after))

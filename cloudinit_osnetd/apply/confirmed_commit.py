@@ -9,6 +9,7 @@ from typing import AbstractSet, Callable, Dict, FrozenSet, Mapping, NamedTuple, 
 from ..cloud_init.eligibility import RunContext
 from ..core import plan
 from ..core.desired import Want
+from ..core.network_data import link_id
 from ..core.records import Owned, Touch
 from ..core.truth import KeyTruth
 from ..kernel import netlink
@@ -27,8 +28,8 @@ class Result(NamedTuple):
     state: store.State
     changes: Tuple[plan.Change, ...]
     touches: Tuple[Touch, ...]
-    problems: Dict[str, str]  # by MAC
-    findings: Dict[str, Tuple[str, ...]]  # by MAC
+    problems: Dict[str, str]  # by link
+    findings: Dict[str, Tuple[str, ...]]  # by link
 
 
 def apply_plan(
@@ -44,8 +45,10 @@ def apply_plan(
     `read_rendered_from` returns, by key, what the parts on disk were rendered from. It is called only if needed.
     `known` is what was in force before this pass read any source.
     """
-    asked_for = {touch.mac for touch in made.touches}
-    made, members = _without_bridge_members(seen, made, frozenset(state.bonds.values()))
+    links = _links(seen.wants, made)
+    asked_for = {links.get(touch.name, touch.mac) for touch in made.touches}
+    made, left = _without_bridge_members(seen, made, frozenset(state.bonds.values()))
+    members = {links.get(name, name): texts for name, texts in left.items()}
     units = rollback.units(seen.wants, made, state, on.backend)
     baseline = rollback.NOTHING_REACHABLE
     if units:
@@ -75,18 +78,24 @@ def apply_plan(
     if baseline.asked:
         check = rollback.Check(on.backend, on.context.settings, units, baseline, rendered_from)
         confirmed = rollback.confirm(check, confirmed.state, began)
-    touched = [touch for touch in outcome.touched if touch.mac not in confirmed.rejected]
+    touched = [touch for touch in outcome.touched if links.get(touch.name) not in confirmed.rejected]
     _note_failed_retries(seen, confirmed.state.ledger, touched)
-    for mac, texts in await_dns(seen.wants, touched, on.backend).items():
-        findings[mac] = findings.get(mac, ()) + texts
-    for mac in confirmed.rejected:
-        findings.pop(mac, None)
-    _add_findings(findings, asked_for, [members, removed, saved.finish(), conflicts])
+    for link, texts in await_dns(seen.wants, touched, on.backend).items():
+        findings[link] = findings.get(link, ()) + texts
+    for link in confirmed.rejected:
+        findings.pop(link, None)
+    _add_findings(findings, asked_for, [members, removed, saved.finish(links), conflicts])
     problems.update(seen.rejected)
     problems.update(confirmed.problems)
     problems.update(confirmed.rejected)
     changes, touches = made.changes + confirmed.changes, made.touches + confirmed.touches
     return Result(confirmed.state._replace(on_trial=""), changes, touches, problems, findings)
+
+
+def _links(wants: Sequence[Want], made: plan.Plan) -> Dict[str, str]:
+    """Returns by NIC name how reports identify a link; also of those that go."""
+    links = {change.name: link_id(change.key) for change in made.changes}
+    return dict(links, **{item.name: item.link for want in wants for item in want.items})
 
 
 def _add_findings(
@@ -95,17 +104,17 @@ def _add_findings(
     """Adds these findings to `findings`. Those that no later check can see again are kept for `status`."""
     standing: Dict[str, Tuple[str, ...]] = {}
     for one in more:
-        for mac, texts in one.items():
-            findings[mac] = findings.get(mac, ()) + texts
+        for link, texts in one.items():
+            findings[link] = findings.get(link, ()) + texts
             lasting = tuple(text for text in texts if not text.startswith(("restored: ", "removed: ")))
-            standing[mac] = standing.get(mac, ()) + lasting
+            standing[link] = standing.get(link, ()) + lasting
     findings_kept.keep(touched, standing)
 
 
 def _without_bridge_members(
     seen: PlanningResult, made: plan.Plan, bonds: FrozenSet[str]
 ) -> Tuple[plan.Plan, Dict[str, Tuple[str, ...]]]:
-    """Returns the plan without touches of NICs that other software has put into a bridge or a VRF; findings by MAC.
+    """Returns the plan without touches of NICs that other software has put into a bridge or a VRF; findings by name.
 
     Bringing such a NIC up would remove it from the bridge, or give it an address that the bridge has now. Its part is
     still written: a bridge that persists over a reboot has a configuration file of its own, which works beside ours.
@@ -124,7 +133,7 @@ def _without_bridge_members(
     for touch in left:
         LOG.warning("left alone: nic=%s reason=%s", touch.name, text % foreign_masters[touch.name])
     rest = tuple(touch for touch in made.touches if touch not in left)
-    return made._replace(touches=rest), {touch.mac: (text % foreign_masters[touch.name],) for touch in left}
+    return made._replace(touches=rest), {touch.name: (text % foreign_masters[touch.name],) for touch in left}
 
 
 def _replaced(
@@ -177,10 +186,10 @@ def resume(
 
 def _merge(by_backend: Dict[str, str], verified: Verified) -> Tuple[Dict[str, str], Dict[str, Tuple[str, ...]]]:
     """Returns problems and findings. A backend's failure counts as a finding if only a lease is still to come."""
-    problems = {mac: text for mac, text in by_backend.items() if mac not in verified.unleased}
+    problems = {link: text for link, text in by_backend.items() if link not in verified.unleased}
     findings = dict(verified.findings)
-    for mac in set(by_backend) - set(problems):
-        findings[mac] = findings.get(mac, ()) + (by_backend[mac],)
+    for link in set(by_backend) - set(problems):
+        findings[link] = findings.get(link, ()) + (by_backend[link],)
     problems.update(verified.problems)
     return problems, findings
 

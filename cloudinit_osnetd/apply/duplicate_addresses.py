@@ -25,6 +25,7 @@ _POLL_SECONDS = 0.05
 class Duplicate(NamedTuple):
     """A static address of a NIC of ours that another host has."""
 
+    link: str
     mac: str  # of the entry
     name: str
     address: str  # ip/prefix
@@ -34,7 +35,7 @@ def found(wants: Sequence[Want], snapshot: Snapshot) -> List[Duplicate]:
     """Returns the wanted addresses that the kernel shows as duplicates."""
     named = {nic.name: nic for nic in snapshot.nics}
     return [
-        Duplicate(item.entry.mac, item.name, one.address)
+        Duplicate(item.link, item.entry.mac, item.name, one.address)
         for want in wants
         for item in want.items
         if item.name in named and not named[item.name].master
@@ -46,7 +47,7 @@ def found(wants: Sequence[Want], snapshot: Snapshot) -> List[Duplicate]:
 def probe(duplicates: Sequence[Duplicate]) -> Dict[str, str]:
     """Adds the addresses again and waits for the detection.
 
-    Returns, by MAC, the names of the NICs whose addresses are now all unique.
+    Returns, by name, the MACs of the NICs whose addresses are now all unique.
     """
     for one in duplicates:
         try:
@@ -58,13 +59,13 @@ def probe(duplicates: Sequence[Duplicate]) -> Dict[str, str]:
     while _detecting(duplicates) and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
     left = {(one.name, one.address) for one in _refused(duplicates)}
-    names = {one.mac: one.name for one in duplicates}
+    macs = {one.name: one.mac for one in duplicates}
     for one in duplicates:
         unique = (one.name, one.address) not in left
         LOG.info("address added again: mac=%s nic=%s address=%s unique=%s", one.mac, one.name, one.address, unique)
         if not unique:
-            names.pop(one.mac, None)
-    return names
+            macs.pop(one.name, None)
+    return macs
 
 
 def _detecting(duplicates: Sequence[Duplicate]) -> bool:

@@ -19,7 +19,7 @@ from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Se
 
 from ..core.desired import Want
 from ..core.network_data import DHCP4, Entry, static_addresses
-from ..core.records import Touch
+from ..core.records import Nic, Touch
 from ..core.truth import KeyTruth
 from ..kernel import netlink, save_restore
 from ..kernel.save_restore import ADDRESS, ROUTE, RULE, NetObject
@@ -110,9 +110,10 @@ def _is_foreign(thing: NetObject, touched: FrozenSet[int], ours_here: Mapping[in
 class Saved:
     """What was saved for the touches of one commit."""
 
-    def __init__(self, things: Sequence[NetObject], macs: Mapping[int, str], touched: FrozenSet[int]) -> None:
+    def __init__(self, things: Sequence[NetObject], nics: Sequence[Nic], touched: FrozenSet[int]) -> None:
         self.things = tuple(things)
-        self.macs = dict(macs)  # by ifindex
+        self.macs = {nic.ifindex: nic.mac for nic in nics}
+        self.names = {nic.ifindex: nic.name for nic in nics}
         self.touched = touched  # ifindexes
         self.restored: Dict[str, NetObject] = {}  # by NetObject.same
         self.lost: Dict[str, str] = {}  # by NetObject.same: why
@@ -163,8 +164,8 @@ class Saved:
                 done = True
         return done
 
-    def finish(self) -> Dict[str, Tuple[str, ...]]:
-        """The last pass, after everything else is done. Returns findings by MAC."""
+    def finish(self, links: Mapping[str, str] = MappingProxyType({})) -> Dict[str, Tuple[str, ...]]:
+        """The last pass, after everything else is done. Returns findings by link; `links` has those by NIC name."""
         self.restore()
         if is_left():
             files.remove(paths.FOREIGN)
@@ -178,16 +179,18 @@ class Saved:
                 LOG.info("restored: %s", thing.text)
             else:
                 continue
-            findings.setdefault(self._mac_of(thing), []).append(text)
-        return {mac: tuple(texts) for mac, texts in findings.items()}
+            index = self._reported_for(thing)
+            link = links.get(self.names.get(index, ""), self.macs.get(index, ""))
+            findings.setdefault(link, []).append(text)
+        return {link: tuple(texts) for link, texts in findings.items()}
 
-    def _mac_of(self, thing: NetObject) -> str:
-        """Returns the MAC of its NIC. What belongs to no NIC is reported for one that was touched."""
+    def _reported_for(self, thing: NetObject) -> int:
+        """Returns the ifindex of its NIC. What belongs to no NIC is reported for one that was touched."""
         indexes = [i for i in thing.ifindexes if i in self.touched] + list(thing.ifindexes) + sorted(self.touched)
-        return next((self.macs[index] for index in indexes if index in self.macs), "")
+        return next((index for index in indexes if index in self.macs), 0)
 
 
-NOTHING = Saved((), {}, frozenset())
+NOTHING = Saved((), (), frozenset())
 
 
 def _in_order(things: Sequence[NetObject]) -> List[NetObject]:
@@ -226,7 +229,7 @@ def save(touches: Sequence[Touch], ours: Mapping[str, Ours], everywhere: bool) -
         here = not mac or any(macs.get(index) == mac for index in thing.ifindexes)
         if here and thing.same not in there and _is_foreign(thing, frozenset(thing.ifindexes), ours_here):
             things += (thing,)
-    saved = Saved(things, macs, touched)
+    saved = Saved(things, nics, touched)
     if things:
         _note(saved)
     return saved

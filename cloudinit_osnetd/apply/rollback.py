@@ -61,8 +61,8 @@ class Confirmation(NamedTuple):
     state: store.State
     changes: Tuple[Change, ...]
     touches: Tuple[Touch, ...]
-    rejected: Dict[str, str]  # by MAC
-    problems: Dict[str, str]  # by MAC: not reachable any more, and a rollback did not help
+    rejected: Dict[str, str]  # by link
+    problems: Dict[str, str]  # by link: not reachable any more, and a rollback did not help
 
 
 def unchanged(state: store.State) -> Confirmation:
@@ -205,19 +205,19 @@ def _roll_back(
     asked: reachability.Asked = {target: check.baseline.asked[target] for target in lost | reached}
     now_reached = reachability.await_all(lambda _now: asked, _names([unit]), BACK_SECONDS)
     changes, touches = confirmed.changes + unit.back.changes, confirmed.touches + unit.back.touches
-    macs = sorted({item.entry.mac for item in unit.items})
+    links = sorted(item.link for item in unit.items)
     if now_reached > reached:
         restored = now_reached - reached
         LOG.warning("rolled back: nics=%s restored=%s", unit.names, ", ".join(sorted(map(str, restored))))
         texts = {one.key: str(one) for one in rejected}
         text = next((texts[key] for key in sorted(unit.keys) if key in texts), reason)
         state = target_state._replace(ledger=outcome.ledger)
-        new = confirmed._replace(state=state, rejected=dict(confirmed.rejected, **dict.fromkeys(macs, text)))
+        new = confirmed._replace(state=state, rejected=dict(confirmed.rejected, **dict.fromkeys(links, text)))
         return new._replace(changes=changes, touches=touches), restored
     LOG.warning("rollback did not restore connectivity; reapplying: nics=%s", unit.names)
     state = state._replace(ledger=outcome.ledger)
     outcome = commit_units(unit.forward, state, check.backend, unit.items, old)
-    problems = dict(confirmed.problems, **dict.fromkeys(macs, reason + "; rolling back did not restore it"))
+    problems = dict(confirmed.problems, **dict.fromkeys(links, reason + "; rolling back did not restore it"))
     new = confirmed._replace(state=state._replace(ledger=outcome.ledger), problems=problems)
     changes, touches = changes + unit.forward.changes, touches + unit.forward.touches
     return new._replace(changes=changes, touches=touches), frozenset()

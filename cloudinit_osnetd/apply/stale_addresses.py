@@ -100,9 +100,9 @@ def certainly_stale(state: State, items: Mapping[str, Item], now: Snapshot) -> D
 def remove(
     state: State, wants: Sequence[Want], spared: Container[str] = ()
 ) -> Tuple[State, Dict[str, Tuple[str, ...]]]:
-    """Removes the unwanted addresses. Returns the state without those that are gone, and findings by MAC.
+    """Removes the unwanted addresses. Returns the state without those that are gone, and findings by link.
 
-    Nothing is removed from a NIC that does not have its new addresses yet, nor from `spared` (MACs), whose new part
+    Nothing is removed from a NIC that does not have its new addresses yet, nor from `spared` (links), whose new part
     could not be written or activated: they need their old addresses.
     """
     if not state.unwanted:
@@ -112,9 +112,9 @@ def remove(
     findings: Dict[str, Tuple[str, ...]] = {}
     for key, addresses in certainly_stale(state, items, now).items():
         nic, entry = now.named(items[key].name), items[key].entry
-        if nic is not None and entry.mac not in spared and all(nic.has(one) for one in static_addresses(entry)):
+        if nic is not None and items[key].link not in spared and all(nic.has(one) for one in static_addresses(entry)):
             with _promoting(nic.name):
-                findings[entry.mac] = tuple(_remove(nic.ifindex, addresses))
+                findings[items[key].link] = tuple(_remove(nic.ifindex, addresses))
     return state._replace(unwanted=still_present(state, items, netlink.snapshot())), findings
 
 

@@ -18,19 +18,19 @@ _POLL_SECONDS, _POLL_SLOWEST = 0.01, 0.2
 
 
 class Verified(NamedTuple):
-    """Problems and findings by MAC. A link without any is left out."""
+    """Problems and findings by link (network_data.link_id). A link without any is left out."""
 
     problems: Dict[str, str]
     findings: Dict[str, Tuple[str, ...]]
-    unleased: FrozenSet[str]  # MACs for which a lease or an advertisement is still to come
+    unleased: FrozenSet[str]  # links for which a lease or an advertisement is still to come
 
 
 def touched_verdicts(
     wants: Sequence[Want], names: FrozenSet[str], now: Snapshot, plain: FrozenSet[str]
-) -> Dict[Tuple[str, str], CheckResult]:
-    """Returns the verdicts on the links of these names, by key and MAC."""
+) -> Dict[str, CheckResult]:
+    """Returns the verdicts on the links of these names, by link."""
     items = [item for want in wants for item in want.items if item.name in names]
-    return {(item.key, item.entry.mac): check(item, now, item.key in plain) for item in items}
+    return {item.link: check(item, now, item.key in plain) for item in items}
 
 
 def verify(
@@ -53,25 +53,27 @@ def verify(
         awaited = [problem for v in verdicts.values() for problem in v.problems if not is_duplicate_address(problem)]
         missing = awaited or any(not v.carrier and waited < _CARRIER_SECONDS for v in verdicts.values())
         if not missing or waited > seconds:
-            return _report(verdicts, "after %d s " % seconds)
+            return _report(verdicts, seconds)
         time.sleep(pause)
         pause = min(pause * 1.2, _POLL_SLOWEST)
 
 
-def _report(verdicts: Dict[Tuple[str, str], CheckResult], when: str) -> Verified:
-    problems: Dict[str, str] = {}
-    findings: Dict[str, Tuple[str, ...]] = {}
-    for (_key, mac), verdict in verdicts.items():
-        if verdict.problems:
-            problems[mac] = "; ".join(filter(None, [problems.get(mac, ""), when + verdict.lacks]))
-        if verdict.findings:
-            findings[mac] = findings.get(mac, ()) + verdict.findings
-    return Verified(problems, findings, frozenset(mac for (_key, mac), v in verdicts.items() if not v.leased))
+def _report(verdicts: Dict[str, CheckResult], seconds: float) -> Verified:
+    problems = {link: _told(verdict.problems, seconds) for link, verdict in verdicts.items() if verdict.problems}
+    findings = {link: verdict.findings for link, verdict in verdicts.items() if verdict.findings}
+    return Verified(problems, findings, frozenset(link for link, verdict in verdicts.items() if not verdict.leased))
+
+
+def _told(problems: Sequence[str], seconds: float) -> str:
+    """Returns the problems as text, with the time only before those that were waited for."""
+    duplicates = [problem for problem in problems if is_duplicate_address(problem)]
+    awaited = "; ".join(problem for problem in problems if problem not in duplicates)
+    return "; ".join((["after %d s %s" % (seconds, awaited)] if awaited else []) + duplicates)
 
 
 def dns_findings(items: Sequence[Item], backend: Backend, now: Snapshot) -> Dict[str, Tuple[str, ...]]:
-    """Returns findings by MAC: DNS servers and search domains of static networks that are not in use."""
-    return _by_mac(_unused_dns(items, backend, now))
+    """Returns findings by link: DNS servers and search domains of static networks that are not in use."""
+    return _by_link(_unused_dns(items, backend, now))
 
 
 def await_dns(wants: Sequence[Want], touched: Sequence[Touch], backend: Backend) -> Dict[str, Tuple[str, ...]]:
@@ -82,21 +84,21 @@ def await_dns(wants: Sequence[Want], touched: Sequence[Touch], backend: Backend)
     deadline = time.monotonic() + _DNS_SECONDS
     while now is not None:
         unused = list(_unused_dns(items, backend, now))
-        if time.monotonic() > deadline or all(final for _mac, _text, final in unused):
-            return _by_mac(unused)
+        if time.monotonic() > deadline or all(final for _link, _text, final in unused):
+            return _by_link(unused)
         time.sleep(_POLL_SECONDS)
     return {}
 
 
-def _by_mac(unused: Iterable[Tuple[str, str, bool]]) -> Dict[str, Tuple[str, ...]]:
+def _by_link(unused: Iterable[Tuple[str, str, bool]]) -> Dict[str, Tuple[str, ...]]:
     found: Dict[str, Tuple[str, ...]] = {}
-    for mac, text, _final in unused:
-        found[mac] = found.get(mac, ()) + (text,)
+    for link, text, _final in unused:
+        found[link] = found.get(link, ()) + (text,)
     return found
 
 
 def _unused_dns(items: Sequence[Item], backend: Backend, now: Snapshot) -> Iterator[Tuple[str, str, bool]]:
-    """Yields (MAC, finding, True if waiting cannot help)."""
+    """Yields (link, finding, True if waiting cannot help)."""
     for item in items:
         nic = now.named(item.name)
         servers, domains = set(item.all_dns), set(item.all_search)
@@ -106,4 +108,4 @@ def _unused_dns(items: Sequence[Item], backend: Backend, now: Snapshot) -> Itera
         for what, unused in (("DNS servers", servers - in_use.servers), ("search domains", domains - in_use.search)):
             if unused:
                 why = " (%s)" % in_use.why if in_use.why else ""
-                yield item.entry.mac, "%s not in use: %s%s" % (what, ", ".join(sorted(unused)), why), bool(in_use.why)
+                yield item.link, "%s not in use: %s%s" % (what, ", ".join(sorted(unused)), why), bool(in_use.why)

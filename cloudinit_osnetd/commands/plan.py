@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from ..apply import commit
 from ..cloud_init.eligibility import NotManaged, RunContext, run_context
-from ..core.network_data import NetworkData
+from ..core.network_data import NetworkData, link_id
 from ..core.plan import Change
 from ..kernel import netlink
 from ..openstack.refresh import refresh_drive, refresh_metadata, refresh_push
@@ -52,7 +52,7 @@ def _report(on: RunContext, args: argparse.Namespace, push: Optional[NetworkData
     nics = snapshot.by_mac()
     force = args.force or (push is not None and not (on.asks_openstack or state.ledger))  # as a push itself
     seen = build_plan(on, state, nics, snapshot, force=force, tried=failed_retries.read())
-    problems = {lacking.mac: lacking.lacks for lacking in seen.plan.not_retried}
+    problems = {link_id(lacking.key): lacking.lacks for lacking in seen.plan.not_retried}
     problems.update(seen.rejected)
     problems.update(seen.failures)
     report = decided(

@@ -102,10 +102,10 @@ def _serve_queue() -> int:
             continue
         if "boot" in report["reasons"]:
             _adopt_datasource()
-        for mac, problem in report["problems"].items():
-            LOG.error("failed: mac=%s problem=%s", mac, problem)
-        for mac, said in report["findings"].items():
-            LOG.info("finding: mac=%s finding=%s", mac, "; ".join(said))
+        for link, problem in report["problems"].items():
+            LOG.error("failed: mac=%s problem=%s", link, problem)
+        for link, said in report["findings"].items():
+            LOG.info("finding: mac=%s finding=%s", link, "; ".join(said))
         LOG.info(
             "settled: changes=%d passes=%d pending=%s seconds=%.3f next_check=%.0f",
             len(report["changes"]), report["passes"], ",".join(report["pending"]) or "-", report["seconds"],

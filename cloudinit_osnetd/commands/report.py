@@ -37,7 +37,7 @@ def decided(
         "faults": list(faults),
         "problems": dict(problems),
         "pending": list(pending),
-        "findings": {mac: list(said) for mac, said in findings.items()},
+        "findings": {link: list(said) for link, said in findings.items()},
     }
 
 
@@ -54,7 +54,7 @@ def print_decided(report: Dict[str, Any]) -> None:
         lines += ["    " + line for line in drift["differs"]]
     lines += ["fault: " + fault for fault in report["faults"]]
     lines += ["pending: %s: no source names it yet" % mac for mac in report["pending"]]
-    lines += ["finding: %s: %s" % (mac, text) for mac, said in sorted(report["findings"].items()) for text in said]
+    lines += ["finding: %s: %s" % (link, text) for link, said in sorted(report["findings"].items()) for text in said]
     lines += ["FAILED: %s: %s" % item for item in sorted(report["problems"].items())]
     for line in lines:
         print(line)

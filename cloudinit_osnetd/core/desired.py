@@ -9,7 +9,7 @@ other NIC has its own, so that an error or an edit affects that NIC alone.
 from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from . import digest, metrics
-from .network_data import Entry, Route, entry_to_json, static_addresses, takes_default
+from .network_data import Entry, Route, entry_to_json, link_id, static_addresses, takes_default
 from .records import Nic
 from .truth import Truth, needs_search, needs_services, with_nic
 
@@ -25,6 +25,10 @@ class Item(NamedTuple):
     search: Tuple[str, ...] = ()  # global search domains for this link
     own: Tuple[str, ...] = ()  # next hops that are this server's own addresses: their routes are left out
     notes: Tuple[str, ...] = ()  # deviations from the document, for people
+
+    @property
+    def link(self) -> str:
+        return link_id(self.key)
 
     @property
     def all_dns(self) -> Tuple[str, ...]:

@@ -90,6 +90,12 @@ def make_key(kind: str, mac: str, vlan_id: Optional[int] = None) -> str:
     return "%s/%s" % (mac, kind) if vlan_id is None else "%s/%s.%d" % (mac, kind, vlan_id)
 
 
+def link_id(key: str) -> str:
+    """Returns how reports identify a link: a NIC by its MAC, a bond or a VLAN by its key, as its MAC may be a NIC's."""
+    mac, _slash, kind = key.partition("/")
+    return mac if kind == "phy" else key
+
+
 # -- an entry on disk -----------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from typing import Container, Dict, FrozenSet, List, Mapping, NamedTuple, Option
 
 from .. import __version__
 from ..cloud_init.eligibility import RunContext
-from ..core import desired, plan, rejections, truth
+from ..core import desired, network_data, plan, rejections, truth
 from ..core.records import Nic, Owned, Snapshot, removed_nic
 from ..state import store
 from . import bond_names, render
@@ -21,9 +21,9 @@ class PlanningResult(NamedTuple):
     wants: Tuple[desired.Want, ...]
     plan: plan.Plan
     templates: Dict[str, str]  # whole rendered files, by path
-    failures: Dict[str, str]  # what could not be rendered, by MAC
+    failures: Dict[str, str]  # what could not be rendered, by link
     metrics: Dict[str, int]  # by key
-    rejected: Dict[str, str]  # by MAC: until when an entry is rejected, and why
+    rejected: Dict[str, str]  # by link: until when an entry is rejected, and why
 
 
 def build_plan(
@@ -67,16 +67,17 @@ def build_plan(
         ),
     )
     failures = _failures(wants, rendering)
-    messages = {state.truth.keys[key].entry.mac: str(one) for key, one in rejected.items()}
+    messages = {key: str(one) for key, one in rejected.items() if state.truth.keys[key].entry.mac in nics}
     # A NIC whose part could not be rendered is not reapplied and not waited for with its old part.
-    touches = tuple(t for t in made.touches if t.action != "kick" or t.mac not in failures)
+    unrendered = {item.name for want in wants for item in want.items if item.link in failures}
+    touches = tuple(t for t in made.touches if t.action != "kick" or t.name not in unrendered)
     return PlanningResult(
         tuple(wants),
         made._replace(touches=touches),
         dict(rendering.templates),
         failures,
         metrics,
-        {mac: text for mac, text in messages.items() if mac in nics},
+        {network_data.link_id(key): text for key, text in messages.items()},
     )
 
 
@@ -108,13 +109,13 @@ def _kept(
     """Returns what is not cleaned up: ignored NICs, and NICs whose first entry is rejected."""
     ignored = on.context.settings.ignore
     unmanaged = desired.unmanaged(state.truth, nics, ignored, bonds_of(on, state, nics))
-    return ignored | unmanaged | {state.truth.keys[key].entry.mac for key, one in rejected.items() if one.old is None}
+    return ignored | unmanaged | {key for key, one in rejected.items() if one.old is None}
 
 
 def _failures(wants: Sequence[desired.Want], rendering: render.Rendering) -> Dict[str, str]:
-    """Returns by MAC why a link could not be rendered."""
+    """Returns by link why one could not be rendered."""
     problems = {key: failure.problem for failure in rendering.failures for key in failure.keys}
-    return {item.entry.mac: problems[item.key] for want in wants for item in want.items if item.key in problems}
+    return {item.link: problems[item.key] for want in wants for item in want.items if item.key in problems}
 
 
 def _may_be_changed(

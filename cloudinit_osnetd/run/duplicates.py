@@ -34,7 +34,7 @@ class Duplicates:
     def retry(self, wants: Sequence[Want], left: Container[str], snapshot: Snapshot) -> Optional[Dict[str, str]]:
         """Adds addresses again for which duplicate address detection failed, once in a run.
 
-        `left`: names of NICs that are left alone. Returns, by MAC, the names of the NICs whose addresses are now
+        `left`: names of NICs that are left alone. Returns, by name, the MACs of the NICs whose addresses are now
         unique; None if nothing was retried.
         """
         if not self._may_retry or not _any_duplicate(snapshot):
@@ -48,7 +48,7 @@ class Duplicates:
         return duplicate_addresses.probe(ours)
 
     def find(self, wants: Sequence[Want], touched: bool) -> Dict[str, str]:
-        """Returns the problems by MAC; waits for the end of duplicate address detection if NICs were touched."""
+        """Returns the problems by link; waits for the end of duplicate address detection if NICs were touched."""
         env = self._env
         deadline = env.monotonic() + _DETECTION_SECONDS
         while touched and _is_detecting(env.snapshot()) and env.monotonic() < deadline:
@@ -63,5 +63,5 @@ class Duplicates:
 
             for one in duplicate_addresses.found(wants, snapshot):
                 self.macs.append(one.mac)
-                problems.setdefault(one.mac, "another host has %s too" % one.address)
+                problems.setdefault(one.link, "another host has %s too" % one.address)
         return problems

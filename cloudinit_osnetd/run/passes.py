@@ -93,8 +93,8 @@ class Passes:
         # With the commit at the latest: if the run is repeated after a power loss, a NIC must get the same metric.
         self.state = self.state._replace(metrics=planned.metrics)
         self._do(planned, tried)
-        for mac, problem in earlier.items():
-            self.problems.setdefault(mac, problem)
+        for link, problem in earlier.items():
+            self.problems.setdefault(link, problem)
         self._forget_gone(planned, nics)
         self._note_open(nics)
         self.no_carrier = without_carrier(planned, self.env.snapshot())
@@ -102,7 +102,7 @@ class Passes:
         return wait, self._wait_for_others()
 
     def _resume_confirmation(self) -> Dict[str, str]:
-        """Checks the unconfirmed change of an interrupted run. Returns the problems by MAC.
+        """Checks the unconfirmed change of an interrupted run. Returns the problems by link.
 
         This comes before the sources are read, because that change may have cut the path to them.
         """
@@ -162,7 +162,7 @@ class Passes:
             return planned
         if self.on.backend.waits_for_unique:
             reason = "its address is unique now"
-            self.reapplying.unfinished += tuple(Touch("kick", mac, name, reason) for mac, name in unique.items())
+            self.reapplying.unfinished += tuple(Touch("kick", mac, name, reason) for name, mac in unique.items())
         return build_plan(self.on, self.state, nics, self.env.snapshot(), debounced, self.force, tried)
 
     def _do(self, planned: PlanningResult, tried: FrozenSet[plan.Lacking]) -> None:
@@ -179,7 +179,7 @@ class Passes:
             self.problems.update(planned.rejected)
         for lacking in made.not_retried:
             retried = "" if lacking.is_duplicate_address else "; bringing it up again did not help"
-            self.problems.setdefault(lacking.mac, lacking.lacks + retried)
+            self.problems.setdefault(network_data.link_id(lacking.key), lacking.lacks + retried)
 
     def _apply(self, planned: PlanningResult, made: plan.Plan) -> None:
         from ..apply import confirmed_commit
@@ -245,8 +245,8 @@ class Passes:
     # -- the end of a run -------------------------------------------------------------------------
 
     def report_duplicates(self) -> None:
-        for mac, problem in self.duplicates.find(self.wants, bool(self.touches)).items():
-            self.problems.setdefault(mac, problem)
+        for link, problem in self.duplicates.find(self.wants, bool(self.touches)).items():
+            self.problems.setdefault(link, problem)
 
     def set_timer(self) -> float:
         """Starts the timer of the next check if one is needed. Returns the seconds until then, 0 without a timer."""

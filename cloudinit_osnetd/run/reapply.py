@@ -19,7 +19,7 @@ class Reapplying:
 
     def __init__(self) -> None:
         self.unfinished: Tuple[Touch, ...] = ()  # of NICs that an interrupted run may have left partly configured
-        self._done: Set[str] = set()  # MACs
+        self._done: Set[str] = set()  # names
 
     def touches(self, planned: PlanningResult, ledger: Sequence[Owned]) -> Tuple[Touch, ...]:
         """Returns the plan's touches; of those that reapply only the ones that are needed.
@@ -30,9 +30,9 @@ class Reapplying:
         names = {touch.name for touch in touches}
         left = [touch for touch in self.unfinished if touch.name not in names and touch.action != "down"]
         self.unfinished = ()
-        asked = [touch for touch in touches if touch.action == "kick" and touch.mac not in self._done]
+        asked = [touch for touch in touches if touch.action == "kick" and touch.name not in self._done]
         reapplied = _still_lacking(planned, asked, ledger) + [touch._replace(action="kick") for touch in left]
-        self._done |= {touch.mac for touch in reapplied}
+        self._done |= {touch.name for touch in reapplied}
         return tuple(touch for touch in touches if touch.action != "kick") + tuple(reapplied)
 
 
@@ -43,4 +43,5 @@ def _still_lacking(planned: PlanningResult, asked: Sequence[Touch], ledger: Sequ
     from ..apply.verify import verify
 
     lacking = verify(planned.wants, asked, seconds=_GRACE_SECONDS, plain=plan.plain_keys(ledger)).problems
-    return [touch for touch in asked if touch.mac in lacking]
+    names = {item.name for want in planned.wants for item in want.items if item.link in lacking}
+    return [touch for touch in asked if touch.name in names]

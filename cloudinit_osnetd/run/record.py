@@ -15,8 +15,8 @@ class Record(NamedTuple):
     drifted: Tuple[plan.Drift, ...]
     commands: Tuple[str, ...]
     faults: Tuple[str, ...]
-    problems: Dict[str, str]  # by MAC
-    findings: Dict[str, Tuple[str, ...]]  # by MAC: what may still be resolved by itself
+    problems: Dict[str, str]  # by link: a NIC's MAC, the key of a bond or a VLAN
+    findings: Dict[str, Tuple[str, ...]]  # by link: what may still be resolved by itself
     pending: Tuple[str, ...]  # MACs
     doubted: Tuple[str, ...]  # keys
     passes: int

@@ -12,7 +12,7 @@ from ..cloud_init.eligibility import NotManaged, RunContext, not_followed, run_c
 from ..core import rejections, truth
 from ..core.conformance import CONFORMS, check
 from ..core.desired import desired, names_of_bonds, unmanaged
-from ..core.network_data import make_key
+from ..core.network_data import link_id, make_key
 from ..core.records import Nic, Snapshot
 from ..kernel import netlink
 from ..planning import bond_names, render
@@ -81,8 +81,8 @@ class _View:
             word = "failed" if word in ("ok", "doubted", "orphan") else word
             kept = "its new entry is refused, its last valid entry is kept: " + refused
             reason = "; ".join(filter(None, [reason, kept]))
-        findings = verdict.findings + (self.unused_dns.get(entry.mac, ()) if item and entry.networks else ())
-        findings += self.kept_findings.get(entry.mac, ())
+        findings = verdict.findings + (self.unused_dns.get(item.link, ()) if item and entry.networks else ())
+        findings += self.kept_findings.get(link_id(key), ())
         if key in self.unsaid:
             row = self.unsaid[key]
             findings += ("%s lacks %s: it is written at the next boot or edit" % (row.path, row.unsaid),)
@@ -102,7 +102,7 @@ class _View:
 
     def _word(self, key: str, known: truth.KeyTruth, nic: Optional[Nic], lacks: str) -> Tuple[str, str]:
         """Returns the state, and the reason if it is not "ok"."""
-        item, mac = self.items.get(key), known.entry.mac
+        item, link = self.items.get(key), link_id(key)
         if key in self.left and (nic is not None or known.entry.kind != "phy"):
             return "ignored", "osnetd.ignore"
         if key in self.rejected and nic is not None:
@@ -114,8 +114,8 @@ class _View:
             return "absent", "no NIC has this MAC"
         if item.name in self.at_work:
             return ("pending", "a run is bringing it up: " + lacks) if lacks else ("ok", "")
-        if mac in self.last.get("problems", {}):
-            return "failed", str(self.last["problems"][mac])
+        if link in self.last.get("problems", {}):
+            return "failed", str(self.last["problems"][link])
         if item.name in self.claimed:
             return "drifted", "also configured by %s" % self.claimed[item.name]
         if key in self.drifted:

@@ -13,19 +13,19 @@ from ..system import files, paths
 
 
 def read() -> Dict[str, Tuple[str, ...]]:
-    """Returns the findings by MAC."""
+    """Returns the findings by link."""
     noted = files.read_json(paths.FINDINGS)
     try:
-        return {str(mac): tuple(map(str, said)) for mac, said in (noted or {}).items()}
+        return {str(link): tuple(map(str, said)) for link, said in (noted or {}).items()}
     except (AttributeError, TypeError):
         return {}
 
 
 def keep(touched: Collection[str], new: Mapping[str, Tuple[str, ...]]) -> None:
-    """Keeps these findings. `touched`: the MACs whose earlier findings are dropped."""
+    """Keeps these findings. `touched`: the links whose earlier findings are dropped."""
     before = read()
-    now = {mac: said for mac, said in before.items() if mac not in touched}
-    now.update({mac: said for mac, said in new.items() if said})
+    now = {link: said for link, said in before.items() if link not in touched}
+    now.update({link: said for link, said in new.items() if said})
     if now == before:
         return
     if now:

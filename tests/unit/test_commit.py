@@ -13,7 +13,7 @@ from cloudinit_osnetd.backends.networkd.backend import Networkd
 from cloudinit_osnetd.core import digest, plan
 from cloudinit_osnetd.core.desired import Item, Want
 from cloudinit_osnetd.core.plan import Staged
-from cloudinit_osnetd.core.records import Owned
+from cloudinit_osnetd.core.records import Owned, Touch
 from cloudinit_osnetd.planning import render
 from cloudinit_osnetd.state import store
 from cloudinit_osnetd.system import files, paths
@@ -307,6 +307,22 @@ def test_what_the_backend_says_of_a_nic_is_that_nics_problem(guest):
     state = store.empty("i")
     outcome = commit.commit(look(backend, root, state, OLD), state, backend, {}, True)
     assert outcome.problems == {B: "no lease"}
+
+
+def test_what_the_backend_says_of_a_vlan_is_not_its_parents_problem(guest):
+    class Failing(QuietNetworkd):
+        def after(self, touches, changed):
+            return {"ens3.7": "no such device"}
+
+    backend, state = Failing(), store.empty("i")
+    made = look(backend, str(guest), state, {A: OLD[A], B: OLD[B]})
+    path = backend.place(str(guest), "ens3.7")[0]
+    (first, *_rest) = [change for change in made.changes if change.mac == A]
+    key = A + "/vlan.7"
+    row = first.row._replace(key=key, name="ens3.7", path=path)
+    vlan = first._replace(key=key, name="ens3.7", path=path, row=row)
+    made = made._replace(changes=(*made.changes, vlan), touches=(*made.touches, Touch("up", A, "ens3.7", "a new NIC")))
+    assert commit.commit(made, state, backend, {}, True).problems == {key: "no such device"}
 
 
 def test_early_nothing_is_activated(guest):

@@ -14,7 +14,7 @@ from .programs import programs
 SIX = "2001:db8::5/64"
 ENTRY = entry(static(), static("2001:db8::5", "ffff:ffff:ffff:ffff::"))
 WANTS = [Want((Item(ENTRY.key, ENTRY, "ens3", ()),), "d")]
-ONE = duplicate_addresses.Duplicate(A, "ens3", SIX)
+ONE = duplicate_addresses.Duplicate(A, A, "ens3", SIX)
 
 
 def shown(duplicate, tentative=None, address=SIX, **fields):
@@ -40,7 +40,7 @@ def test_those_of_ours_are_found(now, found):
 @pytest.mark.parametrize(
     ("then", "own"),
     [
-        ([shown(False, tentative=True), shown(False)], {A: "ens3"}),
+        ([shown(False, tentative=True), shown(False)], {"ens3": A}),
         ([shown(False, tentative=True), shown(True)], {}),
         ([snapshot()], {}),
     ],

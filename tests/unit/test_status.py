@@ -157,6 +157,15 @@ def test_failed_is_also_what_the_last_run_could_not_do(guest):
     assert (row.state, row.reason) == ("failed", "no lease")
 
 
+@pytest.mark.parametrize(("link_id", "failed"), [(A, A + "/phy"), (A + "/vlan.7", A + "/vlan.7")])
+def test_what_was_not_done_for_a_link_is_not_said_of_another_one_with_its_mac(guest, link_id, failed):
+    files.replace(paths.STATUS, json.dumps({"problems": {link_id: "no lease"}}))
+    doc = document([link(), vlan(id="v", vlan_id=7)], [static(), static("10.7.0.5", link="v")])
+    device = nic("ens3.7", A, 9, ["10.7.0.5/24"], virtual=True, kind="vlan")
+    found = rows(know(("drive", doc, 0)), UP, device)
+    assert [(row.key, row.reason) for row in found.values() if row.state != "ok"] == [(failed, "no lease")]
+
+
 @pytest.mark.parametrize(
     ("addresses", "state", "reason"),
     [(ADDRESS, "ok", "not confirmed yet"), ((), "failed", "not confirmed yet; the kernel lacks 10.0.0.5/24")],

@@ -10,9 +10,11 @@ from cloudinit_osnetd.core import plan
 from cloudinit_osnetd.core.desired import Item, Want
 from cloudinit_osnetd.core.plan import Lacking
 from cloudinit_osnetd.core.records import Dns, Touch
+from cloudinit_osnetd.planning.build_plan import PlanningResult
+from cloudinit_osnetd.run.reapply import Reapplying
 from cloudinit_osnetd.state import failed_retries
 
-from .build import A, B, dhcp, dns, entry, nic, snapshot, static
+from .build import A, B, bond, data, dhcp, dns, document, entry, link, nic, snapshot, static, vlan
 
 UP = nic("ens3", A, addresses=["10.0.0.5/24"])
 TOUCHED = [Touch("up", A, "ens3", "")]
@@ -56,6 +58,51 @@ def test_a_nic_that_gets_no_carrier_is_a_finding(monkeypatch):
 def test_it_looks_at_touched_nics_only(touches):
     said = verify.verify([want(static())], touches, lambda: snapshot(nic("ens3", A)), seconds=0)
     assert said == ({}, {}, frozenset())
+
+
+SIX = "2001:db8::5"
+
+
+def test_a_duplicate_address_is_not_said_to_have_been_waited_for():
+    there = nic("ens3", A, addresses=["10.0.0.5/24", SIX + "/64"])
+    taken = there._replace(addresses=tuple(a._replace(duplicate=":" in a.address) for a in there.addresses))
+    both = want(static(), static(SIX, "ffff:ffff:ffff:ffff::"))
+    duplicate = "another host has 2001:db8::5/64 too"
+    assert verify.verify([both], TOUCHED, lambda: snapshot(taken)).problems == {A: duplicate}
+    lacking = taken._replace(addresses=taken.addresses[1:])
+    said = verify.verify([both], TOUCHED, lambda: snapshot(lacking), seconds=0)
+    assert said.problems == {A: "after 0 s the kernel lacks 10.0.0.5/24; " + duplicate}
+
+
+# A bond, its first member and the bond's VLANs have one MAC, as Nova and Ironic write them.
+SHARED = data(
+    document(
+        [link(A), link(B, "tap2"), bond(A), vlan(A, "v7", 7, "bond1"), vlan(A, "v8", 8, "bond1")],
+        [static("10.0.0.5", link="bond1"), static("10.7.0.5", link="v7"), dhcp("v8")],
+    )
+).entries
+NAMES = {A + "/phy": "ens3", B + "/phy": "ens4", A + "/bond": "bond0", A + "/vlan.7": "bond0.7", A + "/vlan.8": "bond0.8"}
+GROUP = Want(tuple(Item(key, one, NAMES[key], ()) for key, one in SHARED.items()), "d")
+GROUP_TOUCHED = [Touch("up", one.mac, NAMES[key], "") for key, one in SHARED.items()]
+
+
+def test_what_a_link_lacks_is_not_said_of_another_one_with_its_mac():
+    members = [nic("ens3", A, 2), nic("ens4", B, 3)]
+    there = [nic("bond0", A, 4, ["10.0.0.5/24"], virtual=True, kind="bond"), nic("bond0.8", A, 5, virtual=True, kind="vlan")]
+    said = verify.verify([GROUP], GROUP_TOUCHED, lambda: snapshot(*members, *there), seconds=0)
+    assert said.problems == {A + "/vlan.7": "after 0 s bond0.7 does not exist"}
+    assert said.findings == {A + "/vlan.8": ("no DHCP lease yet",)}
+    assert said.unleased == frozenset([A + "/vlan.8"])
+
+
+def test_a_link_is_reapplied_also_after_another_one_with_its_mac(monkeypatch):
+    kicks = tuple(touch._replace(action="kick") for touch in GROUP_TOUCHED if touch.name in ("bond0", "bond0.7"))
+    lacking = verify.Verified({A + "/bond": "x", A + "/vlan.7": "x"}, {}, frozenset())
+    monkeypatch.setattr(verify, "verify", lambda *args, **fields: lacking)
+    planned = PlanningResult((GROUP,), plan.Plan((), kicks[:1], ()), {}, {}, {}, {})
+    once = Reapplying()
+    assert once.touches(planned, ()) == kicks[:1]
+    assert once.touches(planned._replace(plan=plan.Plan((), kicks, ())), ()) == kicks[1:], "each once in a run"
 
 
 # -- DNS -------------------------------------------------------------------------------------------------------
