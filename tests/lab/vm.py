@@ -234,6 +234,11 @@ class VM(Snapshots):
         return self._dir / "disk.qcow2"
 
     @property
+    def agent_socket(self) -> Path:
+        """The host's end of the guest agent's channel, on which QEMU listens."""
+        return self._dir / qemu.AGENT_SOCKET
+
+    @property
     def plugged(self) -> list[Port]:
         """The ports whose NICs are plugged, in the order in which they were."""
         return list(self._nics)

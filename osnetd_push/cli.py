@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""The command line of osnetd-push."""
+
+import argparse
+import sys
+from typing import Any, List, Optional, Tuple
+
+from . import __version__, document, report
+from .errors import NoChannel, PushError
+from .push import Request, push_all, push_one
+
+_GUESTS_PATIENCE = 60.0  # the longest that the guest waits for another run, or for cloud-init at a boot
+_EPILOG = """\
+Exit status: the guest's (0 done, 1 a NIC failed, 3 refused, 4 rolled back, 5 not managed, 6 another run at work), or
+20 no channel to the guest, 21 no agent answers, 22 agent busy, 23 guest-exec blocked, 24 cloudinit-osnetd not
+installed, 25 started but its end not seen, 26 no document. The highest one for several guests.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="osnetd-push",
+        description="Hands a network_data.json to a guest through the QEMU guest agent, and tells what the guest did.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version="osnetd-push " + __version__)
+    where = top.add_argument_group("which guest").add_mutually_exclusive_group()
+    where.add_argument("--socket", metavar="PATH", help="the guest agent's own socket")
+    where.add_argument("--domain", action="append", metavar="NAME", help="a domain of libvirt; may be repeated")
+    where.add_argument("--all", action="store_true", help="every running domain of libvirt")
+    top.add_argument("--connect", metavar="URI", default="", help="of libvirt, such as qemu:///system")
+    top.add_argument("file", metavar="FILE", nargs="?", help="network_data.json, plain or base64; - for standard input")
+    top.add_argument("--dry-run", action="store_true", help="show what the guest would do, and change nothing")
+    top.add_argument("--json", action="store_true", help="print JSON: a list with an object for each guest")
+    top.add_argument(
+        "--timeout", type=_seconds, default=300.0, metavar="SECONDS", help="wait so long for each guest (300)"
+    )
+    top.add_argument("--jobs", type=int, default=16, metavar="N", help="so many guests side by side (16)")
+    return top
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError("not a number of seconds: %s" % text)
+    return value
+
+
+def _words(args: Any) -> Tuple[str, ...]:
+    """What cloudinit-osnetd is called with in the guest."""
+    output = ("--json",) if args.json else ()
+    if args.dry_run:
+        return ("plan", "--stdin", "--diff", *output)
+    # The guest gives up before we do, so that what we call silent is not done afterwards.
+    return ("apply", "--stdin", "--timeout", "%g" % min(_GUESTS_PATIENCE, args.timeout / 2), *output)
+
+
+def _channels(args: Any) -> List[Tuple[str, Any]]:
+    if args.socket:
+        from .socket_channel import SocketChannel
+
+        return [(args.socket, SocketChannel(args.socket))]
+    from . import domain_channel
+
+    return domain_channel.channels(domain_channel.connect(args.connect), args.domain or [], args.all)
+
+
+def _run(args: Any) -> int:
+    read = document.read(args.file)
+    channels = _channels(args)
+    if not channels:
+        raise NoChannel("no domain is running")
+    request = Request(_words(args), lambda _target: read, args.timeout)
+    if len(channels) == 1 and not args.all:
+        outcomes = [push_one(*channels[0], request)]
+        if not args.json:
+            report.show_one(outcomes[0])
+    else:
+        outcomes = []
+        for outcome in push_all(channels, request, args.jobs):
+            outcomes.append(outcome)
+            if not args.json:
+                report.show_block(outcome)
+        if not args.json:
+            report.show_summary(outcomes)
+    if args.json:
+        order = [target for target, _channel in channels]
+        report.show_json(sorted(outcomes, key=lambda outcome: order.index(outcome.target)))
+    return report.worst(outcomes)
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    top = parser()
+    args = top.parse_args(argv)
+    if not (args.socket or args.domain or args.all):
+        top.error("one of --socket, --domain and --all is needed")
+    if not args.file:
+        top.error("FILE is needed")
+    try:
+        return _run(args)
+    except PushError as exc:
+        sys.stderr.write("osnetd-push: %s\n" % exc)
+        return exc.code
+    except KeyboardInterrupt:
+        sys.stderr.write("osnetd-push: interrupted; what was started in a guest goes on there\n")
+        return 130

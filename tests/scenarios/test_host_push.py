@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""`osnetd-push --socket`: from the host into a virtual machine, through its real qemu-guest-agent. One boot for all."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab import VM
+from tests.scenarios.place import Place
+from tests.scenarios.seen import assert_follows
+from tests.scenarios.serving import history
+
+pytestmark = pytest.mark.vm
+
+TOP = Path(__file__).resolve().parent.parent.parent
+
+
+def push(guest: VM, document: Any, *options: str) -> "subprocess.CompletedProcess[str]":
+    """As on a host: the program, with the document on its standard input."""
+    text = document if isinstance(document, str) else json.dumps(document)
+    words = [sys.executable, "-m", "osnetd_push", "--socket", str(guest.agent_socket), *options, "-"]
+    return subprocess.run(words, input=text, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=TOP, timeout=600)
+
+
+def test_a_host_that_knows_only_the_socket(place: Place, guest: VM) -> None:
+    server = place.server
+    server.freeze_metadata()
+    server.edit_port(place.first, fixed_ips=["10.90.0.77"], mtu=1380)
+    document = server.network_data()
+
+    planned = push(guest, document, "--dry-run")
+    assert planned.returncode == 0, planned.stderr
+    assert [line for line in planned.stdout.splitlines() if line.startswith("+") and "10.90.0.77" in line], planned.stdout
+    assert history(guest) == [] or history(guest)[-1]["reasons"] != ["push"]
+
+    done = push(guest, document, "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (told,) = json.loads(done.stdout)
+    assert (told["exit"], told["outcome"]) == (0, "done")
+    assert [touch["mac"] for touch in told["answer"]["touches"]] == [place.first.mac], told
+    assert_follows(guest, place.first)
