@@ -108,9 +108,10 @@ def _start(channel: "Channel", entries: Sequence[Entry], words: Sequence[str], s
             if exc.kind == "CommandNotFound" or "disabled" in text or "blocked" in text:
                 raise _blocked(channel, _EXEC, deadline) from exc
             problems.append("%s: %s" % (entry.program, text))
-        except NoAnswer as exc:
+        except (NoAnswer, NoChannel, AgentAbsent) as exc:
             raise Silent(
-                "%s: no answer to guest-exec: whether anything was started is not known. %s" % (channel.name, _LOOK)
+                "%s: no answer to guest-exec (%s): whether anything was started is not known. %s"
+                % (channel.name, exc, _LOOK)
             ) from exc
         except (KeyError, TypeError, ValueError) as exc:
             raise Silent("%s: the guest agent's answer to guest-exec has no pid." % channel.name) from exc
@@ -153,4 +154,4 @@ def _answer(channel: "Channel", status: Any) -> Answer:
 
 
 def _text(encoded: Any) -> str:
-    return base64.b64decode(encoded or "").decode("utf-8", "replace")
+    return base64.b64decode(encoded or "", validate=True).decode("utf-8", "replace")

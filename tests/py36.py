@@ -23,13 +23,14 @@ _IMPORT_ALL = """
 import importlib, pkgutil, sys
 sys.dont_write_bytecode = True
 sys.path.insert(0, sys.argv[1])
-import cloudinit_osnetd
+import cloudinit_osnetd, osnetd_push
 imported = compiled = 0
 for path in sys.argv[2:]:
     with open(path, encoding="utf-8") as file:
         compile(file.read(), path, "exec")
     compiled += 1
-for module in pkgutil.walk_packages(cloudinit_osnetd.__path__, "cloudinit_osnetd."):
+packages = [(package.__path__, package.__name__ + ".") for package in (cloudinit_osnetd, osnetd_push)]
+for module in [module for package in packages for module in pkgutil.walk_packages(*package)]:
     if module.name.endswith("__main__"):
         continue
     try:
@@ -43,8 +44,9 @@ print("Python %d.%d.%d: %d files compiled, %d modules imported" % (sys.version_i
 
 
 def shipped() -> List[Path]:
-    """Every Python file that gets into a guest, and what builds it."""
-    return [*sorted((TOP / "cloudinit_osnetd").rglob("*.py")), TOP / "bin" / "cloudinit-osnetd", TOP / "setup.py"]
+    """Every Python file that gets into a guest or onto a host, and what builds it."""
+    modules = [file for package in ("cloudinit_osnetd", "osnetd_push") for file in sorted((TOP / package).rglob("*.py"))]
+    return [*modules, TOP / "bin" / "cloudinit-osnetd", TOP / "bin" / "osnetd-push", TOP / "setup.py"]
 
 
 def grammar_faults(files: List[Path]) -> Iterator[str]:
