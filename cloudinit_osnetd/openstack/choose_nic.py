@@ -99,10 +99,10 @@ def candidates(
     return existing, temporary
 
 
-def _fetch(access: Access, instance_id: str) -> NetworkData:
+def _fetch(access: Access, instance_id: str, at_once: bool) -> NetworkData:
     with temporary_access.opened(access.kind, access.nic, access.gateway):
         try:
-            return metadata.fetch(access.nic.name, instance_id, ipv6=access.kind == "ipv6")
+            return metadata.fetch(access.nic.name, instance_id, ipv6=access.kind == "ipv6", at_once=at_once)
         except Refused as exc:
             raise Refused("metadata via %s: %s" % (access.nic.name, exc.path), exc.problem) from exc
 
@@ -136,7 +136,8 @@ def ask(
         if access.kind == "lease" and (no_lease or mac in skip_lease):
             continue
         try:
-            data = _fetch(access, instance_id)
+            # A service that has not answered for this server yet is asked for nothing but its meta_data.json first.
+            data = _fetch(access, instance_id, at_once=mac == answered)
         except metadata.WrongInstance as exc:
             wrong_instance.append(str(exc))
         except (metadata.NoResponse, metadata.UnknownClient, temporary_access.NotOpened) as exc:

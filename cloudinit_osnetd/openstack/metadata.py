@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 import threading
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Tuple
 
 from ..core import digest, network_data
 from ..kernel import netlink
@@ -89,12 +89,11 @@ class _BoundConnection(client.HTTPConnection):
             sock.close()
             raise
         self.sock = self._socket = sock
-        if self.timed_out:  # the connection for the second document, if the first answer closed the first connection
+        if self.timed_out:  # a connection that was made again, after the first one was closed
             self.abort()
 
     def abort(self) -> None:
         """Ends all reading, now and later. Called from another thread than the reader's."""
-        LOG.warning("metadata via %s: timed out after %d s", self._device, _TOTAL_SECONDS)
         self.timed_out = True
         try:
             if self._socket is not None:
@@ -103,12 +102,15 @@ class _BoundConnection(client.HTTPConnection):
             pass  # closed by the other side, or by this process a moment ago
 
 
-def _get(connection: _BoundConnection, name: str) -> bytes:
+def _request(connection: _BoundConnection, name: str) -> None:
     connection.request("GET", "/openstack/latest/" + name, headers={"Accept": "application/json"})
     if connection.sock is not None:
         # A service that sends head and body separately waits for the acknowledgement of the head, which the kernel
         # otherwise delays by 40 ms.
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+
+def _read(connection: _BoundConnection, name: str) -> bytes:
     answer = connection.getresponse()
     body = answer.read(network_data.MAX_BYTES + 1)
     if connection.timed_out:  # if the end of the connection ends the body, a truncated body looks complete
@@ -122,24 +124,75 @@ def _get(connection: _BoundConnection, name: str) -> bytes:
     return body
 
 
-def fetch(device: str, instance_id: str, ipv6: bool = False) -> network_data.NetworkData:
-    """Fetches meta_data.json, whose uuid must be this server's, then network_data.json, on one connection.
+class _Documents:
+    """The requests for both documents, through one NIC."""
 
-    `device` is the NIC to use; with `ipv6` its link-local address is used. Raises SourceError or
+    def __init__(self, device: str, ipv6: bool) -> None:
+        self._device = device
+        self._first = _BoundConnection(device, ipv6)
+        self._second = _BoundConnection(device, ipv6)
+        self._timer = threading.Timer(_TOTAL_SECONDS, self._abort)
+        self._timer.daemon = True
+
+    def connect(self) -> None:
+        self._first.connect()
+        self._timer.start()
+
+    def close(self) -> None:
+        self._timer.cancel()
+        self._first.close()
+        self._second.close()
+
+    def _abort(self) -> None:
+        LOG.warning("metadata via %s: timed out after %d s", self._device, _TOTAL_SECONDS)
+        self._first.abort()
+        self._second.abort()
+
+    def read(self, check: Callable[[bytes], None], at_once: bool) -> bytes:
+        """Returns network_data.json. `check` gets meta_data.json, before that.
+
+        With `at_once` both are requested at the same time, on a connection each: a real service takes tens to hundreds
+        of milliseconds for an answer, and proxies answer the requests of one connection one after the other. A service
+        that serves one connection at a time gets to the second one when the first is closed; if the second one is
+        refused or reset, another one is made then.
+        """
+        _request(self._first, "meta_data.json")
+        if not at_once:
+            check(_read(self._first, "meta_data.json"))
+            _request(self._first, "network_data.json")
+            return _read(self._first, "network_data.json")
+        try:
+            _request(self._second, "network_data.json")
+        except OSError:
+            self._second.close()
+        check(_read(self._first, "meta_data.json"))
+        self._first.close()
+        if self._second.sock is not None:
+            try:
+                return _read(self._second, "network_data.json")
+            except ConnectionError:
+                if self._second.timed_out:
+                    raise
+                self._second.close()
+        _request(self._second, "network_data.json")
+        return _read(self._second, "network_data.json")
+
+
+def fetch(device: str, instance_id: str, ipv6: bool = False, at_once: bool = False) -> network_data.NetworkData:
+    """Fetches meta_data.json, whose uuid must be this server's, and network_data.json.
+
+    `device` is the NIC to use; with `ipv6` its link-local address is used. With `at_once` both documents are requested
+    at the same time: for a service that has answered for this server before. Raises SourceError or
     network_data.Refused.
     """
     where = "metadata via %s%s" % (device, " (IPv6)" if ipv6 else "")
-    connection = _BoundConnection(device, ipv6)
-    too_long = threading.Timer(_TOTAL_SECONDS, connection.abort)
-    too_long.daemon = True
+    documents = _Documents(device, ipv6)
     try:
         try:
-            connection.connect()
+            documents.connect()
         except OSError as exc:
             raise NoResponse(exc.strerror or str(exc)) from exc
-        too_long.start()
-        _check_uuid(_get(connection, "meta_data.json"), instance_id, where)
-        body = _get(connection, "network_data.json")
+        body = documents.read(lambda meta: _check_uuid(meta, instance_id, where), at_once)
     except WrongInstance:
         raise
     except SourceError as exc:
@@ -149,8 +202,7 @@ def fetch(device: str, instance_id: str, ipv6: bool = False) -> network_data.Net
     except (OSError, client.HTTPException) as exc:
         raise SourceError("%s: %s" % (where, str(exc) or type(exc).__name__)) from exc
     finally:
-        too_long.cancel()
-        connection.close()
+        documents.close()
     return network_data.parse_bytes(body, netlink.macs_by_name)
 
 

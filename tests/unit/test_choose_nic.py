@@ -96,6 +96,7 @@ class World:
 
     def __init__(self, monkeypatch, **behind):
         self.behind, self.asked, self.opened = behind, [], []
+        self.at_once = []  # the NICs through which both documents are asked for at once
         monkeypatch.setattr(metadata, "fetch", self.fetch)
         monkeypatch.setattr(temporary_access, "opened", self.open)
 
@@ -104,10 +105,11 @@ class World:
         self.opened.append((kind, way_nic.name))
         yield
 
-    def fetch(self, device, instance_id, ipv6=False):
+    def fetch(self, device, instance_id, ipv6=False, at_once=False):
         assert instance_id == "i"
         name = device + ("_6" if ipv6 else "")
         self.asked.append(name)
+        self.at_once += [name] if at_once else []
         if isinstance(self.behind[name], Exception):
             raise self.behind[name]
         return self.behind[name]
@@ -131,6 +133,15 @@ def test_the_next_is_asked_where_one_is_silent_or_does_not_know_us(monkeypatch, 
     world = World(monkeypatch, ens3=why, ens4=DATA)
     assert ask(A) == choose_nic.Answer(DATA, B, ())
     assert world.asked == ["ens3", "ens4"]
+
+
+def test_only_the_nic_that_answered_is_asked_for_both_documents_at_once(monkeypatch):
+    """What is behind another one may be another server's: it is asked who it is about first."""
+    world = World(monkeypatch, ens3=metadata.NoResponse("timed out"), ens4=DATA)
+    assert ask(A).mac == B
+    assert world.at_once == ["ens3"]
+    ask(B)
+    assert world.at_once == ["ens3", "ens4"]
 
 
 def test_a_service_for_another_server_is_not_listened_to_and_always_named(monkeypatch):

@@ -89,9 +89,8 @@ class Service:
         self.listener.close()
 
 
-@pytest.fixture
-def service(monkeypatch):
-    found = Service()
+@contextlib.contextmanager
+def served_by(found, monkeypatch):
     real = socket.socket
 
     class Redirected(real):
@@ -107,6 +106,12 @@ def service(monkeypatch):
     found.close()
 
 
+@pytest.fixture
+def service(monkeypatch):
+    with served_by(Service(), monkeypatch) as found:
+        yield found
+
+
 def tell(service, meta=None, body=None, whole=True):
     service.answers = {
         "meta_data.json": (meta or answer(META), True),
@@ -119,6 +124,129 @@ def test_both_documents_come_over_one_connection(service):
     assert list(metadata.fetch("", UUID).entries) == [A + "/phy"]
     assert service.requests == ["/openstack/latest/meta_data.json", "/openstack/latest/network_data.json"]
     assert service.connections == 1
+
+
+class Concurrent(Service):
+    """Serves each connection in a thread of its own; an answer takes `latency` seconds."""
+
+    latency = 0.0
+    reset = 0  # the number of the connection that is reset at once
+
+    def _serve(self):
+        while True:
+            try:
+                connection, _peer = self.listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            if self.connections == self.reset:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                connection.close()  # by a reset
+                continue
+            threading.Thread(target=self._one, args=(connection,), daemon=True).start()
+
+    def _one(self, connection):
+        with contextlib.suppress(OSError), connection:
+            self._converse(connection)
+
+    def _say(self, connection, said):
+        time.sleep(self.latency)
+        super()._say(connection, said)
+
+
+@pytest.fixture
+def concurrent(monkeypatch):
+    with served_by(Concurrent(), monkeypatch) as found:
+        yield found
+
+
+def test_a_service_that_answered_before_is_asked_for_both_documents_at_once(concurrent):
+    """A real service takes its time for each; a proxy answers the requests of one connection one after the other."""
+    concurrent.latency = 0.4
+    tell(concurrent)
+    began = time.monotonic()
+    assert list(metadata.fetch("", UUID, at_once=True).entries) == [A + "/phy"]
+    assert 0.4 <= time.monotonic() - began < 0.75
+    assert concurrent.connections == 2
+
+
+@pytest.mark.parametrize("fault", [b"", b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"], ids=["closed", "503"])
+def test_asked_at_once_the_second_answer_counts_as_little_as_the_first(concurrent, fault):
+    tell(concurrent, body=fault, whole=False)
+    with pytest.raises(metadata.SourceError, match="metadata via"):
+        metadata.fetch("", UUID, at_once=True)
+
+
+@pytest.mark.parametrize(
+    ("meta", "error"),
+    [
+        (answer(json.dumps({"uuid": UUID[:-1] + "b"}).encode()), metadata.WrongInstance),
+        (answer(b"", "404 Not Found"), metadata.UnknownClient),
+        (answer(b"{"), metadata.SourceError),
+    ],
+)
+@pytest.mark.parametrize("body", [answer(BODY), answer(b"", "500 Failed"), answer(b"{}")])
+def test_asked_at_once_what_the_first_document_says_goes_first(concurrent, meta, error, body):
+    tell(concurrent, meta=meta, body=body)
+    with pytest.raises(error) as caught:
+        metadata.fetch("", UUID, at_once=True)
+    assert caught.type is error
+
+
+def test_a_service_of_one_connection_at_a_time_is_asked_for_both_all_the_same(service):
+    tell(service)
+    assert list(metadata.fetch("", UUID, at_once=True).entries) == [A + "/phy"]
+    assert service.requests == ["/openstack/latest/meta_data.json", "/openstack/latest/network_data.json"]
+
+
+def test_a_service_that_resets_a_second_connection_is_asked_again(concurrent):
+    concurrent.reset, concurrent.latency = 2, 0.1
+    tell(concurrent)
+    assert list(metadata.fetch("", UUID, at_once=True).entries) == [A + "/phy"]
+    assert concurrent.connections == 3
+
+
+def test_where_a_second_connection_cannot_be_made_the_document_is_asked_for_after_the_first(monkeypatch, service):
+    tell(service)
+    made = []
+    connect = metadata.socket.socket.connect
+
+    def second_fails(sock, address):
+        made.append(sock)
+        if len(made) == 2:
+            raise ConnectionRefusedError(111, "Connection refused")
+        connect(sock, address)
+
+    monkeypatch.setattr(metadata.socket.socket, "connect", second_fails)
+    assert list(metadata.fetch("", UUID, at_once=True).entries) == [A + "/phy"]
+    assert len(made) == 3
+
+
+@pytest.mark.parametrize("slow", ["meta_data.json", "network_data.json"])
+@pytest.mark.parametrize("at", [1, 30])
+def test_asked_at_once_a_slow_answer_is_given_up_all_the_same(monkeypatch, concurrent, slow, at):
+    """It stops before its head is whole, or within."""
+    monkeypatch.setattr(metadata, "_TOTAL_SECONDS", 0.6)
+    monkeypatch.setattr(metadata, "_READ_SECONDS", 5.0)
+    tell(concurrent)
+    drip = b"HTTP/1.1 200 OK\r\n\r\n" + b" " * 900
+    concurrent.answers[slow] = (drip, False)
+    say = concurrent._say
+
+    def slowly(connection, said):
+        if said != drip:
+            say(connection, said)
+            return
+        connection.sendall(said[:at])
+        for byte in said[at:]:
+            time.sleep(0.05)
+            connection.sendall(bytes([byte]))
+
+    monkeypatch.setattr(concurrent, "_say", slowly)
+    began = time.monotonic()
+    with pytest.raises(metadata.SourceError):
+        metadata.fetch("", UUID, at_once=True)
+    assert 0.5 < time.monotonic() - began < 3
 
 
 def test_a_service_that_says_its_words_one_by_one_is_hung_up_on(monkeypatch, service):
