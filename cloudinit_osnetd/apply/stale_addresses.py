@@ -9,6 +9,7 @@ that was never in a part of ours is not removed: foreign.py preserves those.
 
 import ipaddress
 import logging
+import os
 from contextlib import contextmanager
 from typing import Container, Dict, FrozenSet, Iterable, Iterator, List, Mapping, Sequence, Set, Tuple
 
@@ -18,10 +19,9 @@ from ..core.records import Nic, Snapshot, Touch
 from ..core.truth import KeyTruth
 from ..kernel import netlink, save_restore
 from ..state.store import State
-from ..system import files
+from ..system import files, paths
 
 LOG = logging.getLogger(__name__)
-_PROMOTE = "/proc/sys/net/ipv4/conf/%s/promote_secondaries"
 
 
 def remember(
@@ -125,7 +125,7 @@ def text_of(address: str) -> str:
 @contextmanager
 def _promoting(name: str) -> Iterator[None]:
     """Sets promote_secondaries: without it, removing an IPv4 address also removes the later ones of its subnet."""
-    path = _PROMOTE % name
+    path = os.path.join(paths.IPV4_SETTINGS, name, "promote_secondaries")
     before = (files.read(path) or "").strip()
     if before == "0":
         _set(path, "1")

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from typing import Any, Dict, FrozenSet, Iterator, List, NamedTuple, Tuple
 
 from ..core.records import Renderer
-from ..system import files, lazy_imports
+from ..system import files, lazy_imports, paths
 from ..system.command import children_limited
 from . import instance
 
@@ -107,8 +107,8 @@ def _network_decided_before(cfg: Dict[str, Any]) -> str:
             return "disabled by " + where
         if config:
             return "configured by " + where
-    if os.path.exists("/var/lib/cloud/data/upgraded-network"):
-        return "disabled by /var/lib/cloud/data/upgraded-network"
+    if os.path.exists(paths.UPGRADED_NETWORK):
+        return "disabled by " + paths.UPGRADED_NETWORK
     return ""
 
 
@@ -166,7 +166,7 @@ def _infiniband_nics() -> Any:
 
     cloud-init's conversion calls it each time, and it reads all of sysfs: converting n NICs would read n times n.
     """
-    names = frozenset(os.listdir("/sys/class/net"))
+    names = frozenset(os.listdir(paths.KERNEL_NICS))
     if names not in _infiniband:
         _infiniband.clear()
         _infiniband[names] = _get_infiniband()

@@ -34,7 +34,6 @@ _TOOLS = (
     "/etc/sysconfig/network-scripts",
 )
 _LONGEST_SECONDS = 1e9  # thirty years; time functions do not accept infinity
-_UPGRADED = "/var/lib/cloud/data/upgraded-network"
 _TRIES = 5
 _ANSWER = (("renderer", str), ("renderer_config", dict), ("disabled_by", str), ("settings", dict), ("updates", dict))
 
@@ -85,7 +84,7 @@ def _fingerprint() -> _Fingerprint:
     read.append(os.path.join(origin, "version.py"))
     # An upgrade of this package may read more, or read it differently.
     read += [os.path.join(os.path.dirname(__file__), name) for name in ("context.py", "compat.py")]
-    installed = [path for path in _TOOLS + (_UPGRADED,) if os.path.exists(path)]
+    installed = [path for path in _TOOLS + (paths.UPGRADED_NETWORK,) if os.path.exists(path)]
     fixed = digest.of_value([__version__, [[path, _content(path)] for path in read], installed])
     user = digest.of_value([[path, _content(path)] for path in instance.cloud_configs()])
     return _Fingerprint(fixed, instance.instance_id(), user)

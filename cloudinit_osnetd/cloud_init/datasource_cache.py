@@ -12,9 +12,8 @@ import os
 import pickle
 from typing import Any, Dict, List
 
-from ..system import files
+from ..system import files, paths
 
-OBJ_PKL = "/var/lib/cloud/instance/obj.pkl"
 _BUILT_IN, _OVERRIDE = "cloudinit.sources.", "cloudinit_osnetd.sources."
 _MODULES = ("DataSourceConfigDrive", "DataSourceOpenStack")
 
@@ -64,7 +63,7 @@ def _change_class(obj: Any, old: str, new: str) -> str:
     return ""
 
 
-def adopt(path: str = OBJ_PKL) -> str:
+def adopt(path: str = paths.DATASOURCE_CACHE) -> str:
     """Changes the cached datasource to the override's class; returns a message for the operator."""
     files.remove(files.temporary_of(path))
     obj = _load(path)
@@ -77,7 +76,7 @@ def adopt(path: str = OBJ_PKL) -> str:
     return "the cached datasource is now %s.%s" % (type(obj).__module__, type(obj).__name__)
 
 
-def adopt_again(path: str = OBJ_PKL) -> str:
+def adopt_again(path: str = paths.DATASOURCE_CACHE) -> str:
     """Calls `adopt` if the pickle has the built-in class again; otherwise returns an empty string, without unpickling.
 
     That happens if cloud-init itself installed the package in its network stage and wrote the pickle
@@ -93,7 +92,7 @@ def adopt_again(path: str = OBJ_PKL) -> str:
     return adopt(path) if built_in and not overridden else ""
 
 
-def release(path: str = OBJ_PKL) -> str:
+def release(path: str = paths.DATASOURCE_CACHE) -> str:
     """Changes the cached datasource back to the built-in class; returns a message with the consequences.
 
     The object keeps the current network config, as cloud-init itself keeps it at each boot: generating

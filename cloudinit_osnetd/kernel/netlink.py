@@ -13,6 +13,7 @@ import time
 from typing import Dict, Iterable, Iterator, List, Tuple
 
 from ..core.records import Address, Nic, Route, Snapshot
+from ..system import paths
 
 _RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE = 18, 22, 26
 _NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
@@ -24,17 +25,13 @@ _IFA_F_TENTATIVE, _IFA_F_DADFAILED = 0x40, 0x08
 _RT_TABLE_MAIN = 254
 _RTPROT_RA = 9  # linux/rtnetlink.h
 
-SYS = "/sys"
-UDEV_DB = "/run/udev/data"
-IPV6 = "/proc/sys/net/ipv6/conf"
-UDEV_CONTROL = "/run/udev/control"  # exists if udevd runs
 CLAIM = "OSNETD_MANAGE"
 
 
 def awaits_udev(nics: Iterable[Nic]) -> bool:
     """True if udev has not processed one of them yet: its name may still change."""
-    names = (os.path.join(UDEV_DB, "n%d" % nic.ifindex) for nic in nics)
-    return os.path.exists(UDEV_CONTROL) and not all(os.path.exists(name) for name in names)
+    names = (os.path.join(paths.UDEV_DATABASE, "n%d" % nic.ifindex) for nic in nics)
+    return os.path.exists(paths.UDEV_CONTROL) and not all(os.path.exists(name) for name in names)
 
 
 def macs_by_name() -> Dict[str, str]:
@@ -108,11 +105,11 @@ def _ip_text(family: int, raw: bytes) -> str:
 
 def _is_virtual(name: str, index: int) -> bool:
     """True for a device under /devices/virtual that is not claimed by a udev property."""
-    path = os.path.realpath(os.path.join(SYS, "class/net", name))
+    path = os.path.realpath(os.path.join(paths.KERNEL_NICS, name))
     if "/devices/virtual/" not in path + "/":
         return False
     try:
-        with open(os.path.join(UDEV_DB, "n%d" % index), encoding="utf-8", errors="replace") as db:
+        with open(os.path.join(paths.UDEV_DATABASE, "n%d" % index), encoding="utf-8", errors="replace") as db:
             return "E:%s=1\n" % CLAIM not in db.read()
     except OSError:
         return True
@@ -121,7 +118,7 @@ def _is_virtual(name: str, index: int) -> bool:
 def has_ipv6(name: str) -> bool:
     """False if IPv6 is disabled for a device, or globally."""
     try:
-        with open(os.path.join(IPV6, name, "disable_ipv6"), encoding="ascii") as setting:
+        with open(os.path.join(paths.IPV6_SETTINGS, name, "disable_ipv6"), encoding="ascii") as setting:
             return setting.read().strip() == "0"
     except OSError:
         return False
@@ -137,7 +134,7 @@ def _permanent(name: str) -> str:
 def _bond_permanent(name: str) -> str:
     """Returns a bond member's permanent MAC: its current MAC is the bond's."""
     try:
-        with open(os.path.join(SYS, "class/net", name, "bonding_slave/perm_hwaddr")) as fh:
+        with open(os.path.join(paths.KERNEL_NICS, name, "bonding_slave/perm_hwaddr")) as fh:
             return fh.read().strip().lower()
     except OSError:
         return ""

@@ -17,6 +17,8 @@ import time
 from contextlib import ExitStack
 from typing import AbstractSet, Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
+from ..system import paths
+
 LOG = logging.getLogger(__name__)
 NEIGHBOUR, ECHO, CONNECT = "neighbour", "echo", "connect"
 _ETH_P_IP, _ETH_P_ARP, _ARPHRD_ETHER = 0x0800, 0x0806, 1
@@ -237,8 +239,8 @@ class _Ndp(_Icmp6):
 
     def _send(self, sock: socket.socket, question: Question) -> None:
         target = socket.inet_pton(socket.AF_INET6, question.address)
-        with open("/sys/class/net/%s/type" % self.device) as kind, open(
-            "/sys/class/net/%s/address" % self.device
+        with open(os.path.join(paths.KERNEL_NICS, self.device, "type")) as kind, open(
+            os.path.join(paths.KERNEL_NICS, self.device, "address")
         ) as address:
             _need_ethernet(int(kind.read()), self.device)
             mac = bytes.fromhex(address.read().strip().replace(":", ""))

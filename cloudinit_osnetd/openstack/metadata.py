@@ -30,7 +30,6 @@ METADATA6 = "fe80::a9fe:a9fe"  # Neutron since Victoria, on each network of an I
 _CONNECT_SECONDS = 2.0
 _READ_SECONDS = 10.0  # a cold Nova cell takes seconds for its first answer
 _TOTAL_SECONDS = 20.0  # for both documents, from a service that sends its answer byte by byte
-_LABELS = ("/dev/disk/by-label/config-2", "/dev/disk/by-label/CONFIG-2")
 
 
 class SourceError(Exception):
@@ -220,7 +219,7 @@ def find_drive() -> Optional[Drive]:
     """Returns the config drive, searched as cloud-init does: the seed directory first, then the label."""
     if os.path.isdir(os.path.join(paths.SEED, "openstack")):
         return Drive(paths.SEED, device=False)
-    for label in _LABELS:
+    for label in paths.CONFIG_DRIVES:
         if os.path.exists(label):
             return Drive(label, device=True)
     return None

@@ -21,7 +21,6 @@ from ..system.command import CommandError, run
 from .metadata import METADATA4
 
 LOG = logging.getLogger(__name__)
-_NOTE = paths.RUN + "/temporary-access.json"
 _DAD_SECONDS = 3.0  # duplicate address detection: one probe, one second, and a margin
 # A run may die before it knows which address it was leased. After this time a new address is other software's.
 _LEASE_SECONDS = 120.0
@@ -101,17 +100,17 @@ def close_leftovers() -> None:
 
 
 def _read_note() -> Optional[TemporaryAccess]:
-    noted: Any = files.read_json(_NOTE)
+    noted: Any = files.read_json(paths.TEMPORARY_ACCESS)
     try:
         return encoding.read(TemporaryAccess, noted) if noted is not None else None
     except TypeError:  # a required field is missing
-        files.remove(_NOTE)
+        files.remove(paths.TEMPORARY_ACCESS)
         return None
 
 
 def _write_note(access: TemporaryAccess) -> None:
     try:
-        files.replace(_NOTE, json.dumps(access._asdict()) + "\n", mode=0o600, sync=False)
+        files.replace(paths.TEMPORARY_ACCESS, json.dumps(access._asdict()) + "\n", mode=0o600, sync=False)
     except OSError as exc:
         raise NotOpened("no temporary access to the metadata service, because it cannot be noted: %s" % exc) from exc
 
@@ -140,7 +139,7 @@ def _remove(access: TemporaryAccess) -> None:
             _try(["ip", "link", "set", "dev", nic.name, "down"])
         elif not access.down and not nic.up and access.leased is not None:
             _try(["ip", "link", "set", "dev", nic.name, "up"])
-    files.remove(_NOTE)
+    files.remove(paths.TEMPORARY_ACCESS)
 
 
 def _try(command: List[str]) -> None:

@@ -19,7 +19,6 @@ from ..system.command import CommandError, run
 
 LOG = logging.getLogger(__name__)
 UNIT = "cloudinit-osnetd-look"  # prerm stops cloudinit-osnetd*.timer
-_TIMER = "/run/systemd/transient/%s.timer" % UNIT
 _FIRST_SECONDS = 15.0  # where a run's own back-off ends
 _LEAST_SECONDS = 1.0
 
@@ -66,7 +65,7 @@ def update(pending: Sequence[str], doubted: bool, settings: Settings, retry: Opt
     known = read()
     since = {mac: known.since.get(mac, now) for mac in pending}
     wait = seconds_to_next(since, doubted, settings, now, retry)
-    there = os.path.exists(_TIMER)
+    there = os.path.exists(_timer())
     due = known.due if there and known.due > now else 0.0
     if wait is None:
         if there:
@@ -84,7 +83,7 @@ def update(pending: Sequence[str], doubted: bool, settings: Settings, retry: Opt
 
 def stop() -> None:
     """Removes the timer: nothing is waited for any more."""
-    if os.path.exists(paths.WAITING) or os.path.exists(_TIMER):
+    if os.path.exists(paths.WAITING) or os.path.exists(_timer()):
         update((), False, Settings())
 
 
@@ -110,7 +109,7 @@ def _keep(note: Note) -> None:
 
 
 def _start(seconds: float) -> bool:
-    if not os.path.isdir("/run/systemd/system"):
+    if not os.path.isdir(paths.SYSTEMD):
         return False  # another init system: cron may queue events
     argv = ["systemd-run", "--quiet", "--collect", "--unit=" + UNIT, "--on-active=%.1fs" % seconds]
     argv += ["--description=Check again what cloudinit-osnetd waits for", "--timer-property=AccuracySec=500ms"]
@@ -120,6 +119,10 @@ def _start(seconds: float) -> bool:
         LOG.error("timer not started: error=%s", exc)
         return False
     return True
+
+
+def _timer() -> str:
+    return os.path.join(paths.TRANSIENT_UNITS, UNIT + ".timer")
 
 
 def _stop_timer() -> None:

@@ -30,7 +30,6 @@ from ..state import store
 from ..system import files, paths
 
 LOG = logging.getLogger(__name__)
-_DEVICES = "/sys/class/net"
 Select = Callable[[List[desired.Want], Dict[str, Nic]], List[desired.Want]]
 _LAST_GOOD = paths.STATE + "/last-good.json"
 
@@ -165,11 +164,11 @@ def _retried_on_hotplug(
 ) -> Optional[Dict[str, Any]]:
     """Calls `read`, again if it fails while a NIC is added or removed: cloud-init's reading of sysfs then raises."""
     for _attempt in range(3):
-        before = set(os.listdir(_DEVICES))
+        before = set(os.listdir(paths.KERNEL_NICS))
         try:
             return read(request)
         except Exception:  # noqa: BLE001 - cloud-init's own code; whatever it raises
-            if set(os.listdir(_DEVICES)) == before:
+            if set(os.listdir(paths.KERNEL_NICS)) == before:
                 raise
     return read(request)
 

@@ -13,8 +13,9 @@ from typing import Any, Sequence
 
 from cloudinit.event import EventType
 
+from ..system import paths
+
 LOG = logging.getLogger(__name__)
-_ROUTES = "/proc/net/route"
 
 
 def network_data(datasource: Any, events: Sequence[Any]) -> bool:
@@ -56,7 +57,7 @@ def _read_again(datasource: Any) -> Any:
 
 def _network_is_up() -> bool:
     try:
-        with open(_ROUTES) as fh:
+        with open(paths.KERNEL_ROUTES) as fh:
             return len(fh.readlines()) > 1  # the first is the header
     except OSError:
         return False

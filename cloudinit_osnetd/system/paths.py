@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""The paths of all files on the server."""
+"""The paths of all files on the server that are read or written in place.
+
+What a format renders into a tree (/etc/netplan/50-cloud-init.yaml and the like) is named by the format, in backends/.
+"""
 
 STATE = "/var/lib/cloudinit-osnetd"
 STORE = STATE + "/store.json"
@@ -26,6 +29,7 @@ FAILED_RETRIES = RUN + "/kicks.json"
 DNS_SET = RUN + "/told"  # see dns_over_dbus.py
 FINDINGS = RUN + "/findings.json"  # see findings.py
 FOREIGN = RUN + "/theirs.json"  # see foreign.py
+TEMPORARY_ACCESS = RUN + "/temporary-access.json"
 
 QUEUE_EVENT = "/usr/lib/cloudinit-osnetd/queue-event"
 
@@ -36,3 +40,42 @@ CLOUD_DISABLED = "/etc/cloud/cloud-init.disabled"
 CLOUD_RAN = "/run/cloud-init/status.json"  # written by the first stage of each boot
 HOTPLUG_ENABLED = "/var/lib/cloud/hotplug.enabled"  # 24.1
 SEED = "/var/lib/cloud/seed/config_drive"
+DATASOURCE_CACHE = "/var/lib/cloud/instance/obj.pkl"
+UPGRADED_NETWORK = "/var/lib/cloud/data/upgraded-network"
+CONFIG_DRIVES = ("/dev/disk/by-label/config-2", "/dev/disk/by-label/CONFIG-2")
+
+# the kernel's
+PROC = "/proc"
+KERNEL_NICS = "/sys/class/net"
+KERNEL_ROUTES = "/proc/net/route"
+IPV4_SETTINGS = "/proc/sys/net/ipv4/conf"
+IPV6_SETTINGS = "/proc/sys/net/ipv6/conf"
+
+# udev's and systemd's
+UDEV_DATABASE = "/run/udev/data"
+UDEV_CONTROL = "/run/udev/control"  # exists if udevd runs
+SYSTEMD = "/run/systemd/system"  # exists if systemd is the init (sd_booted(3))
+TRANSIENT_UNITS = "/run/systemd/transient"
+
+# networkd's
+NETWORKD_LINKS = "/run/systemd/netif/links"  # what sd-network(3) reads
+NETWORKD_STATE = "/run/systemd/netif/state"  # exists once networkd has started in this boot
+NETWORKD_INVOCATION = "/run/systemd/units/invocation:systemd-networkd.service"
+NETWORKD_RUNTIME_FILES = "/run/systemd/network"
+
+# netplan's. Since 1.2 `generate` writes only units, and `configure` writes the rest.
+NETPLAN_GENERATORS = (
+    "/usr/libexec/netplan/configure",
+    "/usr/libexec/netplan/generate",
+    "/usr/lib/netplan/generate",
+    "/lib/netplan/generate",
+)
+
+# ifupdown's and its helpers'
+IFSTATE = "/run/network/ifstate"
+INTERFACES_FRAGMENTS = "/run/network/interfaces.d"  # see ifupdown/dhcp_helper.py
+IFUPDOWN_HOOKS = "/etc/network"
+IFUPDOWN_HELPER = "/etc/network/cloud-ifupdown-helper"
+DHCLIENT_PID = "/run/dhclient.%s.pid"  # the name that ifupdown uses
+RESOLVCONF_PROGRAMS = ("/sbin/resolvconf", "/usr/sbin/resolvconf")
+RESOLVCONF_RECORDS = "/run/resolvconf/interface"

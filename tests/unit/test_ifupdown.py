@@ -6,10 +6,10 @@ import pytest
 
 from cloudinit_osnetd.backends.eni import sourced_files
 from cloudinit_osnetd.backends.eni.backend import Ifupdown
-from cloudinit_osnetd.backends.ifupdown import activator, ifstate, lock_holders, start_order
+from cloudinit_osnetd.backends.ifupdown import activator, start_order
 from cloudinit_osnetd.core.desired import Item
 from cloudinit_osnetd.core.records import Touch
-from cloudinit_osnetd.system import command, files
+from cloudinit_osnetd.system import command, files, paths
 
 from .build import A, dhcp, entry, static
 from .programs import programs
@@ -24,7 +24,7 @@ CLOUD = "auto lo\niface lo inet loopback\n\nauto ens3\niface ens3 inet dhcp\n\na
 def network(tmp_path, monkeypatch):
     """/etc/network below tmp_path, with cloud-init's file."""
     monkeypatch.setattr(sourced_files, "DIRECTORY", str(tmp_path))
-    monkeypatch.setattr(sourced_files, "FRAGMENTS", str(tmp_path / "fragments"))
+    monkeypatch.setattr(paths, "INTERFACES_FRAGMENTS", str(tmp_path / "fragments"))
     files.replace(str(tmp_path / "interfaces"), "source-directory interfaces.d\nsource %s/more/*.cfg\n" % tmp_path)
     files.replace(str(tmp_path / "interfaces.d/50-cloud-init"), CLOUD)
     return tmp_path
@@ -97,10 +97,10 @@ FAKES = {
 @pytest.fixture
 def host(tmp_path, monkeypatch):
     state = tmp_path / "ifstate"
-    monkeypatch.setattr(ifstate, "STATE", str(state))
-    monkeypatch.setattr(ifstate, "DEVICES", str(tmp_path / "devices"))
-    monkeypatch.setattr(ifstate, "DHCLIENT_PID", str(tmp_path / "%s.pid"))
-    monkeypatch.setattr(lock_holders, "PROC", str(tmp_path / "proc"))
+    monkeypatch.setattr(paths, "IFSTATE", str(state))
+    monkeypatch.setattr(paths, "KERNEL_NICS", str(tmp_path / "devices"))
+    monkeypatch.setattr(paths, "DHCLIENT_PID", str(tmp_path / "%s.pid"))
+    monkeypatch.setattr(paths, "PROC", str(tmp_path / "proc"))
     (tmp_path / "proc").mkdir()
     monkeypatch.setattr(sourced_files, "DIRECTORY", str(tmp_path / "network"))
     monkeypatch.setattr(activator.os.path, "isdir", lambda path: path != "/run/systemd/system")
@@ -245,13 +245,13 @@ def test_a_gateway_outside_the_subnet_is_a_neighbour(route, by_ip):
 
 
 def test_dns_servers_in_use_are_those_that_resolvconf_knows_of_the_nic(tmp_path, monkeypatch):
-    monkeypatch.setattr(ifstate, "RESOLVCONF", str(tmp_path))
-    monkeypatch.setattr(activator, "_RESOLVCONF_PROGRAMS", ("/bin/sh",))
+    monkeypatch.setattr(paths, "RESOLVCONF_RECORDS", str(tmp_path))
+    monkeypatch.setattr(paths, "RESOLVCONF_PROGRAMS", ("/bin/sh",))
     (tmp_path / "ens4.inet").write_text("domain x\nnameserver 10.0.0.2\n")
     (tmp_path / "ens4.inet6").write_text("nameserver 2001:db8::2\nnameserver\n")
     (tmp_path / "ens41.inet").write_text("nameserver 10.9.9.9\n")
     assert BACKEND.dns("ens4", 2) == (frozenset(["10.0.0.2", "2001:db8::2"]), "", frozenset(["x"]))
-    monkeypatch.setattr(activator, "_RESOLVCONF_PROGRAMS", ("/no/such/program",))
+    monkeypatch.setattr(paths, "RESOLVCONF_PROGRAMS", ("/no/such/program",))
     assert BACKEND.dns("ens4", 2) == (frozenset(), "resolvconf is not installed", frozenset())
 
 

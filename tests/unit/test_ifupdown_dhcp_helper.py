@@ -5,6 +5,7 @@
 import pytest
 
 from cloudinit_osnetd.backends.ifupdown import dhcp_helper
+from cloudinit_osnetd.system import paths
 
 from .programs import programs
 
@@ -18,8 +19,8 @@ def host(tmp_path, monkeypatch):
     found.helper.touch()
     found.fragments.mkdir()
     found.interfaces = tmp_path / "50-cloud-init"
-    monkeypatch.setattr(dhcp_helper, "HELPER", str(found.helper))
-    monkeypatch.setattr(dhcp_helper.sourced_files, "FRAGMENTS", str(found.fragments))
+    monkeypatch.setattr(paths, "IFUPDOWN_HELPER", str(found.helper))
+    monkeypatch.setattr(paths, "INTERFACES_FRAGMENTS", str(found.fragments))
     monkeypatch.setattr(dhcp_helper, "_CONFIGURATION", (str(found.interfaces),))
     return found
 

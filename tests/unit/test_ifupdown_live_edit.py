@@ -7,6 +7,7 @@ import pytest
 from cloudinit_osnetd.backends.eni import finish_stanza
 from cloudinit_osnetd.backends.ifupdown import live_edit
 from cloudinit_osnetd.core.records import Route
+from cloudinit_osnetd.system import paths
 
 from .build import A, nic, snapshot
 
@@ -44,7 +45,7 @@ def no_hooks(monkeypatch, tmp_path):
     (tmp_path / "if-down.d").mkdir()
     for hook in ("if-up.d/000resolvconf", "if-down.d/resolvconf"):
         (tmp_path / hook).touch()
-    monkeypatch.setattr(live_edit, "HOOKS", str(tmp_path))
+    monkeypatch.setattr(paths, "IFUPDOWN_HOOKS", str(tmp_path))
 
 
 @pytest.mark.parametrize("finish", [str, finished], ids=["plain", "finished"])

@@ -461,14 +461,14 @@ def test_a_drive_with_nothing_to_say(guest, meta, body, error):
 
 
 def test_no_drive_is_none(guest, monkeypatch):
-    monkeypatch.setattr(metadata, "_LABELS", (str(guest / "config-2"),))
+    monkeypatch.setattr(paths, "CONFIG_DRIVES", (str(guest / "config-2"),))
     assert metadata.find_drive() is None
 
 
 def test_a_device_is_found_by_its_label_and_the_seed_goes_first(guest, monkeypatch):
     device = guest / "CONFIG-2"
     device.write_bytes(b"x")
-    monkeypatch.setattr(metadata, "_LABELS", (str(guest / "config-2"), str(device)))
+    monkeypatch.setattr(paths, "CONFIG_DRIVES", (str(guest / "config-2"), str(device)))
     assert metadata.find_drive() == metadata.Drive(str(device), True)
     seed()
     assert metadata.find_drive() == metadata.Drive(paths.SEED, False)

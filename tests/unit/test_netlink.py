@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from cloudinit_osnetd.core.records import Address, Route
 from cloudinit_osnetd.kernel import ethtool, netlink
+from cloudinit_osnetd.system import paths
 
 from .build import A, B, nic, snapshot
 
@@ -93,9 +94,9 @@ class Peer:
 @pytest.fixture
 def sys_tree(tmp_path, monkeypatch):
     """/sys and udev's database, empty: a device of which they say nothing is hardware."""
-    monkeypatch.setattr(netlink, "SYS", str(tmp_path / "sys"))
-    monkeypatch.setattr(netlink, "UDEV_DB", str(tmp_path / "udev"))
-    monkeypatch.setattr(netlink, "IPV6", str(tmp_path / "conf"))
+    monkeypatch.setattr(paths, "KERNEL_NICS", str(tmp_path / "sys/class/net"))
+    monkeypatch.setattr(paths, "UDEV_DATABASE", str(tmp_path / "udev"))
+    monkeypatch.setattr(paths, "IPV6_SETTINGS", str(tmp_path / "conf"))
     monkeypatch.setattr(ethtool, "permanent_address", lambda _name: b"")
     (tmp_path / "udev").mkdir()
 
@@ -390,7 +391,7 @@ def test_the_kernel_of_this_machine_is_read():
     ("running", "seen", "awaited"), [(True, ["n2", "n3"], False), (True, ["n2"], True), (True, [], True), (False, [], False)]
 )
 def test_udev_is_awaited_where_it_runs_and_has_not_seen_a_nic(sys_tree, tmp_path, monkeypatch, running, seen, awaited):
-    monkeypatch.setattr(netlink, "UDEV_CONTROL", str(tmp_path / "control"))
+    monkeypatch.setattr(paths, "UDEV_CONTROL", str(tmp_path / "control"))
     if running:
         (tmp_path / "control").touch()
     for name in seen:

@@ -14,7 +14,7 @@ from cloudinit_osnetd.backends.netplan.backend import Netplan
 from cloudinit_osnetd.backends.networkd import match_section, netdevs
 from cloudinit_osnetd.core.desired import Item
 from cloudinit_osnetd.core.records import Part, Touch
-from cloudinit_osnetd.system import files
+from cloudinit_osnetd.system import files, paths
 
 from .build import A, B, dhcp, entry, static
 from .programs import programs
@@ -144,8 +144,7 @@ def machine(guest, monkeypatch):
     monkeypatch.setattr(other_files, "TOP", str(guest))
     for name in ("OLD", "NEW"):
         monkeypatch.setattr(generator, name, str(guest) + getattr(generator, name))
-    monkeypatch.setattr(loaded_files, "RUNTIME", str(guest) + loaded_files.RUNTIME)
-    monkeypatch.setattr(activator, "_FILES", netdevs.Files(loaded_files.RUNTIME, "10-netplan-"))
+    monkeypatch.setattr(activator, "_FILES", netdevs.Files(paths.NETWORKD_RUNTIME_FILES, "10-netplan-"))
     return guest
 
 
@@ -155,7 +154,7 @@ class Netplanned:
     def __init__(self, machine, monkeypatch, **scripts):
         self.top = machine
         bin_ = programs(machine, monkeypatch, dict({"generate": GENERATOR, "networkctl": "", "systemctl": ""}, **scripts))
-        monkeypatch.setattr(generator, "GENERATORS", ("/nowhere", str(machine / "bin/generate")))
+        monkeypatch.setattr(paths, "NETPLAN_GENERATORS", ("/nowhere", str(machine / "bin/generate")))
         self.programs = bin_
         self.write("network: {version: 2, ethernets: {ens3: {mtu: 1500}, ens4: {mtu: 1500}}}\n")
         BACKEND.boot([])

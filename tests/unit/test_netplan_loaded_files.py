@@ -7,6 +7,7 @@ import os
 import pytest
 
 from cloudinit_osnetd.backends.netplan import loaded_files
+from cloudinit_osnetd.system import paths
 
 WRITTEN, READ = 1_700_000_000, 1_700_000_001
 
@@ -45,7 +46,7 @@ class Machine:
 @pytest.fixture
 def machine(guest, monkeypatch):
     made = Machine(guest / "network")
-    monkeypatch.setattr(loaded_files, "RUNTIME", str(made.directory))
+    monkeypatch.setattr(paths, "NETWORKD_RUNTIME_FILES", str(made.directory))
     made.generate("10-netplan-ens3.network", "ens3")
     made.generate("10-netplan-ens3.5.netdev", "vlan")
     loaded_files.note()

@@ -10,7 +10,7 @@ from cloudinit_osnetd.backends.networkd.backend import Networkd
 from cloudinit_osnetd.core.desired import Item
 from cloudinit_osnetd.core.network_data import Network
 from cloudinit_osnetd.core.records import Touch
-from cloudinit_osnetd.system import files
+from cloudinit_osnetd.system import files, paths
 
 from .build import A, B, dhcp, entry, nic, snapshot, static
 from .programs import programs
@@ -120,7 +120,7 @@ def test_a_gateway_outside_the_subnet_is_a_neighbour():
 
 
 def test_a_boot_waits_for_the_best_way_out_alone(guest, monkeypatch):
-    monkeypatch.setattr(activator, "RUNTIME", str(guest / "run"))
+    monkeypatch.setattr(paths, "NETWORKD_RUNTIME_FILES", str(guest / "run"))
 
     def item(name, metric, *networks):
         return Item(name, entry(*networks), name, (), metric)
@@ -134,7 +134,7 @@ def test_a_boot_waits_for_the_best_way_out_alone(guest, monkeypatch):
 
 def test_a_boot_says_nothing_of_a_nic_that_is_left_as_somebody_else_has_it(guest, monkeypatch):
     """He may want it waited for."""
-    monkeypatch.setattr(activator, "RUNTIME", str(guest / "run"))
+    monkeypatch.setattr(paths, "NETWORKD_RUNTIME_FILES", str(guest / "run"))
     BACKEND.boot([Item(n, entry(static()), n, (), m) for n, m in (("ens3", 0), ("ens4", 2100), ("ens5", 2200))], frozenset(["ens4"]))
     assert [path.parent.name for path in (guest / "run").glob("*/*")] == ["10-cloud-init-ens5.network.d"]
 
@@ -200,10 +200,10 @@ def asked(guest, monkeypatch):
     for module in activator, networkd_format:
         monkeypatch.setattr(module, "DIRECTORY", str(guest / "etc"))
     monkeypatch.setattr(match_section, "DIRECTORIES", (str(guest / "lib"), str(guest / "etc")))
-    monkeypatch.setattr(match_section.netlink, "SYS", str(guest / "sys"))
+    monkeypatch.setattr(paths, "KERNEL_NICS", str(guest / "sys/class/net"))
     monkeypatch.setattr(match_section, "_MATCH_SECONDS", 0.1)
-    monkeypatch.setattr(links, "NOTES", str(guest / "links"))
-    monkeypatch.setattr(links, "RUNNING", str(guest / "state"))
+    monkeypatch.setattr(paths, "NETWORKD_LINKS", str(guest / "links"))
+    monkeypatch.setattr(paths, "NETWORKD_STATE", str(guest / "state"))
     files.replace(str(guest / "state"), "")
     files.replace(str(guest / "sys/class/net/ens3/ifindex"), "7\n")
     one = entry(static())
@@ -326,7 +326,7 @@ def test_a_nic_that_is_still_here_and_has_no_file_any_more_is_taken_down(tmp_pat
 
 
 def test_dns_servers_are_those_that_networkd_notes(tmp_path, monkeypatch):
-    monkeypatch.setattr(links, "NOTES", str(tmp_path))
+    monkeypatch.setattr(paths, "NETWORKD_LINKS", str(tmp_path))
     (tmp_path / "7").write_text("ADMIN_STATE=configured\nDNS=10.0.0.2 2001:db8::2\nNTP=\n")
     assert BACKEND.dns("ens9", 7).servers == {"10.0.0.2", "2001:db8::2"}
     assert BACKEND.dns("ens9", 8).servers == frozenset()

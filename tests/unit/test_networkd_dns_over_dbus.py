@@ -8,6 +8,7 @@ import pytest
 
 from cloudinit_osnetd.backends.netplan import yaml_file
 from cloudinit_osnetd.backends.networkd import dns_over_dbus, unloaded_files
+from cloudinit_osnetd.system import paths
 
 FILE = """[Match]
 Name=ens4
@@ -66,7 +67,7 @@ def network(tmp_path, monkeypatch):
     """networkd's directory, with a file that it has loaded."""
     link = tmp_path / "invocation"
     link.symlink_to("a1b2")
-    monkeypatch.setattr(dns_over_dbus, "INVOCATION", str(link))
+    monkeypatch.setattr(paths, "NETWORKD_INVOCATION", str(link))
     directory = tmp_path / "network"
     directory.mkdir()
     (directory / "ens4.network").write_text("old")

@@ -35,7 +35,7 @@ def machine(guest, monkeypatch):
             assert problems == {}
             return self.programs.ran()
 
-    monkeypatch.setattr(netdevs.links, "NOTES", str(guest / "links"))
+    monkeypatch.setattr(paths, "NETWORKD_LINKS", str(guest / "links"))
     made = Machine()
     made.write("ens3", ".network", MEMBER % "ens3")
     made.write("ens4", ".network", MEMBER % "ens4")

@@ -43,9 +43,9 @@ def test_the_pause_doubles_up_to_the_back_off_until_the_limit(ages, doubted, set
 @pytest.fixture
 def systemd(guest, monkeypatch):
     """systemd-run and systemctl as far as a transient timer needs them; its unit file tells that it is there."""
-    timer = guest / "transient.timer"
-    monkeypatch.setattr(recheck_timer, "_TIMER", str(timer))
-    monkeypatch.setattr(os.path, "isdir", lambda path, isdir=os.path.isdir: path == "/run/systemd/system" or isdir(path))
+    timer = os.path.join(paths.TRANSIENT_UNITS, recheck_timer.UNIT + ".timer")
+    os.makedirs(paths.TRANSIENT_UNITS)
+    os.makedirs(paths.SYSTEMD)
     return programs(guest, monkeypatch, {"systemd-run": "touch %s" % timer, "systemctl": "rm %s" % timer})
 
 
@@ -74,7 +74,7 @@ def test_a_timer_that_is_too_late_is_replaced(systemd):
 
 def test_a_timer_that_somebody_stopped_comes_back(systemd):
     recheck_timer.update([A], False, USUAL)
-    os.remove(recheck_timer._TIMER)
+    os.remove(recheck_timer._timer())
     recheck_timer.update([A], False, USUAL)
     assert verbs(systemd) == ["systemd-run", "systemd-run"]
 

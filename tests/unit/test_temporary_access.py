@@ -81,7 +81,7 @@ class Guest:
 def here(guest, monkeypatch):
     made = Guest()
     os.makedirs(paths.RUN)
-    monkeypatch.setattr(temporary_access, "_NOTE", paths.RUN + "/temporary-access.json")
+    monkeypatch.setattr(paths, "TEMPORARY_ACCESS", paths.RUN + "/temporary-access.json")
     monkeypatch.setattr(temporary_access, "run", made.run)
     monkeypatch.setattr(netlink, "snapshot", made.snapshot)
     monkeypatch.setattr(cloud_init, "compat", SimpleNamespace(lease=made.lease, NoLease=NoLease), raising=False)

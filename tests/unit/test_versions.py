@@ -197,9 +197,9 @@ def test_what_has_not_helped_is_read_whoever_wrote_it(guest):
 
 
 def test_a_way_that_another_version_left_open_is_closed(guest, monkeypatch):
-    monkeypatch.setattr(temporary_access, "_NOTE", str(guest) + "/temporary-access.json")
+    monkeypatch.setattr(paths, "TEMPORARY_ACCESS", str(guest) + "/temporary-access.json")
     noted = {"ifindex": 9, "mac": A, "at": 1.0, "route": ["169.254.169.254/32"], "unheard_of": 1}
-    files.replace(temporary_access._NOTE, json.dumps(noted))
+    files.replace(paths.TEMPORARY_ACCESS, json.dumps(noted))
     assert temporary_access._read_note() == temporary_access.TemporaryAccess(9, A, 1.0, ["169.254.169.254/32"])
 
 

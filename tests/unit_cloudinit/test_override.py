@@ -142,7 +142,7 @@ def test_what_was_good_on_another_instance_is_not(two_nics):
 
 @pytest.mark.parametrize(("comes", "level", "asked"), [(1, "drive", 2), (9, "built-in", 4), (0, "built-in", 1)])
 def test_a_level_is_tried_again_only_where_a_nic_came_or_went_meanwhile(tmp_path, monkeypatch, comes, level, asked):
-    monkeypatch.setattr(ladder, "_DEVICES", str(tmp_path))
+    monkeypatch.setattr(paths, "KERNEL_NICS", str(tmp_path))
     tries = []
 
     def config(*_args):

@@ -7,11 +7,10 @@ import os
 import re
 from typing import Dict
 
-from ...system import files
+from ...system import files, paths
 from . import interfaces_file
 
 DIRECTORY = "/etc/network"
-FRAGMENTS = "/run/network/interfaces.d"  # see ifupdown/dhcp_helper.py
 _SOURCED = re.compile(r"[A-Za-z0-9_-]+\Z")  # what interfaces(5) says of source-directory: no ens4.bak
 
 
@@ -24,7 +23,8 @@ def sources() -> Dict[str, str]:
     todo = [os.path.join(DIRECTORY, "interfaces")]
     while todo:
         path = os.path.join(DIRECTORY, todo.pop())
-        text = files.read(path) if os.path.isfile(path) and os.path.dirname(path) != FRAGMENTS else None
+        fragment = os.path.dirname(path) == paths.INTERFACES_FRAGMENTS
+        text = files.read(path) if os.path.isfile(path) and not fragment else None
         if text is None or path in found:
             continue
         found[path] = text

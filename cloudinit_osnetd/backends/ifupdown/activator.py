@@ -15,20 +15,19 @@ from ...core.desired import Item
 from ...core.network_data import DHCP4
 from ...core.records import Dns, Touch
 from ...kernel import netlink
-from ...system import files
+from ...system import files, paths
 from ...system.command import CommandError, Job, end, start
 from ..base import Activator
 from ..eni import interfaces_file, sourced_files
 from . import dhcp_helper, ifstate, lease_metric, start_order
 
 LOG = logging.getLogger(__name__)
-_RESOLVCONF_PROGRAMS = ("/sbin/resolvconf", "/usr/sbin/resolvconf")
 _UP_SECONDS = 30.0
 _started = itertools.count()
 
 
 class IfupdownActivator(Activator):
-    own_directories = (os.path.dirname(ifstate.STATE),)
+    own_directories = (os.path.dirname(paths.IFSTATE),)
 
     def __init__(self) -> None:
         self._also_down: List[str] = []  # NICs that went down with those that were taken down
@@ -112,11 +111,11 @@ class IfupdownActivator(Activator):
             ifstate.clear(touch.name, touch.mac, interfaces_file.addresses(text, touch.name))
 
     def dns(self, name: str, ifindex: int) -> Optional[Dns]:
-        if not any(os.path.exists(program) for program in _RESOLVCONF_PROGRAMS):
+        if not any(os.path.exists(program) for program in paths.RESOLVCONF_PROGRAMS):
             return Dns(frozenset(), "resolvconf is not installed")
         words = [
             line.split()
-            for path in glob.glob(os.path.join(ifstate.RESOLVCONF, glob.escape(name) + ".*"))
+            for path in glob.glob(os.path.join(paths.RESOLVCONF_RECORDS, glob.escape(name) + ".*"))
             for line in (files.read(path) or "").splitlines()
         ]
         servers, domains = (
@@ -127,7 +126,7 @@ class IfupdownActivator(Activator):
 
 
 def _ifup(name: str) -> List[str]:
-    if not os.path.isdir("/run/systemd/system"):
+    if not os.path.isdir(paths.SYSTEMD):
         return ["ifup", name]
     # A name that no other has: the scope of an earlier one, of this process or of another, lives as long as its client.
     word = re.sub(r"[^A-Za-z0-9]", "-", name)

@@ -14,17 +14,16 @@ import os
 import re
 from typing import List
 
-from ...system import files
+from ...system import files, paths
 from ...system.command import CommandError, run
-from ..eni import interfaces_file, sourced_files
+from ..eni import interfaces_file
 
 LOG = logging.getLogger(__name__)
-HELPER = "/etc/network/cloud-ifupdown-helper"
 _CONFIGURATION = ("/etc/network/interfaces", "/etc/network/interfaces.d/*")
 
 
 def _fragment(name: str) -> str:
-    return os.path.join(sourced_files.FRAGMENTS, name)
+    return os.path.join(paths.INTERFACES_FRAGMENTS, name)
 
 
 def end(name: str) -> None:
@@ -51,7 +50,7 @@ def remove_before_start(name: str) -> None:
 
 def _is_fragment(name: str) -> bool:
     """True for a file that the helper wrote and that contains nothing else. Other files are not touched."""
-    text = files.read(_fragment(name)) if os.path.exists(HELPER) else None
+    text = files.read(_fragment(name)) if os.path.exists(paths.IFUPDOWN_HELPER) else None
     return text is not None and set(interfaces_file.split(text)) == {name}
 
 

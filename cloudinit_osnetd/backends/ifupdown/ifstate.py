@@ -12,38 +12,34 @@ import os
 from typing import Iterable, List, Set
 
 from ...kernel import netlink
-from ...system import files
+from ...system import files, paths
 from ...system.command import CommandError, run
 from . import lock_holders
 
 LOG = logging.getLogger(__name__)
-STATE = "/run/network/ifstate"
-DEVICES = "/sys/class/net"
-DHCLIENT_PID = "/run/dhclient.%s.pid"  # the name that ifupdown uses
-RESOLVCONF = "/run/resolvconf/interface"
 _IFF_UP = 1  # linux/if.h
 _DOWN_SECONDS = 30  # a client that releases its lease takes a moment, and hooks may as well
 
 
 def up() -> Set[str]:
     """Returns the NICs that ifupdown regards as configured, by ifstate."""
-    return {line.split("=", 1)[0].strip() for line in (files.read(STATE) or "").splitlines() if "=" in line}
+    return {line.split("=", 1)[0].strip() for line in (files.read(paths.IFSTATE) or "").splitlines() if "=" in line}
 
 
 def is_up(name: str) -> bool:
     """True if ifupdown regards the NIC as up: by ifstate or, since 0.8, by the NIC's own file, written first."""
-    own = (files.read("%s.%s" % (STATE, name)) or "").strip()
+    own = (files.read("%s.%s" % (paths.IFSTATE, name)) or "").strip()
     return bool(own) or name in up()
 
 
 def link_is_up(name: str) -> bool:
-    flags = (files.read(os.path.join(DEVICES, name, "flags")) or "0").strip()
+    flags = (files.read(os.path.join(paths.KERNEL_NICS, name, "flags")) or "0").strip()
     return bool(int(flags, 16) & _IFF_UP)
 
 
 def half_down(name: str) -> bool:
     """True if an `ifdown` that was killed left addresses or a DHCP client: it removes the NIC from ifstate first."""
-    return link_is_up(name) or os.path.exists(DHCLIENT_PID % name)
+    return link_is_up(name) or os.path.exists(paths.DHCLIENT_PID % name)
 
 
 def take_down(name: str, mac: str, addresses: Iterable[str]) -> None:
@@ -52,7 +48,8 @@ def take_down(name: str, mac: str, addresses: Iterable[str]) -> None:
     This is also done for a NIC that is gone: its DHCP client ends, and it is removed from ifstate, where a later NIC of
     that name would count as configured. A NIC that was renamed still has its addresses.
     """
-    lock_holders.end(name, "%s.%s" % (STATE, name), clients=False)  # a client that is not killed releases its lease
+    # A client that is not killed releases its lease.
+    lock_holders.end(name, "%s.%s" % (paths.IFSTATE, name), clients=False)
     finished = True
     if is_up(name) or half_down(name):
         try:
@@ -71,7 +68,7 @@ def take_down(name: str, mac: str, addresses: Iterable[str]) -> None:
 
 def clear(name: str, mac: str, addresses: Iterable[str]) -> None:
     """Ends the processes that work on a NIC, and removes these addresses from it, whatever their prefix length."""
-    leased = lock_holders.end(name, "%s.%s" % (STATE, name))
+    leased = lock_holders.end(name, "%s.%s" % (paths.IFSTATE, name))
     now = netlink.snapshot()
     nic = now.named(name) or now.by_mac().get(mac)
     ours = set(addresses)
@@ -84,10 +81,10 @@ def clear(name: str, mac: str, addresses: Iterable[str]) -> None:
 
 
 def forget(name: str) -> None:
-    kept = [line for line in (files.read(STATE) or "").splitlines() if line.split("=", 1)[0] != name]
-    own = "%s.%s" % (STATE, name)
+    kept = [line for line in (files.read(paths.IFSTATE) or "").splitlines() if line.split("=", 1)[0] != name]
+    own = "%s.%s" % (paths.IFSTATE, name)
     try:
-        files.replace(STATE, "".join(line + "\n" for line in kept), sync=False)
+        files.replace(paths.IFSTATE, "".join(line + "\n" for line in kept), sync=False)
         if os.path.exists(own):
             os.truncate(own, 0)  # in place: the file is also a lock
     except OSError as exc:
@@ -98,7 +95,7 @@ def forget_dns(name: str) -> None:
     """Removes a NIC's records: a DHCP client whose NIC is gone ends without removing its DNS servers."""
     for program in ("inet", "inet6", "dhclient", "ip6.dhclient"):
         record = "%s.%s" % (name, program)
-        if os.path.exists(os.path.join(RESOLVCONF, record)):
+        if os.path.exists(os.path.join(paths.RESOLVCONF_RECORDS, record)):
             _try(["resolvconf", "-d", record])
 
 

@@ -17,11 +17,11 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 from ...core.entry import DEFAULT4, DEFAULT6
 from ...core.records import Nic, Snapshot
 from ...kernel import netlink
+from ...system import paths
 from ...system.command import CommandError, run
 from ..eni import finish_stanza, interfaces_file
 
 LOG = logging.getLogger(__name__)
-HOOKS = "/etc/network"
 # The programs that take DNS servers from ifupdown: resolvconf(8), and systemd-resolved from Debian 12 on.
 _UP_HOOKS = ("if-up.d/000resolvconf", "if-up.d/resolved")
 _DOWN_HOOKS = ("if-down.d/resolvconf", "if-down.d/resolved")
@@ -156,7 +156,7 @@ def between(old: str, new: str, name: str, now: Optional[Snapshot] = None) -> Op
         commands.append(("ip", "link", "set", "dev", name, "mtu", will.mtu))
     for key, value in sorted(will.settings.items()):
         if was.settings.get(key) != value:
-            path = "/proc/sys/net/ipv6/conf/%s/%s" % (name, key)
+            path = os.path.join(paths.IPV6_SETTINGS, name, key)
             commands.append(("sh", "-c", 'test ! -w "$1" || echo "$2" >"$1"', "sh", path, value))
     gone = [address for address in was.addresses if address not in will.addresses]
     commands += [_address("add", one, name) for one in will.addresses if one not in was.addresses]
@@ -210,7 +210,8 @@ def _dns(name: str, family: str, was: Facts, will: Facts) -> List[Tuple[str, ...
     mode, phase, hooks = ("start", "post-up", _UP_HOOKS) if options else ("stop", "pre-down", _DOWN_HOOKS)
     words = ["IFACE=" + name, "LOGICAL=" + name, "ADDRFAM=" + family, "METHOD=static", "MODE=" + mode, "PHASE=" + phase]
     words += ["IF_%s=%s" % (key.replace("-", "_").upper(), " ".join(value)) for key, value in sorted(options.items())]
-    return [("env", *words, path) for path in (os.path.join(HOOKS, hook) for hook in hooks) if os.path.exists(path)]
+    there = (os.path.join(paths.IFUPDOWN_HOOKS, hook) for hook in hooks)
+    return [("env", *words, path) for path in there if os.path.exists(path)]
 
 
 def matches(section: str, nic: Optional[Nic]) -> bool:

@@ -12,12 +12,10 @@ import signal
 import time
 from typing import Dict, FrozenSet, Iterator, List, Set
 
-from ...system import files
+from ...system import files, paths
 from ...system.command import CommandError, run
 
 LOG = logging.getLogger(__name__)
-PROC = "/proc"
-DEVICES = "/sys/class/net"
 _CLIENTS = ("dhclient", "dhcpcd", "udhcpc")
 _SECONDS = 5.0  # for a process to end after a signal
 
@@ -78,7 +76,7 @@ def _processes() -> Dict[int, List[str]]:
     """Returns the command line of each other process in our network namespace: not those of containers."""
     found = {}
     ours = _network("self")
-    for entry in os.listdir(PROC):
+    for entry in os.listdir(paths.PROC):
         if entry.isdigit() and int(entry) != os.getpid() and ours and _network(entry) == ours:
             words = _of_proc(entry, "cmdline").replace("\0", " ").split()
             if words:
@@ -88,14 +86,14 @@ def _processes() -> Dict[int, List[str]]:
 
 def _network(process: str) -> str:
     try:
-        return os.readlink(os.path.join(PROC, process, "ns/net"))
+        return os.readlink(os.path.join(paths.PROC, process, "ns/net"))
     except OSError:
         return ""  # it has ended, or is a kernel thread
 
 
 def _devices() -> FrozenSet[str]:
     try:
-        return frozenset(os.listdir(DEVICES))
+        return frozenset(os.listdir(paths.KERNEL_NICS))
     except OSError:
         return frozenset()
 
@@ -130,7 +128,7 @@ def _alive(pid: int) -> bool:
 
 def _of_proc(*names: str) -> str:
     try:
-        return files.read(os.path.join(PROC, *names)) or ""
+        return files.read(os.path.join(paths.PROC, *names)) or ""
     except OSError:
         return ""  # the process has ended
 

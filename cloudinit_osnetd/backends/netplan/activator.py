@@ -23,7 +23,7 @@ from . import generator, loaded_files, other_files, yaml_file, yaml_keys
 from .other_files import FILE
 
 LOG = logging.getLogger(__name__)
-_FILES = netdevs.Files(loaded_files.RUNTIME, generator.PREFIX)
+_FILES = netdevs.Files(paths.NETWORKD_RUNTIME_FILES, generator.PREFIX)
 # Since 1.1 netplan names the NICs to wait for in a drop-in of the waiting unit; without one it does not wait.
 _WAITER = "systemd-networkd-wait-online.service"
 _WAITING = "/run/systemd/system/" + _WAITER + ".d/10-netplan.conf"
@@ -41,7 +41,7 @@ ExecStart=/lib/systemd/systemd-networkd-wait-online --any -o routable -i {name}
 
 class NetplanActivator(Activator):
     lag, drops_foreign, waits_for_unique = links.LAG, True, True
-    own_directories = (loaded_files.RUNTIME + "/*.network.d", os.path.dirname(_OUR_WAITING))
+    own_directories = (paths.NETWORKD_RUNTIME_FILES + "/*.network.d", os.path.dirname(_OUR_WAITING))
 
     def unfit(self) -> str:
         """Only networkd is supported. netplan's files may assign all NICs to NetworkManager, as on a desktop."""
@@ -123,7 +123,7 @@ class NetplanActivator(Activator):
 def _waits_for_others() -> bool:
     """False if the generator makes the boot wait for the same NICs as before; up to 1.1 it can be compared."""
     then, now = (loaded_files.content(root + _WAITING) for root in (other_files.TOP, generator.NEW))
-    return os.path.exists(generator.GENERATORS[0]) or now != then
+    return os.path.exists(paths.NETPLAN_GENERATORS[0]) or now != then
 
 
 def _rank_advertised(names: Sequence[str]) -> None:
@@ -135,7 +135,7 @@ def _rank_advertised(names: Sequence[str]) -> None:
     some = "route-metric" in other_files.text_of(FILE)
     ours = other_files.our_definitions() if some else {}
     for name in names:
-        drop_in = os.path.join(loaded_files.RUNTIME, generator.PREFIX + name + ".network.d", generator.ADVERTISED)
+        drop_in = _drop_in(name, generator.ADVERTISED)
         _group, body = ours.get(name, ("", {}))
         metric = body.get("dhcp6-overrides", {}).get("route-metric") if not yaml_keys.dhcp_clients(body) else None
         text = "[IPv6AcceptRA]\nRouteMetric=%d\n" % (metric + 1) if metric else ""
@@ -143,6 +143,10 @@ def _rank_advertised(names: Sequence[str]) -> None:
             files.replace(drop_in, text, sync=False)
         elif not text:
             files.remove(drop_in)
+
+
+def _drop_in(name: str, file: str) -> str:
+    return os.path.join(paths.NETWORKD_RUNTIME_FILES, generator.PREFIX + name + ".network.d", file)
 
 
 def _wait_for_first(items: Sequence[Item], left: FrozenSet[str]) -> bool:
@@ -153,7 +157,7 @@ def _wait_for_first(items: Sequence[Item], left: FrozenSet[str]) -> bool:
     first = first_of(items)
     if first is None or not first.metric or first.name in left:
         return False
-    drop_in = os.path.join(loaded_files.RUNTIME, generator.PREFIX + first.name + ".network.d", generator.DROP_IN)
+    drop_in = _drop_in(first.name, generator.DROP_IN)
     files.replace(drop_in, "[Link]\nRequiredForOnline=yes\n", sync=False)
     if not glob.glob(other_files.TOP + "/run/systemd/*/" + _WAITER + ".d/10-netplan.conf"):
         return False

@@ -8,11 +8,11 @@ from typing import Container, Dict, FrozenSet, List, Optional, Sequence, Tuple
 
 from ...core.desired import Item, wanted_metric
 from ...core.records import Part
-from ...system import files
+from ...system import files, paths
 from ...system.command import CommandError
 from ..base import Format
 from ..networkd import file_routes, match_section
-from . import generator, loaded_files, other_files, yaml_file, yaml_keys
+from . import generator, other_files, yaml_file, yaml_keys
 from .other_files import FILE
 
 LOG = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class NetplanFormat(Format):
 
     def _of_networkd(self, items: Sequence[Item]) -> Dict[str, str]:
         """Returns the NICs that foreign networkd files configure, besides netplan's or in place of them."""
-        return match_section.claimed(items, match_section.Ours(loaded_files.RUNTIME, generator.PREFIX))
+        return match_section.claimed(items, match_section.Ours(paths.NETWORKD_RUNTIME_FILES, generator.PREFIX))
 
     def referred(self, ours: Container[Tuple[str, str]]) -> Dict[str, str]:
         """netplan refuses the whole configuration if a VLAN, a bridge or a bond refers to a missing definition."""

@@ -17,18 +17,11 @@ PREFIX = "10-netplan-"  # the beginning of the names of networkd's files that th
 OLD, NEW = paths.GENERATED + "/old", paths.GENERATED + "/new"
 # What is put in place of the generator's output: networkd's and udevd's files. systemd reads units at daemon-reload.
 _PLACES = ("/run/systemd/network", "/run/udev/rules.d")
-# Since 1.2 the generator writes only units, and another program writes the rest.
-GENERATORS = (
-    "/usr/libexec/netplan/configure",
-    "/usr/libexec/netplan/generate",
-    "/usr/lib/netplan/generate",
-    "/lib/netplan/generate",
-)
 
 
 def run_generator(root: str) -> None:
     # The program that netplan's own command line runs; this saves Python and two more commands.
-    there = [path for path in GENERATORS if os.path.exists(path)]
+    there = [path for path in paths.NETPLAN_GENERATORS if os.path.exists(path)]
     run((there[:1] or ["netplan", "generate"]) + ["--root-dir", root])
 
 

@@ -16,7 +16,6 @@ from typing import Dict, FrozenSet, Iterator, Optional
 
 from ...system import paths
 
-RUNTIME = "/run/systemd/network"
 _PATTERNS = ("*.network", "*.netdev")
 
 
@@ -39,13 +38,13 @@ def _untraced(path: str, flags: int) -> int:
 def note(skip: FrozenSet[str] = frozenset()) -> None:
     """Keeps the files as they are now: networkd has just loaded them, or is about to."""
     os.makedirs(paths.LOADED, mode=0o700, exist_ok=True)
-    now = _files(RUNTIME)
+    now = _files(paths.NETWORKD_RUNTIME_FILES)
     for name in _files(paths.LOADED):
         if name not in now:
             os.unlink(os.path.join(paths.LOADED, name))
     for name in now:
         if name not in skip:
-            _link(os.path.join(RUNTIME, name), os.path.join(paths.LOADED, name))
+            _link(os.path.join(paths.NETWORKD_RUNTIME_FILES, name), os.path.join(paths.LOADED, name))
 
 
 @contextlib.contextmanager
@@ -55,7 +54,7 @@ def held(changed: FrozenSet[str]) -> Iterator[None]:
     A file that other software changed without a reload is restored afterwards, still unread.
     """
     put_aside: Dict[str, str] = {}
-    now = _files(RUNTIME)
+    now = _files(paths.NETWORKD_RUNTIME_FILES)
     for name, kept in _files(paths.LOADED).items():
         there = now.get(name)
         if name in changed or there is None or os.path.samefile(kept, there) or _read(there) or not _read(kept):
@@ -69,7 +68,7 @@ def held(changed: FrozenSet[str]) -> Iterator[None]:
         note(skip=frozenset(put_aside))
     finally:
         for name, aside in put_aside.items():
-            os.rename(aside, os.path.join(RUNTIME, name))
+            os.rename(aside, os.path.join(paths.NETWORKD_RUNTIME_FILES, name))
 
 
 def _files(directory: str) -> Dict[str, str]:

@@ -9,11 +9,11 @@ from typing import Callable, Dict, FrozenSet, Mapping, Optional, Sequence
 
 from ...core.desired import Item
 from ...core.records import Dns, Touch
-from ...system import files
+from ...system import files, paths
 from ...system.command import CommandError, run
 from ..base import Activator, first_of
 from . import dns_over_dbus, links, netdevs, unloaded_files
-from .match_section import DIRECTORY, PREFIX, RUNTIME, SUFFIX
+from .match_section import DIRECTORY, PREFIX, SUFFIX
 
 LOG = logging.getLogger(__name__)
 _FILES = netdevs.Files(DIRECTORY, PREFIX)
@@ -21,7 +21,7 @@ _FILES = netdevs.Files(DIRECTORY, PREFIX)
 
 class NetworkdActivator(Activator):
     lag, drops_foreign, waits_for_unique = links.LAG, True, True
-    own_directories = (RUNTIME + "/*.network.d",)
+    own_directories = (paths.NETWORKD_RUNTIME_FILES + "/*.network.d",)
 
     def boot(self, items: Sequence[Item], left: FrozenSet[str] = frozenset()) -> None:
         """Makes the boot wait for the first NIC only: systemd-networkd-wait-online waits for all.
@@ -32,7 +32,8 @@ class NetworkdActivator(Activator):
         first = first_of(items)
         for item in items:
             if item is not first and item.name not in left and (item.entry.kind == "phy" or item.entry.networks):
-                drop_in = os.path.join(RUNTIME, PREFIX + item.name + SUFFIX + ".d", "cloudinit-osnetd.conf")
+                directory = os.path.join(paths.NETWORKD_RUNTIME_FILES, PREFIX + item.name + SUFFIX + ".d")
+                drop_in = os.path.join(directory, "cloudinit-osnetd.conf")
                 try:
                     files.replace(drop_in, "[Link]\nRequiredForOnline=no\n", sync=False)
                 except OSError as exc:

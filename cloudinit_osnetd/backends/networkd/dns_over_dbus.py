@@ -20,13 +20,12 @@ from . import links
 
 _OPTIONS = ("DNS", "Domains")
 _CALL = ("busctl", "call", "org.freedesktop.network1", "/org/freedesktop/network1", "org.freedesktop.network1.Manager")
-INVOCATION = "/run/systemd/units/invocation:systemd-networkd.service"
 
 
 def invocation() -> str:
     """Returns an identifier of the running networkd process; empty if unknown."""
     try:
-        return os.readlink(INVOCATION)
+        return os.readlink(paths.NETWORKD_INVOCATION)
     except OSError:
         return ""
 

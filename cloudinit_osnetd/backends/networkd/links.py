@@ -7,12 +7,10 @@ from typing import Dict, List, Sequence
 
 from ...core.records import Dns, Snapshot, Touch
 from ...kernel import netlink
-from ...system import files
+from ...system import files, paths
 from ...system.command import CommandError, run
 
-NOTES = "/run/systemd/netif/links"  # what sd-network(3) reads
 LAG = 0.5  # seconds; networkd reads the link from the kernel first, and then removes its old configuration
-RUNNING = "/run/systemd/netif/state"  # exists once networkd has started in this boot
 _OF_NETWORKD = ("bond", "vlan")  # kinds of device that networkd creates from its configuration and never deletes
 
 
@@ -50,7 +48,7 @@ def _unmake(touch: Touch, now: Snapshot) -> List[List[str]]:
 
 def note(ifindex: int) -> Dict[str, str]:
     """Returns networkd's state of a link: its file (NETWORK_FILE), setup state (ADMIN_STATE), DNS servers (DNS)."""
-    lines = (files.read(os.path.join(NOTES, str(ifindex))) or "").splitlines()
+    lines = (files.read(os.path.join(paths.NETWORKD_LINKS, str(ifindex))) or "").splitlines()
     return {key: value for key, equals, value in (line.partition("=") for line in lines) if equals}
 
 

@@ -15,14 +15,12 @@ import time
 from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 from ...core.desired import Item
-from ...kernel import netlink
-from ...system import files
+from ...system import files, paths
 from . import links
 from .netdev_file import parsed
 
-RUNTIME = "/run/systemd/network"
 DIRECTORY = "/etc/systemd/network"
-DIRECTORIES = ("/usr/lib/systemd/network", "/usr/local/lib/systemd/network", RUNTIME, DIRECTORY)
+DIRECTORIES = ("/usr/lib/systemd/network", "/usr/local/lib/systemd/network", paths.NETWORKD_RUNTIME_FILES, DIRECTORY)
 PREFIX = "10-cloud-init-"  # the beginning of the names of the files that cloud-init and we write
 SUFFIX = ".network"
 _ESCAPE = "\\\\"
@@ -184,7 +182,7 @@ def _taken(item: Item, path: str) -> bool:
     """True if networkd uses this file for the NIC. Waits if networkd has not processed a new NIC yet."""
     ifindex = _ifindex(item.name)
     deadline = time.monotonic() + _MATCH_SECONDS
-    while ifindex and os.path.exists(links.RUNNING):
+    while ifindex and os.path.exists(paths.NETWORKD_STATE):
         state = links.note(ifindex)
         if state.get("ADMIN_STATE", "") not in _UNMATCHED or time.monotonic() > deadline:
             return os.path.basename(state.get("NETWORK_FILE", "")) == os.path.basename(path)
@@ -193,5 +191,5 @@ def _taken(item: Item, path: str) -> bool:
 
 
 def _ifindex(name: str) -> int:
-    text = files.read(os.path.join(netlink.SYS, "class/net", name, "ifindex"))
+    text = files.read(os.path.join(paths.KERNEL_NICS, name, "ifindex"))
     return int(text) if text else 0
