@@ -5,7 +5,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' cloudinit_osnetd/__in
 DEB := dist/cloudinit-osnetd_$(VERSION)_all.deb
 # All that the package is made of. git names the files, so what a build leaves behind is never among them.
 GIT := git -c safe.directory='*'
-PACKAGED := $(shell $(GIT) ls-files --cached --others --exclude-standard -- bin cloudinit_osnetd debian dhcp docs/man systemd \
+PACKAGED := $(shell $(GIT) ls-files --cached --others --exclude-standard -- bin cloudinit_osnetd debian dhcp docs/man osnetd_push systemd \
 	udev cloud.cfg.d clean.d setup.py Makefile README.md CHANGELOG.md LICENSE)
 
 # Where things go in the target. Packages set these; the defaults are Debian's.
@@ -29,7 +29,8 @@ SOAK = --kind $(KIND) --operations $(OPERATIONS) $(if $(SEED),--seed $(SEED)) $(
 	$(if $(WITHOUT),--without $(WITHOUT)) $(if $(REPLAY),--replay $(REPLAY)) $(if $(STEPS),--steps $(STEPS)) $(if $(SHRINK),--shrink) \
 	$(if $(SINGLE),--single $(SINGLE)) $(if $(AVOID),--avoid $(AVOID))
 
-.PHONY: help bench demo test deb rpm install install-system build-man bootstrap lint quick unit scenarios soak sudden-death deep lintian tox clean
+.PHONY: help bench demo test deb rpm install install-system build-man bootstrap lint quick unit scenarios soak sudden-death deep lintian tox clean \
+	install-host
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,11 +49,11 @@ bench: ## how fast a guest follows its ports, beside cloud-init's own hotplug an
 	@$(MAKE) --no-print-directory $(DEB)
 	@OSNETD_DEB=$(CURDIR)/$(DEB) .venv-bench/bin/python -m bench $(BENCH)
 
-deb: ## build the Debian package into dist/
+deb: ## build the Debian packages into dist/, for guests and for hosts
 	@scripts/bootstrap build
 	@$(MAKE) --no-print-directory $(DEB)
 
-rpm: ## build the RPM package and its source package into dist/ (rpmbuild)
+rpm: ## build the RPM packages and their source package into dist/ (rpmbuild)
 	@scripts/build-rpm dist/cloudinit-osnetd-$(VERSION).noarch.rpm
 
 bootstrap: ## install what demo and test need, with apt and into .venv (root; nothing to do the second time)
@@ -106,6 +107,11 @@ install: build-man ## install below DESTDIR, without a package manager
 	$(MAKE) --no-print-directory install-system
 	install -D -m 0644 build/man/cloudinit-osnetd.8 $(DESTDIR)$(MANDIR)/man8/cloudinit-osnetd.8
 
+install-host: build/man/osnetd-push.1 ## install osnetd-push below DESTDIR, for a host
+	install -D -m 0755 bin/osnetd-push $(DESTDIR)/usr/bin/osnetd-push
+	install -D -m 0644 -t $(DESTDIR)$(PYLIB)/osnetd_push osnetd_push/*.py
+	install -D -m 0644 build/man/osnetd-push.1 $(DESTDIR)$(MANDIR)/man1/osnetd-push.1
+
 clean: ## remove what was built and tested, not .venv and the guests' roots (.lab)
 	rm -rf build dist .pybuild *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .tox
 
@@ -117,10 +123,10 @@ install-system:
 	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(CLOUDDIR)/cloud.cfg.d
 	install -m 0644 systemd/*.service systemd/*.path systemd/*.timer $(DESTDIR)$(UNITDIR)
 	install -D -m 0644 -t $(DESTDIR)$(UNITDIR)/cloud-init-hotplugd.service.d systemd/cloud-init-hotplugd.service.d/*
-	install -m 0755 systemd/serve-queue $(DESTDIR)$(LIBDIR)
+	install -m 0755 systemd/serve-queue bin/apply-network-config $(DESTDIR)$(LIBDIR)
 	ln -sfn $(PYLIB)/cloudinit_osnetd/sources/95_osnetd.cfg $(DESTDIR)$(CLOUDDIR)/cloud.cfg.d/95_osnetd.cfg
 
-build-man: build/man/cloudinit-osnetd.8
+build-man: build/man/cloudinit-osnetd.8 build/man/osnetd-push.1
 
 build/man/%: docs/man/%.rst
 	@mkdir -p $(@D)

@@ -32,6 +32,12 @@ def under_test() -> Path:
         return built[-1]
 
 
+def for_hosts() -> Path:
+    """The other package of the same build, with osnetd-push."""
+    package = under_test()
+    return package.with_name(package.name.replace("cloudinit-osnetd_", "cloudinit-osnetd-host_"))
+
+
 RELEASES = {"0.1.0": "a1b7897d66167c6b02ccd8fa177dd6b5162490a8"}  # the commits that they were built from
 
 
