@@ -36,6 +36,7 @@ class Nic(NamedTuple):
     addresses: Tuple[Address, ...]
     ipv6: bool = True  # False if IPv6 is switched off; read for hardware NICs, bonds and VLANs only
     max_mtu: int = 0  # the driver's limit; 0 if the kernel does not report it (before 4.19)
+    device: str = ""  # path in sysfs of its bus device, of a virtual NIC its own; empty if unknown
 
     def is_one_of(self, listed: FrozenSet[str]) -> bool:
         """True if `listed`, which holds MACs and names, has this NIC."""

@@ -26,6 +26,7 @@ _RT_TABLE_MAIN = 254
 _RTPROT_RA = 9  # linux/rtnetlink.h
 
 CLAIM = "OSNETD_MANAGE"
+_VIRTUAL = "/devices/virtual/"
 
 
 def awaits_udev(nics: Iterable[Nic]) -> bool:
@@ -103,16 +104,31 @@ def _ip_text(family: int, raw: bytes) -> str:
     return socket.inet_ntop(family, raw)
 
 
-def _is_virtual(name: str, index: int) -> bool:
-    """True for a device under /devices/virtual that is not claimed by a udev property."""
-    path = os.path.realpath(os.path.join(paths.KERNEL_NICS, name))
-    if "/devices/virtual/" not in path + "/":
+def _is_virtual(path: str, index: int) -> bool:
+    """True for a device under /devices/virtual that is not claimed by a udev property. `path` is its path in sysfs."""
+    if _VIRTUAL not in path:
         return False
     try:
         with open(os.path.join(paths.UDEV_DATABASE, "n%d" % index), encoding="utf-8", errors="replace") as db:
             return "E:%s=1\n" % CLAIM not in db.read()
     except OSError:
         return True
+
+
+def bus_device(path: str) -> str:
+    """Returns what is there as long as a NIC may come back without being plugged in again: see removed_nics.py.
+
+    `path` is the NIC's, such as /sys/devices/pci0000:00/0000:00:05.0/virtio2/net/ens5. That is the device on the bus,
+    which drivers are bound to and unbound from: the PCI function, VMBus's channel, Xen's vif. virtio's own device is
+    made by a driver (virtio_pci), and goes when that is unloaded. A virtual NIC has no other device than itself.
+    Empty if the path is not of this form (CONFIG_SYSFS_DEPRECATED).
+    """
+    if _VIRTUAL in path:
+        return path
+    device = path.rpartition("/net/")[0]
+    while os.path.basename(device).startswith("virtio") and os.path.basename(device)[6:].isdigit():
+        device = os.path.dirname(device)
+    return device
 
 
 def has_ipv6(name: str) -> bool:
@@ -162,7 +178,8 @@ def _links(sock: socket.socket) -> Iterator[Nic]:
                 link_kind = info.get(1, b"").rstrip(b"\0").decode("ascii", "replace")
         if name == "lo":
             continue
-        virtual = _is_virtual(name, index)
+        path = os.path.realpath(os.path.join(paths.KERNEL_NICS, name))
+        virtual = _is_virtual(path, index)
         yield Nic(
             name=name,
             ifindex=index,
@@ -180,6 +197,7 @@ def _links(sock: socket.socket) -> Iterator[Nic]:
             addresses=(),
             ipv6=(virtual and link_kind not in ("bond", "vlan")) or has_ipv6(name),
             max_mtu=max_mtu,
+            device=bus_device(path),
         )
 
 

@@ -82,7 +82,7 @@ def _until_settled(
             return served
         note(passes.record(reasons, env.monotonic() - began, min(due)))
         with store.lent(lock):
-            _sleep_until_event(min(due), env)
+            _sleep(min(due), env, passes.removed.device_gone)
         passes.reload()
         reasons += [event.reason for event in event_queue.take() if event.reason not in reasons]
 
@@ -97,8 +97,8 @@ def _permitted_context(reasons: Sequence[str], env: Environment) -> RunContext:
         raise
 
 
-def _sleep_until_event(seconds: float, env: Environment) -> None:
-    """Sleeps, and returns early if an event arrives."""
+def _sleep(seconds: float, env: Environment, is_over: Callable[[], bool]) -> None:
+    """Sleeps, and returns early if an event arrives, or if there is nothing to wait for any more."""
     deadline = env.monotonic() + seconds
-    while env.monotonic() < deadline and not event_queue.waiting():
+    while env.monotonic() < deadline and not event_queue.waiting() and not is_over():
         env.sleep(min(0.1, max(0.0, deadline - env.monotonic())))

@@ -152,6 +152,23 @@ def test_a_nic_goes_and_comes_back(cloud: Cloud, guest_factory: GuestFactory) ->
     assert len(configured_names(guest)) == 3
 
 
+def test_a_nic_without_a_bus_device_is_cleaned_up_at_once(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """A claimed virtual NIC that goes does not come back with a driver: the debounce is not for it."""
+    blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.2"], mtu=1450)
+    server = cloud.server("claimed")
+    first, second = server.create_port(blue), server.create_port(blue)
+    guest = guest_factory(server, files={"etc/cloud/cloud.cfg.d/96-test.cfg": "osnetd: {debounce: 300}\n"})
+    guest.boot()
+    assert_boot(guest, level="drive")
+    name = str(guest.nic(second))
+    with serving(guest, touches=[second], events=["removed"], streams=[first]) as served:
+        guest.unplug(second)
+        assert_gone(guest, name)
+    assert [record["passes"] for record in served.records] == [1]
+    assert configured_names(guest) == [guest.nic(first)]
+    assert_nothing_to_do(guest)
+
+
 def test_two_hundred_veth_pairs_start_nothing(cloud: Cloud, guest_factory: GuestFactory) -> None:
     """A container host: neither our script nor cloud-init's hook runs for devices that are nobody's ports."""
     blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.2"], mtu=1450)

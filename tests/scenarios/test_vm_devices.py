@@ -58,6 +58,16 @@ def test_a_driver_that_is_reloaded_costs_nothing(place: Place, guest: VM, meanwh
     assert_names_kept(guest, names)
 
 
+def test_a_nic_that_is_unplugged_from_its_bus_is_not_waited_for(place: Place, guest: VM) -> None:
+    """Its PCI function is gone, so no driver brings it back: cleaned up before the debounce is over."""
+    name = str(guest.nic(place.second))
+    guest.put(b"osnetd: {debounce: 3000}\n", _DEBOUNCE)
+    with serving(guest, touches=[place.second], events=["removed"], streams=[place.first]):
+        guest.unplug(place.second)
+        assert_gone(guest, name)
+    assert configured_names(guest) == [guest.nic(place.first)]
+
+
 def test_a_nic_is_lent_to_another_network_namespace(place: Place, guest: VM) -> None:
     """In the kernel's words it is gone from ours, and a new one when it comes back."""
     name = str(guest.nic(place.second))

@@ -210,6 +210,29 @@ def test_a_mac_of_zeros_is_none(sys_tree):
 
 
 @pytest.mark.parametrize(
+    ("path", "device"),
+    [
+        ("pci0000:00/0000:00:05.0/virtio2/net/ens5", "pci0000:00/0000:00:05.0"),
+        ("pci0000:00/0000:00:02.0/0000:01:00.0/virtio12/net/enp1s0", "pci0000:00/0000:00:02.0/0000:01:00.0"),
+        ("pci0000:00/0000:00:05.0/net/ens5", "pci0000:00/0000:00:05.0"),  # e1000, a VF
+        ("LNXSYSTM:00/LNXSYBUS:00/ACPI0004:00/VMBUS:00/f8615163-0001/net/eth0", "LNXSYSTM:00/LNXSYBUS:00/ACPI0004:00/VMBUS:00/f8615163-0001"),
+        ("vif-1/net/eth1", "vif-1"),  # Xen
+        ("css0/0.0.0001/0.0.0001/virtio1/net/enc1", "css0/0.0.0001/0.0.0001"),  # s390
+        ("platform/a003c00.virtio_mmio/virtio0/net/eth0", "platform/a003c00.virtio_mmio"),
+        ("platform/virtio-mmio.0/virtio0/net/eth0", "platform/virtio-mmio.0"),
+        ("pci0000:00/0000:00:1d.7/usb1/1-1/1-1:1.0/net/enx0", "pci0000:00/0000:00:1d.7/usb1/1-1/1-1:1.0"),
+        ("vmbus_0_11/net/eth0", "vmbus_0_11"),
+        ("virtual/net/ens4", "virtual/net/ens4"),  # goes with its NIC
+        ("pci0000:00/0000:00:05.0/net:eth0", ""),
+        ("", ""),
+    ],
+)
+def test_the_bus_device_is_the_one_that_a_driver_leaves_behind(path, device):
+    top = "/sys/devices/"
+    assert netlink.bus_device(top + path if path else "") == (top + device if device else "")
+
+
+@pytest.mark.parametrize(
     ("virtual", "claimed", "counts"),
     [
         (False, None, True),

@@ -217,6 +217,65 @@ def test_a_nic_that_comes_back_within_the_debounce_is_not_touched(server):
     assert len(store.load(ID).ledger) == 1
 
 
+@pytest.fixture
+def bus(server, tmp_path):
+    """The NIC is on a bus: the path of its device, which a run has noted."""
+    device = tmp_path / "sys/devices/pci0000:00/0000:00:05.0"
+    device.mkdir(parents=True)
+    server.nics[:] = [one._replace(device=str(device)) for one in server.nics]
+    server.run("added")
+    server.now = 1000.0
+    return device
+
+
+def test_a_driver_that_is_reloaded_is_waited_for(server, bus):
+    gone = list(server.nics)
+    del server.nics[:]
+    server.later += [(1.0, lambda: server.nics.extend(gone)), (1.0, lambda: queue("added", "ens3"))]
+    record = server.run("removed")
+    assert record.changes == () and record.touches == () and server.backend.after_calls == []
+    del server.nics[:]
+    assert server.run("removed").seconds == pytest.approx(1.5, abs=0.11)
+
+
+def test_a_nic_whose_bus_device_is_gone_is_not_waited_for(server, bus):
+    del server.nics[:]
+    bus.rmdir()
+    record = server.run("removed")
+    assert record.passes == 1 and server.now == 1000.0
+    assert [(touch.action, touch.name) for touch in record.touches] == [("down", "ens3")]
+    assert store.load(ID).ledger == ()
+
+
+def test_a_bus_device_that_goes_after_its_nic_ends_the_wait(server, bus):
+    del server.nics[:]
+    server.later.append((0.2, bus.rmdir))
+    record = server.run("removed")
+    assert record.passes == 2 and server.now - 1000.0 == pytest.approx(0.3, abs=0.11)
+    assert store.load(ID).ledger == ()
+
+
+def test_a_nic_that_has_moved_to_another_slot_is_known_there(server, bus, tmp_path):
+    """Its old bus device is gone, the new one is there: a driver that is reloaded is waited for."""
+    bus.rmdir()
+    other = tmp_path / "sys/devices/pci0000:00/0000:00:06.0"
+    other.mkdir()
+    server.nics[:] = [one._replace(device=str(other)) for one in server.nics]
+    server.run("added")
+    server.now = 1000.0
+    del server.nics[:]
+    assert server.run("removed").passes == 2
+
+
+@pytest.mark.parametrize("said", ["", "[]", "{", '{"%s": 7}' % A, '{"%s": ""}' % A])
+def test_a_note_of_bus_devices_that_says_nothing_is_a_debounce(server, bus, said):
+    files.replace(paths.DEVICES, said)
+    del server.nics[:]
+    record = server.run("removed")
+    assert len(record.touches) == 1
+    assert record.passes == (1 if "7" in said else 2)  # a path that is not there
+
+
 def test_the_debounce_is_not_lengthened_by_events_of_other_nics(server):
     del server.nics[:]
     server.later += [(0.5, lambda: queue("added", "ens7")), (1.2, lambda: queue("removed", "ens8"))]
