@@ -68,6 +68,14 @@ def _at_least_one(text: str) -> int:
     return number
 
 
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0.1 <= seconds <= 86400:
+        raise ValueError(text)
+    return seconds
+
+
+_seconds.__name__ = "number of seconds"
 _at_least_one.__name__ = "number"  # argparse: "invalid number value: '0'"
 
 
@@ -87,6 +95,9 @@ def parser() -> "argparse.ArgumentParser":
         sub = subs.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
         if name in ("status", "plan", "reconcile", "apply", "history", "show"):
             sub.add_argument("--json", action="store_true", help="print JSON")
+        if name == "status":
+            watch = "show it again every so many seconds (2), until Ctrl-C"
+            sub.add_argument("--watch", nargs="?", type=_seconds, const=2.0, metavar="SECONDS", help=watch)
         if name in ("plan", "reconcile"):
             sub.add_argument("--force", action="store_true", help="overwrite the edits of other software or people")
         if name == "reconcile":

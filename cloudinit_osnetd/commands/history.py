@@ -3,16 +3,15 @@
 """`history`: lists the runs that changed something, newest first."""
 
 import argparse
-import time
 from typing import Any, Dict, List
 
 from ..state import history
-from .output import print_json, print_table
+from .output import print_json, print_table, time_text
 
 
 def time_of(record: Dict[str, Any]) -> str:
     """Returns the time of a record in the server's time zone."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(record.get("when") or 0)))
+    return time_text(float(record.get("when") or 0))
 
 
 def result_of(record: Dict[str, Any]) -> str:
@@ -25,7 +24,7 @@ def result_of(record: Dict[str, Any]) -> str:
     return "failed: " + ", ".join(failed) if failed else "done"
 
 
-def _nics(record: Dict[str, Any]) -> str:
+def nics_of(record: Dict[str, Any]) -> str:
     names = {touch["name"] for touch in record.get("touches", ())}
     return ", ".join(sorted(names | {change["nic"] for change in record.get("changes", ())}))
 
@@ -35,7 +34,7 @@ def main(args: argparse.Namespace) -> int:
     if args.json:
         print_json(records)
     elif records:
-        rows = [[r["run"], time_of(r), ", ".join(r.get("reasons", ())), _nics(r), result_of(r)] for r in records]
+        rows = [[r["run"], time_of(r), ", ".join(r.get("reasons", ())), nics_of(r), result_of(r)] for r in records]
         print_table(["RUN", "TIME", "REASON", "NICS", "RESULT"], rows)
     else:
         print("no run has changed anything on this instance yet")

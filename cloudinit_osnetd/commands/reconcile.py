@@ -44,6 +44,7 @@ def as_json(record: Record) -> Dict[str, Any]:
         seconds=round(record.seconds, 3),
         next_check=round(record.next_check, 1),
         run=record.run,
+        answered=dict(record.answered),
     )
 
 

@@ -81,6 +81,11 @@ class Links:
         bonds = [link for link in self.by_id.values() if link.kind == "bond" and not link.mac_told]
         return tuple((link.key, self.members_of(link.raw, link.path)) for link in bonds)
 
+    def ports(self) -> Dict[str, str]:
+        """Returns the id of each link's port by key: Nova's `vif_id`, which is Neutron's id of the port."""
+        ids = {link.key: link.raw.get("vif_id") for link in self.by_id.values()}
+        return {key: shown(port) for key, port in ids.items() if isinstance(port, str) and port}
+
     def _take(self, raw: Any, path: str, kind: str) -> None:
         link_id = ""
         try:

@@ -11,7 +11,7 @@ short plain word is an error: a newline in a DNS address would give a root shell
 """
 
 import json
-from typing import Any, Dict, FrozenSet, List, NamedTuple, Tuple
+from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Tuple
 
 from .document_links import Fault, Links, MacsByName, no_nics
 from .document_networks import Services, parse_global, parse_network
@@ -78,6 +78,7 @@ class NetworkData(NamedTuple):
     faulted: FrozenSet[str]
     search: Tuple[str, ...] = ()  # global search domains
     nameless: Tuple[Tuple[str, Tuple[str, ...]], ...] = ()  # bonds without a MAC, refused or not: keys, members
+    ports: Mapping[str, str] = {}  # the ids of the ports by key, for people: nothing is decided by them
 
     @property
     def unassigned_network(self) -> bool:
@@ -117,7 +118,7 @@ def _parse(document: Any, macs: MacsByName) -> NetworkData:
     entries = {entry.key: entry for entry in links.entries(networks)}
     services = _services(document.get("services"), links.faults)
     faults, faulted = tuple(links.faults), frozenset(links.bad)
-    return NetworkData(entries, services.dns, faults, faulted, services.search, links.nameless())
+    return NetworkData(entries, services.dns, faults, faulted, services.search, links.nameless(), links.ports())
 
 
 def _networks(links: Links, raw_networks: List[Any]) -> Dict[str, List[Network]]:

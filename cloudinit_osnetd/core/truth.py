@@ -31,6 +31,7 @@ class Statement(NamedTuple):
     listed: bool  # False once the source no longer lists the key
     superseded: Tuple[Tuple[str, float], ...]  # (digest, when it was replaced)
     doubted_since: Optional[float]
+    port: str = ""  # the port's id when the entry changed last or was listed again; empty if not known
 
 
 class KeyTruth(NamedTuple):
@@ -97,10 +98,11 @@ def needs_search(entry: Entry) -> bool:
     return bool(entry.networks) and not any(net.search for net in entry.networks)
 
 
-def _updated(statement: Statement, entry: Entry, counter: int, now: float) -> Statement:
+def _updated(statement: Statement, entry: Entry, counter: int, now: float, port: str = "") -> Statement:
     """Returns the statement of a source that repeats it, changes it, or returns to an older content."""
     if entry == statement.entry:
-        return statement._replace(listed=True, doubted_since=None)
+        known = statement.port if statement.listed and statement.port else port
+        return statement._replace(listed=True, doubted_since=None, port=known)
     returned = [when for digest, when in statement.superseded if digest == entry.digest]
     if returned and statement.doubted_since is None and 0 <= now - max(returned) < DOUBT_WITHIN:
         return statement._replace(listed=True, doubted_since=now)
@@ -108,7 +110,7 @@ def _updated(statement: Statement, entry: Entry, counter: int, now: float) -> St
     if returned and statement.doubted_since is not None and 0 <= now - statement.doubted_since < DOUBT_LOOK:
         return statement._replace(listed=True)
     superseded = statement.superseded + ((statement.entry.digest, now),)
-    return Statement(entry, counter, True, superseded[-_SUPERSEDED_KEPT:], None)
+    return Statement(entry, counter, True, superseded[-_SUPERSEDED_KEPT:], None, port)
 
 
 class _Observation(NamedTuple):
@@ -163,7 +165,8 @@ def observe(truth: Truth, source: str, data: NetworkData, now: float) -> Truth:
 def _observed(observation: _Observation, known: Optional[KeyTruth], entry: Entry, counter: int) -> KeyTruth:
     """Returns what is known of a key after an observation; a change has the number after `counter`."""
     source, data = observation.source, observation.data
-    first = Statement(entry, 0, True, (), None)
+    port = data.ports.get(entry.key, "")
+    first = Statement(entry, 0, True, (), None, port)
     if known is None:
         return KeyTruth(source, {source: first}, data.services, data.search)
     if source == "push":
@@ -171,7 +174,7 @@ def _observed(observation: _Observation, known: Optional[KeyTruth], entry: Entry
     statement = known.statements.get(source)
     if statement is None:
         return known._replace(statements=dict(known.statements, **{source: first}))
-    updated = _updated(statement, entry, counter + 1, observation.now)
+    updated = _updated(statement, entry, counter + 1, observation.now, port)
     changed = updated.changed > counter
     in_force = source if changed else known.in_force
     services, search = known.services, known.search
@@ -284,6 +287,7 @@ def to_json(truth: Truth) -> Dict[str, Any]:
                         "listed": statement.listed,
                         "superseded": [list(item) for item in statement.superseded],
                         "doubted_since": statement.doubted_since,
+                        **({"port": statement.port} if statement.port else {}),
                     }
                     for source, statement in kt.statements.items()
                 },
@@ -349,6 +353,7 @@ def _key_from_json(key: str, raw: Dict[str, Any]) -> KeyTruth:
             listed=bool(stored["listed"]),
             superseded=tuple((str(digest), float(when)) for digest, when in stored.get("superseded", ())),
             doubted_since=None if stored.get("doubted_since") is None else float(stored["doubted_since"]),
+            port=str(stored.get("port", "")),
         )
         for source, stored in raw["words"].items()
     }

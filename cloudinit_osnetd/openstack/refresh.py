@@ -34,14 +34,15 @@ def refresh_metadata(
         state = state._replace(answered=answer.mac)
     if answer.data is None:
         return RefreshResult(state, answer.problems + state.truth.fault_texts("metadata"), False, answer.no_lease)
-    known = truth.observe(state.truth, "metadata", answer.data, time.time())
-    faults = answer.problems + known.fault_texts("metadata")
-    return RefreshResult(state._replace(truth=known), faults, True, answer.no_lease)
+    state = _observed(state, "metadata", answer.data)
+    faults = answer.problems + state.truth.fault_texts("metadata")
+    return RefreshResult(state, faults, True, answer.no_lease)
 
 
 def refresh_push(state: store.State, data: network_data.NetworkData) -> RefreshResult:
     """Records what a host or an operator pushed: in force until another source's entry changes."""
-    known = truth.with_global_dns(truth.observe(state.truth, "push", data, time.time()), data)
+    state = _observed(state, "push", data)
+    known = truth.with_global_dns(state.truth, data)
     return RefreshResult(state._replace(truth=known), known.fault_texts("push"), True)
 
 
@@ -57,6 +58,14 @@ def refresh_drive(state: store.State) -> RefreshResult:
         data = metadata.read_drive(drive, state.instance_id)
     except (metadata.SourceError, network_data.Refused, OSError) as exc:
         return RefreshResult(state, (str(exc),), False)
-    known = truth.observe(state.truth, "drive", data, time.time())
-    state = state._replace(truth=known, drive_stamp=stamp)
-    return RefreshResult(state, known.fault_texts("drive"), True)
+    state = _observed(state, "drive", data)._replace(drive_stamp=stamp)
+    return RefreshResult(state, state.truth.fault_texts("drive"), True)
+
+
+def _observed(state: store.State, source: str, data: network_data.NetworkData) -> store.State:
+    """Returns the state with a source's document, and the time if it is not the last one of this source."""
+    now = time.time()
+    known = truth.observe(state.truth, source, data, now)
+    if known == state.truth:
+        return state
+    return state._replace(truth=known, changed=dict(state.changed, **{source: round(now, 3)}))

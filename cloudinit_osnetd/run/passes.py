@@ -56,6 +56,7 @@ class Passes:
         self.touches: List[Touch] = []
         self.drifted: Tuple[plan.Drift, ...] = ()
         self.faults: Tuple[str, ...] = ()
+        self.answered: Dict[str, bool] = {}  # by source: True if the last pass could read it
         self.problems: Dict[str, str] = {}
         self.findings: Dict[str, Tuple[str, ...]] = {}
         self.pending: List[str] = []
@@ -150,6 +151,7 @@ class Passes:
             if fault not in self.faults:
                 LOG.warning("fault: %s", fault)
         self.state, self.faults = drive.state, faults
+        self.answered = {"metadata": refreshed.answered, "drive": drive.answered}
 
     def _plan(
         self, nics: Dict[str, Nic], snapshot: Snapshot, debounced: FrozenSet[str], tried: FrozenSet[plan.Lacking]
@@ -277,4 +279,5 @@ class Passes:
             seconds=seconds,
             next_check=next_check,
             run=self.run,
+            answered=self.answered,
         )

@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """The record of a run: what it saw, decided and did. `status` shows it, and the history keeps it."""
 
-from typing import Dict, NamedTuple, Tuple
+from typing import Dict, Mapping, NamedTuple, Tuple
 
 from ..core import plan
 from ..core.records import Touch
@@ -23,3 +23,4 @@ class Record(NamedTuple):
     seconds: float
     next_check: float  # seconds until the timer starts the next run, 0 without a timer
     run: int = 0  # its number; 0 if it changed nothing
+    answered: Mapping[str, bool] = {}  # by source: True if the last pass could read it

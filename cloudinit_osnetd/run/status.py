@@ -3,7 +3,7 @@
 """The state of each NIC and each entry. Reads only, and changes nothing."""
 
 import time
-from typing import Any, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from ..apply import commit, pending_confirmation, stale_addresses
 from ..apply.verify import dns_findings
@@ -20,7 +20,7 @@ from ..planning.build_plan import pending_macs
 from ..state import findings as findings_kept
 from ..state import store
 from ..system import files, paths
-from . import recheck_timer
+from . import advice, recheck_timer, source_status
 
 _TRIES = 5
 
@@ -38,6 +38,7 @@ class NicStatus(NamedTuple):
     reason: str
     findings: Tuple[str, ...] = ()
     differs: Tuple[str, ...] = ()  # of a drifted one: + is wanted and not on disk, - is on disk and not wanted
+    port: str = ""  # the id of its port, if a source told it
 
 
 class _View:
@@ -98,6 +99,7 @@ class _View:
             reason=reason or self._fault(entry.mac),
             findings=() if word in ("ignored", "drifted") else findings + self._minor(key),
             differs=tuple(self.drifted.get(key, {}).get("differs", ())) if word == "drifted" else (),
+            port=_port(known),
         )
 
     def _word(self, key: str, known: truth.KeyTruth, nic: Optional[Nic], lacks: str) -> Tuple[str, str]:
@@ -179,6 +181,24 @@ def _rows(view: _View) -> List[NicStatus]:
     return rows + list(view.refused_devices()) + list(view.without_entry())
 
 
+def _port(known: truth.KeyTruth) -> str:
+    """Returns the id of a key's port, as the source in force told it, or else any other."""
+    told = [known.statement.port] + [known.statements[source].port for source in sorted(known.statements)]
+    return next(filter(None, told), "")
+
+
+def _on_trial(state: store.State, names: Mapping[str, str]) -> List[Dict[str, Any]]:
+    """Returns the changes that are in force and may be rolled back, each with its NICs, and until when.
+
+    `until` is in seconds since the epoch, 0 if it depends on a run; `ends` says what decides.
+    """
+    keys = pending_confirmation.keys(state)
+    if not keys:
+        return []
+    ends = "the run at work checks it" if store.at_work() else "the next run checks it"
+    return [{"nics": sorted(names.get(key) or key for key in keys), "until": 0.0, "ends": ends}]
+
+
 def _addresses(nic: Nic) -> Tuple[str, ...]:
     return tuple(address.address for address in nic.addresses)
 
@@ -213,11 +233,15 @@ def read() -> Dict[str, Any]:
         "backend": "",
         "faults": [],
         "nics": [],
+        "sources": [],
+        "on_trial": [],
+        "next": [],
     }
     try:
         on = run_context(remember=False)
     except NotManaged as exc:
         report["hands_off"] = str(exc)
+        report["next"] = advice.next_steps(report)
         return report
     report["hands_off"] = not_followed(on.context.updates)
     state, rows = _states(on, snapshot)
@@ -226,4 +250,8 @@ def read() -> Dict[str, Any]:
     kept = [text for of in truth.RANK for text in state.truth.fault_texts(of)]
     report["faults"] = kept + [text for text in _refused_whole(report["last_run"]) if text not in kept]
     report["nics"] = [dict(row._asdict()) for row in rows]
+    names = {row.key: row.name for row in rows if row.key and row.name}
+    report["sources"] = source_status.sources(state, report["last_run"], names)
+    report["on_trial"] = _on_trial(state, names)
+    report["next"] = advice.next_steps(report)
     return report

@@ -39,6 +39,7 @@ class State(NamedTuple):
     unwanted: Mapping[str, Tuple[str, ...]] = {}  # by key: our old addresses; see stale_addresses.py
     run: int = 0  # the number of the last run that changed something
     former: Tuple[str, ...] = ()  # what the last of these runs replaced; see former.py
+    changed: Mapping[str, float] = {}  # by source: when its document changed last, in seconds since the epoch
     learned: Mapping[str, str] = {}  # current names of bonds by key: see bond_names.py. Not stored
 
     @property
@@ -86,7 +87,7 @@ def _to_json(state: State) -> Dict[str, Any]:
 
 def _new_fields(state: State) -> Dict[str, Any]:
     """Returns the fields that stand in the store only if they have a value."""
-    return {"run": state.run, "former": list(state.former)}
+    return {"run": state.run, "former": list(state.former), "changed": dict(state.changed)}
 
 
 def _from_json(obj: Dict[str, Any]) -> State:
@@ -113,6 +114,7 @@ def _from_json(obj: Dict[str, Any]) -> State:
         metrics={key: metric for key, metric in _object(obj.get("metrics")).items() if isinstance(metric, int)},
         rejections=tuple(_each(rejections.from_json, obj.get("rejections"), more.get("rejections"), "rejection")),
         on_trial=_text(obj.get("on_trial")),
+        changed={source: at for source, at in _object(obj.get("changed")).items() if isinstance(at, (int, float))},
         unwanted={
             key: tuple(address for address in addresses if isinstance(address, str))
             for key, addresses in _object(obj.get("unwanted")).items()

@@ -56,6 +56,13 @@ def test_each_state_is_shown_with_its_reason(cloud: Cloud, guest_factory: GuestF
     for port, state in expected.items():
         assert any(port.mac in line and f" {state} " in line for line in table.splitlines()), table
 
+    # On a screen of 80 columns, with the ports' ids and what each source says.
+    screen = guest.run("COLUMNS=80 cloudinit-osnetd status").stdout.splitlines()
+    assert max(map(len, screen)) <= 80, screen
+    assert any(fine.mac in line and fine.id in line for line in screen), screen
+    assert any(line.startswith("metadata ") and "answered" in line for line in screen), screen
+    assert any(line.startswith("next ") and str(guest.nic(delisted)) in line for line in screen), screen
+
     # Something takes the address away: status sees it, exits with 1, and reconcile mends it.
     guest.run(f"ip -4 addr flush dev {guest.nic(fine)}")
     assert state_of(guest, fine) == "failed" and "the kernel lacks" in reason_of(guest, fine)
