@@ -190,7 +190,7 @@ def test_colour_is_for_terminals_that_have_it(monkeypatch):
 
 
 def test_colours_do_not_change_the_width(monkeypatch):
-    told = shown(monkeypatch, {"TERM": "xterm", "COLUMNS": "80"}, Terminal())
+    told = shown(monkeypatch, {"TERM": "xterm", "COLUMNS": "80", "LINES": "60"}, Terminal())
     plain = re.sub("\033\\[[0-9;]*m", "", told)
     assert plain.splitlines()[9:] == GOLDEN.splitlines()[9:]
 
