@@ -14,7 +14,8 @@ PYTHON ?= python3
 PYLIB ?= /usr/lib/python3/dist-packages
 UNITDIR ?= /usr/lib/systemd/system
 UDEVDIR ?= /usr/lib/udev/rules.d
-LIBDIR ?= /usr/lib/cloudinit-osnetd
+# Where the units, the udev rule and the program look for the helpers; `make relocate` changes it in all of them.
+LIBDIR = $(shell sed -n 's|^QUEUE_EVENT = "\(.*\)/queue-event"|\1|p' cloudinit_osnetd/system/paths.py)
 MANDIR ?= /usr/share/man
 CLOUDDIR ?= /etc/cloud
 
@@ -29,7 +30,7 @@ SOAK = --kind $(KIND) --operations $(OPERATIONS) $(if $(SEED),--seed $(SEED)) $(
 	$(if $(WITHOUT),--without $(WITHOUT)) $(if $(REPLAY),--replay $(REPLAY)) $(if $(STEPS),--steps $(STEPS)) $(if $(SHRINK),--shrink) \
 	$(if $(SINGLE),--single $(SINGLE)) $(if $(AVOID),--avoid $(AVOID))
 
-.PHONY: help bench demo test deb rpm install install-system build-man bootstrap lint quick unit scenarios soak sudden-death deep lintian tox clean \
+.PHONY: help bench demo test deb rpm install install-system relocate build-man bootstrap lint quick unit scenarios soak sudden-death deep lintian tox clean \
 	install-host
 
 help: ## show this
@@ -53,8 +54,9 @@ deb: ## build the Debian packages into dist/, for guests and for hosts
 	@scripts/bootstrap build
 	@$(MAKE) --no-print-directory $(DEB)
 
-rpm: ## build the RPM packages and their source package into dist/ (rpmbuild)
-	@scripts/build-rpm dist/cloudinit-osnetd-$(VERSION).noarch.rpm
+rpm: ## build the RPM packages for Enterprise Linux 8 to 10 and Fedora, and their source package, into dist/ (rpmbuild)
+	@command -v rpmbuild > /dev/null || scripts/bootstrap build checks
+	@scripts/build-rpm dist $(DISTRIBUTIONS)
 
 bootstrap: ## install what demo and test need, with apt and into .venv (root; nothing to do the second time)
 	@scripts/bootstrap build lab tests checks
@@ -114,6 +116,10 @@ install-host: build/man/osnetd-push.1 ## install osnetd-push below DESTDIR, for 
 
 clean: ## remove what was built and tested, not .venv and the guests' roots (.lab)
 	rm -rf build dist .pybuild *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .tox
+
+# In an unpacked source, for a package that has its helpers elsewhere: make relocate TO=/usr/libexec/cloudinit-osnetd
+relocate:
+	grep -rlF $(LIBDIR)/ cloudinit_osnetd systemd udev docs/man | xargs sed -i 's|$(LIBDIR)/|$(TO)/|g'
 
 # What setuptools does not install: shared by `make install`, debian/rules and the spec file.
 install-system:

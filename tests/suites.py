@@ -75,7 +75,8 @@ def suites() -> List[Suite]:
         # 25 operations by lot on two kinds of guest, and faults that are to be found; `make deep` does 300 a kind.
         Suite("soak", [pytest("tests/soak")], ("deb",), "tests/soak", limit=1800, again=True),
         Suite("quick", [pytest("tests/scenarios", "-n", "3", "-m", "quick")], ("deb",), "tests/scenarios", limit=900),
-        Suite("package", [pytest("tests/package")], ("deb",), "tests/package", limit=900),
+        Suite("rpm", [["scripts/build-rpm", "dist"]]),
+        Suite("package", [pytest("tests/package")], ("deb", "rpm"), "tests/package", limit=900),
         Suite("unit", [pytest("tests/unit")], (), "tests/unit", limit=1800),
         # Those that are here; a machine that has none but its own runs that one twice.
         Suite("pythons", [["scripts/all-pythons", bin_ + "/tox", "--skip-missing-interpreters", "true", "-e", PYTHONS]], limit=4200),
@@ -90,10 +91,12 @@ def suites() -> List[Suite]:
                 [bin_ + "/ruff", "check", "--quiet", "."],
                 [bin_ + "/mypy", "--no-error-summary"],
                 ["shellcheck", *_shell_scripts()],
+                [*_RPMLINT, "rpm/cloudinit-osnetd.spec"],
             ],
         ),
         Suite("py36", [[python, "-m", "tests.py36"]]),
         Suite("lintian", [["sh", "-c", _LINTIAN, "sh", deb, deb.replace("osnetd_", "osnetd-host_")]], ("deb",)),
+        Suite("rpmlint", [["sh", "-c", f'exec "$@" dist/*-{_version()}-*.rpm', "sh", *_RPMLINT]], ("rpm",)),
         # One after the other, and last: an emulated machine takes both cores of a small host, and beside four containers
         # ten times as long.
         Suite(
@@ -107,14 +110,19 @@ def suites() -> List[Suite]:
     ]
 
 
+_RPMLINT = ["rpmlint", "--strict", "--rpmlintrc", "rpm/cloudinit-osnetd.rpmlintrc", "--ignore-unused-rpmlintrc"]
 _LINTIAN = 'said=$(lintian --allow-root --profile debian --pedantic "$@" 2>&1); echo "$said"; [ -z "$said" ]'
 
 
-def _deb() -> str:
+def _version() -> str:
     text = (TOP / "cloudinit_osnetd" / "__init__.py").read_text()
     version = re.search(r'^__version__ = "(.*)"', text, re.MULTILINE)
     assert version is not None, "cloudinit_osnetd/__init__.py has no __version__"
-    return f"dist/cloudinit-osnetd_{version[1]}_all.deb"
+    return version[1]
+
+
+def _deb() -> str:
+    return f"dist/cloudinit-osnetd_{_version()}_all.deb"
 
 
 def _shell_scripts() -> List[str]:
@@ -161,7 +169,7 @@ def _outcome(commands: Sequence[Command], log: Path, until: float) -> str:
 
 def _call(command: Command, out, limit: float) -> Optional[int]:
     """The exit code, or None when it took too long. The whole process group is ended then."""
-    env = {**os.environ, "OSNETD_DEB": str(TOP / _deb()), "PYTHONDONTWRITEBYTECODE": "1"}
+    env = {**os.environ, "OSNETD_DEB": str(TOP / _deb()), "OSNETD_RPMS": str(TOP / "dist"), "PYTHONDONTWRITEBYTECODE": "1"}
     out.write(f"$ {' '.join(command)}\n")
     out.flush()
     process = subprocess.Popen(
@@ -292,8 +300,8 @@ def main(argv: List[str]) -> int:
         print(f"no suite {', '.join(sorted(unknown))}; there are: {', '.join(suite.name for suite in known)}", file=sys.stderr)
         return 2
     chosen = [suite for suite in known if suite.name in (argv or {one.name for one in known} - set(BY_NAME_ONLY))]
-    if any("deb" in suite.after for suite in chosen):
-        chosen = [suite for suite in known if suite.name == "deb" or suite in chosen]
+    built = {name for suite in chosen for name in suite.after}
+    chosen = [suite for suite in known if suite.name in built or suite in chosen]
     LOGS.mkdir(parents=True, exist_ok=True)
     for old in LOGS.glob("*.log"):
         old.unlink()
