@@ -6,13 +6,18 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
-from typing import Iterator, List, Set
+from typing import Iterator, List, Set, Tuple
 
 import pytest
 
 from tests.lab import roots
+from tests.package.formats import Deb, Format, Rpm
 
-KINDS = [("bullseye", "ifupdown"), ("bookworm", "ifupdown"), ("trixie", "networkd")]
+SUITES = {"bullseye": "ifupdown", "bookworm": "ifupdown", "trixie": "networkd"}
+# The .deb in each suite; the .rpm of a distribution with the Python of that root.
+KINDS = [*((suite, Deb()) for suite in SUITES), ("bullseye", Rpm("el9"))]
+# And of the others: Fedora 42's Python is that of trixie, those of Enterprise Linux 8 and 10 are not in any suite.
+EVERY_KIND = [*KINDS, ("bookworm", Rpm("el8")), ("trixie", Rpm("el10")), ("trixie", Rpm("fc42"))]
 
 
 class Root:
@@ -49,7 +54,32 @@ class Root:
         return sorted(self.named_like_us() - self.before)
 
 
-@pytest.fixture(params=KINDS, ids=lambda kind: kind[0])
-def bare(request: pytest.FixtureRequest) -> Iterator[Root]:
-    with roots.tree(*request.param).mounted() as path:
-        yield Root(path)
+def named(kind: Tuple[str, Format]) -> str:
+    return f"{getattr(kind[1], 'distribution', 'deb')}-{kind[0]}"
+
+
+@pytest.fixture(params=KINDS, ids=named)
+def kind(request: pytest.FixtureRequest) -> Tuple[str, Format]:
+    return request.param
+
+
+@pytest.fixture
+def package(kind: Tuple[str, Format]) -> Format:
+    return kind[1]
+
+
+@pytest.fixture
+def bare(kind: Tuple[str, Format]) -> Iterator[Root]:
+    """A root that the package may be installed in."""
+    suite, package = kind
+    with roots.tree(suite, SUITES[suite]).mounted() as path:
+        root = Root(path)
+        package.prepare(root)
+        yield root
+
+
+@pytest.fixture
+def root(bare: Root, package: Format) -> Root:
+    """A root with the package."""
+    package.install(bare)
+    return bare

@@ -1,25 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""The .rpm: built by rpmbuild, and put into a root of Debian, where cloud-init is, for want of one of its own systems."""
+"""The .rpm of each distribution beside the .deb: the same files, where that distribution has them. See test_package.py too."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
-from pathlib import Path
 from typing import List, Set
 
 import pytest
 
 from cloudinit_osnetd import __version__
-from tests.lab import deb, run
+from tests.lab import deb, roots, run
+from tests.package import formats
 from tests.package.conftest import Root
 
-PYLIB = "/usr/lib/python3/dist-packages"
-ENABLED = ("cloudinit-osnetd.path", "cloudinit-osnetd-early.service")
+DISTRIBUTIONS = list(formats.PYTHONS)
 # Where each has its own ways, and what belongs to Debian's dhclient-script alone.
 PLACES = ("/usr/share/doc/", "/usr/share/man/", "/usr/share/licenses/")
 DEBIAN_ONLY = "/etc/dhcp/dhclient-exit-hooks.d/cloudinit-osnetd"
+RC = "rpm/cloudinit-osnetd.rpmlintrc"
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="chroot needs root")
 
@@ -28,49 +29,61 @@ def told(*argv: str) -> List[str]:
     return subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
 
 
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("rpm") / "cloudinit-osnetd.rpm"
-    subprocess.run(["scripts/build-rpm", str(path)], cwd=run.CHECKOUT, env={**os.environ, "PYLIB": PYLIB}, check=True)
-    return path
+def names(paths: List[str], site: str, helpers: str) -> Set[str]:
+    """Each file, with Python's and the helpers' directory by one name."""
+    mine = [path for path in paths if not path.startswith(PLACES) and ".egg-info" not in path]
+    return {path.replace(site, "SITE").replace(helpers, "HELPERS") for path in mine}
 
 
-def names(paths: List[str]) -> Set[str]:
-    return {path for path in paths if not path.startswith(PLACES) and ".egg-info" not in path}
-
-
-def test_it_brings_what_the_deb_brings(package: Path) -> None:
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_it_brings_what_the_deb_brings(distribution: str) -> None:
+    package = formats.of_distribution(formats.built(), distribution)
     listed = [line.split() for line in told("dpkg-deb", "--contents", str(deb.under_test()))]
-    in_deb = names([words[5].lstrip(".") for words in listed if not words[5].endswith("/")]) - {DEBIAN_ONLY}
+    in_deb = [words[5].lstrip(".") for words in listed if not words[5].endswith("/")]
     described = [line.rsplit(" ", 1) for line in told("rpm", "-qp", "--qf", "[%{FILENAMES} %{FILEMODES:perms}\n]", str(package))]
-    in_rpm = names([path for path, mode in described if not mode.startswith("d")])
-    assert in_rpm == in_deb
+    in_rpm = [path for path, mode in described if not mode.startswith("d")]
+    site = formats.Rpm(distribution).site
+    assert names(in_rpm, site, "/usr/libexec/cloudinit-osnetd") == names(
+        in_deb, formats.Deb.site, "/usr/lib/cloudinit-osnetd"
+    ) - {DEBIAN_ONLY}
+    # Below /usr/lib SELinux would label them lib_t.
+    assert not any(path.startswith("/usr/lib/cloudinit-osnetd") for path, _ in described)
 
 
-def test_it_has_the_version_of_what_it_brings_and_a_source_package(package: Path) -> None:
-    assert told("rpm", "-qp", "--qf", "%{VERSION}\n", str(package)) == [__version__]
-    (source,) = package.parent.glob("*.src.rpm")
-    assert told("rpm", "-qp", "--qf", "%{VERSION}\n", str(source)) == [__version__]
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_it_needs_the_python_that_cloud_init_runs_on_and_no_other(distribution: str) -> None:
+    package = str(formats.of_distribution(formats.built(), distribution))
+    needed = told("rpm", "-qp", "--requires", package)
+    interpreter = "/usr/libexec/platform-python" if distribution == "el8" else "/usr/bin/python3"
+    assert [name for name in needed if "python" in name and "(" not in name] == [interpreter]
+    assert f"python(abi) = {formats.PYTHONS[distribution]}" in needed
+    scriptlets = "\n".join(told("rpm", "-qp", "--scripts", package))
+    assert set(re.findall(r"\S*python\S*(?= -I -B -m)", scriptlets)) == {interpreter}
+
+
+def test_they_have_the_version_of_what_they_bring_and_a_source_package() -> None:
+    (source,) = formats.built().glob(f"{formats.NAME}-{__version__}-*.src.rpm")
+    for path in (source, *(formats.of_distribution(formats.built(), name) for name in DISTRIBUTIONS)):
+        assert told("rpm", "-qp", "--qf", "%{VERSION}\n", str(path)) == [__version__]
     assert sorted(told("rpm", "-qpl", str(source))) == [f"cloudinit-osnetd-{__version__}.tar.gz", "cloudinit-osnetd.spec"]
 
 
-def rpm(root: Root, *words: str) -> List[str]:
-    """What this machine's rpm says, and its scriptlets say in that root."""
-    return root.beside("rpm", "--root", str(root.path), "--force-debian", "--nodeps", *words).stdout.splitlines()
+def test_each_filter_of_rpmlint_is_needed() -> None:
+    """rpmlint itself asks for each in each package, where one is of the spec and another of what is built."""
+    packages = [str(path) for path in formats.built().glob(f"{formats.NAME}*-{__version__}-*.rpm")]
+    said = subprocess.run(["rpmlint", *packages], cwd=run.CHECKOUT, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    filters = re.findall(r'^addFilter\(r"(.*)"\)$', (run.CHECKOUT / RC).read_text(), re.MULTILINE)
+    assert len(filters) > 10
+    assert [name for name in filters if not any(re.search(name, line) for line in said)] == []
 
 
-def test_installed_and_removed(bare: Root, package: Path) -> None:
-    said = [line for line in rpm(bare, "-i", str(package)) if not line.startswith("Created symlink")]
-    assert said == ["no cached datasource"]
-    for unit in ENABLED:
-        assert bare.run("systemctl", "is-enabled", unit).stdout.strip() == "enabled"
-    assert bare.verify(*ENABLED, "cloudinit-osnetd.service") == ""
-    assert bare.run("cloudinit-osnetd", "--version").stdout.startswith("cloudinit-osnetd ")
-    read = "from cloudinit import util; print(util.read_conf_d('/etc/cloud/cloud.cfg.d')['datasource_pkg_list'])"
-    assert bare.run("python3", "-c", read).stdout.strip() == "['cloudinit_osnetd.sources']"
-
-    said = [line for line in rpm(bare, "-e", "cloudinit-osnetd") if not line.startswith("Removed ")]
-    assert said == ["no cached datasource"]
-    # What Python compiled when it ran, and where: here no rpm has compiled it before.
-    left = [path for path in bare.ours() if not (bare.path / path[1:]).is_dir()]
-    assert [path for path in left if "/__pycache__/" not in path] == []
+def test_dnf_refuses_the_package_of_another_release() -> None:
+    """Its modules would lie where no Python looks."""
+    here, other = formats.Rpm("el9"), formats.of_distribution(formats.built(), "el10")
+    with roots.tree("bullseye", "ifupdown").mounted() as path:
+        root = Root(path)
+        here.prepare(root)
+        done = here.dnf(root, "install", str(other), check=False)
+        assert done.returncode != 0
+        assert "nothing provides python(abi) = 3.12" in done.stdout
+        assert root.ours() == []
