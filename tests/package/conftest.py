@@ -15,7 +15,8 @@ from tests.package.formats import Deb, Format, Rpm
 
 SUITES = {"bullseye": "ifupdown", "bookworm": "ifupdown", "trixie": "networkd"}
 # The .deb in each suite; the .rpm of a distribution with the Python of that root.
-KINDS = [*((suite, Deb()) for suite in SUITES), ("bullseye", Rpm("el9"))]
+DEBS = [(suite, Deb()) for suite in SUITES]
+KINDS = [*DEBS, ("bullseye", Rpm("el9"))]
 # And of the others: Fedora 42's Python is that of trixie, those of Enterprise Linux 8 and 10 are not in any suite.
 EVERY_KIND = [*KINDS, ("bookworm", Rpm("el8")), ("trixie", Rpm("el10")), ("trixie", Rpm("fc42"))]
 

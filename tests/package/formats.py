@@ -142,7 +142,7 @@ class Rpm:
 
 def of_distribution(directory: Path, distribution: str) -> Path:
     """The .rpm of a distribution in a directory."""
-    (package,) = directory.glob(f"{NAME}-[0-9]*.{distribution}.noarch.rpm")
+    (package,) = directory.glob(f"{NAME}-{__version__}-*.{distribution}.noarch.rpm")
     return package
 
 
@@ -160,7 +160,8 @@ def built() -> Path:
 def repository(distribution: str) -> Path:
     """A repository of the package under test, an older one, and the names that a root of Debian lacks."""
     directory, sources = _scratch(), _scratch()
-    shutil.copy(of_distribution(built(), distribution), directory)
+    for package in built().glob(f"*-{__version__}-*.{distribution}.noarch.rpm"):
+        shutil.copy(package, directory)
     _build(_older_source(), directory, distribution)
     interpreter = f"/{PLATFORM_PYTHON}" if distribution == "el8" else "/usr/bin/python3"
     (sources / "stub.spec").write_text(_STUB.format(python=PYTHONS[distribution], interpreter=interpreter))

@@ -7,20 +7,21 @@ from __future__ import annotations
 import base64
 import os
 import shutil
-import subprocess
-from pathlib import Path
 from typing import List
 
 import pytest
 
 from cloudinit_osnetd import __version__
 from tests.lab import deb, run
-from tests.package.conftest import Root
+from tests.package import formats
+from tests.package.conftest import DEBS, Root, named
+from tests.package.formats import Rpm
 
 HOST = "cloudinit-osnetd-host"
 LIBRARY = "/usr/lib/python3/dist-packages"
 ENTRY = "/scripts/apply-network-config"
 
+on_debs = pytest.mark.parametrize("kind", DEBS, ids=named, indirect=True)
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="chroot needs root")
 
 
@@ -45,6 +46,7 @@ def answers(root: Root) -> None:
         assert (done.returncode, told in done.stdout) == (code, True), done.stdout
 
 
+@on_debs
 def test_the_deb(bare: Root) -> None:
     shutil.copy(deb.for_hosts(), bare.path / "root" / "host.deb")
     bare.run("dpkg", "-i", "/root/host.deb")
@@ -55,6 +57,7 @@ def test_the_deb(bare: Root) -> None:
     assert not (bare.path / f"{LIBRARY}/osnetd_push".lstrip("/")).exists()
 
 
+@on_debs
 def test_both_packages_of_debian_on_one_machine(bare: Root) -> None:
     for package, name in ((deb.under_test(), "guest.deb"), (deb.for_hosts(), "host.deb")):
         shutil.copy(package, bare.path / "root" / name)
@@ -63,20 +66,19 @@ def test_both_packages_of_debian_on_one_machine(bare: Root) -> None:
     assert bare.run("cloudinit-osnetd", "--version").stdout.startswith("cloudinit-osnetd ")
 
 
-def test_the_rpm(bare: Root, tmp_path: Path) -> None:
-    if not (bare.path / "etc/debian_version").read_text().startswith("12"):
-        pytest.skip("one root is enough: nothing of it depends on the root")
-    environment = {**os.environ, "PYLIB": LIBRARY}
-    subprocess.run(["scripts/build-rpm", str(tmp_path / "guest.rpm")], cwd=run.CHECKOUT, env=environment, check=True)
-    (package,) = tmp_path.glob(f"{HOST}-{__version__}-*.noarch.rpm")
-    bare.beside("rpm", "--root", str(bare.path), "--force-debian", "--nodeps", "-i", str(package))
+@pytest.mark.parametrize("kind", [("bookworm", Rpm("el8"))], ids=named, indirect=True)
+def test_the_rpm(bare: Root, package: Rpm) -> None:
+    package.dnf(bare, "install", HOST)
     answers(bare)
-    needs = bare.beside("rpm", "-qp", "--requires", str(package)).stdout.split()
+    (path,) = formats.built().glob(f"{HOST}-{__version__}-*.el8.noarch.rpm")
+    needs = bare.beside("rpm", "-qp", "--requires", str(path)).stdout.split()
     assert not [need for need in needs if "cloud-init" in need or "libvirt" in need]
-    bare.beside("rpm", "--root", str(bare.path), "--force-debian", "--nodeps", "-e", HOST)
-    assert [path for path in brought(bare) if "/__pycache__/" not in path] == []
+    package.dnf(bare, "remove", HOST)
+    assert brought(bare) == []
+    assert not (bare.path / package.site[1:] / "osnetd_push").exists()
 
 
+@on_debs
 def test_the_ancestors_entry_point(bare: Root) -> None:
     shutil.copy(deb.under_test(), bare.path / "root" / "guest.deb")
     bare.run("dpkg", "-i", "/root/guest.deb")
