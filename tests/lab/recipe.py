@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Dict, NamedTuple, Tuple
 
 SUITES = ("bullseye", "bookworm", "trixie", "forky", "sid")  # oldest first
-BACKENDS = ("ifupdown", "networkd", "netplan")  # netplan on networkd: in VMs only, a veth has no permanent MAC
+BACKENDS = ("ifupdown", "networkd", "netplan", "nm")  # netplan on networkd: in VMs only, a veth has no permanent MAC
+NETWORK_MANAGER = ("nm",)  # with keyfiles
 
 _COMMON = (
     "systemd-sysv udev dbus kmod procps netbase "
@@ -35,7 +36,7 @@ MASKED_IN_CONTAINERS = (
     "systemd-hwdb-update.service systemd-journal-catalog-update.service ldconfig.service getty@tty1.service console-getty.service systemd-logind.service"
 ).split()
 
-_RENDERER = {"ifupdown": "eni", "networkd": "networkd", "netplan": "netplan"}
+_RENDERER = {"ifupdown": "eni", "networkd": "networkd", "netplan": "netplan", "nm": "network-manager"}
 
 
 class Recipe(NamedTuple):
@@ -56,6 +57,8 @@ class Recipe(NamedTuple):
             names += ["isc-dhcp-client"] if suite <= SUITES.index("trixie") else ["dhcpcd-base"]
             names += ["resolvconf"] if suite <= SUITES.index("bookworm") else []
             names += ["ifenslave"] if self.vm else []  # bonds: a container's kernel is the host's, which may have none
+        elif self.backend in NETWORK_MANAGER:
+            names += ["network-manager"]
         elif suite >= SUITES.index("bookworm"):  # before that it was a part of the systemd package
             names += ["systemd-resolved"]
         names += ["netplan.io"] if self.backend == "netplan" else []
@@ -87,6 +90,13 @@ class Recipe(NamedTuple):
                 f'SUBSYSTEM=="net", ACTION!="remove", ATTR{{netdev_group}}=="{NIC_GROUP}", ENV{{OSNETD_MANAGE}}="1"\n'
             ),
         }
+        if self.backend in NETWORK_MANAGER:
+            # Debian's own has ifupdown first, which is not installed.
+            files["etc/NetworkManager/NetworkManager.conf"] = "[main]\nplugins=keyfile\n"
+            files["etc/udev/rules.d/90-osnetd-lab-nm.rules"] = (
+                "# NetworkManager's own rules (85) leave veths alone.\n"
+                f'SUBSYSTEM=="net", ACTION!="remove", ATTR{{netdev_group}}=="{NIC_GROUP}", ENV{{NM_UNMANAGED}}="0"\n'
+            )
         if self.vm:
             # It would note every question whether a command has ended yet, and bury what a test prints of the journal.
             files["etc/systemd/system/qemu-guest-agent.service.d/osnetd-lab.conf"] = "[Service]\nLogLevelMax=notice\n"
@@ -104,7 +114,11 @@ class Recipe(NamedTuple):
         units = MASKED + ([] if self.vm else MASKED_IN_CONTAINERS)
         links = {f"etc/systemd/system/{unit}": "/dev/null" for unit in units}
         wants = "etc/systemd/system/multi-user.target.wants"
-        if self.backend != "ifupdown":
+        if self.backend in NETWORK_MANAGER:
+            for unit in ("systemd-networkd.service", "systemd-networkd.socket", "networking.service"):
+                links[f"etc/systemd/system/{unit}"] = "/dev/null"
+            links["etc/NetworkManager/dispatcher.d/01-ifupdown"] = "/dev/null"  # it fails without /etc/network
+        elif self.backend != "ifupdown":
             for unit in ("systemd-networkd.service", "systemd-resolved.service"):
                 links[f"{wants}/{unit}"] = f"/lib/systemd/system/{unit}"
             links["etc/systemd/system/networking.service"] = "/dev/null"

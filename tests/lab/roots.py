@@ -24,7 +24,7 @@ from typing import Callable, Dict, Iterator, NamedTuple, Optional, Tuple
 from tests.lab import mirror, run
 from tests.lab.call import call
 from tests.lab.progress import step
-from tests.lab.recipe import Recipe
+from tests.lab.recipe import NETWORK_MANAGER, Recipe
 
 _KEPT_LAYERS = 6
 _in_use: Dict[Path, int] = {}  # open lock files: a tree that a living process uses is not pruned
@@ -142,12 +142,29 @@ def _extract(recipe: Recipe, root: Path) -> None:
             _replace(root / name).write_text(content)
         for name, target in recipe.links().items():
             _replace(root / name).symlink_to(target)
+        if recipe.backend in NETWORK_MANAGER:
+            _order_after_network_manager(root)
         # As in a published image: host keys are made by cloud-init, man pages of what is installed later are kept.
         for leftover in (*root.glob("etc/ssh/ssh_host_*"), *root.glob("etc/dpkg/dpkg.cfg.d/*mmdebstrap*")):
             leftover.unlink()
         if "etc/resolv.conf" not in recipe.links():
             # mmdebstrap leaves the builder's own: a name server that does not answer costs cloud-init 30 s.
             _replace(root / "etc/resolv.conf").write_text("")
+
+
+def _order_after_network_manager(root: Path) -> None:
+    """Order cloud-init's network stage after NetworkManager, as on Enterprise Linux.
+
+    Debian's units are before sysinit.target, NetworkManager is after it, and a drop-in cannot take a Before= away.
+    """
+    for unit in ("cloud-init-local", "cloud-init", "cloud-init-network"):
+        path = root / f"usr/lib/systemd/system/{unit}.service"
+        if path.exists():
+            text = path.read_text().replace("Before=sysinit.target\n", "")
+            if unit != "cloud-init-local":
+                after = "After=NetworkManager.service\nAfter=NetworkManager-wait-online.service\n"
+                text = text.replace("After=networking.service\n", after)
+            _replace(root / f"etc/systemd/system/{unit}.service").write_text(text)
 
 
 def _replace(path: Path) -> Path:
