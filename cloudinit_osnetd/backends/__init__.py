@@ -16,6 +16,7 @@ _BY_RENDERER = {
     "eni": ("eni.backend", "Ifupdown"),
     "networkd": ("networkd.backend", "Networkd"),
     "netplan": ("netplan.backend", "Netplan"),
+    "network-manager": ("networkmanager.backend", "NetworkManager"),
 }
 
 

@@ -49,6 +49,7 @@ _NAMED_ONLY = (
     "inspect",
     "pickle",
 )
+_BY_RENDERER = {"network-manager": ("cloudinit.net.sysconfig",)}
 try:
     with lazy_imports.named_only(*(_NAMED_ONLY if lazy_imports.is_our_process() else ())):
         importlib.import_module("cloudinit.sources.helpers.openstack")
@@ -220,8 +221,10 @@ def lease(name: str) -> Iterator[str]:
 
 def render(config: Dict[str, Any], tree: str, using: Renderer) -> None:
     """Lets a renderer write `config` (version 1) below `tree`."""
-    # Not through cloudinit.net.renderers: it imports all renderers, and NetworkManager's imports the distros.
-    module = importlib.import_module("cloudinit.net." + using.name.replace("-", "_"))
+    # Not through cloudinit.net.renderers: it imports all renderers. NetworkManager's names a function of sysconfig's,
+    # which imports the distros: a second.
+    with lazy_imports.named_only(*(_BY_RENDERER.get(using.name, ()) if lazy_imports.is_our_process() else ())):
+        module = importlib.import_module("cloudinit.net." + using.name.replace("-", "_"))
     renderer = module.Renderer(config=copy.deepcopy(dict(using.config)))
     state = network_state.parse_net_config_data(config, skip_broken=False)
     if state is None:

@@ -116,6 +116,8 @@ def configuration(guest: Guest, port: Port) -> str:
     name = guest.nic(port)
     if guest.backend == "networkd":
         return guest.run(f"cat '/etc/systemd/network/10-cloud-init-{name}.network'", check=False).stdout
+    if guest.backend == "nm":
+        return guest.run(f"cat '{KEYFILES}/cloud-init-{name}.nmconnection'", check=False).stdout
     if guest.backend == "netplan":
         return _definition(guest.run(f"cat {NETPLAN}").stdout, str(name))
     return _stanzas(guest.run("cat /etc/network/interfaces.d/50-cloud-init").stdout, str(name))
@@ -127,6 +129,7 @@ def _stanzas(text: str, name: str) -> str:
     return "\n\n".join(part for part in parts if f"auto {name}\n" in part or f"iface {name} " in part)
 
 
+KEYFILES = "/etc/NetworkManager/system-connections"
 NETPLAN = "/etc/netplan/50-cloud-init.yaml"
 
 
@@ -147,6 +150,9 @@ def configured_names(guest: Guest) -> List[str]:
     if guest.backend == "networkd":
         found = guest.run("ls /etc/systemd/network").stdout.split()
         return sorted(name[len("10-cloud-init-") : -len(".network")] for name in found if re.match("10-cloud-init-.*[.]network$", name))
+    if guest.backend == "nm":
+        found = guest.run(f"ls {KEYFILES}").stdout.splitlines()
+        return sorted(name[len("cloud-init-") : -len(".nmconnection")] for name in found if re.match("cloud-init-.*[.]nmconnection$", name))
     if guest.backend == "netplan":
         return netplan_names(guest.run(f"cat {NETPLAN}").stdout)
     text = guest.run("cat /etc/network/interfaces.d/50-cloud-init").stdout
@@ -209,7 +215,11 @@ def _wrong_routes(port: Port, version: int, there: Set[Tuple[str, str]]) -> List
 
 def _wrong_in_backend(guest: Guest, port: Port, name: str) -> List[str]:
     servers = {dns for subnet, _ in port.subnets() for dns in subnet.dns}
-    if guest.backend != "ifupdown":
+    if guest.backend == "nm":
+        shown = guest.run(f"nmcli -t -f DEVICE,STATE,CONNECTION device | grep -F '{name}:'", check=False).stdout.splitlines()
+        wrong = [] if f"{name}:connected:cloud-init {name}" in shown else [f"NetworkManager says {shown}"]
+        told = set(guest.run(f"nmcli -g IP4.DNS,IP6.DNS device show '{name}'", check=False).stdout.replace("|", " ").replace("\\", "").split())
+    elif guest.backend != "ifupdown":
         index = ip(guest, f"link show dev '{name}'")[0]["ifindex"]  # a name is a pattern to networkctl
         shown = json.loads(guest.run(f"networkctl --json=short status {index}", check=False).stdout or "{}")
         # Up to 252 a link stays "configuring" for as long as a router might advertise itself (12 s), whatever it has.
@@ -252,6 +262,8 @@ def assert_gone(guest: Guest, name: str, seconds: float = 6) -> None:
     """Nothing of a departed NIC is left: no configuration, no state of the backend's, no DHCP client."""
     seconds *= guest.patience
     wait_until(lambda: name not in configured_names(guest), seconds, f"configuration of {name} removed")
+    if guest.backend == "nm":
+        assert f"cloud-init {name}\n" not in guest.run("nmcli -g NAME connection").stdout
     if guest.backend == "ifupdown":
         wait_until(lambda: f"{name}=" not in guest.run("ifquery --state", check=False).stdout, seconds, f"{name} out of ifstate")
         assert f"dhclient.{name}" not in guest.run("ps axww").stdout

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""Completes a keyfile of cloud-init's renderer, which leaves to NetworkManager's defaults what Neutron expects.
+
+- The method of each family follows from the port's networks alone. Releases before 23.2 do not know a static IPv6
+  subnet. `dhcp` for a stateful network gets neither a prefix nor a default route: `auto` follows the advertisement.
+  Without a section a family is `auto`: a NIC without networks asks for a lease, a port with IPv4 only takes an
+  advertised address and default route that it may not use. `link-local` keeps the way to fe80::a9fe:a9fe.
+- Interface identifiers are EUI-64, as Neutron computes the addresses of a port.
+- The metric of all routes is set, because NetworkManager's default counts up with each activation.
+- A family whose configuration depends on others may fail without the other family's static addresses.
+"""
+
+import ipaddress
+from typing import Dict, List, Optional, Tuple
+
+from ...core.desired import Item
+from ...core.network_data import DHCP4, DHCP6, SLAAC, Route
+from .keyfile import numbered, parsed, value, with_values
+
+# NetworkManager's own default for the first NIC of type ethernet, without its count.
+_FIRST_METRIC = 100
+_PRIORITY = "120"  # cloud-init's since 23.2: such a profile comes before one that is made with the defaults
+
+_Changes = Dict[str, Optional[str]]
+
+
+def finished(text: str, item: Item) -> str:
+    """Returns a rendered keyfile with what the renderer does not say."""
+    if not value(parsed(text), "connection", "autoconnect-priority"):
+        text = with_values(text, "connection", {"autoconnect-priority": _PRIORITY})
+    text = _with_device(text, item)
+    values = parsed(text)
+    if value(values, "connection", "master") or value(values, "connection", "controller"):
+        return text  # a bond's member has no addresses
+    methods = _methods(item)
+    for family in ("ipv4", "ipv6"):
+        there = parsed(text).get(family, {})
+        changes: _Changes = {"method": methods[family]}
+        if methods[family] in ("auto", "manual"):
+            changes["route-metric"] = str(item.metric or _FIRST_METRIC)
+            changes["may-fail"] = "true" if _depends(methods, family) else "false"
+            changes.update(_routes(there, item, family))
+            changes.update(_dns(item, family))
+        else:
+            changes.update({"may-fail": None, "dns": None, "dns-search": None, "route-metric": None})
+        if family == "ipv6":
+            changes["addr-gen-mode"] = "eui64"
+        text = with_values(text, family, changes)
+    return text
+
+
+def _methods(item: Item) -> Dict[str, str]:
+    types = {net.type for net in item.entry.networks}
+    static = [net for net in item.entry.networks if net.address and net.type not in DHCP4 | DHCP6 | SLAAC]
+    by_version = {ipaddress.ip_interface(net.address).version for net in static}
+    return {
+        "ipv4": "auto" if types & DHCP4 else "manual" if 4 in by_version else "disabled",
+        "ipv6": "auto" if types & (DHCP6 | SLAAC) else "manual" if 6 in by_version else "link-local",
+    }
+
+
+def _depends(methods: Dict[str, str], family: str) -> bool:
+    """True if a family waits for others, and the other family of the NIC has a configuration too."""
+    other = methods["ipv6" if family == "ipv4" else "ipv4"]
+    return methods[family] == "auto" and other in ("auto", "manual")
+
+
+def _with_device(text: str, item: Item) -> str:
+    """Adds the MTU and the MAC of a bond or a VLAN: without them a bond gets a random MAC."""
+    entry = item.entry
+    if entry.kind == "phy":
+        return text
+    changes: _Changes = {}
+    if entry.mtu:
+        changes["mtu"] = str(entry.mtu)
+    if entry.mac_told:
+        changes["cloned-mac-address"] = entry.mac.upper()
+    return with_values(text, "ethernet", changes) if changes else text
+
+
+def _wanted_routes(item: Item, family: str) -> List[Route]:
+    version = 4 if family == "ipv4" else 6
+    routes = [route for net in item.entry.networks for route in net.routes if route.gateway not in item.own]
+    return [route for route in routes if ipaddress.ip_network(route.network).version == version]
+
+
+def _routes(there: Dict[str, str], item: Item, family: str) -> _Changes:
+    """Returns the routes that have a metric of their own, and those without a gateway, which no renderer gets."""
+    wanted = {(route.network, route.gateway or ""): route for route in _wanted_routes(item, family)}
+    changes: _Changes = {}
+    known = set()
+    number = 0
+    for key, text in numbered(there, "route"):
+        number += 1
+        place = _place(text)
+        known.add(place)
+        route = wanted.get(place)
+        if route is not None and route.metric is not None:
+            changes[key] = _line(route)
+    for place, route in wanted.items():
+        if place not in known and not route.gateway:
+            number += 1
+            changes["route%d" % number] = _line(route)
+    return changes
+
+
+def _line(route: Route) -> str:
+    words = [route.network, route.gateway or ""]
+    if route.metric is not None:
+        words.append(str(route.metric))
+    return ",".join(words).rstrip(",")
+
+
+def _place(text: str) -> Tuple[str, str]:
+    """Returns destination and gateway of a route's line in their normal forms."""
+    to, _, via = text.partition(",")
+    via = via.partition(",")[0]
+    try:
+        return str(ipaddress.ip_network(to, strict=False)), str(ipaddress.ip_address(via)) if via else ""
+    except ValueError:
+        return to, via
+
+
+def _dns(item: Item, family: str) -> _Changes:
+    """Returns the name servers of this family; the search domains are in both, as cloud-init writes them."""
+    version = 4 if family == "ipv4" else 6
+    servers = [server for server in item.all_dns if ipaddress.ip_address(server).version == version]
+    return {
+        "dns": "".join(server + ";" for server in servers) or None,
+        "dns-search": "".join(domain + ";" for domain in item.all_search) or None,
+    }

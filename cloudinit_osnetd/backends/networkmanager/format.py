@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""NetworkManager: one keyfile per NIC, bond and VLAN, which root alone can read."""
+
+import glob
+import os
+from typing import Dict, FrozenSet, List, Optional, Sequence
+
+from ...core.desired import Item
+from ...core.records import Part
+from ...system import files
+from ..base import Format
+from . import finish_keyfile, other_profiles
+from .keyfile import DIRECTORY, PREFIX, SUFFIX
+
+
+class KeyfileFormat(Format):
+    mode = 0o600  # NetworkManager ignores a keyfile that others can read
+    finishes_at_boot = True
+    directories = (DIRECTORY,)
+
+    def staged(self, tree: str) -> List[Part]:
+        """Returns the profiles. conf.d/30-cloud-init-ip6-addr-gen-mode.conf is left out: it is a setting of all NICs,
+        and what it sets is in our profiles."""
+        found = sorted(glob.glob(os.path.join(tree + DIRECTORY, PREFIX + "*" + SUFFIX)))
+        return [
+            Part(path[len(tree) :], "", os.path.basename(path)[len(PREFIX) : -len(SUFFIX)], files.read(path) or "")
+            for path in found
+        ]
+
+    def finish(self, text: str, item: Item) -> str:
+        return finish_keyfile.finished(text, item)
+
+    def configured_elsewhere(self, items: Sequence[Item]) -> Dict[str, str]:
+        """Returns the NICs for which NetworkManager uses a foreign profile, and those that it does not manage."""
+        return other_profiles.claimed(items)
+
+    def split(self, text: str) -> Dict[str, str]:
+        return {"": text}
+
+    def join(self, old: Optional[str], template: Optional[str], changes: Dict[str, Optional[str]]) -> Optional[str]:
+        return changes[""]
+
+    def normal(self, text: str) -> str:
+        lines = [line.strip() for line in text.splitlines()]
+        return "\n".join(line for line in lines if line and line[0] not in "#;")
+
+    def meaning(self, text: str, name: str) -> FrozenSet[str]:
+        from . import keyfile_meaning  # only needed to compare meanings
+
+        return keyfile_meaning.of(text)

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""The meaning of a keyfile for NetworkManager: nm-settings-keyfile(5)."""
+
+from typing import Dict, Iterator, Set
+
+from ...core import meaning
+from .keyfile import numbered, parsed, value, words
+
+_IGNORED = {
+    "connection": ("id", "uuid", "type", "timestamp", "autoconnect-priority", "slave-type", "port-type"),
+    "user": ("org.freedesktop.NetworkManager.origin",),
+    "ipv4": ("method", "dns", "dns-search", "gateway"),
+    "ipv6": ("method", "dns", "dns-search", "gateway"),
+}
+_ETHERNET = ("ethernet", "802-3-ethernet")
+_METHODS = {
+    ("ipv4", "auto"): "dhcp4",
+    ("ipv6", "auto"): "slaac",
+    ("ipv6", "dhcp"): "dhcp6",
+}
+_DEFAULTS = {("may-fail", "yes"), ("autoconnect", "yes")}
+
+
+def of(text: str) -> meaning.Meaning:
+    values = parsed(text)
+    facts: Set[str] = set()
+    for section, keys in values.items():
+        if section in ("ipv4", "ipv6"):
+            facts.update(_addresses(section, keys))
+            method = keys.get("method", "auto")
+            if method != "manual":
+                facts.add(_METHODS.get((section, method), "%s %s" % (section, method)))
+        elif section not in ("proxy", ".nmmeta"):
+            facts.update(_section(section, keys))
+    families = ("ipv4", "ipv6")
+    servers = [word for family in families for word in words(value(values, family, "dns"))]
+    domains = [word for family in families for word in words(value(values, family, "dns-search"))]
+    facts.update(meaning.in_order("dns", map(meaning.address, servers)))
+    facts.update(meaning.in_order("search", domains))
+    return frozenset(facts)
+
+
+def _section(section: str, keys: Dict[str, str]) -> Iterator[str]:
+    for key, text in keys.items():
+        if key in _IGNORED.get(section, ()):
+            continue
+        if (section, key) == ("connection", "interface-name"):
+            yield "match name " + text
+        elif (section, key) in (("connection", "master"), ("connection", "controller")):
+            yield "belongs to " + text
+        elif section in _ETHERNET and key == "mac-address":
+            yield "match mac " + text.lower()
+        elif section in _ETHERNET and key == "cloned-mac-address":
+            yield "mac " + text.lower()
+        elif section in _ETHERNET and key == "mtu":
+            yield "mtu " + text
+        elif section == "bond":
+            yield meaning.bond_option(key.replace("_", "-"), text)
+        elif (key, meaning.truth(text)) not in _DEFAULTS:
+            yield "%s.%s %s" % (section, key, meaning.truth(text))
+
+
+def _addresses(section: str, keys: Dict[str, str]) -> Iterator[str]:
+    """Yields what a family's section says, without its method and DNS."""
+    several = set()
+    for key, text in numbered(keys, "address"):
+        several.add(key)
+        cidr, _, gateway = text.partition(",")
+        yield "address " + meaning.address(cidr)
+        if gateway:
+            yield meaning.route(meaning.network("default", "", gateway), gateway)
+    for key, text in numbered(keys, "route"):
+        several |= {key, key + "_options"}
+        to, via, metric = (text.split(",") + ["", ""])[:3]
+        options = [keys[key + "_options"]] if key + "_options" in keys else []
+        yield meaning.route(meaning.network(to, "", via), via, metric or None, *options)
+    if keys.get("gateway"):
+        yield meaning.route(meaning.network("default", "", keys["gateway"]), keys["gateway"])
+    for key, text in keys.items():
+        if key not in several and key not in _IGNORED[section] and (key, meaning.truth(text)) not in _DEFAULTS:
+            yield "%s.%s %s" % (section, key, meaning.truth(text))

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""Edits of an active device, without an activation: what a reapply can change, and what it would take away.
+
+A reapply with a change in [ipv4] or [ipv6] removes the NIC's IPv6 addresses and adds them again, which repeats
+duplicate address detection: without IPv6 for 1 to 2 s. The addresses were unique a moment ago, so the detection is
+switched off meanwhile if none is new.
+"""
+
+import contextlib
+import logging
+import os
+import time
+from typing import FrozenSet, Iterator
+
+from ...kernel import netlink
+from ...system import files, paths
+from .keyfile import Values, numbered, parsed, path_of, value
+
+LOG = logging.getLogger(__name__)
+# nm_device_reapply refuses a change of anything else.
+_SECTIONS = ("ipv4", "ipv6", "user", "proxy")
+_KEYS = {
+    "connection": ("id", "uuid", "autoconnect", "autoconnect-priority", "zone", "lldp", "mdns", "llmnr"),
+    "ethernet": ("mtu",),
+}
+_DEVICES = "/run/NetworkManager/devices"
+_DETECTION = "/proc/sys/net/ipv6/conf/%s/accept_dad"
+_NOTE = os.path.join(paths.RUN, "accept-dad")
+_SETTLES = 0.3  # seconds until NetworkManager has added the addresses again
+
+
+def differences(old: Values, new: Values) -> FrozenSet[str]:
+    """Returns what differs, as "section.key"."""
+    places = {(section, key) for values in (old, new) for section, keys in values.items() for key in keys}
+    return frozenset("%s.%s" % (s, k) for s, k in places if value(old, s, k) != value(new, s, k))
+
+
+def serves(old: str, new: str, name: str) -> bool:
+    """True if a reapply can change the device from one keyfile to the other, and the device has the profile."""
+    then, now = parsed(old), parsed(new)
+    for place in differences(then, now):
+        section, _, key = place.partition(".")
+        if section not in _SECTIONS and key not in _KEYS.get(section, ()):
+            return False
+    return value(then, "connection", "uuid") == value(now, "connection", "uuid") and is_active(name)
+
+
+def is_active(name: str) -> bool:
+    """True if the profile in our file is the active one of the NIC, as NetworkManager notes it."""
+    nic = netlink.snapshot().named(name)
+    if nic is None or not nic.up:
+        return False
+    noted = parsed(files.read(os.path.join(_DEVICES, str(nic.ifindex))) or "")
+    active = value(noted, "device", "connection-uuid")
+    return bool(active) and active == value(parsed(files.read(path_of(name)) or ""), "connection", "uuid")
+
+
+@contextlib.contextmanager
+def ipv6_kept(name: str, old: str, new: str) -> Iterator[None]:
+    """Keeps the NIC's IPv6 addresses usable during a reapply, if they stay the same."""
+    then, now = parsed(old), parsed(new)
+    changed = any(place.startswith(("ipv4.", "ipv6.")) for place in differences(then, now))
+    known = {text for _key, text in numbered(then.get("ipv6", {}), "address")}
+    added = {text for _key, text in numbered(now.get("ipv6", {}), "address")} - known
+    path = _DETECTION % name
+    before = (files.read(path) or "").strip() if changed and not added else ""
+    if before not in ("1", "2"):
+        yield
+        return
+    files.replace(_NOTE, "%s %s\n" % (name, before), sync=False)
+    _set(path, "0")
+    try:
+        yield
+        time.sleep(_SETTLES)
+    finally:
+        _set(path, before)
+        files.remove(_NOTE)
+
+
+def recover() -> None:
+    """Restores the setting that an interrupted run had changed."""
+    name, _, before = (files.read(_NOTE) or "").strip().rpartition(" ")
+    if name:
+        _set(_DETECTION % name, before)
+        files.remove(_NOTE)
+
+
+def _set(path: str, text: str) -> None:
+    try:
+        with open(path, "w", encoding="ascii") as fh:
+            fh.write(text)
+    except OSError as exc:
+        LOG.warning("not set: file=%s value=%s error=%s", path, text, exc.strerror)
+
+
