@@ -27,6 +27,7 @@ _COMMANDS = (
     ("plan", "show what reconcile would do, without doing it"),
     ("reconcile", "configure every NIC as its port says, now"),
     ("apply", "configure the NICs as a given network_data.json says"),
+    ("confirm", "keep what `apply --confirm-within` has put in force"),
     ("history", "list the runs that changed something, newest first"),
     ("show", "show what a run decided and did, why, and the difference of each file"),
     ("boot", "early boot: update the configuration on disk, offline"),
@@ -93,7 +94,7 @@ def parser() -> "argparse.ArgumentParser":
     subs.required = True
     for name, summary in _COMMANDS:
         sub = subs.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
-        if name in ("status", "plan", "reconcile", "apply", "history", "show"):
+        if name in ("status", "plan", "reconcile", "apply", "confirm", "history", "show"):
             sub.add_argument("--json", action="store_true", help="print JSON")
         if name == "status":
             watch = "show it again every so many seconds (2), until Ctrl-C"
@@ -115,6 +116,9 @@ def parser() -> "argparse.ArgumentParser":
             which.add_argument("--file", metavar="FILE", help="read it from a file")
             which.add_argument("--stdin", action="store_true", help="read it from standard input")
             which.add_argument("--forget", action="store_true", help="forget what was pushed before")
+            limit = "take it back so long after it began, or at a reboot, unless `cloudinit-osnetd confirm` comes"
+            sub.add_argument("--confirm-within", type=_seconds, default=0.0, metavar="SECONDS", help=limit)
+        if name in ("apply", "confirm"):
             wait = "wait so long for another run, or for cloud-init at a boot (60)"
             sub.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help=wait)
         if name == "history":

@@ -18,7 +18,7 @@ from ..planning.build_plan import PlanningResult
 from ..state import failed_retries, store
 from ..state import findings as findings_kept
 from ..state import former as kept_former
-from . import address_conflicts, commit, foreign, pending_confirmation, rollback, stale_addresses
+from . import address_conflicts, commit, foreign, pending_confirmation, provisional_push, rollback, stale_addresses
 from .verify import Verified, await_dns, verify
 
 LOG = logging.getLogger(__name__)
@@ -53,13 +53,15 @@ def apply_plan(
     baseline = rollback.NOTHING_REACHABLE
     if units:
         baseline = rollback.measure_baseline(units, netlink.snapshot(), on.context.settings)
-    needed = baseline.asked or any(touch.action != "up" for touch in made.touches)
+    needed = baseline.asked or state.provisional or any(touch.action != "up" for touch in made.touches)
     rendered_from = read_rendered_from() if needed else {}
     changing = [change for change in made.changes if change.action in ("write", "remove")]
     on_disk = render.disk_texts(on.backend, [change.place for change in changing])
     replaced = _replaced(on, changing, on_disk)
     former = kept_former.added(state.former, state.run, time.time(), changing, rendered_from, on_disk)
     state = state._replace(former=former)
+    if state.provisional:
+        state = provisional_push.with_replaced(state, units, rendered_from)
     state = stale_addresses.remember(state, seen.wants, made.touches, rendered_from, known, replaced)
     ours = foreign.ours_by_nic(seen.wants, rendered_from, known, parts=replaced)
     saved = foreign.save(made.touches, ours, on.backend.drops_foreign)

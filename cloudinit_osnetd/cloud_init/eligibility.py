@@ -19,7 +19,7 @@ class RunContext(NamedTuple):
     instance_id: str
     context: context.Context
     backend: Backend
-    asks_openstack: bool = True  # False with another datasource, where only pushes are carried out
+    asks_openstack: bool = True  # False with another datasource: only what was pushed counts
 
 
 class NotManaged(Exception):
@@ -29,7 +29,8 @@ class NotManaged(Exception):
 def run_context(remember: bool = True, booting: bool = False, push: bool = False) -> RunContext:
     """Returns the context of a run on an eligible server; raises NotManaged on any other.
 
-    `remember` and `booting` as in context.load. A `push` is carried out with any datasource: the host knows its guest.
+    `remember` and `booting` as in context.load. A `push` is carried out with any datasource: the host knows its guest;
+    so is every run until it is confirmed.
     """
     if os.path.exists(paths.CLOUD_DISABLED):
         raise NotManaged("cloud-init is disabled by %s" % paths.CLOUD_DISABLED)
@@ -40,7 +41,7 @@ def run_context(remember: bool = True, booting: bool = False, push: bool = False
         raise NotManaged("cloud-init has no instance here")
     name = instance.datasource()
     openstack = name in ("ConfigDrive", "OpenStack")
-    if not openstack and not push:
+    if not openstack and not push and not _unconfirmed(instance_id):
         raise NotManaged("the datasource is %s, not OpenStack's" % (name or "unknown"))
     ctx = context.load(remember, booting)
     if not ctx.settings.enabled:
@@ -56,6 +57,12 @@ def run_context(remember: bool = True, booting: bool = False, push: bool = False
     if unfit:
         raise NotManaged(unfit)
     return RunContext(instance_id, ctx, backend, openstack)
+
+
+def _unconfirmed(instance_id: str) -> bool:
+    from ..state import store
+
+    return bool(store.load(instance_id).provisional)
 
 
 # -- updates.network.when -------------------------------------------------------------------------

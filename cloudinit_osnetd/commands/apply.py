@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Dict
 
 from ..cloud_init import instance
 from ..cloud_init.eligibility import NotManaged
-from ..run.reconcile import Push, run
+from ..run import recheck_timer
+from ..run.reconcile import run
+from ..run.record import Push
 from ..state import store
 from ..system import paths
 from .document import EXIT_REFUSED, Refused, parsed, read, tell_refused
@@ -44,6 +46,9 @@ def _tell(args: "argparse.Namespace", report: Dict[str, Any], text: str = "") ->
         sys.stderr.write("cloudinit-osnetd: %s\n" % text)
     else:
         print_decided(report)
+        if "confirm_by" in report:
+            left = max(0.0, report["confirm_by"] - time.time())
+            print("not confirmed: it is taken back in %d s unless `cloudinit-osnetd confirm` comes before" % left)
 
 
 def main(args: "argparse.Namespace") -> int:
@@ -53,13 +58,16 @@ def main(args: "argparse.Namespace") -> int:
         data = None if args.forget else parsed(read(args))
         _await_cloud_init(began + args.timeout)
         left = max(0.0, began + args.timeout - time.monotonic())
-        report = as_json(run(["push"], patient=False, note=note, keep=keep, push=Push(data, left)))
+        report = as_json(run(["push"], patient=False, note=note, keep=keep, push=Push(data, left, args.confirm_within)))
     except Refused as exc:
         tell_refused(args, exc)
         return EXIT_REFUSED
     except NotManaged as exc:
         _tell(args, {"hands_off": str(exc)}, "not managed, nothing was changed: %s" % exc)
         return EXIT_NOT_MANAGED
+    except recheck_timer.NoTimer as exc:
+        tell_refused(args, Refused([str(exc)]))
+        return EXIT_REFUSED
     except store.Busy as exc:
         _tell(args, {"busy": str(exc)}, "nothing was changed: %s" % exc)
         return EXIT_BUSY

@@ -16,9 +16,13 @@ def time_of(record: Dict[str, Any]) -> str:
 
 def result_of(record: Dict[str, Any]) -> str:
     """Returns how a run ended, in a few words."""
-    back = sorted({touch["name"] for touch in record.get("touches", ()) if touch["reason"] == "rolled back"})
+    touches = record.get("touches", ())
+    back = sorted({touch["name"] for touch in touches if touch["reason"] == "rolled back"})
     if back:
         return "rolled back: " + ", ".join(back)
+    back = sorted({touch["name"] for touch in touches if touch["reason"].startswith("not confirmed")})
+    if back:
+        return "taken back: " + ", ".join(back)
     names = {touch["mac"]: touch["name"] for touch in record.get("touches", ())}
     failed = [names.get(mac, mac) for mac in sorted(record.get("problems", {}))]
     return "failed: " + ", ".join(failed) if failed else "done"

@@ -73,6 +73,8 @@ def screen(report: Dict[str, Any], now: float, wide: int, rows: int) -> List[str
             lines += _source(source, report, now, wide)
         for trial in report.get("on_trial", ()):
             lines += _field("on trial", _trial_text(trial, now), wide, "yellow")
+        if report.get("taken_back"):
+            lines += _field("taken back", report["taken_back"], wide, "yellow")
         lines += _field("last run", _run_text(report.get("last_run"), now), wide)
     steps = [line for step in report.get("next", ()) for line in _field("next", step, wide, "bold")]
     nics = _nics(report["nics"], wide, rows - len(lines) - len(steps) - 3 if rows else 0)

@@ -7,7 +7,7 @@ expires after some time for another attempt; this time is doubled after each fai
 """
 
 import time
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
 from . import digest, encoding
 from .network_data import Entry, entry_from_json, entry_to_json
@@ -34,16 +34,25 @@ class Rejection(NamedTuple):
 
     @property
     def until(self) -> str:
-        try:
-            return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.since + self.seconds))
-        except (OverflowError, ValueError, OSError):  # from a version that accepted any number
-            return "another edit"
+        return utc(self.since + self.seconds) or "another edit"
 
     def __str__(self) -> str:
         return "rejected until %s, because %s" % (self.until, self.reason)
 
 
 Rejections = Tuple[Rejection, ...]
+
+
+def utc(when: float) -> str:
+    """Returns a time for people; empty if it is none, from a version that accepted any number."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(when))
+    except (OverflowError, ValueError, OSError):
+        return ""
+
+
+def ordered(rejections: Iterable[Rejection]) -> Rejections:
+    return tuple(sorted(rejections, key=lambda one: (one.key, one.digest)))
 
 
 def content(known: KeyTruth) -> str:
@@ -101,7 +110,7 @@ def add(
         replacement = (old.entry, old.services, old.search) if old else (None, (), ())
         new.append(Rejection(key, digest, now, seconds, times, reason, *replacement))
     added = {r.key for r in new}
-    return tuple(sorted([r for r in rejections if r.key not in added] + new))
+    return ordered([r for r in rejections if r.key not in added] + new)
 
 
 def seconds_to_retry(known: Truth, rejections: Rejections, now: float) -> Optional[float]:

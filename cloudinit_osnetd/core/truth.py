@@ -211,7 +211,7 @@ def forget(truth: Truth, source: str) -> Truth:
         if not left:
             continue
         if known.in_force == source:
-            best = min(left, key=lambda name: (-left[name].changed, RANK.index(name)))
+            best = latest(left)
             search = truth.searches.get(best, ())
             known = known._replace(in_force=best, services=services_of(truth, best), search=search)
         keys[key] = known._replace(statements=left)
@@ -219,6 +219,11 @@ def forget(truth: Truth, source: str) -> Truth:
     for of_sources in (services, searches, faults):
         of_sources.pop(source, None)
     return Truth(truth.counter, keys, services, searches, faults)
+
+
+def latest(statements: Mapping[str, Statement]) -> str:
+    """Returns the source whose statement changed last."""
+    return min(statements, key=lambda name: (-statements[name].changed, RANK.index(name)))
 
 
 def by_source(truth: Truth, source: str) -> Truth:

@@ -40,10 +40,14 @@ def refresh_metadata(
 
 
 def refresh_push(state: store.State, data: network_data.NetworkData) -> RefreshResult:
-    """Records what a host or an operator pushed: in force until another source's entry changes."""
+    """Records what a host or an operator pushed: in force until another source's entry changes.
+
+    What was rolled back is tried again if it is pushed again.
+    """
     state = _observed(state, "push", data)
     known = truth.with_global_dns(state.truth, data)
-    return RefreshResult(state._replace(truth=known), known.fault_texts("push"), True)
+    rejections = tuple(one for one in state.rejections if one.key not in data.entries)
+    return RefreshResult(state._replace(truth=known, rejections=rejections), known.fault_texts("push"), True)
 
 
 def refresh_drive(state: store.State) -> RefreshResult:

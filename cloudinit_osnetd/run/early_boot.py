@@ -13,7 +13,7 @@ import time
 from typing import Any, Dict
 
 from ..apply import commit
-from ..cloud_init.eligibility import permit, run_context
+from ..cloud_init.eligibility import RunContext, permit, run_context
 from ..core.records import Nic
 from ..kernel import netlink
 from ..openstack.refresh import refresh_drive
@@ -46,6 +46,16 @@ def _names() -> Dict[str, str]:
     return names if isinstance(names, dict) else {}
 
 
+def _take_back(on: RunContext) -> None:
+    """Takes back, on disk, a push that was not confirmed before the reboot."""
+    from ..apply import provisional_push
+
+    state, _unfinished = commit.recover(store.load(on.instance_id), on.backend)
+    if provisional_push.is_due(state, time.monotonic()):
+        taken = provisional_push.take_back(on, state, _nics(state), provisional_push.REBOOTED, live=False)
+        store.save(taken.state)
+
+
 def early() -> Dict[str, Any]:
     """Updates the configuration on disk. Raises NotManaged if the server is not managed."""
     began = time.monotonic()
@@ -54,6 +64,8 @@ def early() -> Dict[str, Any]:
         on = run_context(booting=True)
         store.sweep(on.backend)
         on.backend.recover(boot=True)
+        if store.load(on.instance_id).provisional:
+            _take_back(on)
         permit(on, ["boot"], new_instance=not store.load(on.instance_id).truth.keys)
         state, _unfinished = commit.recover(store.load(on.instance_id), on.backend)
         store.clear_intent()

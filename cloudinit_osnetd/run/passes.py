@@ -31,7 +31,7 @@ from . import recheck_timer
 from .duplicates import Duplicates
 from .environment import Environment
 from .reapply import Reapplying
-from .record import Record
+from .record import Push, Record
 from .removed_nics import RemovedNics
 
 LOG = logging.getLogger(__name__)
@@ -44,8 +44,8 @@ class Passes:
     def __init__(self, on: RunContext, force: bool, env: Environment, retry: bool = False) -> None:
         """`retry`: what failed because of another host is tried again."""
         self.on = on
-        self.pushed: Optional[network_data.NetworkData] = None  # a document for the first pass
-        self.forget_push = False
+        self.push: Optional[Push] = None  # for the first pass
+        self.confirm_by = 0.0  # seconds since the epoch; of the push that was taken
         self.force = force
         self.env = env
         self.removed = RemovedNics(env.monotonic)
@@ -83,7 +83,7 @@ class Passes:
         """
         self.count += 1
         self.settled = False
-        earlier = self._resume_confirmation()
+        earlier = dict(self._take_back(), **self._resume_confirmation())
         self.known = self.state.truth
         self._read_sources()
         snapshot = self.env.snapshot()
@@ -101,6 +101,26 @@ class Passes:
         self.no_carrier = without_carrier(planned, self.env.snapshot())
         self.settled = not wait
         return wait, self._wait_for_others()
+
+    def _take_back(self) -> Dict[str, str]:
+        """Takes back a push that was not confirmed in time. Returns the problems by link."""
+        if not self.state.provisional:
+            return {}
+        from ..apply import provisional_push
+
+        # Not in the middle of the run that has pushed it: the timer starts another one.
+        if self.confirm_by or not provisional_push.is_due(self.state, self.env.monotonic()):
+            return {}
+        self._number()
+        nics, why = self.env.snapshot().by_mac(), provisional_push.reason(self.state)
+        taken = provisional_push.take_back(self.on, self.state, nics, why)
+        self.state = taken.state
+        store.save(self.state)
+        self.changes += taken.changes
+        self.touches += taken.touches
+        names = {touch.name for touch in taken.touches}
+        self.reapplying.unfinished = tuple(one for one in self.reapplying.unfinished if one.name not in names)
+        return dict(taken.problems)
 
     def _resume_confirmation(self) -> Dict[str, str]:
         """Checks the unconfirmed change of an interrupted run. Returns the problems by link.
@@ -125,11 +145,10 @@ class Passes:
 
         A push is taken alone, and first: it must work where nobody responds.
         """
-        if self.forget_push:
-            self.state, self.forget_push = self.state._replace(truth=truth.forget(self.state.truth, "push")), False
-        if self.pushed is not None:
-            self.force = self.force or not (self.on.asks_openstack or self.state.ledger)
-            self.state, self.pushed = refresh_push(self.state, self.pushed).state, None
+        push, self.push = self.push, None
+        if push is not None:
+            self._take_push(push)
+        if push is not None and push.data is not None:
             return
         if not self.on.asks_openstack:
             return
@@ -152,6 +171,24 @@ class Passes:
                 LOG.warning("fault: %s", fault)
         self.state, self.faults = drive.state, faults
         self.answered = {"metadata": refreshed.answered, "drive": drive.answered}
+
+    def _take_push(self, push: Push) -> None:
+        before = self.state
+        if push.data is None:
+            self.state = before._replace(truth=truth.forget(before.truth, "push"))
+        else:
+            self.force = self.force or not (self.on.asks_openstack or before.ledger)
+            self.state = refresh_push(before, push.data).state
+        self.state = self.state._replace(provisional="", taken_back="")
+        if push.confirm_within:
+            from ..apply import provisional_push
+
+            self._number()
+            self.confirm_by = time.time() + push.confirm_within
+            deadline = self.env.monotonic() + push.confirm_within
+            self.state = provisional_push.begin(self.state, before, deadline, self.confirm_by)
+            # Before anything is changed: it must be taken back whatever becomes of this run.
+            recheck_timer.within(push.confirm_within)
 
     def _plan(
         self, nics: Dict[str, Nic], snapshot: Snapshot, debounced: FrozenSet[str], tried: FrozenSet[plan.Lacking]
@@ -252,8 +289,14 @@ class Passes:
 
     def set_timer(self) -> float:
         """Starts the timer of the next check if one is needed. Returns the seconds until then, 0 without a timer."""
-        awaited = sorted({*self.pending, *self.duplicates.macs, *self.no_carrier})
+        pending = self.pending if self.on.asks_openstack else ()  # without OpenStack no source will list them
+        awaited = sorted({*pending, *self.duplicates.macs, *self.no_carrier})
         retry = rejections.seconds_to_retry(self.state.truth, self.state.rejections, time.time())
+        if self.state.provisional:
+            from ..apply import provisional_push
+
+            left = provisional_push.seconds_left(self.state, self.env.monotonic())
+            retry = left if retry is None else retry if left is None else min(retry, left)
         settings = self.on.context.settings
         return recheck_timer.update(awaited, bool(self.doubted) or not self.settled, settings, retry)
 
@@ -280,4 +323,5 @@ class Passes:
             next_check=next_check,
             run=self.run,
             answered=self.answered,
+            confirm_by=self.confirm_by,
         )

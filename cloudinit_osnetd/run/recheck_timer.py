@@ -21,6 +21,7 @@ LOG = logging.getLogger(__name__)
 UNIT = "cloudinit-osnetd-look"  # prerm stops cloudinit-osnetd*.timer
 _FIRST_SECONDS = 15.0  # where a run's own back-off ends
 _LEAST_SECONDS = 1.0
+_SOONEST_SECONDS = 0.1
 
 
 class Note(NamedTuple):
@@ -65,6 +66,7 @@ def update(pending: Sequence[str], doubted: bool, settings: Settings, retry: Opt
     known = read()
     since = {mac: known.since.get(mac, now) for mac in pending}
     wait = seconds_to_next(since, doubted, settings, now, retry)
+    wait = None if wait is None else max(wait, _SOONEST_SECONDS)
     there = os.path.exists(_timer())
     due = known.due if there and known.due > now else 0.0
     if wait is None:
@@ -79,6 +81,22 @@ def update(pending: Sequence[str], doubted: bool, settings: Settings, retry: Opt
             due = 0.0
     _keep(Note(since, due))
     return due - now if due else 0.0
+
+
+class NoTimer(Exception):
+    """The timer could not be started; the message says what for."""
+
+
+def within(seconds: float) -> None:
+    """Makes the timer expire after `seconds` at the latest. Raises NoTimer."""
+    now, known = time.monotonic(), read()
+    if os.path.exists(_timer()):
+        if now < known.due <= now + seconds:
+            return
+        _stop_timer()
+    if not _start(seconds):
+        raise NoTimer("no timer can be started that takes it back in time")
+    _keep(known._replace(due=now + seconds))
 
 
 def stop() -> None:

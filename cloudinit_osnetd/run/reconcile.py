@@ -2,23 +2,15 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """The loop of a run: pass after pass, until nothing is left that settles soon."""
 
-from typing import IO, Callable, List, NamedTuple, Optional, Sequence
+from typing import IO, Callable, List, Optional, Sequence
 
 from ..cloud_init.eligibility import NotManaged, RunContext, permit
-from ..core.network_data import NetworkData
 from ..state import event_queue, store
 from ..system import command
 from . import recheck_timer
 from .environment import REAL, Environment
 from .passes import Passes
-from .record import Record
-
-
-class Push(NamedTuple):
-    """What `apply` asks of a run."""
-
-    data: Optional[NetworkData]  # None: what was pushed before is forgotten
-    timeout: float  # seconds to wait for another run
+from .record import Push, Record
 
 
 def run(
@@ -43,7 +35,7 @@ def run(
     with store.locked(push.timeout if push else None) as lock:
         passes = Passes(_permitted_context(reasons, env), force, env, retry=force or "timer" in reasons)
         if push is not None:
-            passes.pushed, passes.forget_push = push.data, push.data is None
+            passes.push = push
         try:
             served = _until_settled(passes, lock, reasons, patient, note, env)
             passes.report_duplicates()
@@ -90,11 +82,21 @@ def _until_settled(
 def _permitted_context(reasons: Sequence[str], env: Environment) -> RunContext:
     try:
         on = env.run_context(push="push" in reasons)
-        permit(on, reasons)
-        return on
+        return _permitted(on, reasons)
     except NotManaged:
         recheck_timer.stop()
         raise
+
+
+def _permitted(on: RunContext, reasons: Sequence[str]) -> RunContext:
+    """Returns the context; while a push is not confirmed yet, other events do no more than take it back in time."""
+    try:
+        permit(on, reasons)
+    except NotManaged:
+        if not store.load(on.instance_id).provisional:
+            raise
+        return on._replace(asks_openstack=False)
+    return on
 
 
 def _sleep(seconds: float, env: Environment, is_over: Callable[[], bool]) -> None:

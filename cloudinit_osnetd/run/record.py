@@ -2,10 +2,19 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """The record of a run: what it saw, decided and did. `status` shows it, and the history keeps it."""
 
-from typing import Dict, Mapping, NamedTuple, Tuple
+from typing import Dict, Mapping, NamedTuple, Optional, Tuple
 
 from ..core import plan
+from ..core.network_data import NetworkData
 from ..core.records import Touch
+
+
+class Push(NamedTuple):
+    """What `apply` asks of a run."""
+
+    data: Optional[NetworkData]  # None: what was pushed before is forgotten
+    timeout: float  # seconds to wait for another run
+    confirm_within: float = 0.0  # seconds after which it is taken back if it is not confirmed; 0: it stays
 
 
 class Record(NamedTuple):
@@ -24,3 +33,4 @@ class Record(NamedTuple):
     next_check: float  # seconds until the timer starts the next run, 0 without a timer
     run: int = 0  # its number; 0 if it changed nothing
     answered: Mapping[str, bool] = {}  # by source: True if the last pass could read it
+    confirm_by: float = 0.0  # seconds since the epoch, by which its push must be confirmed; 0 if it need not be

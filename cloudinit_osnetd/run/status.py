@@ -9,7 +9,7 @@ from ..apply import commit, pending_confirmation, stale_addresses
 from ..apply.verify import dns_findings
 from ..cloud_init import instance
 from ..cloud_init.eligibility import NotManaged, RunContext, not_followed, run_context
-from ..core import rejections, truth
+from ..core import provisional, rejections, truth
 from ..core.conformance import CONFORMS, check
 from ..core.desired import desired, names_of_bonds, unmanaged
 from ..core.network_data import link_id, make_key
@@ -192,11 +192,17 @@ def _on_trial(state: store.State, names: Mapping[str, str]) -> List[Dict[str, An
 
     `until` is in seconds since the epoch, 0 if it depends on a run; `ends` says what decides.
     """
+    trials: List[Dict[str, Any]] = []
+    held = provisional.read(state.provisional) if state.provisional else None
+    if held is not None:
+        pushed = sorted(names.get(key) or key for key in held.changed)
+        ends = "taken back unless `cloudinit-osnetd confirm` comes"
+        trials.append({"nics": pushed, "until": round(held.until, 1), "ends": ends, "run": held.run})
     keys = pending_confirmation.keys(state)
-    if not keys:
-        return []
-    ends = "the run at work checks it" if store.at_work() else "the next run checks it"
-    return [{"nics": sorted(names.get(key) or key for key in keys), "until": 0.0, "ends": ends}]
+    if keys:
+        ends = "the run at work checks it" if store.at_work() else "the next run checks it"
+        trials.append({"nics": sorted(names.get(key) or key for key in keys), "until": 0.0, "ends": ends})
+    return trials
 
 
 def _addresses(nic: Nic) -> Tuple[str, ...]:
@@ -235,6 +241,7 @@ def read() -> Dict[str, Any]:
         "nics": [],
         "sources": [],
         "on_trial": [],
+        "taken_back": "",
         "next": [],
     }
     try:
@@ -254,4 +261,5 @@ def read() -> Dict[str, Any]:
     report["sources"] = source_status.sources(state, report["last_run"], names)
     report["on_trial"] = _on_trial(state, names)
     report["next"] = advice.next_steps(report)
+    report["taken_back"] = state.taken_back
     return report

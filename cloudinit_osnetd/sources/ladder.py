@@ -28,6 +28,7 @@ from ..kernel import netlink
 from ..openstack import refresh
 from ..state import store
 from ..system import files, paths
+from ..system.boot_id import boot_id
 
 LOG = logging.getLogger(__name__)
 Select = Callable[[List[desired.Want], Dict[str, Nic]], List[desired.Want]]
@@ -173,14 +174,27 @@ def _retried_on_hotplug(
     return read(request)
 
 
+def _without_unconfirmed(
+    text: str, known: truth.Truth, rejected: rejections.Rejections
+) -> Tuple[truth.Truth, rejections.Rejections]:
+    """Leaves out a push that was not confirmed before the reboot: the early unit takes it back."""
+    from ..core import provisional
+
+    held = provisional.read(text)
+    return (known, rejected) if held is None or held.boot == boot_id() else provisional.without(held, known, rejected)
+
+
 def _from_store(request: _Request) -> Optional[Dict[str, Any]]:
     state = store.load(request.instance_id)
     known = request.refreshed or state.truth
     if not known.keys or not context.load(remember=False).settings.enabled:
         return None
+    rejected = state.rejections
+    if state.provisional:
+        known, rejected = _without_unconfirmed(state.provisional, known, rejected)
     if request.data is not None and request.fresh:
         known = truth.observe(known, request.source, request.data, time.time())
-    known = rejections.apply(known, state.rejections, None)
+    known = rejections.apply(known, rejected, None)
     listed = frozenset(request.data.entries) if request.data is not None else frozenset()
     # An entry without a NIC is normal: only a NIC that was configured at the last run is waited for.
     return _config(

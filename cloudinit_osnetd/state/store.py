@@ -40,6 +40,8 @@ class State(NamedTuple):
     run: int = 0  # the number of the last run that changed something
     former: Tuple[str, ...] = ()  # what the last of these runs replaced; see former.py
     changed: Mapping[str, float] = {}  # by source: when its document changed last, in seconds since the epoch
+    provisional: str = ""  # a push that is not confirmed yet: see core/provisional.py
+    taken_back: str = ""  # why the last such push is not in force any more
     learned: Mapping[str, str] = {}  # current names of bonds by key: see bond_names.py. Not stored
 
     @property
@@ -87,7 +89,13 @@ def _to_json(state: State) -> Dict[str, Any]:
 
 def _new_fields(state: State) -> Dict[str, Any]:
     """Returns the fields that stand in the store only if they have a value."""
-    return {"run": state.run, "former": list(state.former), "changed": dict(state.changed)}
+    return {
+        "run": state.run,
+        "former": list(state.former),
+        "changed": dict(state.changed),
+        "provisional": state.provisional,
+        "taken_back": state.taken_back,
+    }
 
 
 def _from_json(obj: Dict[str, Any]) -> State:
@@ -122,6 +130,8 @@ def _from_json(obj: Dict[str, Any]) -> State:
         },
         run=_number(obj.get("run")),
         former=tuple(text for text in _list(obj.get("former")) if isinstance(text, str)),
+        provisional=_text(obj.get("provisional")),
+        taken_back=_text(obj.get("taken_back")),
     )
 
 

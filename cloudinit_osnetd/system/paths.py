@@ -49,6 +49,7 @@ CONFIG_DRIVES = ("/dev/disk/by-label/config-2", "/dev/disk/by-label/CONFIG-2")
 PROC = "/proc"
 KERNEL_NICS = "/sys/class/net"
 KERNEL_ROUTES = "/proc/net/route"
+BOOT_ID = "/proc/sys/kernel/random/boot_id"  # random(4); systemd-nspawn and the like give each container its own
 IPV4_SETTINGS = "/proc/sys/net/ipv4/conf"
 IPV6_SETTINGS = "/proc/sys/net/ipv6/conf"
 

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""Confirms a push that would be taken back otherwise."""
+
+import logging
+import time
+from typing import NamedTuple
+
+from ..apply import provisional_push
+from ..cloud_init import instance
+from ..core import provisional, rejections
+from ..state import store
+from . import recheck_timer
+
+LOG = logging.getLogger(__name__)
+
+
+class Answer(NamedTuple):
+    """The run whose push is confirmed now; or 0, and why not (empty: nothing is to be confirmed)."""
+
+    run: int
+    too_late: str = ""
+
+
+def confirm(timeout: float) -> Answer:
+    """Confirms the push; one write of the store. Raises store.Busy if a run does not end within `timeout` seconds."""
+    instance_id = instance.instance_id()
+    if not instance_id:
+        return Answer(0)
+    with store.locked(timeout):
+        state = store.load(instance_id)
+        if not state.provisional:
+            return Answer(0, state.taken_back)
+        held = provisional.read(state.provisional)
+        if held is None or provisional_push.is_due(state, time.monotonic()):
+            why = provisional_push.reason(state)
+            return Answer(0, "the push of run %d is being taken back: %s" % (held.run if held else 0, why))
+        store.save(state._replace(provisional=""))
+        LOG.info("confirmed: run=%d", held.run)
+        # The timer stays for what else is waited for.
+        doubted = any(one.doubted for one in state.truth.keys.values())
+        retry = rejections.seconds_to_retry(state.truth, state.rejections, time.time())
+        if not recheck_timer.read().since and not doubted and retry is None:
+            recheck_timer.stop()
+    return Answer(held.run)

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""`apply --confirm-within`: in force, but taken back unless it is confirmed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, Tuple
+
+from tests.lab import Cloud, Container
+from tests.scenarios.conftest import GuestFactory
+from tests.scenarios.seen import (
+    assert_boot,
+    assert_follows,
+    assert_nothing_to_do,
+    configuration,
+    ip,
+    log_of,
+    settled,
+    status,
+    store_of,
+    timers,
+    wait_until,
+)
+from tests.scenarios.serving import history, serving
+from tests.scenarios.test_push import a_server, push
+
+
+def confirm(guest: Container) -> Tuple[int, Dict[str, Any]]:
+    """The exit status of `confirm --json`, and what it says."""
+    done = guest.run("cloudinit-osnetd confirm --json", check=False)
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_a_push_that_is_not_confirmed_is_taken_back(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """Where nobody answers; and one that is confirmed stays."""
+    first, second, guest = a_server(cloud, guest_factory)
+    server, before, rest = guest.server, configuration(guest, second), store_of(guest)["truth"]["keys"]
+    old = second.fixed_ips
+    cloud.metadata_down("drop")
+    server.freeze_metadata()
+    server.edit_port(second, fixed_ips=["10.91.0.77"], mtu=1380)
+    code, said = push(guest, server.network_data(), "--confirm-within 12")
+    assert code == 0 and [touch["mac"] for touch in said["touches"]] == [second.mac], said
+    assert_follows(guest, second, seconds=2)
+    (trial,) = status(guest)["on_trial"]
+    assert (trial["run"], trial["nics"], trial["until"]) == (said["run"], [guest.nic(second)], said["confirm_by"]), trial
+    assert timers(guest) == ["cloudinit-osnetd-look.timer"]
+    with serving(guest, touches=[second], events=["timer"], nothing_to_do=False) as served:
+        wait_until(lambda: not store_of(guest).get("provisional"), 15, "taken back")
+        settled(guest)
+        server.edit_port(second, fixed_ips=old, mtu=1400)
+        assert_follows(guest, first, second, seconds=2)
+    assert [(t["mac"], t["reason"]) for t in served.records[-1]["touches"]] == [(second.mac, "not confirmed in time")]
+    assert "taking back the push of run %d" % said["run"] in log_of(guest)
+    assert configuration(guest, second) == before
+    assert store_of(guest)["truth"]["keys"] == rest
+    assert timers(guest) == [] and status(guest)["on_trial"] == []
+    code, answer = confirm(guest)
+    assert code == 9 and "not confirmed in time" in answer["too_late"], answer
+    assert "taken back" in guest.run("cloudinit-osnetd history").stdout
+
+    server.edit_port(second, fixed_ips=["10.91.0.78"])
+    code, said = push(guest, server.network_data(), "--confirm-within 5")
+    assert code == 0, said
+    assert confirm(guest) == (0, {"confirmed": said["run"]})
+    assert confirm(guest)[0] == 8
+    assert timers(guest) == []
+    guest.reboot()
+    cloud.metadata_up()
+    assert_boot(guest, level="store")
+    assert_follows(guest, first, second)
+    assert_nothing_to_do(guest)
+
+
+def test_a_reboot_takes_it_back_before_the_network_starts(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    first, second, guest = a_server(cloud, guest_factory)
+    server, before, old = guest.server, configuration(guest, second), second.fixed_ips
+    server.freeze_metadata()
+    server.edit_port(second, fixed_ips=["10.91.0.77"], mtu=1380)
+    assert push(guest, server.network_data(), "--confirm-within 600")[0] == 0
+    assert_follows(guest, first, second)
+    ran = len(history(guest))
+    guest.poweroff(hard=True)
+    guest.boot()
+    server.edit_port(second, fixed_ips=old, mtu=1400)
+    assert_boot(guest, level="store")
+    assert configuration(guest, second) == before
+    assert_follows(guest, first, second)
+    assert len(history(guest)) == ran  # nothing was left to do for the boot's run
+    code, answer = confirm(guest)
+    assert code == 9 and "reboot" in answer["too_late"], answer
+    assert_nothing_to_do(guest)
+
+
+def test_a_server_of_another_datasource_goes_back_to_what_it_had(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """Of which no source of ours has said anything: by the clock, and by a reboot."""
+    green = cloud.network("green", cidr="10.91.0.0/24", gateway="10.91.0.1", dns=["10.91.0.2"], mtu=1400)
+    server = cloud.server("nocloud")
+    port = server.create_port(green)
+    old = {"type": "static", "address": "10.91.0.200/24"}
+    config = {"version": 1, "config": [{"type": "physical", "name": "ens3", "mac_address": port.mac, "subnets": [old]}]}
+    seed = {"var/lib/cloud/seed/nocloud/network-config": json.dumps(config)}
+    guest = guest_factory(server, datasource="NoCloud", files=seed)
+    guest.boot()
+    before = configuration(guest, port)
+
+    def has() -> Any:
+        return [a["local"] for a in ip(guest, "-4 addr show dev ens3")[0]["addr_info"]]
+
+    assert push(guest, server.network_data(), "--confirm-within 3")[0] == 0
+    assert_follows(guest, port)
+    assert has() == port.fixed_ips
+    wait_until(lambda: has() == ["10.91.0.200"], 15, "taken back")
+    settled(guest)
+    assert configuration(guest, port) == before and timers(guest) == []
+
+    assert push(guest, server.network_data(), "--confirm-within 600")[0] == 0
+    assert_follows(guest, port)
+    guest.poweroff(hard=True)
+    guest.boot()
+    wait_until(lambda: has() == ["10.91.0.200"], 15, "taken back")
+    assert configuration(guest, port) == before
+    assert "not OpenStack's" in status(guest)["hands_off"]
+    assert confirm(guest)[0] == 9
