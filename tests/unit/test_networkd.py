@@ -320,9 +320,11 @@ def test_a_port_that_autoconfigures_ipv6_has_its_dns_and_its_client(networks, ad
 )
 def test_a_nic_that_is_still_here_and_has_no_file_any_more_is_taken_down(tmp_path, monkeypatch, there, commands):
     ran = programs(tmp_path, monkeypatch, {"ip": "", "networkctl": ""})
-    monkeypatch.setattr(links.netlink, "snapshot", lambda: snapshot(there))
+    deleted = "ip link delete dev ens9"
+    monkeypatch.setattr(links.netlink, "snapshot", lambda: snapshot(*([] if deleted in ran.ran() else [there])))
     assert BACKEND.after([Touch("down", A, "ens9", "")], changed=frozenset("x")) == {}
-    assert ran.ran() == ["networkctl reload", *commands]
+    first = commands if deleted in commands else []
+    assert ran.ran() == [*first, "networkctl reload", *[command for command in commands if command != deleted]]
 
 
 def test_dns_servers_are_those_that_networkd_notes(tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """netdevs: which bonds and VLANs are created again, and which links that affects."""
 
+import time
+
 import pytest
 
 from cloudinit_osnetd.backends.networkd import netdevs
@@ -82,3 +84,31 @@ def test_one_that_somebody_deleted_is_made_by_the_reload(machine):
 def test_a_nic_without_a_device_of_its_own_costs_nothing(machine):
     assert machine.reload(touch(name="ens5"), touch("down", "bond0")) == ["networkctl reload"]
     assert not files.read(paths.MADE + "/ens5")
+
+
+def test_a_device_that_goes_is_deleted_before_its_members_are_configured(machine, monkeypatch):
+    bond, vlan = nic("bond0", B, 9, kind="bond"), nic("bond0.7", A, 10, kind="vlan")
+    here = [nic("ens3", A, 2), nic("ens4", B, 3), bond, vlan]
+
+    def now():
+        gone = {line.split()[-1] for line in machine.programs.ran()}
+        return snapshot(*(one for one in here if not gone & {one.name, one.name.partition(".")[0]}))
+
+    monkeypatch.setattr(netdevs.netlink, "snapshot", now)
+    downs = [touch("down"), touch("down", "bond0.7"), touch(name="ens3")]
+    assert machine.reload(*downs) == ["ip link delete dev bond0", "networkctl reload"], "its VLAN goes with it"
+
+
+def test_networkd_is_given_time_to_see_that_a_device_is_gone(machine, monkeypatch):
+    monkeypatch.setattr(netdevs, "_PATIENCE", 0.1)
+    machine.has(nic("ens3.7", A, 10, kind="vlan"))
+    files.replace(netdevs.links.NOTES + "/10", "ADMIN_STATE=configured\n")
+    began = time.monotonic()
+    machine.reload(touch("down", "ens3.7"))
+    assert time.monotonic() - began >= 0.1
+
+
+@pytest.mark.parametrize("there", [nic("ens3.7", B, 10, kind="vlan"), nic("ens3.7", A, 10), nic("ens3.7", A, 10, kind="veth")])
+def test_another_device_of_its_name_is_not_deleted(machine, there):
+    machine.has(there)
+    assert machine.reload(touch("down", "ens3.7")) == ["networkctl reload"]

@@ -3,9 +3,9 @@
 """systemd-networkd's links: what a reload does not do for them, and networkd's state of them."""
 
 import os
-from typing import Dict, List, Sequence
+from typing import Dict, List, Optional, Sequence
 
-from ...core.records import Dns, Snapshot, Touch
+from ...core.records import Dns, Nic, Snapshot, Touch
 from ...kernel import netlink
 from ...system import files, paths
 from ...system.command import CommandError, run
@@ -18,7 +18,8 @@ def after_reload(touches: Sequence[Touch]) -> Dict[str, str]:
     """Reconfigures the links that a reload does not handle. Returns the problems by name.
 
     A link whose file did not change, and which the kernel shows unconfigured, is reconfigured. A link that has no file
-    any more is ignored by networkd and keeps its addresses: it is taken down and, if networkd created it, deleted.
+    any more is ignored by networkd and keeps its addresses: it is taken down and, if networkd created it, deleted, if
+    netdevs.reload had no reason to.
     """
     problems: Dict[str, str] = {}
     for touch in touches:
@@ -35,15 +36,31 @@ def after_reload(touches: Sequence[Touch]) -> Dict[str, str]:
 
 
 def _unmake(touch: Touch, now: Snapshot) -> List[List[str]]:
-    nic = now.named(touch.name)
+    nic = _of_touch(touch, now)
     if nic is None:
         return []
-    # A bond may have no configured MAC: the kernel gives it a random one when it loses its last member.
-    if nic.mac != touch.mac and nic.kind != "bond":
-        return []  # another NIC has its name now
     if nic.kind in _OF_NETWORKD:
-        return [["ip", "link", "delete", "dev", nic.name]]
+        return [delete(nic)]
     return [["ip", "link", "set", "dev", nic.name, "down"], ["ip", "address", "flush", "dev", nic.name]]
+
+
+def _of_touch(touch: Touch, now: Snapshot) -> Optional[Nic]:
+    nic = now.named(touch.name)
+    # A bond may have no configured MAC: the kernel gives it a random one when it loses its last member.
+    if nic is None or (nic.mac != touch.mac and nic.kind != "bond"):
+        return None  # another NIC may have its name now
+    return nic
+
+
+def made_by_networkd(touch: Touch, now: Snapshot) -> Optional[Nic]:
+    """Returns the bond or VLAN of a touch, None for another NIC or if it does not exist."""
+    nic = _of_touch(touch, now)
+    return nic if nic is not None and nic.kind in _OF_NETWORKD else None
+
+
+def delete(nic: Nic) -> List[str]:
+    """Returns the command that deletes a device."""
+    return ["ip", "link", "delete", "dev", nic.name]
 
 
 def note(ifindex: int) -> Dict[str, str]:

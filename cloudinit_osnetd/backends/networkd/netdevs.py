@@ -53,6 +53,7 @@ def note(touches: Sequence[Touch], of: Files) -> None:
 
 def reload(touches: Sequence[Touch], of: Files, load: Callable[[], object]) -> Dict[str, str]:
     """Makes networkd load its files (`load`) and create the touched devices. Returns the problems by name."""
+    problems = _delete_unwanted([touch for touch in touches if touch.action == "down"])
     files_of = {touch.name: of.text(touch.name) for touch in touches if touch.action != "down"}
     wanted = {name: text for name, text in files_of.items() if text}
     there = {nic.name: nic.ifindex for nic in netlink.snapshot().nics} if wanted else {}
@@ -61,7 +62,6 @@ def reload(touches: Sequence[Touch], of: Files, load: Callable[[], object]) -> D
         run(["ip", "link", "delete", "dev", name])
         _await(functools.partial(_is_forgotten, there[name]))
     load()
-    problems = {}
     new = [name for name in wanted if name in outdated or name not in there]
     reloaded = {touch.name for touch in touches if touch.action in ("up", "reconfigure")}
     for below in sorted({link for name in new for link in of.below(name)} - reloaded):
@@ -71,6 +71,27 @@ def reload(touches: Sequence[Touch], of: Files, load: Callable[[], object]) -> D
             problems[below] = str(exc)
     for name, text in wanted.items():
         files.replace(_noted(name), text, sync=False)
+    return problems
+
+
+def _delete_unwanted(touches: Sequence[Touch]) -> Dict[str, str]:
+    """Deletes the bonds and VLANs whose files are gone. Returns the problems by name.
+
+    It comes before the reload. A bond that is deleted later takes its members down while networkd configures them by
+    their new files, and networkd may then wait for ever for what it had set already.
+    """
+    problems: Dict[str, str] = {}
+    indexes: List[int] = []
+    for touch in touches:
+        # Read again each time: deleting a bond deletes its VLANs.
+        nic = links.made_by_networkd(touch, netlink.snapshot())
+        if nic is not None:
+            try:
+                run(links.delete(nic))
+                indexes.append(nic.ifindex)
+            except CommandError as exc:
+                problems[touch.name] = str(exc)
+    _await(lambda: all(_is_forgotten(ifindex) for ifindex in indexes))
     return problems
 
 
