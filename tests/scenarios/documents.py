@@ -29,14 +29,21 @@ class Device(NamedTuple):
     mtu: Optional[int] = None
     master: str = ""  # the bond that it is a member of: its name
     options: Tuple[Tuple[str, str], ...] = ()  # of a bond, as in `ip -details`
+    mac: str = ""  # that it has now; not looked at where the document leaves it to the kernel
+    vlan_id: Optional[int] = None
+    parent: str = ""  # of a VLAN: its name
 
 
 class Case(NamedTuple):
-    """`devices` by MAC, a bond or a VLAN by its name with "{MAC}" for that NIC's name; `network`: see segment()."""
+    """`devices` by MAC, a bond or a VLAN by its name with "{one}" for the name of the NIC with the MAC ONE.
+
+    `bond_names`: what its bond is called by cloud-init before 25.4, and from then on.
+    """
 
     file: str
     devices: Dict[str, Device]
     dhcp: bool = False
+    bond_names: Tuple[str, str] = ("bond0", "bond0")
 
     @property
     def name(self) -> str:
@@ -61,23 +68,27 @@ _PLAIN = Device(("192.0.2.10/24",), (DEFAULT4,), ("192.0.2.53",))
 
 _OPTIONS = (("mode", "active-backup"), ("miimon", "100"))
 _BOND = _PLAIN._replace(options=_OPTIONS)
-_MEMBER = Device(master="bond0")
-_BONDED = {"bond0": _BOND, ONE: _MEMBER, TWO: _MEMBER}
+_MEMBER = Device(master="{bond}")
+_BONDED = {"{bond}": _BOND, ONE: _MEMBER, TWO: _MEMBER}
 _DNS = ("192.0.2.53",)
 
+_VLAN = _PLAIN._replace(mac=ONE, vlan_id=100, parent="{one}")
+_BESIDE = Device(("198.51.100.10/24",), dns=_DNS)
+
 CASES = [
-    Case("01-bond-without-mac", {**_BONDED, THREE: Device(("198.51.100.10/24",), dns=_DNS)}),
-    Case("02-vlan-mac-null", {"{one}.100": _PLAIN, ONE: Device(("198.51.100.10/24",), dns=_DNS)}),
-    Case("03-refused-link-costs-others", {**_BONDED, "bond0.100": Device(("198.51.100.10/24",), dns=_DNS)}),
+    Case("01-bond-without-mac", {**_BONDED, THREE: _BESIDE}),
+    Case("02-vlan-mac-null", {"{one}.100": _VLAN, ONE: _BESIDE._replace(mac=ONE)}),
+    Case("03-refused-link-costs-others", {**_BONDED, "bond0.100": _BESIDE._replace(vlan_id=100, parent="{bond}")}),
     Case("04-bond-option-empty", _BONDED),
     Case("05-dns-nameservers", {ONE: _PLAIN._replace(dns=("192.0.2.53", "192.0.2.54"), search=("example.com",))}),
     Case("06-dns-nameservers-and-global", {ONE: _PLAIN}),
     Case("07-services-search", {ONE: _PLAIN._replace(search=("example.com",))}),
-    Case("10-networkd-netdev", {"{one}.100": _PLAIN, ONE: Device(("198.51.100.10/24",), dns=_DNS)}),
+    Case("09-bond-name", {**_BONDED, "{bond}": _BOND._replace(mac=THREE)}, bond_names=("bond0", "bond-wan")),
+    Case("10-networkd-netdev", {"{one}.100": _VLAN, ONE: _BESIDE._replace(mac=ONE)}),
     Case("11-gateway-null", {ONE: _PLAIN, TWO: Device(("198.51.100.10/24",), (), _DNS)}),
     Case("12-route-onlink", {ONE: _PLAIN._replace(routes=(DEFAULT4, ("198.51.100.0/24", "")))}),
     Case("13-netmask-missing", {ONE: _PLAIN._replace(addresses=("192.0.2.10/24", "2001:db8::10/64"), routes=(DEFAULT4, DEFAULT6))}),
-    Case("20-bond-mode-number", {**_BONDED, "bond0": _PLAIN._replace(options=(("mode", "802.3ad"),))}),
+    Case("20-bond-mode-number", {**_BONDED, "{bond}": _PLAIN._replace(options=(("mode", "802.3ad"),))}),
     Case("23-services-other-type", {ONE: _PLAIN._replace(dns=("192.0.2.53", "192.0.2.54"), search=("example.com",))}),
     Case(
         "14-dhcp4-dns",
@@ -121,16 +132,26 @@ def segment(cloud: Cloud, case: Case) -> Network:
 
 def wrong(guest: Guest, case: Case) -> List[str]:
     """In what the guest is not as the document says; empty where it is right."""
-    names = {link.get("permaddr", link["address"]): link["ifname"] for link in ip(guest, "link") if not _is_made(link)}
+    links = [link for link in ip(guest, "-details link") if not _is_made(link)]
+    names = {link.get("permaddr", link["address"]): link["ifname"] for link in links}
+    words = {"one": names.get(ONE), "two": names.get(TWO), "three": names.get(THREE), "bond": _bond_name(guest, case)}
     found = []
     for word, device in case.devices.items():
-        name = names.get(word) or word.format(one=names.get(ONE), two=names.get(TWO), three=names.get(THREE))
+        name = names.get(word) or word.format(**words)
+        device = device._replace(master=device.master.format(**words), parent=device.parent.format(**words))
         found += [f"{name}: {text}" for text in _wrong(guest, name, device)]
     return found
 
 
+def _bond_name(guest: Guest, case: Case) -> str:
+    before, since = case.bond_names
+    if before == since:
+        return before
+    return since if guest.run("dpkg --compare-versions $(dpkg-query -W -f '${Version}' cloud-init) ge 25.4", check=False).returncode == 0 else before
+
+
 def _is_made(link: Dict[str, Any]) -> bool:
-    return "link" in link or link["ifname"].startswith("bond")
+    return link.get("linkinfo", {}).get("info_kind") in ("bond", "vlan")
 
 
 def _wrong(guest: Guest, name: str, device: Device) -> List[str]:
@@ -139,6 +160,12 @@ def _wrong(guest: Guest, name: str, device: Device) -> List[str]:
         return ["no such device"]
     (link,) = there
     found = [] if "UP" in link["flags"] else ["not up"]
+    if device.mac and link["address"] != device.mac:
+        found.append(f"MAC {link['address']}")
+    if device.vlan_id is not None and link["linkinfo"]["info_data"].get("id") != device.vlan_id:
+        found.append(f"VLAN {link['linkinfo']['info_data'].get('id')}")
+    if device.parent and link.get("link") != device.parent:
+        found.append(f"on {link.get('link')}")
     addresses = {f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"] if a["scope"] == "global"}
     found += _differ("address", set(device.addresses), addresses)
     if device.mtu and link["mtu"] != device.mtu:
