@@ -102,10 +102,13 @@ class Activator:
         """Returns why this backend does not run the network here, whatever cloud-init writes; empty if it does."""
         return ""
 
-    def boot(self, items: Sequence[Item], left: FrozenSet[str] = frozenset()) -> None:
+    def boot(
+        self, items: Sequence[Item], left: FrozenSet[str] = frozenset(), changed: FrozenSet[str] = frozenset()
+    ) -> None:
         """Prepares what must be in place before the backend starts at boot, besides the parts of `items`.
 
         `left`: the names of NICs that are left alone, because other software or a person changed their configuration.
+        `changed`: the names of NICs whose parts were written or removed at this boot.
         """
 
     def recover(self, boot: bool = False) -> None:

@@ -80,7 +80,8 @@ def early() -> Dict[str, Any]:
         outcome = commit.commit(seen.plan, state, on.backend, seen.templates, activate=False)
         state = state._replace(ledger=outcome.ledger)
         left = frozenset([drift.name for drift in seen.plan.drifted])
-        on.backend.boot([item for want in seen.wants for item in want.items], left)
+        changed = frozenset([change.name for change in seen.plan.changes if change.action in ("write", "remove")])
+        on.backend.boot([item for want in seen.wants for item in want.items], left, changed)
         store.save(state)
     return {
         "changes": len([c for c in seen.plan.changes if c.action in ("write", "remove")]),

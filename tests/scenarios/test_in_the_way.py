@@ -110,6 +110,33 @@ def test_a_name_that_is_taken_again_before_the_one_that_had_it_is_cleaned_up(
     assert_nothing_to_do(guest)
 
 
+@pytest.mark.on("bullseye")
+def test_a_name_that_another_has_at_the_next_boot(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """udev has read what is left of the old one before early boot takes it away, and wants to bring it up."""
+    blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.2"])
+    leased = cloud.network("leased", cidr="10.92.0.0/24", dhcp=True)
+    green = cloud.network("green", subnets=[_V4], mtu=1400)
+    server = cloud.server("again")
+    first, second = server.create_port(blue), server.create_port(leased)
+    guest = guest_factory(server)
+    guest.boot()
+    assert_follows(guest, first, second)
+    settled(guest)
+    name = str(guest.nic(second))
+    for network in (green, leased, leased):
+        guest.poweroff()
+        server.delete_port(second)
+        guest.unplug(second)
+        second = server.create_port(network)
+        assert guest.plug(second, name=name) == name
+        guest.boot()
+        assert_boot(guest, level="store")
+        assert_follows(guest, first, second)
+        settled(guest)
+        assert len(clients(guest, name)) == (network is leased)
+        assert_nothing_to_do(guest)
+
+
 @pytest.mark.on("ifupdown")
 def test_the_stanzas_of_an_image(cloud: Cloud, guest_factory: GuestFactory, kind: object) -> None:
     """Debian's older images have DHCP for a few names, just in case: those NICs are left to it, and it is named."""

@@ -4,7 +4,7 @@
 
 import pytest
 
-from cloudinit_osnetd.backends.eni import sourced_files
+from cloudinit_osnetd.backends.eni import interfaces_file, sourced_files
 from cloudinit_osnetd.backends.eni.backend import Ifupdown
 from cloudinit_osnetd.backends.ifupdown import activator, start_order
 from cloudinit_osnetd.core.desired import Item
@@ -480,6 +480,26 @@ def test_at_a_boot_the_hook_is_told_of_every_leased_nic_that_is_ours(tmp_path, m
     ]
     BACKEND.boot([*items, Item("k", entry(static()), "ens6", (), 2300)], frozenset(["ens5"]))
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"ens4": "2100\n"}
+
+
+def test_at_a_boot_udevs_start_of_a_nic_is_cancelled_where_its_stanza_went(tmp_path, monkeypatch, host):
+    devices = tmp_path / "devices"
+    for name in ("ens3", "ens4", "ens5", "ens6"):
+        (devices / name).mkdir(parents=True)
+    monkeypatch.setattr(activator.dhcp_helper, "_CONFIGURATION", ())
+    (tmp_path / "made").mkdir()
+    ran = programs(tmp_path / "made", monkeypatch, {"systemctl": ""})
+    files.replace(str(tmp_path / "network/interfaces"), "auto ens3\niface ens3 inet manual\nallow-hotplug ens4\niface ens4 inet dhcp\n")
+    BACKEND.boot([], changed=frozenset(["ens3", "ens4", "ens6", "ens77"]))  # ens77 has gone, ens5 is as it was
+    assert ran.ran() == ["systemctl --no-block stop ifup@%s.service" % name for name in ("ens3", "ens6")]
+
+
+@pytest.mark.parametrize(
+    ("text", "yes"),
+    [("auto ens4\n", False), ("allow-hotplug ens3 ens4\n", True), ("allow-hotplug ens41\n", False), ("allow-hotplug /ens*\n", True)],
+)
+def test_what_udev_starts(text, yes):
+    assert interfaces_file.is_hotplugged(text, "ens4") is yes
 
 
 def test_two_scopes_have_two_names(monkeypatch):

@@ -4,7 +4,7 @@
 
 import pytest
 
-from cloudinit_osnetd.backends.ifupdown import dhcp_helper
+from cloudinit_osnetd.backends.ifupdown import dhcp_helper, hotplug_unit
 from cloudinit_osnetd.system import paths
 
 from .programs import programs
@@ -61,4 +61,4 @@ def test_at_a_boot_it_gives_way_where_the_nic_has_stanzas(host, known):
 
 @pytest.mark.parametrize(("name", "unit"), [("ens3", "ifup@ens3"), ("bond0.7", "ifup@bond0.7"), ("br-lan", "ifup@br\\x2dlan")])
 def test_the_unit_is_spelled_as_systemd_escape_spells_it(name, unit):
-    assert dhcp_helper._unit(name) == unit + ".service"
+    assert hotplug_unit.unit(name) == unit + ".service"

@@ -102,7 +102,7 @@ def test_a_device_that_goes_is_deleted_before_its_members_are_configured(machine
 def test_networkd_is_given_time_to_see_that_a_device_is_gone(machine, monkeypatch):
     monkeypatch.setattr(netdevs, "_PATIENCE", 0.1)
     machine.has(nic("ens3.7", A, 10, kind="vlan"))
-    files.replace(netdevs.links.NOTES + "/10", "ADMIN_STATE=configured\n")
+    files.replace(paths.NETWORKD_LINKS + "/10", "ADMIN_STATE=configured\n")
     began = time.monotonic()
     machine.reload(touch("down", "ens3.7"))
     assert time.monotonic() - began >= 0.1

@@ -48,6 +48,12 @@ def statements(text: str) -> Iterator[List[str]]:
     return map(_words, _lines(text))
 
 
+def is_hotplugged(text: str, name: str) -> bool:
+    """True if `allow-hotplug` names the NIC. A pattern ("/ens*") is taken to match."""
+    named = [words[1:] for words in statements(text) if words[:1] == ["allow-hotplug"]]
+    return any(word == name or word.startswith("/") for words in named for word in words)
+
+
 def split(text: str) -> Dict[str, str]:
     """Returns each NIC's section by name: all of its stanzas."""
     sections: Dict[str, str] = {}

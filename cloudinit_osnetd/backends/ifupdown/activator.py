@@ -19,7 +19,7 @@ from ...system import files, paths
 from ...system.command import CommandError, Job, end, start
 from ..base import Activator
 from ..eni import interfaces_file, sourced_files
-from . import dhcp_helper, ifstate, lease_metric, start_order
+from . import dhcp_helper, hotplug_unit, ifstate, lease_metric, start_order
 
 LOG = logging.getLogger(__name__)
 _UP_SECONDS = 30.0
@@ -32,7 +32,10 @@ class IfupdownActivator(Activator):
     def __init__(self) -> None:
         self._also_down: List[str] = []  # NICs that went down with those that were taken down
 
-    def boot(self, items: Sequence[Item], left: FrozenSet[str] = frozenset()) -> None:
+    def boot(
+        self, items: Sequence[Item], left: FrozenSet[str] = frozenset(), changed: FrozenSet[str] = frozenset()
+    ) -> None:
+        hotplug_unit.cancel_without_stanza(changed)
         for item in items:
             dhcp_helper.remove_before_start(item.name)
             if item.name not in left:

@@ -11,12 +11,12 @@ the fragment is removed. The helper itself writes none for a NIC that is already
 import glob
 import logging
 import os
-import re
 from typing import List
 
 from ...system import files, paths
 from ...system.command import CommandError, run
 from ..eni import interfaces_file
+from . import hotplug_unit
 
 LOG = logging.getLogger(__name__)
 _CONFIGURATION = ("/etc/network/interfaces", "/etc/network/interfaces.d/*")
@@ -31,7 +31,7 @@ def end(name: str) -> None:
     if not _is_fragment(name):
         return
     LOG.info("the cloud image's DHCP fragment is removed: nic=%s file=%s", name, _fragment(name))
-    _try(["systemctl", "stop", _unit(name)])
+    _try(["systemctl", "stop", hotplug_unit.unit(name)])
     _try(["ifdown", "--force", name])
     _try(["ip", "-4", "address", "flush", "dev", name, "scope", "global"])
     files.remove(_fragment(name))
@@ -45,18 +45,13 @@ def remove_before_start(name: str) -> None:
         LOG.info("the cloud image's DHCP fragment is removed: nic=%s file=%s", name, _fragment(name))
         files.remove(_fragment(name))
         # Its job is queued, and would fail because the fragment is gone.
-        _try(["systemctl", "--no-block", "stop", _unit(name)])
+        hotplug_unit.cancel(name)
 
 
 def _is_fragment(name: str) -> bool:
     """True for a file that the helper wrote and that contains nothing else. Other files are not touched."""
     text = files.read(_fragment(name)) if os.path.exists(paths.IFUPDOWN_HELPER) else None
     return text is not None and set(interfaces_file.split(text)) == {name}
-
-
-def _unit(name: str) -> str:
-    """Returns the unit's name, escaped as by systemd-escape(1)."""
-    return "ifup@%s.service" % re.sub(r"[^A-Za-z0-9:_.]", lambda found: "\\x%02x" % ord(found[0]), name)
 
 
 def _try(argv: List[str]) -> None:

@@ -48,7 +48,9 @@ class NetplanActivator(Activator):
         chosen, by = other_files.chosen_renderer()
         return "" if chosen == "networkd" else "netplan's renderer is %s (%s)" % (chosen, by)
 
-    def boot(self, items: Sequence[Item], left: FrozenSet[str] = frozenset()) -> None:
+    def boot(
+        self, items: Sequence[Item], left: FrozenSet[str] = frozenset(), changed: FrozenSet[str] = frozenset()
+    ) -> None:
         """Updates the generated files: systemd ran the generator before the early flow."""
         try:
             generator.generate(generator.NEW)

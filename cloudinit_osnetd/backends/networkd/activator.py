@@ -23,7 +23,9 @@ class NetworkdActivator(Activator):
     lag, drops_foreign, waits_for_unique = links.LAG, True, True
     own_directories = (paths.NETWORKD_RUNTIME_FILES + "/*.network.d",)
 
-    def boot(self, items: Sequence[Item], left: FrozenSet[str] = frozenset()) -> None:
+    def boot(
+        self, items: Sequence[Item], left: FrozenSet[str] = frozenset(), changed: FrozenSet[str] = frozenset()
+    ) -> None:
         """Makes the boot wait for the first NIC only: systemd-networkd-wait-online waits for all.
 
         Which NIC is the first may differ from boot to boot, so it is configured under /run. The NICs' own files do not
