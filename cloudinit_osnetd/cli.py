@@ -30,6 +30,7 @@ _COMMANDS = (
     ("confirm", "keep what `apply --confirm-within` has put in force"),
     ("history", "list the runs that changed something, newest first"),
     ("show", "show what a run decided and did, why, and the difference of each file"),
+    ("doctor", "check what goes wrong in the field, and say what to do about it"),
     ("boot", "early boot: update the configuration on disk, offline"),
     ("datasource", "give cloud-init's cached datasource the class of our override, or its own again"),
 )
@@ -94,7 +95,7 @@ def parser() -> "argparse.ArgumentParser":
     subs.required = True
     for name, summary in _COMMANDS:
         sub = subs.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
-        if name in ("status", "plan", "reconcile", "apply", "confirm", "history", "show"):
+        if name in ("status", "plan", "reconcile", "apply", "confirm", "history", "show", "doctor"):
             sub.add_argument("--json", action="store_true", help="print JSON")
         if name == "status":
             watch = "show it again every so many seconds (2), until Ctrl-C"
@@ -125,6 +126,9 @@ def parser() -> "argparse.ArgumentParser":
             sub.add_argument("-n", "--number", type=_at_least_one, default=20, metavar="N", help="list N runs (20)")
         if name == "show":
             sub.add_argument("run", nargs="?", type=int, metavar="RUN", help="its number in history (the last)")
+        if name == "doctor":
+            bundle = "write what a bug report needs to a file, without user-data, keys and passwords"
+            sub.add_argument("--bundle", metavar="FILE", help=bundle)
         if name == "datasource":
             sub.add_argument("to", choices=("adopt", "release"))
     return top

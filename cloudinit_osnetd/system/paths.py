@@ -81,3 +81,24 @@ IFUPDOWN_HELPER = "/etc/network/cloud-ifupdown-helper"
 DHCLIENT_PID = "/run/dhclient.%s.pid"  # the name that ifupdown uses
 RESOLVCONF_PROGRAMS = ("/sbin/resolvconf", "/usr/sbin/resolvconf")
 RESOLVCONF_RECORDS = "/run/resolvconf/interface"
+
+# what doctor reads
+DROP_INS = "/etc/cloud/cloud.cfg.d"
+CLOUD_CFG = "/etc/cloud/cloud.cfg"
+OUR_DROP_IN = DROP_INS + "/95_osnetd.cfg"
+UDEV_RULES = (  # udev(7): a file in an earlier directory replaces one of the same name in a later one
+    "/etc/udev/rules.d",
+    "/run/udev/rules.d",
+    "/usr/local/lib/udev/rules.d",
+    "/usr/lib/udev/rules.d",
+    "/lib/udev/rules.d",
+)
+NETWORKMANAGER_DEVICES = "/run/NetworkManager/devices"
+AGENT_PROGRAMS = ("/usr/sbin/qemu-ga", "/usr/bin/qemu-ga")
+AGENT_CHANNEL = "/dev/virtio-ports/org.qemu.guest_agent.0"
+AGENT_CONFIGS = ("/etc/sysconfig/qemu-ga", "/etc/default/qemu-guest-agent", "/etc/qemu/qemu-ga.conf")
+SELINUX = "/sys/fs/selinux/enforce"
+AUDIT_LOG = "/var/log/audit/audit.log"
+PRODUCT_UUID = "/sys/class/dmi/id/product_uuid"
+CONTAINER = "/run/systemd/container"  # exists in a container (systemd's container interface)
+PREVIOUS_INSTANCE = "/var/lib/cloud/data/previous-instance-id"

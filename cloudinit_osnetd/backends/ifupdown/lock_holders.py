@@ -55,6 +55,16 @@ def lockers(path: str) -> Set[int]:
     return found
 
 
+def clients(names: List[str]) -> Dict[str, Dict[int, str]]:
+    """Returns the DHCP clients of each of these NICs that has any: the program by pid."""
+    running, devices = _processes(), _devices()
+    found = {
+        name: {pid: os.path.basename(words[0]) for pid, words in running.items() if is_client(words, name, devices)}
+        for name in names
+    }
+    return {name: of_nic for name, of_nic in found.items() if of_nic}
+
+
 def is_worker(words: List[str], name: str) -> bool:
     """True for an `ifup` or `ifdown` of this NIC only."""
     return bool(words) and os.path.basename(words[0]) in ("ifup", "ifdown") and words[-1].partition("=")[0] == name
