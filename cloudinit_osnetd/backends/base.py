@@ -96,6 +96,7 @@ class Activator:
     lag = 0.0  # seconds until an asynchronous service has begun to apply a change, at most
     drops_foreign = False  # reconfiguring one NIC also removes other software's rules and routes that belong to no NIC
     waits_for_unique = False  # it configures a link only after duplicate address detection
+    boot_outputs: Tuple[str, ...] = ()  # directories below /run to which boot() writes
     own_directories: Tuple[str, ...] = ()  # where its files are replaced, besides those of the format; glob patterns
 
     def unfit(self) -> str:
@@ -110,6 +111,13 @@ class Activator:
         `left`: the names of NICs that are left alone, because other software or a person changed their configuration.
         `changed`: the names of NICs whose parts were written or removed at this boot.
         """
+
+    def boot_inputs(self) -> Optional[Sequence[str]]:
+        """Returns the directories and files that early boot reads, besides the store and cloud-init's configuration.
+
+        None if that cannot be said: then no early boot is skipped because nothing has changed.
+        """
+        return None
 
     def recover(self, boot: bool = False) -> None:
         """Repairs what an interrupted run left unfinished. `boot`: the backend has not started yet."""

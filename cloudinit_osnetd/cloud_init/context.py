@@ -74,7 +74,11 @@ class _Fingerprint(NamedTuple):
     user: str  # files that cloud-init rewrites in place at each boot
 
 
-def _fingerprint() -> _Fingerprint:
+def inputs() -> Tuple[List[str], List[str]]:
+    """Returns the files that an answer depends on by their content, and those that count by being there.
+
+    Left out are those that cloud-init rewrites in place at each boot (instance.cloud_configs).
+    """
     package = importlib.util.find_spec("cloudinit")
     origin = os.path.dirname(package.origin) if package and package.origin else ""
     read = ["/etc/cloud/cloud.cfg", "/run/cloud-init/cloud.cfg", "/proc/cmdline"]
@@ -84,7 +88,12 @@ def _fingerprint() -> _Fingerprint:
     read.append(os.path.join(origin, "version.py"))
     # An upgrade of this package may read more, or read it differently.
     read += [os.path.join(os.path.dirname(__file__), name) for name in ("context.py", "compat.py")]
-    installed = [path for path in _TOOLS + (paths.UPGRADED_NETWORK,) if os.path.exists(path)]
+    return read, [*_TOOLS, paths.UPGRADED_NETWORK]
+
+
+def _fingerprint() -> _Fingerprint:
+    read, checked = inputs()
+    installed = [path for path in checked if os.path.exists(path)]
     fixed = digest.of_value([__version__, [[path, _content(path)] for path in read], installed])
     user = digest.of_value([[path, _content(path)] for path in instance.cloud_configs()])
     return _Fingerprint(fixed, instance.instance_id(), user)

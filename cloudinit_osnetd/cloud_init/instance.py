@@ -49,9 +49,14 @@ def cloud_configs() -> Tuple[str, ...]:
     return tuple(os.path.join(parent, name) for name in _CLOUD_CONFIGS) if parent else ()
 
 
+def datasource_file() -> str:
+    """Returns the path of the file in which cloud-init names the datasource; empty if there is no instance."""
+    return os.path.join(directory(), "datasource") if directory() else ""
+
+
 def datasource() -> str:
     """Returns the datasource in use: "ConfigDrive", "OpenStack", the name of another one, or an empty string."""
-    text = _written(os.path.join(directory(), "datasource")) or "" if directory() else ""
+    text = _written(datasource_file()) or "" if directory() else ""
     name = text.split(":", 1)[0].strip()
     for known in ("ConfigDrive", "OpenStack"):
         if name.startswith("DataSource" + known):

@@ -5,14 +5,7 @@
 import json
 from typing import Any
 
-# The interpreter's own implementation: hashlib loads OpenSSL, which costs each run 3 ms.
-try:
-    from _sha2 import sha256  # type: ignore[import-not-found]  # Python 3.12
-except ImportError:
-    try:
-        from _sha256 import sha256  # type: ignore[import-not-found]
-    except ImportError:  # an interpreter built without it
-        from hashlib import sha256
+from .sha256 import sha256
 
 
 def of_text(text: str) -> str:

@@ -3,7 +3,8 @@
 """Early boot: the same flow, offline, before any network service starts.
 
 Nothing is fetched and nothing is activated. The files are updated for the NICs that are present now, and the backend
-then starts with them. If nothing has changed since the last run, cloudinit is not imported.
+then starts with them. If nothing has changed since the last run, cloudinit is not imported; if nothing has changed
+since an earlier boot, this is not reached (unchanged_boot.py).
 """
 
 import json
@@ -21,6 +22,7 @@ from ..planning.build_plan import build_plan, log_plan, written_for_removed_nics
 from ..state import store
 from ..system import files, paths
 from ..system.command import CommandError, run
+from . import boot_inputs
 
 LOG = logging.getLogger(__name__)
 _SETTLE_SECONDS = 10
@@ -62,6 +64,7 @@ def early() -> Dict[str, Any]:
     with store.locked():
         # If nothing waits for the network, cloud-init's next stage runs at the same time and rewrites its files.
         on = run_context(booting=True)
+        inputs = boot_inputs.read(on)
         store.sweep(on.backend)
         on.backend.recover(boot=True)
         if store.load(on.instance_id).provisional:
@@ -83,15 +86,17 @@ def early() -> Dict[str, Any]:
         changed = frozenset([change.name for change in seen.plan.changes if change.action in ("write", "remove")])
         on.backend.boot([item for want in seen.wants for item in want.items], left, changed)
         store.save(state)
-    return {
-        "changes": len([c for c in seen.plan.changes if c.action in ("write", "remove")]),
-        "adopted": len([c for c in seen.plan.changes if c.action == "adopt"]),
-        "drifted": [drift.name for drift in seen.plan.drifted],
-        "problems": dict(seen.failures, **outcome.problems),
-        "faults": list(refreshed.faults),
-        "imported_cloudinit": "cloudinit" in sys.modules,
-        "milliseconds": round((time.monotonic() - began) * 1e3, 1),
-    }
+        report = {
+            "changes": len([c for c in seen.plan.changes if c.action in ("write", "remove")]),
+            "adopted": len([c for c in seen.plan.changes if c.action == "adopt"]),
+            "drifted": [drift.name for drift in seen.plan.drifted],
+            "problems": dict(seen.failures, **outcome.problems),
+            "faults": list(refreshed.faults),
+            "imported_cloudinit": "cloudinit" in sys.modules,
+            "milliseconds": round((time.monotonic() - began) * 1e3, 1),
+        }
+        boot_inputs.keep(inputs, on, state, report)
+    return report
 
 
 def note(report: Dict[str, Any]) -> None:

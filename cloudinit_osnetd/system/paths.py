@@ -10,6 +10,7 @@ STORE = STATE + "/store.json"
 INTENT = STATE + "/intent.json"
 HISTORY = STATE + "/history.jsonl"
 CONTEXT = STATE + "/context.json"
+UNCHANGED_BOOT = STATE + "/unchanged-boot"  # see unchanged_boot.py
 
 RUN = "/run/cloudinit-osnetd"
 QUEUE = RUN + "/queue"

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List
 
 import pytest
 
@@ -203,6 +203,81 @@ def test_a_secondary_nic_that_nobody_serves_delays_no_boot(cloud: Cloud, guest_f
     assert_follows(guest, first, second)
     taken = seconds_to_network_online(guest)
     assert taken < first_boot + 1, f"{taken:.1f} s to network-online.target, at the first boot {first_boot:.1f} s"
+
+
+@pytest.mark.on("networkd", "ifupdown")  # netplan's generator is run at each boot
+def test_a_boot_at_which_nothing_has_changed_is_not_gone_through_again(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """And one at which anything has is, whatever changed while the server was off."""
+    blue, green = two_networks(cloud)
+    server = cloud.server("skip")
+    first, second = server.create_port(blue), server.create_port(green)
+    guest = guest_factory(server)
+    guest.boot()
+    assert_boot(guest, level="drive")
+
+    def early() -> Dict[str, Any]:
+        settled(guest)
+        return dict(status(guest)["boot"]["early"])
+
+    def assert_unchanged() -> None:
+        """The second reboot with the same files is one at the latest: cloud-init may have written anew at the first."""
+        for _number in range(3):
+            guest.reboot()
+            if early().get("unchanged"):
+                break
+        assert_boot(guest, level="store")
+        assert early().get("unchanged"), early()
+        assert_follows(guest, *guest.plugged)
+
+    assert_unchanged()
+    network, files_there = network_of(guest), configured_names(guest)
+    assert_nothing_to_do(guest)
+
+    def upgrade_cloud_init() -> None:
+        there = guest.root / cloud_init.lstrip("/")
+        there.write_text(there.read_text() + "# another\n")
+
+    def edit_port() -> None:
+        server.edit_port(second, mtu=1380)
+        guest.rebuild_drive()
+
+    cloud_init = guest.run("python3 -c 'import cloudinit.version as v; print(v.__file__)'").stdout.strip()
+    ours = guest.run("python3 -c 'import cloudinit_osnetd as o; print(o.__file__)'").stdout.strip()
+    version = ours.replace("__init__.py", "new.py")
+    changes: Dict[str, Callable[[], None]] = {
+        "configuration": lambda: guest.put(b"osnetd: {patience: 80}\n", "/etc/cloud/cloud.cfg.d/96-test.cfg"),
+        "cloud-init": upgrade_cloud_init,
+        "our program": lambda: guest.put(b"", version),
+        "the drive": edit_port,
+    }
+    for what, change in changes.items():
+        guest.poweroff()
+        change()
+        guest.boot()
+        found = early()
+        assert "unchanged" not in found and "error" not in found, (what, found)
+        assert_boot(guest, level="store")
+        assert_follows(guest, first, second)
+    assert network_of(guest)["routes"] == network["routes"] and configured_names(guest) == files_there
+
+    # A NIC, and then a person's edit of its part.
+    assert_unchanged()
+    guest.poweroff()
+    third = server.create_port(green)
+    guest.rebuild_drive()
+    guest.plug(third, name="ens9")
+    guest.boot()
+    assert early()["changes"] == 1
+    assert_follows(guest, first, second, third)
+    assert_unchanged()
+    guest.poweroff()
+    files_of = [path for path in guest.root.glob("etc/systemd/network/*ens9*")] or [
+        path for path in (guest.root / "etc/network").rglob("50-cloud-init*")
+    ]
+    for path in files_of:
+        path.write_text(path.read_text().replace("1400", "1390"))
+    guest.boot()
+    assert early()["drifted"] == ["ens9"], early()
 
 
 # Nothing waits for the network in networkd's guest: it would be cloud-init that misses its link.

@@ -37,6 +37,18 @@ def sources() -> Dict[str, str]:
     return found
 
 
+def reads_elsewhere() -> bool:
+    """True if a file outside of /etc/network may be read, now or when it is there; DHCP fragments do not count."""
+    own = (DIRECTORY + "/", paths.INTERFACES_FRAGMENTS + "/")
+    for text in sources().values():
+        for words in interfaces_file.statements(text):
+            if words[:1] in (["source"], ["source-directory"]):
+                named = [os.path.normpath(os.path.join(DIRECTORY, word)) + "/" for word in words[1:]]
+                if not all(name.startswith(own) for name in named):
+                    return True
+    return False
+
+
 def all_text() -> str:
     """Returns the text of all files that ifupdown reads."""
     return "\n".join(text.rstrip("\n") for text in sources().values()) + "\n"

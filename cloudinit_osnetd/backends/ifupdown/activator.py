@@ -28,6 +28,7 @@ _started = itertools.count()
 
 class IfupdownActivator(Activator):
     own_directories = (os.path.dirname(paths.IFSTATE),)
+    boot_outputs = (paths.DHCP,)
 
     def __init__(self) -> None:
         self._also_down: List[str] = []  # NICs that went down with those that were taken down
@@ -41,6 +42,11 @@ class IfupdownActivator(Activator):
             if item.name not in left:
                 leases = any(net.type in DHCP4 for net in item.entry.networks)
                 lease_metric.note(item.name, str(item.metric) if leases and item.metric else "")
+
+    def boot_inputs(self) -> Optional[Sequence[str]]:
+        if sourced_files.reads_elsewhere():
+            return None
+        return (sourced_files.DIRECTORY, paths.INTERFACES_FRAGMENTS, paths.DHCP)
 
     def edits(self, touches: Sequence[Touch], coming: Mapping[str, str]) -> Dict[str, Callable[[], bool]]:
         """Only for NICs that are up and match their old stanzas: then the stanzas' difference is what must change."""

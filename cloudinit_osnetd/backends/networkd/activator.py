@@ -13,7 +13,7 @@ from ...system import files, paths
 from ...system.command import CommandError, run
 from ..base import Activator, first_of
 from . import dns_over_dbus, links, netdevs, unloaded_files
-from .match_section import DIRECTORY, PREFIX, SUFFIX
+from .match_section import DIRECTORIES, DIRECTORY, PREFIX, SUFFIX
 
 LOG = logging.getLogger(__name__)
 _FILES = netdevs.Files(DIRECTORY, PREFIX)
@@ -22,6 +22,7 @@ _FILES = netdevs.Files(DIRECTORY, PREFIX)
 class NetworkdActivator(Activator):
     lag, drops_foreign, waits_for_unique = links.LAG, True, True
     own_directories = (paths.NETWORKD_RUNTIME_FILES + "/*.network.d",)
+    boot_outputs = (paths.NETWORKD_RUNTIME_FILES,)
 
     def boot(
         self, items: Sequence[Item], left: FrozenSet[str] = frozenset(), changed: FrozenSet[str] = frozenset()
@@ -40,6 +41,9 @@ class NetworkdActivator(Activator):
                     files.replace(drop_in, "[Link]\nRequiredForOnline=no\n", sync=False)
                 except OSError as exc:
                     LOG.warning("the boot will also wait for this NIC: nic=%s error=%s", item.name, exc)
+
+    def boot_inputs(self) -> Sequence[str]:
+        return DIRECTORIES
 
     def recover(self, boot: bool = False) -> None:
         unloaded_files.recover(DIRECTORY, boot)
