@@ -90,10 +90,11 @@ sudden-death: ## kill runs and fail disks at every operation, boot without each 
 	@OSNETD_DEB=$(CURDIR)/$(DEB) OSNETD_STRIDE=1 $(VENV) -m pytest -q -s --no-header tests/scenarios/test_sudden_death.py tests/scenarios/test_package_incomplete.py
 
 deep: ## a soak of each kind, and what boots virtual machines many times: an hour with KVM, more without (root)
-	@scripts/bootstrap build lab tests
+	@scripts/bootstrap build lab tests deep
 	@$(MAKE) --no-print-directory $(DEB)
 	@OSNETD_DEB=$(CURDIR)/$(DEB) $(VENV) -m tests.soak $(SOAK)
 	@OSNETD_DEB=$(CURDIR)/$(DEB) $(VENV) -m pytest -v --no-header -m deep tests/scenarios
+	@$(VENV) -m pytest -v --no-header tests/neutron
 	@OSNETD_DEB=$(CURDIR)/$(DEB) OSNETD_STRIDE=1 $(VENV) -m pytest -v --no-header tests/soak
 
 lintian: ## what Debian's checker says of the package

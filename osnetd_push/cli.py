@@ -4,7 +4,7 @@
 
 import argparse
 import sys
-from typing import Any, List, Optional, Tuple
+from typing import Any, Callable, List, Optional, Tuple
 
 from . import __version__, document, report
 from .errors import NoChannel, PushError
@@ -14,7 +14,7 @@ _GUESTS_PATIENCE = 60.0  # the longest that the guest waits for another run, or 
 _EPILOG = """\
 Exit status: the guest's (0 done, 1 a NIC failed, 3 refused, 4 rolled back, 5 not managed, 6 another run at work), or
 20 no channel to the guest, 21 no agent answers, 22 agent busy, 23 guest-exec blocked, 24 cloudinit-osnetd not
-installed, 25 started but its end not seen, 26 no document. The highest one for several guests.
+installed, 25 started but its end not seen, 26 no document, or another server's. The highest one for several guests.
 """
 
 
@@ -29,9 +29,9 @@ def parser() -> argparse.ArgumentParser:
     where = top.add_argument_group("which guest").add_mutually_exclusive_group()
     where.add_argument("--socket", metavar="PATH", help="the guest agent's own socket")
     where.add_argument("--domain", action="append", metavar="NAME", help="a domain of libvirt; may be repeated")
-    where.add_argument("--all", action="store_true", help="every running domain of libvirt")
+    where.add_argument("--all", action="store_true", help="every running domain of libvirt that has a NIC in FILE")
+    _add_document(top.add_argument_group("which document"))
     top.add_argument("--connect", metavar="URI", default="", help="of libvirt, such as qemu:///system")
-    top.add_argument("file", metavar="FILE", nargs="?", help="network_data.json, plain or base64; - for standard input")
     top.add_argument("--dry-run", action="store_true", help="show what the guest would do, and change nothing")
     top.add_argument("--json", action="store_true", help="print JSON: a list with an object for each guest")
     top.add_argument(
@@ -39,6 +39,16 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--jobs", type=int, default=16, metavar="N", help="so many guests side by side (16)")
     return top
+
+
+def _add_document(group: Any) -> None:
+    group.add_argument(
+        "file", metavar="FILE", nargs="?", help="network_data.json, plain or base64; - for standard input"
+    )
+    group.add_argument("--server", metavar="ID|NAME", help="instead: make it from the cloud's API (openstacksdk)")
+    group.add_argument("--os-cloud", metavar="NAME", default="", help="the cloud, of clouds.yaml ($OS_CLOUD)")
+    group.add_argument("--static", action="store_true", help="with --server: DHCP's addresses are static")
+    group.add_argument("--print", action="store_true", help="with --server: print the document, send nothing")
 
 
 def _seconds(text: str) -> float:
@@ -57,22 +67,43 @@ def _words(args: Any) -> Tuple[str, ...]:
     return ("apply", "--stdin", "--timeout", "%g" % min(_GUESTS_PATIENCE, args.timeout / 2), *output)
 
 
-def _channels(args: Any) -> List[Tuple[str, Any]]:
+def _channels(args: Any, server_id: str) -> List[Tuple[str, Any]]:
+    """server_id: of the server whose document is sent; its domain has that UUID, where no guest is named."""
     if args.socket:
         from .socket_channel import SocketChannel
 
         return [(args.socket, SocketChannel(args.socket))]
     from . import domain_channel
 
-    return domain_channel.channels(domain_channel.connect(args.connect), args.domain or [], args.all)
+    return domain_channel.channels(domain_channel.connect(args.connect), args.domain or [server_id], args.all)
+
+
+def _documents(args: Any, read: bytes, channels: List[Tuple[str, Any]]) -> Callable[[str], bytes]:
+    """The one document for each target. Nobody has named those of --all: each has to be in the document."""
+    by_name = dict(channels)
+
+    def of(target: str) -> bytes:
+        if args.all:
+            document.check_names_a_nic_of(target, read, by_name[target].macs())
+        return read
+
+    return of
 
 
 def _run(args: Any) -> int:
-    read = document.read(args.file)
-    channels = _channels(args)
+    if args.server:
+        from . import cloud
+
+        server_id, read = cloud.server(args.os_cloud, args.server, args.static)
+    else:
+        server_id, read = "", document.read(args.file)
+    if args.print:
+        report.show_document(read)
+        return 0
+    channels = _channels(args, server_id)
     if not channels:
         raise NoChannel("no domain is running")
-    request = Request(_words(args), lambda _target: read, args.timeout)
+    request = Request(_words(args), _documents(args, read, channels), args.timeout)
     if len(channels) == 1 and not args.all:
         outcomes = [push_one(*channels[0], request)]
         if not args.json:
@@ -94,10 +125,14 @@ def _run(args: Any) -> int:
 def main(argv: Optional[List[str]] = None) -> int:
     top = parser()
     args = top.parse_args(argv)
-    if not (args.socket or args.domain or args.all):
+    if bool(args.file) == bool(args.server):
+        top.error("FILE is needed, or --server" if not args.file else "FILE and --server exclude each other")
+    if not args.server and (args.static or args.print or args.os_cloud):
+        top.error("--static, --print and --os-cloud go with --server")
+    if not (args.socket or args.domain or args.all or args.server):
         top.error("one of --socket, --domain and --all is needed")
-    if not args.file:
-        top.error("FILE is needed")
+    if args.server and (args.all or len(args.domain or ()) > 1):
+        top.error("--server makes the document of one guest")
     try:
         return _run(args)
     except PushError as exc:

@@ -10,6 +10,7 @@ import json
 import math
 import time
 from typing import Any, Dict, List, Sequence, Tuple
+from xml.etree import ElementTree
 
 from .errors import AgentAbsent, AgentBusy, AgentRefused, NoAnswer, NoChannel, PushError
 
@@ -38,6 +39,17 @@ class DomainChannel:
                         % (self.name, exc)
                     ) from exc
             time.sleep(1.0)
+
+    def macs(self) -> List[str]:
+        """The MACs of the domain's NICs as it runs now, in lower case. Raises NoChannel."""
+        import libvirt
+
+        try:
+            described = ElementTree.fromstring(self._domain.XMLDesc(0))  # noqa: S314 - libvirt made it
+        except (libvirt.libvirtError, ElementTree.ParseError) as exc:
+            raise NoChannel("%s: %s" % (self.name, exc)) from exc
+        found = described.findall("devices/interface/mac") + described.findall("devices/hostdev/mac")
+        return [element.get("address", "").lower() for element in found]
 
     def close(self) -> None:
         """Does nothing: the connection to libvirt serves other domains too."""

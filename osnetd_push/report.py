@@ -53,6 +53,10 @@ def _as_json(outcome: Outcome) -> Dict[str, Any]:
     return found
 
 
+def show_document(document: bytes) -> None:
+    print(document.decode("utf-8"))
+
+
 def worst(outcomes: Sequence[Outcome]) -> int:
     """The highest exit status: what a guest said is below what kept a guest from saying anything."""
     return max([outcome.code for outcome in outcomes], default=0)

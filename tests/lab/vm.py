@@ -136,7 +136,7 @@ class VM(Snapshots):
             if deadly:
                 raise self._trouble(f"the guest is dead: {deadly}")
             with contextlib.suppress(AgentError, subprocess.TimeoutExpired):
-                with Agent(self._dir / qemu.AGENT_SOCKET, timeout=2) as agent:
+                with self._agent(2 / self.patience) as agent:
                     boot_id, *over = agent.run(CLOUD_INIT_STATE).stdout.split()
                 if over and boot_id != self._boot_id:
                     self._boot_id = boot_id
@@ -311,8 +311,8 @@ class VM(Snapshots):
         image.overlay(disk, self._dir / "disk.qcow2")
         self.writes = None
 
-    def _agent(self) -> Agent:
-        return Agent(self._dir / qemu.AGENT_SOCKET, timeout=5 * self.patience)
+    def _agent(self, timeout: float = 5) -> Agent:
+        return Agent(self._dir / qemu.AGENT_SOCKET, timeout * self.patience)
 
     def _alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
@@ -356,7 +356,7 @@ class VM(Snapshots):
         deadline = time.monotonic() + timeout * self.patience
         while time.monotonic() < deadline:
             with contextlib.suppress(AgentError, subprocess.TimeoutExpired):
-                with Agent(self._dir / qemu.AGENT_SOCKET, timeout=2) as agent:
+                with self._agent(2 / self.patience) as agent:
                     if agent.run("cat /proc/sys/kernel/random/boot_id").stdout.strip() != self._boot_id:
                         return
             time.sleep(0.5)
