@@ -31,7 +31,7 @@ SOAK = --kind $(KIND) --operations $(OPERATIONS) $(if $(SEED),--seed $(SEED)) $(
 	$(if $(SINGLE),--single $(SINGLE)) $(if $(AVOID),--avoid $(AVOID))
 
 .PHONY: help bench demo test deb rpm install install-system relocate build-man bootstrap lint quick unit scenarios soak sudden-death deep lintian tox clean \
-	install-host
+	install-host test-all windows windows-zip
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,12 @@ test: ## everything: lint, Python 3.6, unit tests, package, guests (root)
 	@scripts/bootstrap build lab tests checks
 	@$(SUITES)
 
+test-all: test windows ## `make test`, and what it leaves out for time's sake
+
+windows: ## the Windows part, on a Windows Python under Wine (root)
+	@scripts/bootstrap lab tests
+	@$(SUITES) windows
+
 bench: ## how fast a guest follows its ports, beside cloud-init's own hotplug and the floor: one table (root)
 	@scripts/bootstrap build lab bench
 	@$(MAKE) --no-print-directory $(DEB)
@@ -57,6 +63,10 @@ deb: ## build the Debian packages into dist/, for guests and for hosts
 rpm: ## build the RPM packages for Enterprise Linux 8 to 10 and Fedora, and their source package, into dist/ (rpmbuild)
 	@command -v rpmbuild > /dev/null || scripts/bootstrap build checks
 	@scripts/build-rpm dist $(DISTRIBUTIONS)
+
+windows-zip: ## a zip with the wheel for Windows servers into dist/
+	@scripts/bootstrap tests
+	@scripts/build-windows-zip dist/cloudinit-osnetd-windows-$(VERSION).zip
 
 bootstrap: ## install what demo and test need, with apt and into .venv (root; nothing to do the second time)
 	@scripts/bootstrap build lab tests checks

@@ -3,12 +3,18 @@
 """The Python part of cloudinit-osnetd. What belongs to the system (units, udev rule, drop-in) is put in place by
 ``make install``, debian/ and rpm/, never from here: setuptools cannot take it away again."""
 
+import os
 import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).resolve().parent
+NAME = "cloudinit_osnetd"
+# For Windows there is a wheel of its own, and the packages for Linux have nothing of it: scripts/build-windows-zip.
+WINDOWS = bool(os.environ.get("OSNETD_WINDOWS"))
+FOR_LINUX = find_packages(include=[NAME, NAME + ".*"], exclude=[NAME + ".windows"])
+FOR_WINDOWS = [NAME, NAME + ".core", NAME + ".windows"]
 
 
 def version() -> str:
@@ -30,8 +36,8 @@ setup(
     author="The cloudinit-osnetd developers",
     # cloud-init itself is not on PyPI: the distribution's package brings it.
     python_requires=">=3.6",
-    packages=find_packages(include=["cloudinit_osnetd", "cloudinit_osnetd.*"]),
-    package_data={"cloudinit_osnetd.sources": ["95_osnetd.cfg"]},
-    scripts=["bin/cloudinit-osnetd"],
+    packages=FOR_WINDOWS if WINDOWS else FOR_LINUX,
+    package_data={} if WINDOWS else {"cloudinit_osnetd.sources": ["95_osnetd.cfg"]},
+    scripts=[] if WINDOWS else ["bin/cloudinit-osnetd"],
     zip_safe=False,
 )

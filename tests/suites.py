@@ -28,7 +28,8 @@ Command = Sequence[str]
 PYTHONS = "py36,py313"
 
 SECOND_TRIES = 3  # so many tests may pass when they are run once more on their own
-BY_NAME_ONLY = ("quick",)  # suites that are a part of others
+# Suites that are a part of others, and what `make test-all` has in addition.
+BY_NAME_ONLY = ("quick", "windows")
 
 
 class Suite(NamedTuple):
@@ -82,6 +83,8 @@ def suites() -> List[Suite]:
         Suite("pythons", [["scripts/all-pythons", bin_ + "/tox", "--skip-missing-interpreters", "true", "-e", PYTHONS]], limit=4200),
         # By each Python from 2.7 to 3.13 that is here, in network namespaces.
         Suite("legacy", [pytest("tests/legacy")], (), "tests/legacy", limit=900),
+        # Bootstraps Wine and a Windows Python at its first run, which takes two minutes.
+        Suite("windows", [pytest("tests/windows", "--durations=10")], (), "tests/windows", limit=1800, again=True),
         Suite("cloudinit", [[python, "-m", "tests.unit_cloudinit"]], (), "tests/unit_cloudinit", limit=2400),
         Suite("upstream", [[python, "-m", "tests.upstream"]], (), "tests/upstream", limit=1200),
         Suite("nova", [pytest("tests/nova")], (), "tests/nova", limit=900),

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Dict
 
 from ..cloud_init import instance
 from ..cloud_init.eligibility import NotManaged
+from ..core.pushed_document import Refused
 from ..run import recheck_timer
 from ..run.reconcile import run
 from ..run.record import Push
 from ..state import store
 from ..system import paths
-from .document import EXIT_REFUSED, Refused, parsed, read, tell_refused
+from .document import EXIT_REFUSED, parsed, read, tell_refused
 from .output import print_json
 from .reconcile import as_json, keep, note
 from .report import print_decided

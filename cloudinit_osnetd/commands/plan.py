@@ -11,12 +11,13 @@ from ..apply import commit
 from ..cloud_init.eligibility import NotManaged, RunContext, run_context
 from ..core.network_data import NetworkData, link_id
 from ..core.plan import Change
+from ..core.pushed_document import Refused
 from ..kernel import netlink
 from ..openstack.refresh import refresh_drive, refresh_metadata, refresh_push
 from ..planning import render
 from ..planning.build_plan import build_plan, pending_macs
 from ..state import failed_retries, store
-from .document import EXIT_REFUSED, Refused, parsed, read, tell_refused
+from .document import EXIT_REFUSED, parsed, read, tell_refused
 from .output import print_json
 from .report import decided, print_decided
 

@@ -15,7 +15,7 @@ import cloudinit_osnetd
 PACKAGE = os.path.dirname(os.path.abspath(cloudinit_osnetd.__file__))
 NAME = "cloudinit_osnetd"
 # Each imports itself and those before it, late imports included.
-ORDER = ("core", "system", "kernel", "backends", "state", "cloud_init", "openstack", "planning", "apply", "run", "doctor", "sources", "commands")
+ORDER = ("core", "system", "kernel", "backends", "state", "cloud_init", "openstack", "planning", "apply", "run", "doctor", "sources", "commands", "windows")
 # cloud-init's cached datasource is re-classed to ours and back; what ours finds missing it asks itself.
 UPWARD = {("cloud_init.datasource_cache", "sources.DataSourceConfigDrive")}
 STANDARD_LIBRARY = frozenset(getattr(sys, "stdlib_module_names", ()))  # Python 3.10
