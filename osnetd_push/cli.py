@@ -12,9 +12,10 @@ from .push import Request, push_all, push_one
 
 _GUESTS_PATIENCE = 60.0  # the longest that the guest waits for another run, or for cloud-init at a boot
 _EPILOG = """\
-Exit status: the guest's (0 done, 1 a NIC failed, 3 refused, 4 rolled back, 5 not managed, 6 another run at work), or
-20 no channel to the guest, 21 no agent answers, 22 agent busy, 23 guest-exec blocked, 24 cloudinit-osnetd not
-installed, 25 started but its end not seen, 26 no document, or another server's. The highest one for several guests.
+Exit status: the guest's (0 done, 1 a NIC failed, 3 refused, 4 rolled back, 5 not managed, 6 another run at work, 8, 9
+nothing to confirm, or too late), or 20 no channel to the guest, 21 no agent answers, 22 agent busy, 23 guest-exec
+blocked, 24 cloudinit-osnetd not installed, 25 started but its end not seen, 26 no document, or another server's. The
+highest one for several guests.
 """
 
 
@@ -33,6 +34,8 @@ def parser() -> argparse.ArgumentParser:
     _add_document(top.add_argument_group("which document"))
     top.add_argument("--connect", metavar="URI", default="", help="of libvirt, such as qemu:///system")
     top.add_argument("--dry-run", action="store_true", help="show what the guest would do, and change nothing")
+    limit = "the guest takes it back so long after it began, unless --confirm comes"
+    top.add_argument("--confirm-within", type=_seconds, metavar="SECONDS", help=limit)
     top.add_argument("--json", action="store_true", help="print JSON: a list with an object for each guest")
     top.add_argument(
         "--timeout", type=_seconds, default=300.0, metavar="SECONDS", help="wait so long for each guest (300)"
@@ -49,6 +52,8 @@ def _add_document(group: Any) -> None:
     group.add_argument("--os-cloud", metavar="NAME", default="", help="the cloud, of clouds.yaml ($OS_CLOUD)")
     group.add_argument("--static", action="store_true", help="with --server: DHCP's addresses are static")
     group.add_argument("--print", action="store_true", help="with --server: print the document, send nothing")
+    group.add_argument("--confirm", action="store_true", help="no document: confirm what --confirm-within has pushed")
+    group.add_argument("--forget", action="store_true", help="no document: drop what was pushed before")
 
 
 def _seconds(text: str) -> float:
@@ -64,7 +69,11 @@ def _words(args: Any) -> Tuple[str, ...]:
     if args.dry_run:
         return ("plan", "--stdin", "--diff", *output)
     # The guest gives up before we do, so that what we call silent is not done afterwards.
-    return ("apply", "--stdin", "--timeout", "%g" % min(_GUESTS_PATIENCE, args.timeout / 2), *output)
+    patience = ("--timeout", "%g" % min(_GUESTS_PATIENCE, args.timeout / 2))
+    if args.confirm:
+        return ("confirm", *patience, *output)
+    limit = ("--confirm-within", "%g" % args.confirm_within) if args.confirm_within else ()
+    return ("apply", "--forget" if args.forget else "--stdin", *limit, *patience, *output)
 
 
 def _channels(args: Any, server_id: str) -> List[Tuple[str, Any]]:
@@ -96,7 +105,7 @@ def _run(args: Any) -> int:
 
         server_id, read = cloud.server(args.os_cloud, args.server, args.static)
     else:
-        server_id, read = "", document.read(args.file)
+        server_id, read = "", document.read(args.file) if args.file else b""
     if args.print:
         report.show_document(read)
         return 0
@@ -122,17 +131,32 @@ def _run(args: Any) -> int:
     return report.worst(outcomes)
 
 
+def _problem(args: Any) -> str:
+    """What is wrong with the arguments together, "" for nothing."""
+    what = [bool(one) for one in (args.file, args.server, args.confirm, args.forget)]
+    if sum(what) != 1:
+        return "one of FILE, --server, --confirm and --forget is needed"
+    if not args.server and (args.static or args.print or args.os_cloud):
+        return "--static, --print and --os-cloud go with --server"
+    if (args.confirm or args.forget) and (args.dry_run or args.confirm_within):
+        return "--dry-run and --confirm-within go with a document"
+    if args.dry_run and args.confirm_within:
+        return "--dry-run changes nothing that --confirm-within could take back"
+    if not (args.socket or args.domain or args.all or args.server):
+        return "one of --socket, --domain and --all is needed"
+    if args.all and not args.file:
+        return "--all goes with FILE, which tells the domains"
+    if args.server and len(args.domain or ()) > 1:
+        return "--server makes the document of one guest"
+    return ""
+
+
 def main(argv: Optional[List[str]] = None) -> int:
     top = parser()
     args = top.parse_args(argv)
-    if bool(args.file) == bool(args.server):
-        top.error("FILE is needed, or --server" if not args.file else "FILE and --server exclude each other")
-    if not args.server and (args.static or args.print or args.os_cloud):
-        top.error("--static, --print and --os-cloud go with --server")
-    if not (args.socket or args.domain or args.all or args.server):
-        top.error("one of --socket, --domain and --all is needed")
-    if args.server and (args.all or len(args.domain or ()) > 1):
-        top.error("--server makes the document of one guest")
+    problem = _problem(args)
+    if problem:
+        top.error(problem)
     try:
         return _run(args)
     except PushError as exc:

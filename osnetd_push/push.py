@@ -19,6 +19,8 @@ _WORDS = {
     5: "not managed, nothing was changed",
     6: "another run did not end in time, nothing was changed",
     7: "something would be done",
+    8: "nothing to confirm",
+    9: "too late, the push was taken back",
     70: "internal error in the guest",
 }
 

@@ -24,8 +24,11 @@ TOP = Path(__file__).resolve().parent.parent.parent
 
 def push(guest: VM, document: Any, *options: str) -> "subprocess.CompletedProcess[str]":
     """As on a host: the program, with the document on its standard input."""
-    text = document if isinstance(document, str) else json.dumps(document)
-    words = [sys.executable, "-m", "osnetd_push", "--socket", str(guest.agent_socket), *options, "-"]
+    return without_document(guest, *options, "-", text=document if isinstance(document, str) else json.dumps(document))
+
+
+def without_document(guest: VM, *options: str, text: str = "") -> "subprocess.CompletedProcess[str]":
+    words = [sys.executable, "-m", "osnetd_push", "--socket", str(guest.agent_socket), *options]
     return subprocess.run(words, input=text, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=TOP, timeout=600)
 
 
@@ -46,3 +49,10 @@ def test_a_host_that_knows_only_the_socket(place: Place, guest: VM) -> None:
     assert (told["exit"], told["outcome"]) == (0, "done")
     assert [touch["mac"] for touch in told["answer"]["touches"]] == [place.first.mac], told
     assert_follows(guest, place.first)
+
+    # On trial: it stays when the host says so, in time and once. And what was pushed can be dropped.
+    server.edit_port(place.first, fixed_ips=["10.90.0.78"])
+    assert push(guest, server.network_data(), "--confirm-within", "3000").returncode == 0
+    assert_follows(guest, place.first)
+    assert [without_document(guest, "--confirm").returncode for _twice in range(2)] == [0, 8]
+    assert without_document(guest, "--forget").returncode == 0

@@ -82,6 +82,22 @@ def test_the_guest_gives_up_before_the_host_does(agent, document, timeout, told)
     assert guest.started()[0]["arg"] == ["apply", "--stdin", "--timeout", told]
 
 
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        (["--confirm-within", "120", "FILE"], ["apply", "--stdin", "--confirm-within", "120", "--timeout", "60"]),
+        (["--confirm"], ["confirm", "--timeout", "60"]),
+        (["--forget", "--json"], ["apply", "--forget", "--timeout", "60", "--json"]),
+    ],
+)
+def test_with_a_time_to_confirm_and_without_a_document(agent, document, words, asked):
+    guest = agent(code=9)
+    assert push(guest, *[document if word == "FILE" else word for word in words]) == 9
+    (started,) = guest.started()
+    assert started["arg"] == asked
+    assert base64.b64decode(started["input-data"]) == (DOCUMENT if "FILE" in words else b"")
+
+
 @pytest.mark.parametrize("code", [0, 1, 3, 4, 5, 6])
 def test_json_is_a_list_with_the_guests_own_json(agent, document, capsys, code):
     guest = agent(code=code, out=b'{"touches": []}', err=b"a warning\n")
@@ -360,6 +376,12 @@ def test_garbage_without_end_is_not_read_for_ever(agent, document, monkeypatch):
         ["--socket", "s", "--timeout", "0", "file"],
         ["--socket", "s", "--timeout", "nan", "file"],
         ["--socket", "s", "--jobs", "x", "file"],
+        ["--socket", "s", "--confirm", "file"],
+        ["--socket", "s", "--confirm", "--forget"],
+        ["--socket", "s", "--confirm", "--dry-run"],
+        ["--socket", "s", "--forget", "--confirm-within", "9"],
+        ["--socket", "s", "--dry-run", "--confirm-within", "9", "file"],
+        ["--all", "--confirm"],
     ],
 )
 def test_usage(words, capsys):
