@@ -5,8 +5,8 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' cloudinit_osnetd/__in
 DEB := dist/cloudinit-osnetd_$(VERSION)_all.deb
 # All that the package is made of. git names the files, so what a build leaves behind is never among them.
 GIT := git -c safe.directory='*'
-PACKAGED := $(shell $(GIT) ls-files --cached --others --exclude-standard -- bin cloudinit_osnetd debian dhcp docs/man osnetd_push systemd \
-	udev cloud.cfg.d clean.d setup.py Makefile README.md CHANGELOG.md LICENSE)
+PACKAGED := $(shell $(GIT) ls-files --cached --others --exclude-standard -- bin cloudinit_osnetd debian dhcp docs osnetd_push systemd \
+	udev cloud.cfg.d clean.d setup.py Makefile README.md CHANGELOG.md LICENSE 2>/dev/null)
 
 # Where things go in the target. Packages set these; the defaults are Debian's.
 DESTDIR ?=
@@ -30,8 +30,8 @@ SOAK = --kind $(KIND) --operations $(OPERATIONS) $(if $(SEED),--seed $(SEED)) $(
 	$(if $(WITHOUT),--without $(WITHOUT)) $(if $(REPLAY),--replay $(REPLAY)) $(if $(STEPS),--steps $(STEPS)) $(if $(SHRINK),--shrink) \
 	$(if $(SINGLE),--single $(SINGLE)) $(if $(AVOID),--avoid $(AVOID))
 
-.PHONY: help bench demo test deb rpm install install-system relocate build-man bootstrap lint quick unit scenarios soak sudden-death deep lintian tox clean \
-	install-host test-all windows windows-zip
+.PHONY: help bench demo test deb rpm dist install install-system relocate build-man bootstrap lint quick unit scenarios soak sudden-death deep lintian tox clean \
+	install-host install-selftest test-all windows windows-zip
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,11 @@ rpm: ## build the RPM packages for Enterprise Linux 8 to 10 and Fedora, and thei
 windows-zip: ## a zip with the wheel for Windows servers into dist/
 	@scripts/bootstrap tests
 	@scripts/build-windows-zip dist/cloudinit-osnetd-windows-$(VERSION).zip
+
+dist: ## a release: source tarball, Debian and RPM packages, SHA256SUMS, into dist/VERSION
+	@scripts/bootstrap build checks
+	@rm -rf dist/$(VERSION)
+	@scripts/dist dist/$(VERSION)
 
 bootstrap: ## install what demo and test need, with apt and into .venv (root; nothing to do the second time)
 	@scripts/bootstrap build lab tests checks
@@ -125,6 +130,10 @@ install-host: build/man/osnetd-push.1 ## install osnetd-push below DESTDIR, for 
 	install -D -m 0644 -t $(DESTDIR)$(PYLIB)/osnetd_push osnetd_push/*.py
 	install -D -m 0644 build/man/osnetd-push.1 $(DESTDIR)$(MANDIR)/man1/osnetd-push.1
 
+install-selftest: build/man/cloudinit-osnetd-selftest.8 ## install the self-test below DESTDIR
+	install -D -m 0755 bin/cloudinit-osnetd-selftest $(DESTDIR)/usr/bin/cloudinit-osnetd-selftest
+	install -D -m 0644 build/man/cloudinit-osnetd-selftest.8 $(DESTDIR)$(MANDIR)/man8/cloudinit-osnetd-selftest.8
+
 clean: ## remove what was built and tested, not .venv and the guests' roots (.lab)
 	rm -rf build dist .pybuild *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .tox
 
@@ -143,7 +152,7 @@ install-system:
 	install -m 0755 systemd/serve-queue bin/apply-network-config $(DESTDIR)$(LIBDIR)
 	ln -sfn $(PYLIB)/cloudinit_osnetd/sources/95_osnetd.cfg $(DESTDIR)$(CLOUDDIR)/cloud.cfg.d/95_osnetd.cfg
 
-build-man: build/man/cloudinit-osnetd.8 build/man/osnetd-push.1
+build-man: build/man/cloudinit-osnetd.8 build/man/osnetd-push.1 build/man/cloudinit-osnetd-selftest.8
 
 build/man/%: docs/man/%.rst
 	@mkdir -p $(@D)

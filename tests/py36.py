@@ -46,7 +46,8 @@ print("Python %d.%d.%d: %d files compiled, %d modules imported" % (sys.version_i
 def shipped() -> List[Path]:
     """Every Python file that gets into a guest or onto a host, and what builds it."""
     modules = [file for package in ("cloudinit_osnetd", "osnetd_push") for file in sorted((TOP / package).rglob("*.py"))]
-    return [*modules, TOP / "bin" / "cloudinit-osnetd", TOP / "bin" / "osnetd-push", TOP / "setup.py"]
+    programs = [TOP / "bin" / name for name in ("cloudinit-osnetd", "cloudinit-osnetd-selftest", "osnetd-push")]
+    return [*modules, *programs, TOP / "setup.py"]
 
 
 def grammar_faults(files: List[Path]) -> Iterator[str]:
