@@ -243,3 +243,29 @@ def _veths(text: str) -> list[str]:
     import json
 
     return [str(link["ifname"]) for link in json.loads(text)]
+
+
+@pytest.mark.on("bookworm-ifupdown")  # udev of Debian 11 renames such NICs
+def test_a_name_that_a_shell_would_read_costs_that_nic_alone(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """ifupdown's stanzas are commands of a shell, and a name has a place in them. What is a directory is no file."""
+    first, guest = a_server(cloud, guest_factory)
+    for path in ("/etc/cloud/cloud.cfg.d/99-x.cfg", "/etc/network/interfaces.d/50-x"):
+        guest.run(f"mkdir {path}")
+    names, server = ["w[1]", "p=q", "-dash", "$x", "a;b"], cloud.servers[0]
+    odd = [server.create_port(first.network) for _ in names]
+    for port, name in zip(odd, names):
+        guest.plug(port, name=name)
+    settled(guest, 30, fails=True)
+    for boot in range(2):
+        assert {state_of(guest, port) for port in odd} == {"failed"}
+        assert all(repr(name) in reason_of(guest, port) for port, name in zip(odd, names))
+        assert state_of(guest, first) == "ok"
+        second = server.create_port(first.network)
+        guest.plug(second)
+        assert_follows(guest, first, second)
+        settled(guest, 30, fails=True)
+        if not boot:
+            guest.reboot()
+            settled(guest, 30, fails=True)
+    assert "iface ens" in guest.run("cat /etc/network/interfaces.d/50-cloud-init").stdout
+    assert not [name for name in names if f"iface {name} " in guest.run("cat /etc/network/interfaces.d/50-cloud-init").stdout]
