@@ -5,8 +5,7 @@
 import importlib
 import os
 import sys
-import types
-from typing import TYPE_CHECKING, Any, List, Optional
+from typing import TYPE_CHECKING, List, Optional
 
 from . import __version__
 from .system import lazy_imports
@@ -81,7 +80,8 @@ _seconds.__name__ = "number of seconds"
 _at_least_one.__name__ = "number"  # argparse: "invalid number value: '0'"
 
 
-def parser() -> "argparse.ArgumentParser":
+def parser(only: str = "") -> "argparse.ArgumentParser":
+    """Returns the parser of all commands, or of `only` one: each costs a run of the service half a millisecond."""
     import argparse
 
     top = argparse.ArgumentParser(
@@ -94,58 +94,55 @@ def parser() -> "argparse.ArgumentParser":
     subs = top.add_subparsers(dest="command", metavar="COMMAND")
     subs.required = True
     for name, summary in _COMMANDS:
-        sub = subs.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
-        if name in ("status", "plan", "reconcile", "apply", "confirm", "history", "show", "doctor"):
-            sub.add_argument("--json", action="store_true", help="print JSON")
-        if name == "status":
-            watch = "show it again every so many seconds (2), until Ctrl-C"
-            sub.add_argument("--watch", nargs="?", type=_seconds, const=2.0, metavar="SECONDS", help=watch)
-        if name in ("plan", "reconcile"):
-            sub.add_argument("--force", action="store_true", help="overwrite the edits of other software or people")
-        if name == "reconcile":
-            sub.add_argument("--queue", action="store_true", help="serve the queued events (used by the service)")
-            sub.add_argument("--wait", action="store_true", help="wait for NICs that no source lists yet")
-        if name == "plan":
-            sub.add_argument("--diff", action="store_true", help="show the difference of each file")
-            sub.add_argument("--exit-code", action="store_true", help="end with 7 if anything would be done")
-            which = sub.add_mutually_exclusive_group()
-            which.add_argument("--file", metavar="FILE", help="show what `apply --file FILE` would do")
-            which.add_argument("--stdin", action="store_true", help="show what `apply --stdin` would do")
-        if name == "apply":
-            which = sub.add_mutually_exclusive_group(required=True)
-            which.add_argument("document", nargs="?", help="network_data.json in base64, or as it is")
-            which.add_argument("--file", metavar="FILE", help="read it from a file")
-            which.add_argument("--stdin", action="store_true", help="read it from standard input")
-            which.add_argument("--forget", action="store_true", help="forget what was pushed before")
-            limit = "take it back so long after it began, or at a reboot, unless `cloudinit-osnetd confirm` comes"
-            sub.add_argument("--confirm-within", type=_seconds, default=0.0, metavar="SECONDS", help=limit)
-        if name in ("apply", "confirm"):
-            wait = "wait so long for another run, or for cloud-init at a boot (60)"
-            sub.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help=wait)
-        if name == "history":
-            sub.add_argument("-n", "--number", type=_at_least_one, default=20, metavar="N", help="list N runs (20)")
-        if name == "show":
-            sub.add_argument("run", nargs="?", type=int, metavar="RUN", help="its number in history (the last)")
-        if name == "doctor":
-            bundle = "write what a bug report needs to a file, without user-data, keys and passwords"
-            sub.add_argument("--bundle", metavar="FILE", help=bundle)
-        if name == "datasource":
-            sub.add_argument("to", choices=("adopt", "release"))
+        if only in ("", name):
+            sub = subs.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+            _add_options(sub, name)
     return top
 
 
-def _arguments(words: List[str]) -> Any:
-    """Parses the units' command lines without argparse, which costs more time than a run that has nothing to do."""
-    if words == ["reconcile", "--queue"]:
-        return types.SimpleNamespace(command=words[0], verbose=False, queue=True)
-    if words == ["boot"]:
-        return types.SimpleNamespace(command=words[0], verbose=False)
-    return parser().parse_args(words)
+def _add_options(sub: "argparse.ArgumentParser", name: str) -> None:
+    if name in ("status", "plan", "reconcile", "apply", "confirm", "history", "show", "doctor"):
+        sub.add_argument("--json", action="store_true", help="print JSON")
+    if name == "status":
+        watch = "show it again every so many seconds (2), until Ctrl-C"
+        sub.add_argument("--watch", nargs="?", type=_seconds, const=2.0, metavar="SECONDS", help=watch)
+    if name in ("plan", "reconcile"):
+        sub.add_argument("--force", action="store_true", help="overwrite the edits of other software or people")
+    if name == "reconcile":
+        sub.add_argument("--queue", action="store_true", help="serve the queued events (used by the service)")
+        sub.add_argument("--wait", action="store_true", help="wait for NICs that no source lists yet")
+    if name == "plan":
+        sub.add_argument("--diff", action="store_true", help="show the difference of each file")
+        sub.add_argument("--exit-code", action="store_true", help="end with 7 if anything would be done")
+        which = sub.add_mutually_exclusive_group()
+        which.add_argument("--file", metavar="FILE", help="show what `apply --file FILE` would do")
+        which.add_argument("--stdin", action="store_true", help="show what `apply --stdin` would do")
+    if name == "apply":
+        which = sub.add_mutually_exclusive_group(required=True)
+        which.add_argument("document", nargs="?", help="network_data.json in base64, or as it is")
+        which.add_argument("--file", metavar="FILE", help="read it from a file")
+        which.add_argument("--stdin", action="store_true", help="read it from standard input")
+        which.add_argument("--forget", action="store_true", help="forget what was pushed before")
+        limit = "take it back so long after it began, or at a reboot, unless `cloudinit-osnetd confirm` comes"
+        sub.add_argument("--confirm-within", type=_seconds, default=0.0, metavar="SECONDS", help=limit)
+    if name in ("apply", "confirm"):
+        wait = "wait so long for another run, or for cloud-init at a boot (60)"
+        sub.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help=wait)
+    if name == "history":
+        sub.add_argument("-n", "--number", type=_at_least_one, default=20, metavar="N", help="list N runs (20)")
+    if name == "show":
+        sub.add_argument("run", nargs="?", type=int, metavar="RUN", help="its number in history (the last)")
+    if name == "doctor":
+        bundle = "write what a bug report needs to a file, without user-data, keys and passwords"
+        sub.add_argument("--bundle", metavar="FILE", help=bundle)
+    if name == "datasource":
+        sub.add_argument("to", choices=("adopt", "release"))
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     lazy_imports.in_our_process()
-    args = _arguments(sys.argv[1:] if argv is None else argv)
+    words = sys.argv[1:] if argv is None else argv
+    args = parser(words[0] if words and words[0] in dict(_COMMANDS) else "").parse_args(words)
     _logging(args.verbose)
     if os.geteuid() != 0:
         sys.stderr.write("cloudinit-osnetd: must be run as root\n")
