@@ -182,6 +182,11 @@ def test_an_address_that_another_host_has_is_told(cloud: Cloud, guest_factory: G
     assert state_of(guest, port) == "ok"
 
 
+# Where a backend takes away what others gave, with its own.
+_WHERE = {"ifupdown": ("ip", "address replace", False), "nm": ("nmcli", "device reapply", True)}
+_WHERE["networkd"] = _WHERE["netplan"] = ("networkctl", "reload", True)
+
+
 def _hang(guest: Container, program: str, at: str, after: bool) -> None:
     """Have a program hang where it is called with these words, before it does what they say or after."""
     real = guest.run(f"readlink -f $(command -v {program})").stdout.strip()
@@ -201,8 +206,7 @@ def test_a_run_that_is_killed_leaves_what_others_gave_to_the_next_one(cloud: Clo
     server, first, port, guest = _scene(cloud, guest_factory)
     _give(guest, port, first)
     theirs = _theirs(guest)
-    # Each where the backend has taken others' addresses away with its own.
-    program, words, after = ("ip", "address replace", False) if guest.backend == "ifupdown" else ("networkctl", "reload", True)
+    program, words, after = _WHERE[guest.backend]
     _hang(guest, program, words, after)
     server.edit_port(port, fixed_ips=["10.91.0.51"])
     guest.run("systemd-run --quiet --collect --unit=killed cloudinit-osnetd reconcile")
@@ -227,7 +231,7 @@ def test_an_address_of_ours_that_was_left_goes(cloud: Cloud, guest_factory: Gues
     server, _first, port, guest = _scene(cloud, guest_factory)
     name = guest.nic(port)
     guest.run(f"ip addr add 10.91.0.201/24 dev {name}")
-    program, words, after = ("ip", "address del", False) if guest.backend == "ifupdown" else ("networkctl", "reload", True)
+    program, words, after = ("ip", "address del", False) if guest.backend == "ifupdown" else _WHERE[guest.backend]
     _hang(guest, program, words, after)
     server.edit_port(port, fixed_ips=["10.91.0.51"])
     guest.run("systemd-run --quiet --collect --unit=killed cloudinit-osnetd reconcile")

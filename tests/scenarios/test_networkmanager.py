@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import json
+import time
 from typing import Any, Dict, List
 
 import pytest
 
 from tests.lab import Cloud, Container, Port
-from tests.lab.ports import Subnet
+from tests.lab.ports import Subnet, address_by_mac
 from tests.scenarios.conftest import KINDS, GuestFactory, Kind
 from tests.scenarios.seen import (
     assert_boot,
@@ -17,9 +19,13 @@ from tests.scenarios.seen import (
     assert_gone,
     assert_nothing_to_do,
     configured_names,
+    reason_of,
     reconcile,
+    reconcile_anyway,
     settled,
+    state_of,
     status,
+    wait_until,
 )
 from tests.scenarios.serving import serving
 
@@ -110,3 +116,109 @@ def test_an_edit_is_reapplied(cloud: Cloud, guest_factory: GuestFactory) -> None
     guest.reboot()
     assert_boot(guest, level="store")
     assert_follows(guest, first, second)
+
+
+@pytest.mark.parametrize("auto_default", [True, pytest.param(False, marks=pytest.mark.deep)], ids=["auto-default", "no-auto-default"])
+def test_a_wired_connection_gives_way(cloud: Cloud, guest_factory: GuestFactory, auto_default: bool) -> None:
+    """NetworkManager makes a profile for a new NIC and asks for a lease, where no DHCP server is. It does not come back."""
+    server = cloud.server("wired")
+    blue = _blue(cloud)
+    first = server.create_port(blue)
+    said = "" if auto_default else "[main]\nno-auto-default=*\n"
+    guest = guest_factory(server, files={"etc/NetworkManager/conf.d/50-lab.conf": said})
+    guest.boot()
+    settled(guest)
+    second = server.create_port(blue)
+    with serving(guest, touches=[second], events=["added"]):
+        guest.plug(second)
+        assert_follows(guest, first, second)
+    guest.reboot()
+    assert_boot(guest, level="store")
+    assert_follows(guest, first, second)
+    assert "Wired connection" not in guest.run("nmcli -g NAME connection show --active").stdout
+
+
+def test_profiles_of_others_and_what_is_not_managed(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """Left alone and named: an operator's profile, an edit with nmcli, a device that NetworkManager is told to leave."""
+    blue = _blue(cloud)
+    server = cloud.server("others")
+    first, edited, own, left = (server.create_port(blue) for _ in range(4))
+    unmanaged = "[keyfile]\nunmanaged-devices=interface-name:ens6\n"
+    guest = guest_factory(server, files={"etc/NetworkManager/conf.d/50-lab.conf": unmanaged})
+    guest.boot()
+    settled(guest)
+    assert_follows(guest, first, edited, own)
+    names = [str(guest.nic(port)) for port in (edited, own, left)]
+    assert names == ["ens4", "ens5", "ens6"]
+    path = "/etc/NetworkManager/system-connections/mine.nmconnection"
+    guest.run("nmcli connection add type ethernet con-name mine ifname ens5 ipv4.method manual ipv4.addresses 10.90.0.250/24")
+    guest.run("nmcli connection up mine")
+    guest.run("nmcli connection modify 'cloud-init ens4' ipv4.dns 10.90.0.9 && nmcli device reapply ens4")
+    for port in (edited, own, left):
+        server.edit_port(port, mtu=1400)
+    record = reconcile(guest)
+    assert (record["changes"], record["touches"]) == ([], []), record
+    assert [state_of(guest, port) for port in (edited, own, left)] == ["drifted"] * 3
+    assert path in reason_of(guest, own)
+    assert "does not manage it" in reason_of(guest, left)
+    assert "10.90.0.250/24" in guest.run("ip -brief address show ens5").stdout
+    assert_nothing_to_do(guest)
+    guest.run("nmcli connection delete mine; nmcli connection up 'cloud-init ens5'")
+    reconcile(guest)
+    assert_follows(guest, first, own)
+
+
+def test_a_silent_dhcp_server_costs_no_lease(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """A reapply would restart DHCP. The edit waits, and says so; with a server it is applied."""
+    leased = cloud.network("leased", cidr="10.92.0.0/24", dhcp=True, dns=["10.92.0.2"], mtu=1420)
+    server = cloud.server("silent")
+    first, second = server.create_port(_blue(cloud)), server.create_port(leased)
+    guest = guest_factory(server)
+    guest.boot()
+    settled(guest)
+    assert_follows(guest, first, second)
+    address = f"{second.fixed_ips[0]}/24"
+    for silent in (True, False):
+        if not silent:
+            server.edit_port(second, mtu=1410)  # which starts the DHCP server again
+        said = server.network_data()
+        (network,) = [net for net in said["networks"] if net["type"] == "ipv4_dhcp"]
+        network["routes"] = [{"network": f"10.20{int(silent)}.0.0", "netmask": "255.255.0.0", "gateway": "10.92.0.9"}]
+        cloud.override("/openstack/*/network_data.json", body=json.dumps(said).encode())
+        if silent:
+            cloud.stop_dhcp(leased)
+        record = reconcile_anyway(guest)
+        name = str(guest.nic(second))
+        commands = record["commands"]
+        assert (f"nmcli device reapply {name}" in commands) == (not silent), record
+        assert not any("connection up" in command for command in commands), commands
+        if silent:
+            assert "no DHCP server answers" in record["problems"][second.mac], record
+            time.sleep(17)  # it took the address away after 15 s
+        else:
+            wait_until(lambda: "10.200.0.0/16 via 10.92.0.9" in guest.run("ip route").stdout, 10, "the route")
+        assert address in guest.run(f"ip -brief address show {name}").stdout
+
+
+def test_advertised_networks(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """A port with IPv4 only takes nothing that is advertised beside it; DHCPv6 has its route; addresses are EUI-64."""
+    heard = cloud.network("heard", mtu=1400, subnets=[Subnet("10.91.0.0/24"), Subnet("fd00:98::/64", "fd00:98::1", advertised=True)])
+    six = Subnet("fd00:97::/64", "fd00:97::1", ipv6_mode="dhcpv6-stateful")
+    stateful = cloud.network("stateful", mtu=1400, subnets=[six])
+    slaac = Subnet("fd00:96::/64", "fd00:96::1", ipv6_mode="slaac")
+    made = cloud.network("made", mtu=1400, subnets=[slaac])
+    mac = "fa:16:3e:0b:0b:01"
+    server = cloud.server("heard")
+    first = server.create_port(_blue(cloud))
+    ports = [server.create_port(heard, fixed_ips=["10.91.0.5"]), server.create_port(stateful)]
+    guest = guest_factory(server)
+    guest.boot()
+    settled(guest)
+    ports.append(server.create_port(made, mac=mac, fixed_ips=[address_by_mac(slaac.cidr, mac)]))
+    guest.plug(ports[-1])
+    assert_follows(guest, first, *ports, seconds=25)
+    guest.reboot()
+    assert_follows(guest, first, *ports, seconds=25)
+    routes = guest.run("ip -6 route show default").stdout
+    assert f"dev {guest.nic(ports[0])} " not in routes, routes
+    assert_nothing_to_do(guest)

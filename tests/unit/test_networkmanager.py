@@ -121,6 +121,14 @@ def test_routes_without_a_gateway_and_with_a_metric_of_their_own():
     assert [values["route%d" % n] for n in (1, 2, 3)] == ["0.0.0.0/0,10.0.0.1", "10.9.0.0/16,10.0.0.9,7", "10.8.0.0/16"]
 
 
+def test_a_told_default_route_is_not_made_one_with_the_advertised_one():
+    text = HEAD + "[ipv6]\nmethod=auto\nroute1=::/0,2001:db8::1\n"
+    network = {"id": "n", "link": "tap1", "type": "ipv6_slaac", "routes": SIX["routes"]}
+    assert finished(text, network)["ipv6"]["route1"] == "::/0,2001:db8::1,101"
+    assert finished(text, network, metric=2100)["ipv6"]["route1"] == "::/0,2001:db8::1,2101"
+    assert finished(text, SIX)["ipv6"]["route1"] == "::/0,2001:db8::1"
+
+
 def test_dns_beside_a_lease():
     values = finished(LEASED, dhcp(services=dns("10.0.0.7", "2001:db8::7")))
     assert values["ipv4"]["dns"] == "10.0.0.7;"
@@ -250,10 +258,14 @@ def test_a_profile_of_a_higher_priority_for_this_nic(server, values, theirs):
     assert claimed() == ({"ens3": path} if theirs else {})
 
 
-@pytest.mark.parametrize("by", ["udev", "nmcli"])
+@pytest.mark.parametrize("by", ["udev", "nmcli", "conf", "never"])
 def test_a_device_that_networkmanager_does_not_manage(server, by):
     if by == "udev":
         files.replace(str(server / "udev/n2"), "I:123\nE:NM_UNMANAGED=1\n")
+    elif by == "conf":
+        files.replace(str(server / "devices/2"), "[device]\nperm-hw-addr-fake=x\n")
+    elif by == "never":
+        files.replace(str(server / "devices/1"), "[device]\nmanaged=true\n")
     else:
         active(server, "", managed="false")
     assert "does not manage it" in claimed()["ens3"]

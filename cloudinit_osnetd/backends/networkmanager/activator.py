@@ -6,7 +6,7 @@ import functools
 import logging
 import os
 import time
-from typing import Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence
+from typing import Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Set
 
 from ...core.records import Dns, Touch
 from ...kernel import netlink
@@ -19,21 +19,32 @@ from .keyfile import parsed, path_of, value
 LOG = logging.getLogger(__name__)
 # NetworkManager learns of a new device from udev, as we do.
 _KNOWN_SECONDS, _POLL_SECONDS = 3.0, 0.1
+_NO_SERVER = (
+    "no DHCP server answers, so NetworkManager would lose the lease: the profile is loaded, and applied at the next "
+    "boot or by `reconcile --force`"
+)
 # With systemd-resolved the other file names its stub.
 _RESOLVERS = ("/run/NetworkManager/no-stub-resolv.conf", "/run/NetworkManager/resolv.conf")
 
 
 class NetworkManagerActivator(Activator):
+    def __init__(self) -> None:
+        self._waiting: Set[str] = set()  # NICs whose change would cost them their lease
+
     def recover(self, boot: bool = False) -> None:
         reapply.recover()
 
     def edits(self, touches: Sequence[Touch], coming: Mapping[str, str]) -> Dict[str, Callable[[], bool]]:
         """Reapplies what a device takes while it is up. What needs an activation is left to `after`."""
         found: Dict[str, Callable[[], bool]] = {}
+        self._waiting.clear()
         for touch in touches:
             old = files.read(path_of(touch.name)) if touch.action == "reconfigure" else None
             new = coming.get(touch.name)
             if old is None or new is None or not reapply.serves(old, new, touch.name):
+                continue
+            if reapply.loses_lease(touch.name, old, new):
+                self._waiting.add(touch.name)
                 continue
             found[touch.name] = functools.partial(_load_and_reapply, touch.name, old, new)
         return found
@@ -54,6 +65,8 @@ class NetworkManagerActivator(Activator):
             try:
                 if path_of(touch.name) in refused:
                     problems[touch.name] = refused[path_of(touch.name)]
+                elif touch.name in self._waiting or (touch.action == "kick" and _would_lose_lease(touch.name)):
+                    problems[touch.name] = _NO_SERVER
                 elif touch.action != "kick" or not _reapplied(touch.name):
                     _up(touch.name)
             except CommandError as exc:
@@ -69,6 +82,11 @@ class NetworkManagerActivator(Activator):
         servers = frozenset(line[1] for line in lines if line[:1] == ["nameserver"] and len(line) > 1)
         search = frozenset(word for line in lines if line[:1] == ["search"] for word in line[1:])
         return Dns(servers, search=search)
+
+
+def _would_lose_lease(name: str) -> bool:
+    text = files.read(path_of(name)) or ""
+    return reapply.loses_lease(name, text, text)
 
 
 def _load_and_reapply(name: str, old: str, new: str) -> bool:

@@ -7,7 +7,10 @@
   Without a section a family is `auto`: a NIC without networks asks for a lease, a port with IPv4 only takes an
   advertised address and default route that it may not use. `link-local` keeps the way to fe80::a9fe:a9fe.
 - Interface identifiers are EUI-64, as Neutron computes the addresses of a port.
-- The metric of all routes is set, because NetworkManager's default counts up with each activation.
+- The metric of all routes is set, because NetworkManager's default counts up with each activation. A default route
+  beside an advertised one gets the next metric: with the same one NetworkManager makes both a single multipath route.
+- Address conflict detection is off: no static address waits for it, and a conflict is reported instead of a NIC without
+  an address.
 - A family whose configuration depends on others may fail without the other family's static addresses.
 """
 
@@ -15,7 +18,7 @@ import ipaddress
 from typing import Dict, List, Optional, Tuple
 
 from ...core.desired import Item
-from ...core.network_data import DHCP4, DHCP6, SLAAC, Route
+from ...core.network_data import DEFAULT6, DHCP4, DHCP6, SLAAC, Route
 from .keyfile import numbered, parsed, value, with_values
 
 # NetworkManager's own default for the first NIC of type ethernet, without its count.
@@ -40,10 +43,12 @@ def finished(text: str, item: Item) -> str:
         if methods[family] in ("auto", "manual"):
             changes["route-metric"] = str(item.metric or _FIRST_METRIC)
             changes["may-fail"] = "true" if _depends(methods, family) else "false"
-            changes.update(_routes(there, item, family))
+            changes.update(_routes(there, item, family, advertised=(family, methods[family]) == ("ipv6", "auto")))
             changes.update(_dns(item, family))
         else:
             changes.update({"may-fail": None, "dns": None, "dns-search": None, "route-metric": None})
+        if methods[family] == "manual" and family == "ipv4":
+            changes["dad-timeout"] = "0"
         if family == "ipv6":
             changes["addr-gen-mode"] = "eui64"
         text = with_values(text, family, changes)
@@ -85,8 +90,8 @@ def _wanted_routes(item: Item, family: str) -> List[Route]:
     return [route for route in routes if ipaddress.ip_network(route.network).version == version]
 
 
-def _routes(there: Dict[str, str], item: Item, family: str) -> _Changes:
-    """Returns the routes that have a metric of their own, and those without a gateway, which no renderer gets."""
+def _routes(there: Dict[str, str], item: Item, family: str, advertised: bool) -> _Changes:
+    """Returns the routes that need a metric of their own, and those without a gateway, which no renderer gets."""
     wanted = {(route.network, route.gateway or ""): route for route in _wanted_routes(item, family)}
     changes: _Changes = {}
     known = set()
@@ -96,6 +101,8 @@ def _routes(there: Dict[str, str], item: Item, family: str) -> _Changes:
         place = _place(text)
         known.add(place)
         route = wanted.get(place)
+        if route is not None and route.metric is None and advertised and route.network == DEFAULT6:
+            route = route._replace(metric=(item.metric or _FIRST_METRIC) + 1)
         if route is not None and route.metric is not None:
             changes[key] = _line(route)
     for place, route in wanted.items():

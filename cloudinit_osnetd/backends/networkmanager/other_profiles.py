@@ -4,13 +4,15 @@
 
 NetworkManager notes the profile of each active device in /run/NetworkManager/devices/IFINDEX (NetworkManager(8)), and
 takes of several profiles that match a device the one with the highest autoconnect-priority. A profile that it made by
-itself ("Wired connection 1") gives way to ours.
+itself ("Wired connection 1") gives way to ours. Of a device that it does not manage there is no file, or the file does
+not say `managed=true`; so it is for a moment also after the device was added.
 """
 
 import fnmatch
 import glob
 import os
-from typing import Dict, Iterator, List, NamedTuple, Sequence
+import time
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 from ...core.desired import Item
 from ...core.records import Nic
@@ -22,6 +24,7 @@ from .keyfile import DIRECTORY, SUFFIX, Values, parsed, path_of, value, words
 _DIRECTORIES = (DIRECTORY, "/run/NetworkManager/system-connections", "/usr/lib/NetworkManager/system-connections")
 _DEVICES = "/run/NetworkManager/devices"
 _UDEV = "/run/udev/data"
+_SETTLES, _POLL_SECONDS = 2.0, 0.02  # until NetworkManager has taken a new device, at most
 _OURS = 120
 _ETHERNET = ("ethernet", "802-3-ethernet")
 
@@ -90,13 +93,34 @@ def claimed(items: Sequence[Item]) -> Dict[str, str]:
 
 
 def _claim(nic: Nic, foreign: List[Profile]) -> str:
-    device = parsed(files.read(os.path.join(_DEVICES, str(nic.ifindex))) or "")
-    active = value(device, "device", "connection-uuid")
+    device = _device(nic)
+    active = value(device or {}, "device", "connection-uuid")
     by_udev = (files.read(os.path.join(_UDEV, "n%d" % nic.ifindex)) or "").splitlines()
-    if value(device, "device", "managed") == "false" or "E:NM_UNMANAGED=1" in by_udev:
-        return "other software: NetworkManager does not manage it"
+    if (device is not None and value(device, "device", "managed") != "true") or "E:NM_UNMANAGED=1" in by_udev:
+        return "an operator (NetworkManager does not manage it)"
     for one in foreign:
         auto = value(one.values, "connection", "autoconnect", "true") != "false"
         if one.uuid == active or (one.is_for(nic) and auto and one.priority > _OURS):
             return one.path
     return ""
+
+
+def _device(nic: Nic) -> Optional[Values]:
+    """Returns NetworkManager's note of a device, None if it does not run. Waits for a new device to be taken."""
+    deadline = time.monotonic() + _SETTLES
+    while os.path.isdir(_DEVICES) and os.listdir(_DEVICES):
+        noted = parsed(files.read(os.path.join(_DEVICES, str(nic.ifindex))) or "")
+        # Both directory and file are written anew with each change of a device.
+        changed = max(_changed(_DEVICES), _changed(os.path.join(_UDEV, "n%d" % nic.ifindex)))
+        quiet = time.time() - changed > _SETTLES
+        if value(noted, "device", "managed") or quiet or time.monotonic() > deadline:
+            return noted
+        time.sleep(_POLL_SECONDS)
+    return None
+
+
+def _changed(path: str) -> float:
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return 0.0

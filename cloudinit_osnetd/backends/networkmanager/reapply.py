@@ -4,7 +4,7 @@
 
 A reapply with a change in [ipv4] or [ipv6] removes the NIC's IPv6 addresses and adds them again, which repeats
 duplicate address detection: without IPv6 for 1 to 2 s. The addresses were unique a moment ago, so the detection is
-switched off meanwhile if none is new.
+switched off meanwhile if none is new. A change in [ipv4] restarts DHCP: it waits if no server answers.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import os
 import time
 from typing import FrozenSet, Iterator
 
-from ...kernel import netlink
+from ...kernel import dhcp_probe, netlink
 from ...system import files, paths
 from .keyfile import Values, numbered, parsed, path_of, value
 
@@ -27,6 +27,7 @@ _KEYS = {
 _DEVICES = "/run/NetworkManager/devices"
 _DETECTION = "/proc/sys/net/ipv6/conf/%s/accept_dad"
 _NOTE = os.path.join(paths.RUN, "accept-dad")
+_ANSWERS = 3.0  # seconds for a DHCP server to answer
 _SETTLES = 0.3  # seconds until NetworkManager has added the addresses again
 
 
@@ -51,9 +52,27 @@ def is_active(name: str) -> bool:
     nic = netlink.snapshot().named(name)
     if nic is None or not nic.up:
         return False
-    noted = parsed(files.read(os.path.join(_DEVICES, str(nic.ifindex))) or "")
-    active = value(noted, "device", "connection-uuid")
+    active = value(_noted(nic.ifindex), "device", "connection-uuid")
     return bool(active) and active == value(parsed(files.read(path_of(name)) or ""), "connection", "uuid")
+
+
+def _noted(ifindex: int) -> Values:
+    return parsed(files.read(os.path.join(_DEVICES, str(ifindex))) or "")
+
+
+def loses_lease(name: str, old: str, new: str) -> bool:
+    """True if the NIC has a lease, and a change in [ipv4] would restart DHCP where no server answers.
+
+    The address would be gone after 15 s, and the NIC fail after 45 s. An activation loses it at once.
+    """
+    then, now = parsed(old), parsed(new)
+    both = value(then, "ipv4", "method") == value(now, "ipv4", "method") == "auto"
+    if not both or (old != new and not any(place.startswith("ipv4.") for place in differences(then, now))):
+        return False
+    nic = netlink.snapshot().named(name)
+    if nic is None or not nic.up or not value(_noted(nic.ifindex), "dhcp4", "dhcp4.ip_address"):
+        return False
+    return not dhcp_probe.server_answers(name, _ANSWERS)
 
 
 @contextlib.contextmanager
@@ -92,5 +111,3 @@ def _set(path: str, text: str) -> None:
             fh.write(text)
     except OSError as exc:
         LOG.warning("not set: file=%s value=%s error=%s", path, text, exc.strerror)
-
-
