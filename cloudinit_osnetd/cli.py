@@ -27,6 +27,7 @@ _COMMANDS = (
     ("reconcile", "configure every NIC as its port says, now"),
     ("apply", "configure the NICs as a given network_data.json says"),
     ("confirm", "keep what `apply --confirm-within` has put in force"),
+    ("rollback", "put the NICs back as they were before a run, until a source says something new for them"),
     ("history", "list the runs that changed something, newest first"),
     ("show", "show what a run decided and did, why, and the difference of each file"),
     ("doctor", "check what goes wrong in the field, and say what to do about it"),
@@ -101,7 +102,7 @@ def parser(only: str = "") -> "argparse.ArgumentParser":
 
 
 def _add_options(sub: "argparse.ArgumentParser", name: str) -> None:
-    if name in ("status", "plan", "reconcile", "apply", "confirm", "history", "show", "doctor"):
+    if name in ("status", "plan", "reconcile", "apply", "confirm", "rollback", "history", "show", "doctor"):
         sub.add_argument("--json", action="store_true", help="print JSON")
     if name == "status":
         watch = "show it again every so many seconds (2), until Ctrl-C"
@@ -125,13 +126,14 @@ def _add_options(sub: "argparse.ArgumentParser", name: str) -> None:
         which.add_argument("--forget", action="store_true", help="forget what was pushed before")
         limit = "take it back so long after it began, or at a reboot, unless `cloudinit-osnetd confirm` comes"
         sub.add_argument("--confirm-within", type=_seconds, default=0.0, metavar="SECONDS", help=limit)
-    if name in ("apply", "confirm"):
+    if name in ("apply", "confirm", "rollback"):
         wait = "wait so long for another run, or for cloud-init at a boot (60)"
         sub.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help=wait)
     if name == "history":
         sub.add_argument("-n", "--number", type=_at_least_one, default=20, metavar="N", help="list N runs (20)")
-    if name == "show":
-        sub.add_argument("run", nargs="?", type=int, metavar="RUN", help="its number in history (the last)")
+    if name in ("show", "rollback"):
+        which_run = "its number in history (the last%s)" % ("; later runs too" if name == "rollback" else "")
+        sub.add_argument("run", nargs="?", type=int, metavar="RUN", help=which_run)
     if name == "doctor":
         bundle = "write what a bug report needs to a file, without user-data, keys and passwords"
         sub.add_argument("--bundle", metavar="FILE", help=bundle)

@@ -60,7 +60,7 @@ def ours_by_nic(
     It is taken from `wants`, and from these truths for the same keys. `parts`: by NIC name, what the replaced parts
     mean (Backend.meaning). A part may be older than the last entry, if the NIC was ignored for a while.
     """
-    found: Dict[str, Ours] = {}
+    found = {name: Ours(*_of_part(lines)) for name, lines in parts.items()}
     for item in (item for want in wants for item in want.items):
         keys = [one[item.key] for one in truths if item.key in one]
         config = ours([item.entry] + [statement.entry for one in keys for statement in one.statements.values()])

@@ -9,7 +9,7 @@ from ..backends import Backend, of_renderer
 from ..system import files, paths
 from . import context, instance
 
-_ALWAYS = frozenset(["operator", "push"])  # explicit requests
+_ALWAYS = frozenset(["operator", "push", "rollback"])  # explicit requests
 _BOOT = frozenset(["boot"])
 
 

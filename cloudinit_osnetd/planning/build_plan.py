@@ -42,8 +42,9 @@ def build_plan(
     state = bond_names.known(state, nics, snapshot, on.backend)
     # At early boot nothing can be verified, so nothing that was rejected is tried again.
     now = None if snapshot is None else time.time()
-    rejected = {} if force else rejections.in_force(state.truth, state.rejections, now)
-    known = state.truth if force else rejections.apply(state.truth, state.rejections, now)
+    refused = rejections.only_lasting(state.rejections) if force else state.rejections
+    rejected = rejections.in_force(state.truth, refused, now)
+    known = rejections.apply(state.truth, refused, now)
     wants, metrics = _wanted(on, state, known, nics, snapshot)
     claimed = on.backend.claimed([item for want in wants for item in want.items])
     todo = _to_render(on, state, wants, claimed, early=snapshot is None, force=force)
@@ -67,13 +68,14 @@ def build_plan(
         ),
     )
     failures = _failures(wants, rendering)
-    messages = {key: str(one) for key, one in rejected.items() if state.truth.keys[key].entry.mac in nics}
+    messages = {key: str(one) for key, one in rejected.items() if not one.lasting}
+    messages = {key: text for key, text in messages.items() if state.truth.keys[key].entry.mac in nics}
     # A NIC whose part could not be rendered is not reapplied and not waited for with its old part.
     unrendered = {item.name for want in wants for item in want.items if item.link in failures}
     touches = tuple(t for t in made.touches if t.action != "kick" or t.name not in unrendered)
     return PlanningResult(
         tuple(wants),
-        made._replace(touches=touches),
+        _explained(made._replace(touches=touches), rejected),
         dict(rendering.templates),
         failures,
         metrics,
@@ -103,12 +105,24 @@ def _to_render(
     ]
 
 
+def _explained(made: plan.Plan, rejected: Mapping[str, rejections.Rejection]) -> plan.Plan:
+    """Returns the plan with the reason of what an operator's rollback removes: the NIC is not gone."""
+    reasons = {key: str(one) for key, one in rejected.items() if one.lasting and one.old is None}
+    names = {change.name: reasons[change.key] for change in made.changes if change.key in reasons}
+    if not names:
+        return made
+    changes = tuple(one._replace(reason=reasons.get(one.key, one.reason)) for one in made.changes)
+    touches = tuple(one._replace(reason=names.get(one.name, one.reason)) for one in made.touches)
+    return made._replace(changes=changes, touches=touches)
+
+
 def _kept(
     on: RunContext, state: store.State, nics: Dict[str, Nic], rejected: Mapping[str, rejections.Rejection]
 ) -> FrozenSet[str]:
-    """Returns what is not cleaned up: ignored NICs, and NICs whose first entry is rejected."""
+    """Returns what is not cleaned up: ignored NICs, and NICs whose first entry is rejected, but not by an operator."""
     ignored = on.context.settings.ignore
     unmanaged = desired.unmanaged(state.truth, nics, ignored, bonds_of(on, state, nics))
+    rejected = {key: one for key, one in rejected.items() if one.lasting != rejections.LASTING}
     return ignored | unmanaged | {key for key, one in rejected.items() if one.old is None}
 
 

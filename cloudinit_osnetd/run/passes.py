@@ -12,7 +12,7 @@ from typing import Dict, FrozenSet, List, Optional, Sequence, Set, Tuple
 
 from ..apply import commit
 from ..cloud_init.eligibility import RunContext
-from ..core import desired, network_data, plan, rejections, truth
+from ..core import desired, network_data, plan, provisional, rejections, truth
 from ..core.records import Nic, Snapshot, Touch
 from ..openstack import temporary_access
 from ..openstack.refresh import refresh_push
@@ -26,13 +26,16 @@ from ..planning.build_plan import (
     without_carrier,
 )
 from ..state import failed_retries, store
+from ..state.former import Former
 from ..system import command, lazy_imports, paths
 from . import recheck_timer
+from . import undo as undone_by
 from .duplicates import Duplicates
 from .environment import Environment
 from .reapply import Reapplying
 from .record import Push, Record
 from .removed_nics import RemovedNics
+from .undo import Undo
 
 LOG = logging.getLogger(__name__)
 _BACK_OFF = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
@@ -45,6 +48,8 @@ class Passes:
         """`retry`: what failed because of another host is tried again."""
         self.on = on
         self.push: Optional[Push] = None  # for the first pass
+        self.undo: Optional[Undo] = None  # likewise
+        self.parts_back: Dict[str, Former] = {}  # by key: parts of other software to put back
         self.confirm_by = 0.0  # seconds since the epoch; of the push that was taken
         self.force = force
         self.env = env
@@ -67,7 +72,8 @@ class Passes:
         self.run = 0  # the number of this run, once it changes something
         self.settled = False  # the last pass was completed, and what is still open depends on others
         self.reload()
-        self.known = self.state.truth  # as it was before the current pass read the sources
+        # As they were before the current pass read the sources.
+        self.known, self.known_rejections = self.state.truth, self.state.rejections
 
     def reload(self) -> None:
         """Reads the state from disk: another run may have changed it, or may have been interrupted."""
@@ -84,8 +90,12 @@ class Passes:
         self.count += 1
         self.settled = False
         earlier = dict(self._take_back(), **self._resume_confirmation())
-        self.known = self.state.truth
-        self._read_sources()
+        self.known, self.known_rejections = self.state.truth, self.state.rejections
+        undo, self.undo = self.undo, None
+        if undo is not None:
+            earlier.update(self._roll_back(undo))
+        else:
+            self._read_sources()
         snapshot = self.env.snapshot()
         nics = snapshot.by_mac()
         debounced, wait = self.removed.debounced(self.state.ledger, nics, self.on.context.settings.debounce)
@@ -111,9 +121,13 @@ class Passes:
         # Not in the middle of the run that has pushed it: the timer starts another one.
         if self.confirm_by or not provisional_push.is_due(self.state, self.env.monotonic()):
             return {}
+        return self._without_push(provisional_push.reason(self.state))
+
+    def _without_push(self, why: str) -> Dict[str, str]:
+        from ..apply import provisional_push
+
         self._number()
-        nics, why = self.env.snapshot().by_mac(), provisional_push.reason(self.state)
-        taken = provisional_push.take_back(self.on, self.state, nics, why)
+        taken = provisional_push.take_back(self.on, self.state, self.env.snapshot().by_mac(), why)
         self.state = taken.state
         store.save(self.state)
         self.changes += taken.changes
@@ -121,6 +135,17 @@ class Passes:
         names = {touch.name for touch in taken.touches}
         self.reapplying.unfinished = tuple(one for one in self.reapplying.unfinished if one.name not in names)
         return dict(taken.problems)
+
+    def _roll_back(self, undo: Undo) -> Dict[str, str]:
+        """Takes what the links had before a run instead of what the cloud says. Returns the problems by link."""
+        held = provisional.read(self.state.provisional) if self.state.provisional else None
+        number = undone_by.number_of(self.state, undo.run, held.run if held else 0)
+        problems = self._without_push("rollback") if held is not None and number <= held.run else {}
+        self._number()
+        self.known, self.known_rejections = self.state.truth, self.state.rejections
+        done = undone_by.undone(self.state, number, self.run)
+        self.state, self.parts_back, self.faults = done.state, done.parts, done.left
+        return problems
 
     def _resume_confirmation(self) -> Dict[str, str]:
         """Checks the unconfirmed change of an interrupted run. Returns the problems by link.
@@ -206,6 +231,9 @@ class Passes:
 
     def _do(self, planned: PlanningResult, tried: FrozenSet[plan.Lacking]) -> None:
         made = planned.plan._replace(touches=self.reapplying.touches(planned, self.state.ledger))
+        if self.parts_back:
+            made = undone_by.with_parts(made, self.on.backend, self.state.ledger, self.parts_back)
+            self.parts_back = {}
         log_plan(made)
         self.drifted = made.drifted
         self.problems = dict(planned.failures)
@@ -225,7 +253,8 @@ class Passes:
 
         if made.changes or made.touches:
             self._number()
-        state, known, nics = self.state, self.known, self.env.snapshot().by_mac()
+        known, nics = self.known, self.env.snapshot().by_mac()
+        state = self.state._replace(rejections=self.known_rejections)
 
         def read_rendered_from() -> Dict[str, truth.KeyTruth]:
             return rendered_from(self.on, state, known, nics)

@@ -11,6 +11,7 @@ from . import recheck_timer
 from .environment import REAL, Environment
 from .passes import Passes
 from .record import Push, Record
+from .undo import Undo
 
 
 def run(
@@ -21,6 +22,7 @@ def run(
     keep: Callable[[Record], None] = lambda _record: None,
     env: Environment = REAL,
     push: Optional[Push] = None,
+    undo: Optional[Undo] = None,
 ) -> Record:
     """Reconciles until settled. With `patient`, pending NICs are waited for, up to the configured patience.
 
@@ -32,10 +34,12 @@ def run(
     began = env.monotonic()
     reasons = list(reasons)
     command.ran.clear()
-    with store.locked(push.timeout if push else None) as lock:
+    asked = push or undo
+    with store.locked(asked.timeout if asked else None) as lock:
         passes = Passes(_permitted_context(reasons, env), force, env, retry=force or "timer" in reasons)
         if push is not None:
             passes.push = push
+        passes.undo = undo
         try:
             served = _until_settled(passes, lock, reasons, patient, note, env)
             passes.report_duplicates()
@@ -81,7 +85,7 @@ def _until_settled(
 
 def _permitted_context(reasons: Sequence[str], env: Environment) -> RunContext:
     try:
-        on = env.run_context(push="push" in reasons)
+        on = env.run_context(push=not {"push", "rollback"}.isdisjoint(reasons))
         return _permitted(on, reasons)
     except NotManaged:
         recheck_timer.stop()

@@ -107,8 +107,11 @@ class _View:
         item, link = self.items.get(key), link_id(key)
         if key in self.left and (nic is not None or known.entry.kind != "phy"):
             return "ignored", "osnetd.ignore"
-        if key in self.rejected and nic is not None:
-            return "failed", str(self.rejected[key])
+        refused = self.rejected.get(key)
+        if refused is not None and nic is not None and not refused.lasting:
+            return "failed", str(refused)
+        if refused is not None and nic is not None and item is None:
+            return "ok", str(refused)
         if item is None:
             beneath = [self.state.truth.refused(one) for one in (known.entry.parent, *known.entry.members) if one]
             if any(beneath):
@@ -130,7 +133,7 @@ class _View:
         if known.orphaned:
             gone = [source for source, said in sorted(known.statements.items()) if not said.listed]
             return "orphan", "no longer listed (%s), its last entry is kept" % ", ".join(gone)
-        return ("failed", lacks) if lacks else ("ok", "")
+        return ("failed", lacks) if lacks else ("ok", str(refused or ""))
 
     def without_entry(self) -> Iterator[NicStatus]:
         """Yields the rows of NICs that no source lists."""
