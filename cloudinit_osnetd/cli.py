@@ -85,18 +85,25 @@ def parser(only: str = "") -> "argparse.ArgumentParser":
     """Returns the parser of all commands, or of `only` one: each costs a run of the service half a millisecond."""
     import argparse
 
+    def formatter(prog: str) -> argparse.HelpFormatter:
+        """argparse makes one for each argument, and to find the width by itself imports shutil with all compression."""
+        width = os.get_terminal_size().columns if os.isatty(1) else 80
+        return argparse.HelpFormatter(prog, width=max(width, 40) - 2)
+
     top = argparse.ArgumentParser(
+        formatter_class=formatter,
         prog="cloudinit-osnetd",
         description="Configures the NICs of an OpenStack server as their ports are attached, detached and edited.",
         epilog="Exit status: 0 success, 1 failed for at least one NIC, 2 usage error, 70 internal error.",
     )
     top.add_argument("--version", action="version", version="cloudinit-osnetd " + __version__)
     top.add_argument("-v", "--verbose", action="store_true", help="log what is done")
-    subs = top.add_subparsers(dest="command", metavar="COMMAND")
+    subs = top.add_subparsers(dest="command", metavar="COMMAND", prog=top.prog)
     subs.required = True
     for name, summary in _COMMANDS:
         if only in ("", name):
-            sub = subs.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+            description = summary[0].upper() + summary[1:] + "."
+            sub = subs.add_parser(name, help=summary, description=description, formatter_class=formatter)
             _add_options(sub, name)
     return top
 
