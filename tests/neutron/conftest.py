@@ -56,7 +56,7 @@ def neutron(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neutron]:
         yield Neutron(python, int(port), directory)
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 def _installed() -> Path:

@@ -54,7 +54,7 @@ def test_every_address_subnet_route_server_and_domain(neutron: Neutron) -> None:
         neutron,
         {"cidr": "10.90.0.0/24", "dns_nameservers": ["10.90.0.2", "10.90.0.3"], "host_routes": [{"destination": "10.200.0.0/16", "nexthop": "10.90.0.9"}]},
         {"cidr": "10.91.0.0/25", "gateway_ip": None},
-        {"cidr": "2001:db8:1::/64", "dns_nameservers": ["2001:db8:1::2"]},
+        {"cidr": "2001:db8:1::/64", "gateway_ip": "2001:db8:1::1", "dns_nameservers": ["2001:db8:1::2"]},
         name="blue", mtu=1400, dns_domain="blue.example.",
     )  # fmt: skip
     first = port(neutron, blue, server, ["10.90.0.11", "10.90.0.12", "10.91.0.11", "2001:db8:1::11", "2001:db8:1::12"])
