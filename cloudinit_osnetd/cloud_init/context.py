@@ -50,6 +50,7 @@ class Settings(NamedTuple):
     back_off: float = 900.0  # the longest time between two of the timer's checks, in seconds
     must_reach: FrozenSet[str] = frozenset()  # addresses, or address:port, that must stay reachable after a change
     rejected_for: float = 900.0  # seconds until what was rolled back is tried again; doubled each time
+    drift: str = "report"  # or "correct": parts of ours that others changed are written again, once an hour each
     invalid: str = ""  # the error in `ignore` or `metadata_nic`, empty if there is none
 
 
@@ -115,7 +116,7 @@ def parse_settings(raw: Dict[str, Any]) -> Settings:
     for name, value in raw.items():
         if value is None:
             continue  # the same as no value
-        if name == "enabled" and isinstance(value, bool):
+        if (name == "enabled" and isinstance(value, bool)) or (name == "drift" and value in ("report", "correct")):
             values[name] = value
         elif name == "metadata_nic" and (value == "" or _mac(value)):
             values[name] = _mac(value)

@@ -5,6 +5,7 @@
 import argparse
 import difflib
 import sys
+import time
 from typing import Any, Dict, List, Optional, Tuple
 
 from ..apply import commit
@@ -16,6 +17,7 @@ from ..kernel import netlink
 from ..openstack.refresh import refresh_drive, refresh_metadata, refresh_push
 from ..planning import render
 from ..planning.build_plan import build_plan, pending_macs
+from ..run.corrections import Corrections
 from ..state import failed_retries, store
 from .document import EXIT_REFUSED, parsed, read, tell_refused
 from .output import print_json
@@ -52,7 +54,8 @@ def _report(on: RunContext, args: argparse.Namespace, push: Optional[NetworkData
     snapshot = netlink.snapshot()
     nics = snapshot.by_mac()
     force = args.force or (push is not None and not (on.asks_openstack or state.ledger))  # as a push itself
-    seen = build_plan(on, state, nics, snapshot, force=force, tried=failed_retries.read())
+    correct = Corrections(time.monotonic).keys(on.context.settings, state.ledger)
+    seen = build_plan(on, state, nics, snapshot, force=force, tried=failed_retries.read(), correct=correct)
     problems = {link_id(lacking.key): lacking.lacks for lacking in seen.plan.not_retried}
     problems.update(seen.rejected)
     problems.update(seen.failures)

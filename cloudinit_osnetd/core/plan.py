@@ -141,6 +141,7 @@ class Options(NamedTuple):
     keep: FrozenSet[str] = frozenset()
     claimed: Mapping[str, str] = {}  # name of a NIC -> the file of other software that configures it as well
     tried: FrozenSet[Lacking] = frozenset()  # not reapplied again
+    correct: FrozenSet[str] = frozenset()  # keys whose parts are written again if somebody else changed them
     referred: Mapping[str, str] = {}  # name of a NIC -> what other software builds on it, so that its parts must stay
 
 
@@ -165,9 +166,13 @@ class _Planner:
         self.taken: Set[Place] = set()
 
     def _ours(self, place: Place) -> bool:
-        """True if the part is on disk as it was written, or missing and not expected."""
+        """True if the part is on disk as it was written, or missing and not expected, or may be overwritten."""
         row = self.rows.get(place)
-        return self.options.force or self.disk.get(place) == (row.disk if row else None)
+        return self.options.force or self._is_corrected(row) or self.disk.get(place) == (row.disk if row else None)
+
+    def _is_corrected(self, row: Optional[Owned]) -> bool:
+        """True for a part of ours that is written again if somebody else changed it."""
+        return row is not None and row.key in self.options.correct
 
     def want(self, parts: Sequence[Staged]) -> None:
         decisions = [(part, *self._decide(part)) for part in parts]
@@ -199,6 +204,8 @@ class _Planner:
             less = ", without %s, which the next boot adds" % part.unsaid if part.unsaid else ""
             return "adopt as it is", "cloud-init wrote it for the same entry" + less
         if self._ours(part.place) or there in part.alone | part.same or (row is None and there in part.earlier):
+            if row is not None and self._is_corrected(row) and there != row.disk and not self.options.force:
+                return "write", "%s, and corrected" % _drift_reason(part, there is not None, True)
             if row is not None and row.key == part.key and self._ours(part.place):
                 return "write", "its entry changed" if row.digest != part.digest else "rendered by another version"
             if there not in part.alone | part.same | part.earlier:

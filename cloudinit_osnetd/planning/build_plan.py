@@ -34,10 +34,11 @@ def build_plan(
     keep: FrozenSet[str] = frozenset(),
     force: bool = False,
     tried: FrozenSet[plan.Lacking] = frozenset(),
+    correct: FrozenSet[str] = frozenset(),
 ) -> PlanningResult:
     """Compares what is desired with what exists. `snapshot` is None if nothing will be activated.
 
-    `keep`, `force` and `tried` as in plan.Options.
+    `keep`, `force`, `tried` and `correct` as in plan.Options.
     """
     state = bond_names.known(state, nics, snapshot, on.backend)
     # At early boot nothing can be verified, so nothing that was rejected is tried again.
@@ -64,6 +65,7 @@ def build_plan(
             keep,
             claimed,
             tried,
+            correct,
             on.backend.referred(_may_be_changed(state.ledger, disk, keep)) if removes else {},
         ),
     )

@@ -30,6 +30,7 @@ from ..state.former import Former
 from ..system import command, lazy_imports, paths
 from . import recheck_timer
 from . import undo as undone_by
+from .corrections import Corrections
 from .duplicates import Duplicates
 from .environment import Environment
 from .reapply import Reapplying
@@ -56,6 +57,7 @@ class Passes:
         self.removed = RemovedNics(env.monotonic)
         self.reapplying = Reapplying()
         self.duplicates = Duplicates(retry, env)
+        self.corrections = Corrections(env.monotonic)
         self.no_lease: Set[str] = set()  # MACs of NICs that did not get the lease this run requested
         self.changes: List[plan.Change] = []
         self.touches: List[Touch] = []
@@ -219,7 +221,8 @@ class Passes:
         self, nics: Dict[str, Nic], snapshot: Snapshot, debounced: FrozenSet[str], tried: FrozenSet[plan.Lacking]
     ) -> PlanningResult:
         """Builds the plan; a second time if duplicate addresses were retried."""
-        planned = build_plan(self.on, self.state, nics, snapshot, debounced, self.force, tried)
+        correct = self.corrections.keys(self.on.context.settings, self.state.ledger)
+        planned = build_plan(self.on, self.state, nics, snapshot, debounced, self.force, tried, correct)
         self.wants = planned.wants
         unique = self.duplicates.retry(planned.wants, {drift.name for drift in planned.plan.drifted}, snapshot)
         if unique is None:
@@ -227,7 +230,7 @@ class Passes:
         if self.on.backend.waits_for_unique:
             reason = "its address is unique now"
             self.reapplying.unfinished += tuple(Touch("kick", mac, name, reason) for name, mac in unique.items())
-        return build_plan(self.on, self.state, nics, self.env.snapshot(), debounced, self.force, tried)
+        return build_plan(self.on, self.state, nics, self.env.snapshot(), debounced, self.force, tried, correct)
 
     def _do(self, planned: PlanningResult, tried: FrozenSet[plan.Lacking]) -> None:
         made = planned.plan._replace(touches=self.reapplying.touches(planned, self.state.ledger))
@@ -235,6 +238,7 @@ class Passes:
             made = undone_by.with_parts(made, self.on.backend, self.state.ledger, self.parts_back)
             self.parts_back = {}
         log_plan(made)
+        self.corrections.note(made.changes)
         self.drifted = made.drifted
         self.problems = dict(planned.failures)
         self.findings = {}

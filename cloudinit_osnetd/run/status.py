@@ -20,7 +20,7 @@ from ..planning.build_plan import pending_macs
 from ..state import findings as findings_kept
 from ..state import store
 from ..system import files, paths
-from . import advice, recheck_timer, source_status
+from . import advice, corrections, recheck_timer, source_status
 
 _TRIES = 5
 
@@ -125,15 +125,20 @@ class _View:
             return "drifted", "also configured by %s" % self.claimed[item.name]
         if key in self.drifted:
             path, reason = (self.drifted[key].get(word, "") for word in ("path", "reason"))
-            return "drifted", "%s: %s" % (path, reason)
+            told = "%s: %s" % (path, reason)
+            return "drifted", told + (self._corrected(key) if key in self.edited else "")
         if key in self.edited:
-            return "drifted", "its configuration was changed externally"
+            return "drifted", "its configuration was changed externally" + self._corrected(key)
         if known.doubted:
             return "doubted", "its source returned to an entry that was replaced a moment ago"
         if known.orphaned:
             gone = [source for source, said in sorted(known.statements.items()) if not said.listed]
             return "orphan", "no longer listed (%s), its last entry is kept" % ", ".join(gone)
         return ("failed", lacks) if lacks else ("ok", str(refused or ""))
+
+    def _corrected(self, key: str) -> str:
+        text = corrections.text_of(key, self.settings, time.monotonic())
+        return text and ", " + text
 
     def without_entry(self) -> Iterator[NicStatus]:
         """Yields the rows of NICs that no source lists."""

@@ -29,6 +29,7 @@ DHCP = RUN + "/dhcp"  # see dhcp/dhclient-exit-hook
 FAILED_RETRIES = RUN + "/kicks.json"
 DNS_SET = RUN + "/told"  # see dns_over_dbus.py
 DEVICES = RUN + "/devices.json"  # see bus_devices.py
+CORRECTED = RUN + "/corrected.json"  # see corrections.py
 FINDINGS = RUN + "/findings.json"  # see findings.py
 FOREIGN = RUN + "/theirs.json"  # see foreign.py
 TEMPORARY_ACCESS = RUN + "/temporary-access.json"

@@ -210,17 +210,17 @@ def test_a_bundle_has_what_a_report_needs_and_none_of_the_planted_secrets(cloud:
     server = cloud.server("secrets")
     server.create_port(blue)
     guest = guest_factory(server, trusted_cache=True)
-    drive = "/var/lib/cloud/seed/config_drive/openstack/latest"
-    meta = json.loads((guest.root / drive[1:] / "meta_data.json").read_text())
-    meta.update(
-        admin_pass="plantedAdmin22",
-        random_seed="cGxhbnRlZFNlZWQyMw==",
-        meta={"api_key": "plantedMeta24"},
-        public_keys={"op": "ssh-rsa AAAAplantedPublicKey25plantedPublicKey25 op@host"},
-    )
-    (guest.root / drive[1:] / "meta_data.json").write_text(json.dumps(meta))
-    (guest.root / drive[1:] / "user_data").write_text(USER_DATA)
-    (guest.root / drive[1:] / "vendor_data.json").write_text(json.dumps({"cloud-init": "#cloud-config\nx: plantedVendor26\n"}))
+    secrets = {
+        "admin_pass": "plantedAdmin22",
+        "random_seed": "cGxhbnRlZFNlZWQyMw==",
+        "meta": {"api_key": "plantedMeta24"},
+        "public_keys": {"op": "ssh-rsa AAAAplantedPublicKey25plantedPublicKey25 op@host"},
+    }
+    for version in (guest.root / "var/lib/cloud/seed/config_drive/openstack").iterdir():  # cloud-init reads one of them
+        meta = json.loads((version / "meta_data.json").read_text())
+        (version / "meta_data.json").write_text(json.dumps({**meta, **secrets}))
+        (version / "user_data").write_text(USER_DATA)
+        (version / "vendor_data.json").write_text(json.dumps({"cloud-init": "#cloud-config\nx: plantedVendor26\n"}))
     guest.boot()
     settled(guest)
     known = guest.run("grep -rlaE 'plantedUserData9|plantedAdmin22|plantedVendor26' /var/lib/cloud/instances/").stdout

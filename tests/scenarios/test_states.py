@@ -160,6 +160,45 @@ def edit_by_hand(guest: Container, port: Port) -> None:
         )
 
 
+def test_drift_is_corrected_where_the_configuration_says_so_and_not_in_a_loop(
+    cloud: Cloud, guest_factory: GuestFactory
+) -> None:
+    blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1")
+    green = cloud.network("green", cidr="10.91.0.0/24")
+    server = cloud.server("corrected")
+    first, edited = server.create_port(blue), server.create_port(green)
+    settings = {"osnetd": {"drift": "correct"}}
+    guest = guest_factory(server, files={"etc/cloud/cloud.cfg.d/92_osnetd-test.cfg": json.dumps(settings)})
+    guest.boot()
+    settled(guest)
+    ours, other = configuration(guest, edited), configuration(guest, first)
+
+    edit_by_hand(guest, edited)
+    assert state_of(guest, edited) == "drifted" and "corrected by the next run" in reason_of(guest, edited)
+    record = reconcile(guest)
+    assert {touch["mac"] for touch in record["touches"]} == {edited.mac}, record
+    assert all(change["reason"] == "changed externally, and corrected" for change in record["changes"]), record
+    assert configuration(guest, edited) == ours and configuration(guest, first) == other
+    assert_follows(guest, first, edited)
+    assert_nothing_to_do(guest)
+
+    # Somebody insists: left alone for an hour.
+    edit_by_hand(guest, edited)
+    by_hand = configuration(guest, edited)
+    for _again in range(2):
+        record = reconcile(guest)
+        assert (record["changes"], record["touches"]) == ([], []), record
+        assert [drift["mac"] for drift in record["drifted"]] == [edited.mac]
+    assert configuration(guest, edited) == by_hand
+    assert "changed again" in reason_of(guest, edited)
+
+    # An hour later, as far as the note says.
+    guest.run("sed -i 's/: [0-9.]*}/: 0.001}/' /run/cloudinit-osnetd/corrected.json; cat /run/cloudinit-osnetd/corrected.json")
+    record = reconcile(guest)
+    assert configuration(guest, edited) == ours, record
+    assert_follows(guest, first, edited)
+
+
 def test_what_was_edited_by_hand_survives_an_attach_and_a_reboot_and_is_reported(
     cloud: Cloud, guest_factory: GuestFactory
 ) -> None:
