@@ -77,6 +77,7 @@ class Cloud(NamedTuple):
     settings: Dict[str, Any]  # the merged `osnetd:` key
     updates: Dict[str, Any]  # the merged `updates:` key
     bond_names: bool  # True if cloud-init names a bond after its link
+    reports: bool = False  # True if somebody is told of events: a webhook below `reporting:`, for example
 
 
 _init: List[Any] = []
@@ -140,7 +141,67 @@ def cloud() -> Cloud:
         settings=settings if isinstance(settings, dict) else {},
         updates=updates if isinstance(updates, dict) else {},
         bond_names=network_config.supports_bond_names(convert),
+        reports=bool(_reporting(cfg)),
     )
+
+
+def _reporting(cfg: Dict[str, Any]) -> Dict[str, Any]:
+    """Returns what is set below `reporting:`, without what only writes to cloud-init's log, as its default does."""
+    told = cfg.get("reporting")
+    return {
+        name: handler
+        for name, handler in (told if isinstance(told, dict) else {}).items()
+        if isinstance(handler, dict) and handler.get("type") != "log"
+    }
+
+
+class NotReported(Exception):
+    """A handler of cloud-init's reporting framework did not take an event; the message has its log."""
+
+
+class _Complaints(logging.Handler):
+    """Collects the warnings of the handlers, which do not raise anything."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.said: List[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
+
+
+def report(events: List[Dict[str, Any]]) -> None:
+    """Hands events to cloud-init's reporting framework, by what is set below `reporting:`.
+
+    Each has "type" (start or finish), "name", "description", "time" (seconds since the epoch) and, if it is a finish,
+    "result" (SUCCESS, WARN or FAIL). Raises NotReported if a handler failed, ValueError if the setting is invalid.
+    """
+    from cloudinit import reporting
+    from cloudinit.reporting import events as framework
+
+    cloud()
+    cfg = dict(_stages_init().cfg)
+    of_instance = instance.cloud_config()
+    if of_instance and os.path.exists(of_instance):
+        cfg = util.mergemanydict([util.read_conf(of_instance) or {}, cfg])
+    try:
+        reporting.update_configuration(_reporting(cfg))
+    except (KeyError, TypeError, ValueError) as exc:
+        raise ValueError("reporting: %r" % exc) from exc
+    complaints = _Complaints()
+    logging.getLogger("cloudinit.reporting.handlers").addHandler(complaints)
+    for one in events:
+        if one["type"] == "start":
+            event = framework.ReportingEvent("start", one["name"], one["description"])
+        else:
+            event = framework.FinishReportingEvent(one["name"], one["description"], one["result"])
+        event.timestamp = one["time"]
+        framework.report_event(event)
+    flush = getattr(reporting, "flush_events", None)  # 18.5: from then on a handler may have a queue
+    if flush is not None:
+        flush()
+    if complaints.said:
+        raise NotReported("; ".join(complaints.said)[:500])
 
 
 def _renderer() -> Tuple[str, Dict[str, Any]]:

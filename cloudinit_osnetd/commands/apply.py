@@ -17,7 +17,7 @@ from ..state import store
 from ..system import paths
 from .document import EXIT_REFUSED, parsed, read, tell_refused
 from .output import print_json
-from .reconcile import as_json, keep, note
+from .reconcile import announce, as_json, keep, note
 from .report import print_decided
 
 if TYPE_CHECKING:
@@ -73,4 +73,5 @@ def main(args: "argparse.Namespace") -> int:
         _tell(args, {"busy": str(exc)}, "nothing was changed: %s" % exc)
         return EXIT_BUSY
     _tell(args, report)
+    announce(report)
     return _status(report)

@@ -4,6 +4,7 @@
 
 import json
 import logging
+import os
 import time
 from typing import TYPE_CHECKING, Any, Dict
 
@@ -11,7 +12,7 @@ from ..cloud_init.eligibility import NotManaged
 from ..run.reconcile import run
 from ..run.record import Record
 from ..state import event_queue
-from ..system import files, paths
+from ..system import command, files, paths
 from .output import print_json
 from .report import decided, print_decided
 
@@ -76,6 +77,22 @@ def keep(record: Record) -> None:
         LOG.error("record not kept: error=%s", exc)
 
 
+def announce(report: Dict[str, Any]) -> None:
+    """Starts the unit that tells cloud-init's reporting framework of a run that changed something, if anybody listens.
+
+    The run is over: its events are removed and the lock is free. A slow or dead webhook holds up nothing.
+    """
+    if not report["changes"] and not report["touches"]:
+        return
+    cached = files.read_json(paths.CONTEXT)
+    if not isinstance(cached, dict) or not cached.get("reports") or not os.path.isdir(paths.SYSTEMD):
+        return
+    try:
+        command.run(["systemctl", "start", "--no-block", "cloudinit-osnetd-report.service"], timeout=10.0)
+    except command.CommandError as exc:
+        LOG.warning("run not reported yet: error=%s", exc)
+
+
 def _adopt_datasource() -> None:
     from ..cloud_init import datasource_cache  # at a boot only
 
@@ -102,6 +119,7 @@ def _serve_queue() -> int:
             LOG.info("not managed: %s", exc)
             event_queue.done(names)
             continue
+        announce(report)
         if "boot" in report["reasons"]:
             _adopt_datasource()
         for link, problem in report["problems"].items():
@@ -127,6 +145,7 @@ def main(args: "argparse.Namespace") -> int:
         else:
             print("not managed: %s" % exc)
         return 0
+    announce(report)
     if args.json:
         print_json(report)
     else:

@@ -9,6 +9,7 @@ STATE = "/var/lib/cloudinit-osnetd"
 STORE = STATE + "/store.json"
 INTENT = STATE + "/intent.json"
 HISTORY = STATE + "/history.jsonl"
+REPORTED = STATE + "/reported.json"  # see announce.py
 CONTEXT = STATE + "/context.json"
 UNCHANGED_BOOT = STATE + "/unchanged-boot"  # see unchanged_boot.py
 
