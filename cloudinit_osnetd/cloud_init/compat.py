@@ -44,7 +44,6 @@ _NAMED_ONLY = (
     "cloudinit.distros",
     "yaml",
     "cloudinit.safeyaml",
-    "concurrent.futures",
     "hashlib",
     "inspect",
     "pickle",

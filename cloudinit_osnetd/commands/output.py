@@ -5,10 +5,8 @@
 import json
 import os
 import re
-import shutil
 import sys
 import time
-import unicodedata
 from typing import Any, List, Optional, Sequence
 
 _COLOURS = {"red": "31;1", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
@@ -31,7 +29,11 @@ def width() -> int:
     told = os.environ.get("COLUMNS", "")
     if told.isdigit() and int(told) > 0:
         return int(told)
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    if not sys.stdout.isatty():
+        return 0
+    import shutil  # 3 ms, and the service prints nothing
+
+    return shutil.get_terminal_size().columns
 
 
 def coloured(text: str, colour: str) -> str:
@@ -54,6 +56,8 @@ def columns(text: str) -> int:
 def _columns_of(char: str) -> int:
     if char < "\x7f":
         return 1
+    import unicodedata
+
     return 0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 

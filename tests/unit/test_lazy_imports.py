@@ -2,10 +2,13 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """lazy_imports: a module that is only referred to is not imported, and works on first use."""
 
+import os
 import subprocess
 import sys
 
 import pytest
+
+import cloudinit_osnetd
 
 REQUESTS = """
 LOADED = True
@@ -128,3 +131,25 @@ import http.client
 assert http.client is ours and ours.HTTPSConnection
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_run_of_the_service_imports_nothing_that_takes_milliseconds_for_nothing():
+    """What an event with nothing to do pays for: see docs/performance.md."""
+    program = """
+import sys
+sys.path.insert(0, %r)
+from cloudinit_osnetd import cli
+from cloudinit_osnetd.system import lazy_imports
+lazy_imports.in_our_process()
+cli.parser("reconcile").parse_args(["reconcile", "--queue"])
+import cloudinit_osnetd.commands.reconcile
+print(*sys.modules)
+"""
+    top = os.path.dirname(os.path.dirname(os.path.abspath(cloudinit_osnetd.__file__)))
+    # Without site, which may import anything.
+    argv = [sys.executable, "-I", "-S", "-c", program % top]
+    done = subprocess.run(argv, stdout=subprocess.PIPE, check=True, universal_newlines=True)
+    costly = {"shutil", "subprocess", "tempfile", "hashlib", "ssl", "traceback", "inspect", "cloudinit", "bz2", "lzma"}
+    if sys.version_info < (3, 9):
+        costly -= {"shutil", "bz2", "lzma"}  # argparse imports these
+    assert not costly & set(done.stdout.split())
