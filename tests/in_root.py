@@ -22,7 +22,7 @@ TOP = Path(__file__).resolve().parent.parent
 # before Python 3.11" by its own Python, not by the one it installs for.
 _PACKAGES = ("pytest<9", "iniconfig<2.2", "hypothesis", "exceptiongroup", "tomli", "typing_extensions")
 # As the scenarios have them, so that no root is bootstrapped twice.
-_BACKENDS = {"trixie": "networkd"}
+_BACKENDS = {"trixie": "networkd", "sid": "networkd"}
 # A mount namespace of its own: nothing is left behind, whatever happens inside. No network: cloud-init must not find any.
 _INSIDE = """
 mount --make-rprivate / && mount -t proc proc "$1/proc" && mount -t sysfs -o ro sys "$1/sys" && mount -t tmpfs run "$1/run" &&

@@ -32,7 +32,14 @@ _TOOLS = (
     "/bin/systemctl",
     "/etc/network/interfaces",
     "/etc/sysconfig/network-scripts",
+    "/etc/sysconfig/network-scripts/network-functions",
+    "/etc/sysconfig/config",
+    "/etc/NetworkManager/NetworkManager.conf",
+    # `systemctl is-enabled NetworkManager`
+    "/etc/systemd/system/multi-user.target.wants/NetworkManager.service",
+    "/etc/systemd/system/NetworkManager.service",  # masked
 )
+_IFCFG_PLUGIN = "/usr/lib*/NetworkManager/*/libnm-settings-plugin-ifcfg-rh.so"
 _LONGEST_SECONDS = 1e9  # thirty years; time functions do not accept infinity
 _TRIES = 5
 _ANSWER = (("renderer", str), ("renderer_config", dict), ("disabled_by", str), ("settings", dict), ("updates", dict))
@@ -82,14 +89,17 @@ def inputs() -> Tuple[List[str], List[str]]:
     """
     package = importlib.util.find_spec("cloudinit")
     origin = os.path.dirname(package.origin) if package and package.origin else ""
-    read = ["/etc/cloud/cloud.cfg", "/run/cloud-init/cloud.cfg", "/proc/cmdline"]
+    # os-release: the sysconfig renderer is for some distributions only.
+    read = ["/etc/cloud/cloud.cfg", "/run/cloud-init/cloud.cfg", "/etc/os-release", "/proc/cmdline"]
     read.append("/proc/1/cmdline")  # cloud-init reads this one in a container
     read += sorted(path for path in glob.glob("/etc/cloud/cloud.cfg.d/*.cfg") if os.path.isfile(path))
     # version.py has the packaged version, which every upgrade of cloud-init changes.
     read.append(os.path.join(origin, "version.py"))
     # An upgrade of this package may read more, or read it differently.
     read += [os.path.join(os.path.dirname(__file__), name) for name in ("context.py", "compat.py")]
-    return read, [*_TOOLS, paths.UPGRADED_NETWORK]
+    # The glob reads a few directories; without NetworkManager there is no plugin for it.
+    plugins = sorted(glob.glob(_IFCFG_PLUGIN)) if os.path.exists("/usr/bin/nmcli") else []
+    return read, [*_TOOLS, *plugins, paths.UPGRADED_NETWORK]
 
 
 def _fingerprint() -> _Fingerprint:
