@@ -23,7 +23,8 @@ def result_of(record: Dict[str, Any]) -> str:
     back = sorted({touch["name"] for touch in touches if touch["reason"].startswith("not confirmed")})
     if back:
         return "taken back: " + ", ".join(back)
-    names = {touch["mac"]: touch["name"] for touch in record.get("touches", ())}
+    names = {touch["mac"]: touch["name"] for touch in record.get("touches", ())}  # where an older version wrote it
+    names.update(record.get("names", {}))
     failed = [names.get(mac, mac) for mac in sorted(record.get("problems", {}))]
     return "failed: " + ", ".join(failed) if failed else "done"
 

@@ -46,6 +46,7 @@ def as_json(record: Record) -> Dict[str, Any]:
         next_check=round(record.next_check, 1),
         run=record.run,
         answered=dict(record.answered),
+        names=dict(record.names),
         **({"confirm_by": round(record.confirm_by, 1)} if record.confirm_by else {}),
     )
 

@@ -357,4 +357,5 @@ class Passes:
             run=self.run,
             answered=self.answered,
             confirm_by=self.confirm_by,
+            names={item.link: item.name for want in self.wants for item in want.items if item.link in self.problems},
         )

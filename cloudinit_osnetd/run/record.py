@@ -34,3 +34,4 @@ class Record(NamedTuple):
     run: int = 0  # its number; 0 if it changed nothing
     answered: Mapping[str, bool] = {}  # by source: True if the last pass could read it
     confirm_by: float = 0.0  # seconds since the epoch, by which its push must be confirmed; 0 if it need not be
+    names: Mapping[str, str] = {}  # by link: the names of those with a problem

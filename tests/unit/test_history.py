@@ -80,6 +80,15 @@ def test_the_result_names_the_nics_that_failed_or_were_rolled_back(guest, capsys
     assert lines[2].endswith("failed: ens4")
 
 
+def test_the_result_names_a_bond_and_not_the_nic_with_its_mac(guest, capsys):
+    touches = [touch(), touch(name="bond0")]
+    history.remember(record(touches=touches, problems={A: "x"}, names={A: "ens3"}))
+    history.remember(record(touches=touches, problems={A + "/bond": "x"}, names={A + "/bond": "bond0"}))
+    assert run(history_command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert (lines[1].split("failed: ")[1], lines[2].split("failed: ")[1]) == ("bond0", "ens3")
+
+
 def test_nothing_yet_is_said_and_is_no_error(guest, capsys):
     assert run(history_command) == 0
     assert "no run has changed anything" in capsys.readouterr().out
