@@ -3,16 +3,13 @@
 """The command line: arguments, logging, exit codes. Each subcommand is a module of commands/."""
 
 import importlib
+import logging
 import os
 import sys
 from typing import TYPE_CHECKING, List, Optional
 
 from . import __version__
 from .system import lazy_imports
-
-# logging imports traceback, which takes 1 to 2 ms and is needed only for an exception.
-with lazy_imports.named_only("traceback"):
-    import logging
 
 if TYPE_CHECKING:
     import argparse

@@ -149,7 +149,7 @@ print(*sys.modules)
     # Without site, which may import anything.
     argv = [sys.executable, "-I", "-S", "-c", program % top]
     done = subprocess.run(argv, stdout=subprocess.PIPE, check=True, universal_newlines=True)
-    costly = {"shutil", "subprocess", "tempfile", "hashlib", "ssl", "traceback", "inspect", "cloudinit", "bz2", "lzma"}
+    costly = {"shutil", "subprocess", "tempfile", "hashlib", "ssl", "inspect", "cloudinit", "bz2", "lzma"}
     if sys.version_info < (3, 9):
         costly -= {"shutil", "bz2", "lzma"}  # argparse imports these
     assert not costly & set(done.stdout.split())
