@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""`apply --confirm-within` and `confirm`, killed at whatever operation: confirmed or taken back, and nothing between."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Iterator
+
+import pytest
+
+from tests.lab import Cloud
+from tests.scenarios.conftest import GuestFactory
+from tests.scenarios.killing import PROGRAM, QUEUE_EVENT, SERVE, SETTINGS, Parts, Scene
+from tests.scenarios.seen import assert_follows, assert_nothing_to_do, settled, store_of, wait_until
+
+pytestmark = pytest.mark.long
+EVERY = int(os.environ.get("OSNETD_STRIDE", "5"))
+STEP = 1 if EVERY == 1 else 2 * EVERY + 3  # no divisor of what a run does again and again
+PUSH = (PROGRAM, "apply", "--file", "/root/pushed.json", "--confirm-within")
+
+
+@pytest.fixture
+def scene(cloud: Cloud, guest_factory: GuestFactory) -> Iterator[Scene]:
+    """A server with three static NICs, of which one is pushed another address; events are queued, but start nothing."""
+    blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.1"])
+    green = cloud.network("green", cidr="10.91.0.0/16", dns=["10.91.0.2"])
+    server = cloud.server("mortal")
+    ports = [server.create_port(network) for network in (blue, green, green)]
+    guest = guest_factory(server, files=SETTINGS)
+    guest.boot()
+    settled(guest)
+    guest.run("systemctl stop cloudinit-osnetd.path")
+    document = server.network_data()
+    old = ports[1].fixed_ips[0]
+    text = json.dumps(document).replace(f'"{old}"', '"10.91.7.7"')
+    assert text != json.dumps(document)
+    (guest.root / "root/pushed.json").write_text(text)
+    with Scene(cloud, guest, ports) as scene:
+        yield scene
+
+
+def assert_back(scene: Scene, before: Parts, what: str) -> None:
+    """By one run the server is as it was, and nothing is left of the push."""
+    scene.guest.run(f"{QUEUE_EVENT} timer")
+    scene.next_run()
+    assert scene.parts() == before, what
+    address = set(scene.edited.fixed_ips)
+    wait_until(lambda: scene._kernel()[str(scene.guest.nic(scene.edited))] == address, 5, f"{what}: {address} in the kernel")
+    store = store_of(scene.guest)
+    assert "provisional" not in store and '"push"' not in json.dumps(store["truth"]), what
+    assert scene.leftovers() == [], what
+
+
+def test_a_push_that_is_killed_is_taken_back(scene: Scene) -> None:
+    before, number = scene.parts(), 1
+    while True:
+        began = time.monotonic()
+        report = scene.run(number, "before", argv=(*PUSH, "1"))
+        what = f"after {report.operations[number - 1] if report.struck else 'all'}"
+        now = scene.parts()
+        name = str(scene.guest.nic(scene.edited))
+        assert {key: text for key, text in now.of.items() if key != name} == {k: t for k, t in before.of.items() if k != name}
+        assert now.of[name] == before.of[name] or "10.91.7.7" in now.of[name], what
+        if now != before:
+            assert store_of(scene.guest)["provisional"], what
+        time.sleep(max(0.0, 1.1 - (time.monotonic() - began)))
+        assert_back(scene, before, what)
+        if not report.struck:
+            break
+        number += STEP
+    print(f"\n{scene.guest.suite}: killed at {number // STEP} of {len(report.operations)} operations of apply --confirm-within")
+    assert number > 3 * STEP
+    assert_nothing_to_do(scene.guest)
+
+
+@pytest.mark.deep
+def test_taking_back_that_is_killed_is_completed(scene: Scene) -> None:
+    before, number = scene.parts(), 1
+    while True:
+        scene.guest.run(" ".join((*PUSH, "0.5")))
+        time.sleep(0.5)
+        scene.guest.run(f"{QUEUE_EVENT} timer")
+        report = scene.run(number, "before", argv=SERVE)
+        assert_back(scene, before, f"after {report.operations[number - 1] if report.struck else 'all'}")
+        if not report.struck:
+            break
+        number += STEP
+    assert number > 3 * STEP
+    assert_nothing_to_do(scene.guest)
+
+
+def test_a_confirmation_that_is_killed_has_come_or_has_not(scene: Scene) -> None:
+    before, number, confirmed = scene.parts(), 1, 0
+    while True:
+        scene.guest.run(" ".join((*PUSH, "600")))
+        report = scene.run(number, "before", argv=(PROGRAM, "confirm"))
+        assert "10.91.7.7" in scene.parts().of[str(scene.guest.nic(scene.edited))]
+        there = "provisional" in store_of(scene.guest)
+        confirmed += not there
+        assert report.struck or not there
+        assert scene.guest.run("cloudinit-osnetd confirm", check=False).returncode == (0 if there else 8)
+        assert "provisional" not in store_of(scene.guest)
+        scene.guest.run("cloudinit-osnetd apply --forget")
+        assert scene.parts() == before
+        if not report.struck:
+            break
+        number += 1 if EVERY == 1 else 3
+    assert number > 3 and confirmed
+    assert_follows(scene.guest, *scene.guest.plugged)
