@@ -18,7 +18,7 @@ from .keyfile import parsed, path_of, value
 
 LOG = logging.getLogger(__name__)
 # NetworkManager learns of a new device from udev, as we do.
-_KNOWN_SECONDS, _POLL_SECONDS = 3.0, 0.1
+_KNOWN_SECONDS, _FIRST_PAUSE = 3.0, 0.1
 _NO_SERVER = (
     "no DHCP server answers, so NetworkManager would lose the lease: the profile is loaded, and applied at the next "
     "boot or by `reconcile --force`"
@@ -125,7 +125,7 @@ def _in_order(touches: Sequence[Touch]) -> List[Touch]:
 def _up(name: str) -> None:
     """Activates the profile in this NIC's file; waits a moment for NetworkManager to know the NIC."""
     uuid = value(parsed(files.read(path_of(name)) or ""), "connection", "uuid")
-    deadline = time.monotonic() + _KNOWN_SECONDS
+    deadline, pause = time.monotonic() + _KNOWN_SECONDS, _FIRST_PAUSE
     while True:
         try:
             nmcli.up(uuid, name)
@@ -133,7 +133,8 @@ def _up(name: str) -> None:
         except CommandError:
             if time.monotonic() > deadline:
                 raise
-        time.sleep(_POLL_SECONDS)
+        time.sleep(pause)
+        pause *= 2
 
 
 def _disconnect(touch: Touch) -> None:
