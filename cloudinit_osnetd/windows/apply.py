@@ -15,7 +15,7 @@ from .difference import Owned
 from .netsh import Netsh, Step
 from .store import Stored
 
-_ROUNDS = 3  # a step may need another one after it: what Windows took away with the lease
+_ROUNDS = 3  # a step may be refused before another is done, or undo one: a lease takes routes with it
 _SETTLE = 3.0  # seconds in which what was done must show
 _PAUSE = 0.2
 
@@ -92,13 +92,15 @@ def _configure(item: Item, stored: Stored, options: Options) -> Tuple[Outcome, S
             owned = owned.with_all_of(want)
             stored = stored._replace(owned=dict(stored.owned, **{item.key: owned}))
             store.save(stored)
-        for _round in range(_ROUNDS):
-            new = [step for step in todo if step not in errors]
-            if not new:
-                break
-            done += [step.line for step in new]
-            errors.update((step, "" if options.dry_run else _do(step)) for step in new)
-            seen, nic, todo = (seen, nic, todo) if options.dry_run else _settled(item, owned)
+        before: List[Step] = []
+        for _round in range(1 if options.dry_run else _ROUNDS):
+            if todo == before:
+                break  # done already, or in vain
+            before = todo
+            done += [step.line for step in todo]
+            if not options.dry_run:
+                errors.update((step, _do(step)) for step in todo)
+                seen, nic, todo = _settled(item, owned)
     except (OSError, LookupError) as exc:
         return Outcome(item.key, mac, item.name, tuple(done), ("it broke off: %s" % exc,)), stored
     result = check(item._replace(name=nic.name), seen.snapshot)

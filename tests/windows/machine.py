@@ -41,6 +41,9 @@ class Windows:
         here = run.current()
         self.namespace = here.name("win")
         netns.add(self.namespace)
+        # Or Linux takes the other addresses of a subnet with the first.
+        for name in ("all", "default"):
+            netns.output(self.namespace, ["sysctl", "-qw", f"net.ipv4.conf.{name}.promote_secondaries=1"])
         base = place.root()
         self.directory = here.dir / self.namespace
         self.root = roots.mount_overlay(str(base), self.directory)
@@ -53,8 +56,9 @@ class Windows:
         self.netsh = Netsh(self.namespace)
         self._write_netsh()
         # A server that stays, so that no command of ours waits for one to start.
-        # Its own standard files, or who reads those of the first command would wait for the server's end.
-        self.inside(["sh", "-c", f"{place.WINESERVER} -p; {place.WINE} wineboot"], quiet=True)
+        # Standard files of its own, or who reads those of the first command would wait for its end; and pipes, because
+        # services inherit them, and a Python under Wine does not start with others.
+        self.inside(["sh", "-c", f"{place.WINESERVER} -p; (: | {place.WINE} wineboot 2>&1 | cat) &"], quiet=True)
 
     def _started(self) -> bool:
         """Once the shell has become the command that holds the namespace."""

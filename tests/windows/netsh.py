@@ -130,7 +130,13 @@ class Netsh:
         return 1, NOT_FOUND, {}
 
     def _add_route(self, family: str, index: int, name: str, tags: Dict[str, str]) -> Answer:
-        return self._done(f"route add {self._route(name, tags)}", EXISTS)
+        """Windows takes two routes to one network by two gateways, which Linux calls appending."""
+        flag = "-6" if family == "ipv6" else "-4"
+        for route in self._json(flag, "route", "show", "dev", name):
+            destination = {"default": "::/0" if family == "ipv6" else "0.0.0.0/0"}.get(route["dst"], route["dst"])
+            if (destination, route.get("gateway")) == (tags["prefix"], tags.get("nexthop")):
+                return 1, EXISTS, {}
+        return self._done(f"route append {self._route(name, tags)}", EXISTS)
 
     def _set_route(self, family: str, index: int, name: str, tags: Dict[str, str]) -> Answer:
         self._ip(f"route del {self._route(name, {**tags, 'metric': ''})}")

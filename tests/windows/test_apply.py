@@ -68,6 +68,7 @@ def test_one_command_that_does_nothing_is_found_out_and_done_at_the_next_push(wi
     windows.netsh.lies = None
     done = windows.apply(two)
     assert (done.status, done.out.count("+ netsh")) == (0, 1), done
+    assert windows.addresses(windows.first) == ["192.0.2.10/24", "192.0.2.11/24"]
 
 
 def test_a_netsh_that_fails_costs_that_nic_and_its_words_are_told(windows: Windows) -> None:
