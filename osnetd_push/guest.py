@@ -26,7 +26,11 @@ class Entry(NamedTuple):
 
 # Tried in this order; the next one where a guest has no such program.
 _ENV = ("PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "HOME=/root")
-ENTRIES = (Entry("/usr/bin/cloudinit-osnetd", (), _ENV),)
+_CLOUDBASE = "C:\\Program Files\\Cloudbase Solutions\\Cloudbase-Init\\Python\\python.exe"
+ENTRIES = (
+    Entry("/usr/bin/cloudinit-osnetd", (), _ENV),
+    Entry(_CLOUDBASE, ("-m", "cloudinit_osnetd.windows")),  # docs/windows.md
+)
 
 _LOOK = "`cloudinit-osnetd status` in the guest tells what is in force; --timeout waits longer."
 _UNBLOCK = (

@@ -24,15 +24,17 @@ def _parser() -> argparse.ArgumentParser:
     about = "Configures the NICs of a Windows server."
     parser = argparse.ArgumentParser(prog="cloudinit_osnetd.windows", description=about)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    one = commands.add_parser("apply", help="put a network_data.json in force")
-    source = one.add_mutually_exclusive_group(required=True)
-    source.add_argument("document", nargs="?", metavar="BASE64", help="the document in base64")
-    source.add_argument("--stdin", action="store_true", help="read it from standard input, plain or in base64")
-    source.add_argument("--file", metavar="F", help="read it from a file, plain or in base64")
-    one.add_argument("--dry-run", action="store_true", help="print the commands, and run none")
-    one.add_argument("--rename", action="store_true", help="give each NIC the name or the id of its link")
-    one.add_argument("--timeout", type=float, default=60.0, metavar="S", help="wait so long for another run (60)")
-    one.add_argument("--json", action="store_true", help="print the result as JSON")
+    for name, what in (("apply", "put a network_data.json in force"), ("plan", "as apply --dry-run")):
+        one = commands.add_parser(name, help=what)
+        source = one.add_mutually_exclusive_group(required=True)
+        source.add_argument("document", nargs="?", metavar="BASE64", help="the document in base64")
+        source.add_argument("--stdin", action="store_true", help="read it from standard input, plain or in base64")
+        source.add_argument("--file", metavar="F", help="read it from a file, plain or in base64")
+        # osnetd-push asks every guest for a --diff; there are no files here that could differ.
+        one.add_argument("--dry-run", "--diff", action="store_true", help="print the commands, and run none")
+        one.add_argument("--rename", action="store_true", help="give each NIC the name or the id of its link")
+        one.add_argument("--timeout", type=float, default=60.0, metavar="S", help="wait so long for another run (60)")
+        one.add_argument("--json", action="store_true", help="print the result as JSON")
     for name, what in (("install", "make and start the service"), ("uninstall", "remove what install made")):
         one = commands.add_parser(name, help=what)
         one.add_argument("--cloudbase-init", metavar="CONF", help="a cloudbase-init.conf, for the plugin in it")
@@ -47,7 +49,8 @@ def main(argv: List[str]) -> int:
             stream.reconfigure(errors="backslashreplace")
     parser = _parser()
     args = parser.parse_args(argv)
-    if args.command == "apply":
+    if args.command in ("apply", "plan"):
+        args.dry_run = args.dry_run or args.command == "plan"
         return _apply(args)
     if args.command == "service":
         return service.serve()

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""The Windows service that follows the ports. pywin32 is imported late: only cloudbase-init's Python has it."""
+"""The Windows service that follows the ports.
+
+Imported late: pywin32, because only cloudbase-init's Python has it; the rest, because Windows waits 30 s for a service.
+"""
 
 import ctypes
 import logging
-import logging.handlers
 import os
 from importlib import import_module
 from typing import Any
-
-from . import follow, iphelper, store
 
 LOG = logging.getLogger(__name__)
 
@@ -33,34 +33,40 @@ class Notifier:
     """An event that Windows sets when an interface or an address changes. It need never do so: a poll is behind it."""
 
     def __init__(self) -> None:
+        from . import iphelper
+
         self._win32event: Any = import_module("win32event")
+        self._helper = iphelper.dll("iphlpapi")
         self.event = self._win32event.CreateEvent(None, 1, 0, None)
         self._overlapped = _Overlapped(event=int(self.event))
         self._handle = ctypes.c_void_p()
-        helper = iphelper.dll("iphlpapi")
         kind = ctypes.WINFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int)  # type: ignore[attr-defined]
         self._callback = kind(lambda *_args: self._win32event.SetEvent(self.event))
         self._registered = ctypes.c_void_p()
         family = ctypes.c_uint16(iphelper.AF_UNSPEC)
-        helper.NotifyIpInterfaceChange(family, self._callback, None, 0, ctypes.byref(self._registered))
+        self._helper.NotifyIpInterfaceChange(family, self._callback, None, 0, ctypes.byref(self._registered))
         self._ask()
 
     def _ask(self) -> None:
         """Of addresses; one request gives one event."""
-        iphelper.dll("iphlpapi").NotifyAddrChange(ctypes.byref(self._handle), ctypes.byref(self._overlapped))
+        self._helper.NotifyAddrChange(ctypes.byref(self._handle), ctypes.byref(self._overlapped))
 
     def again(self) -> None:
         self._win32event.ResetEvent(self.event)
         self._ask()
 
     def close(self) -> None:
-        iphelper.dll("iphlpapi").CancelMibChangeNotify2(self._registered)
+        self._helper.CancelMibChangeNotify2(self._registered)
 
 
 def _log_to_file() -> None:
+    from logging.handlers import RotatingFileHandler
+
+    from . import store
+
     os.makedirs(store.directory(), exist_ok=True)
     path = os.path.join(store.directory(), "osnetd.log")
-    handler = logging.handlers.RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=_LOGS, encoding="utf-8")
+    handler = RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=_LOGS, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.getLogger().addHandler(handler)
     logging.getLogger().setLevel(logging.INFO)
@@ -77,6 +83,8 @@ def _cloudbase_runs() -> bool:
 
 def _work(stop: Any) -> None:
     """Follows until the event `stop` is set."""
+    from . import follow
+
     win32event: Any = import_module("win32event")
     notifier = Notifier()
 

@@ -9,7 +9,7 @@ import pytest
 
 from cloudinit_osnetd.core import desired, network_data, truth
 from cloudinit_osnetd.core.records import Address, Nic, Route, Snapshot
-from cloudinit_osnetd.windows import config, difference, install, iphelper, netsh
+from cloudinit_osnetd.windows import cli, config, difference, install, iphelper, netsh
 from cloudinit_osnetd.windows import state as windows_state
 from cloudinit_osnetd.windows.difference import Owned
 from cloudinit_osnetd.windows.state import Link, State
@@ -179,6 +179,13 @@ def test_more_domains_are_the_machines_list_unless_it_has_one():
 
 def test_a_name_with_blanks_is_one_word_for_netsh():
     assert netsh.rename("Подключение по сети 2", "public net").line == 'netsh interface set interface "name=Подключение по сети 2" "newname=public net"'
+
+
+@pytest.mark.parametrize("words", [["plan", "--stdin", "--diff", "--json"], ["apply", "--stdin", "--timeout", "150"]])
+def test_what_a_host_says_through_the_guest_agent_is_understood(words):
+    """osnetd_push/cli.py: the same words for every guest."""
+    args = cli._parser().parse_args(words)
+    assert (args.stdin, args.dry_run, args.json) == (True, "--diff" in words, "--json" in words)
 
 
 def test_names_of_a_document():

@@ -58,7 +58,10 @@ class Windows:
         # A server that stays, so that no command of ours waits for one to start.
         # Standard files of its own, or who reads those of the first command would wait for its end; and pipes, because
         # services inherit them, and a Python under Wine does not start with others.
-        self.inside(["sh", "-c", f"{place.WINESERVER} -p; (: | {place.WINE} wineboot 2>&1 | cat) &"], quiet=True)
+        boot = f"{place.WINESERVER} -p; {{ : | {place.WINE} wineboot 2>&1; touch /win/booted; }} | cat &"
+        self.inside(["sh", "-c", boot], quiet=True)
+        if not wait_for((self.root / "win" / "booted").exists, 120, 0.1):
+            raise LabError("Wine did not start")
 
     def _started(self) -> bool:
         """Once the shell has become the command that holds the namespace."""
