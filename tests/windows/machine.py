@@ -56,6 +56,11 @@ class Windows:
         self.netsh = Netsh(self.namespace)
         self._write_netsh()
         # A server that stays, so that no command of ours waits for one to start.
+        # A config drive, which Wine looks for when it starts. A test writes its files.
+        self.config_drive = self.root / "drive"
+        self.config_drive.mkdir()
+        (self.config_drive / ".windows-label").write_text("config-2\n")
+        (self.root / "win/prefix/dosdevices/e:").symlink_to("/drive")
         # Standard files of its own, or who reads those of the first command would wait for its end; and pipes, because
         # services inherit them, and a Python under Wine does not start with others.
         boot = f"{place.WINESERVER} -p; {{ : | {place.WINE} wineboot 2>&1; touch /win/booted; }} | cat &"

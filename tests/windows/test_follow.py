@@ -112,14 +112,10 @@ def test_a_config_drive_is_read_where_nobody_answers(windows: Windows) -> None:
     folder = windows.drive(FOLDER)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "osnetd.json").write_text(json.dumps({"metadata_urls": ["http://127.0.0.1:9"]}))
-    drive = windows.root / "drive"
-    (drive / "openstack/latest").mkdir(parents=True, exist_ok=True)
-    (drive / ".windows-label").write_text("config-2\n")
-    (drive / "openstack/latest/network_data.json").write_text(json.dumps(document(link(0), static(0, "192.0.2.10/24"))))
-    (drive / "openstack/latest/meta_data.json").write_text(json.dumps({"uuid": UUID}))
-    letter = windows.root / "win/prefix/dosdevices/e:"
-    if not letter.is_symlink():
-        letter.symlink_to("/drive")
+    latest = windows.config_drive / "openstack" / "latest"
+    latest.mkdir(parents=True)
+    (latest / "network_data.json").write_text(json.dumps(document(link(0), static(0, "192.0.2.10/24"))))
+    (latest / "meta_data.json").write_text(json.dumps({"uuid": UUID}))
     one = "from cloudinit_osnetd.windows import config, follow, sources; s = config.load(); a = sources.ask(s.metadata_urls); print(a.source, a.instance, follow.one_pass(s, a))"
     done = windows.python("-c", one)
     assert f"drive {UUID} False" in done.out, done  # the other NIC has no entry
