@@ -216,7 +216,7 @@ def _wrong_routes(port: Port, version: int, there: Set[Tuple[str, str]]) -> List
 def _wrong_in_backend(guest: Guest, port: Port, name: str) -> List[str]:
     servers = {dns for subnet, _ in port.subnets() for dns in subnet.dns}
     if guest.backend == "nm":
-        shown = guest.run(f"nmcli -t -f DEVICE,STATE,CONNECTION device | grep -F '{name}:'", check=False).stdout.splitlines()
+        shown = guest.run(f"nmcli -t -f DEVICE,STATE,CONNECTION device | grep -F -e '{name}:'", check=False).stdout.splitlines()
         wrong = [] if f"{name}:connected:cloud-init {name}" in shown else [f"NetworkManager says {shown}"]
         told = set(guest.run(f"nmcli -g IP4.DNS,IP6.DNS device show '{name}'", check=False).stdout.replace("|", " ").replace("\\", "").split())
     elif guest.backend != "ifupdown":

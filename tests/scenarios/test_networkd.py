@@ -13,6 +13,7 @@ from tests.scenarios.seen import (
     assert_boot,
     assert_follows,
     assert_nothing_to_do,
+    configured_names,
     log_of,
     reason_of,
     reconcile,
@@ -153,7 +154,7 @@ def test_a_shells_umask_and_directories_in_the_place_of_files(cloud: Cloud, gues
 NAMES = ("w[1]", "p=q", "-dash", "a*b", "!x", "ens4")
 
 
-@pytest.mark.on("networkd")  # a netplan guest's NICs get their names from udev
+@pytest.mark.on("networkd", "nm")  # a netplan guest's NICs get their names from udev
 def test_names_with_characters_that_mean_something(cloud: Cloud, guest_factory: GuestFactory) -> None:
     """A name is a name: in a list of patterns, in a file's name and on a command line. One like it is another NIC."""
     blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.2"])
@@ -177,6 +178,6 @@ def test_names_with_characters_that_mean_something(cloud: Cloud, guest_factory: 
     assert_follows(guest, first, *ports)
     guest.unplug(ports[0])
     server.delete_port(ports[0])
-    wait_until(lambda: "w[1]" not in guest.run("ls /etc/systemd/network").stdout, 10, "its file is gone")
+    wait_until(lambda: "w[1]" not in configured_names(guest), 10, "its file is gone")
     settled(guest)
     assert_follows(guest, first, *ports[1:])
