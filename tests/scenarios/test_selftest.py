@@ -39,7 +39,7 @@ def test_the_main_job_on_a_virtual_nic(cloud: Cloud, guest_factory: GuestFactory
 
     before = the_rest(guest)
     code, said = selftest(guest)
-    assert code == 0, said
+    assert code == 0, "\n".join(said)
     assert [line for line in said if line.startswith(("not ok", "ok")) and "SKIP" in line] == []
     assert sum(line.startswith("ok ") for line in said) == 13
     assert "event: reason=added nic=osnselftest0" in log_of(guest)
