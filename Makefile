@@ -6,7 +6,7 @@ DEB := dist/cloudinit-osnetd_$(VERSION)_all.deb
 # All that the package is made of. git names the files, so what a build leaves behind is never among them.
 GIT := git -c safe.directory='*'
 PACKAGED := $(shell $(GIT) ls-files --cached --others --exclude-standard -- bin cloudinit_osnetd debian dhcp docs osnetd_push systemd \
-	udev cloud.cfg.d clean.d setup.py Makefile README.md CHANGELOG.md LICENSE 2>/dev/null)
+	udev cloud.cfg.d clean.d setup.py Makefile scripts/make-completion README.md CHANGELOG.md LICENSE 2>/dev/null)
 
 # Where things go in the target. Packages set these; the defaults are Debian's.
 DESTDIR ?=
@@ -18,6 +18,7 @@ UDEVDIR ?= /usr/lib/udev/rules.d
 LIBDIR = $(shell sed -n 's|^QUEUE_EVENT = "\(.*\)/queue-event"|\1|p' cloudinit_osnetd/system/paths.py)
 MANDIR ?= /usr/share/man
 CLOUDDIR ?= /etc/cloud
+COMPLETIONDIR ?= /usr/share/bash-completion/completions
 
 VENV := .venv/bin/python
 SUITES := $(VENV) -m tests.suites
@@ -143,6 +144,8 @@ relocate:
 
 # What setuptools does not install: shared by `make install`, debian/rules and the spec file.
 install-system:
+	install -d $(DESTDIR)$(COMPLETIONDIR)
+	$(PYTHON) -B scripts/make-completion > $(DESTDIR)$(COMPLETIONDIR)/cloudinit-osnetd
 	install -D -m 0755 udev/queue-event $(DESTDIR)$(LIBDIR)/queue-event
 	install -D -m 0644 udev/90-cloudinit-osnetd.rules $(DESTDIR)$(UDEVDIR)/90-cloudinit-osnetd.rules
 	install -D -m 0755 clean.d/95_osnetd $(DESTDIR)$(CLOUDDIR)/clean.d/95_osnetd

@@ -34,6 +34,20 @@ _COMMANDS = (
 )
 
 
+_EPILOG = """\
+examples:
+  cloudinit-osnetd status         is every NIC as its port says, and if not, why
+  cloudinit-osnetd plan --diff    what a reconcile would change in each file
+  cloudinit-osnetd reconcile      a port was edited in OpenStack: do it now
+  cloudinit-osnetd doctor         something is wrong: what, and what to do
+
+`cloudinit-osnetd COMMAND --help` shows the options of a command. For the states,
+the settings (osnetd: in cloud.cfg.d) and the files, see man cloudinit-osnetd.
+Exit status: 0 success, 1 failed for at least one NIC, 2 usage error, 70 internal
+error; single commands have others.
+"""
+
+
 class _JournalFormatter(logging.Formatter):
     """Formats as `<N>message`: the journal reads the priority from the prefix (SyslogLevelPrefix=)."""
 
@@ -88,11 +102,17 @@ def parser(only: str = "") -> "argparse.ArgumentParser":
         width = os.get_terminal_size().columns if os.isatty(1) else 80
         return argparse.HelpFormatter(prog, width=max(width, 40) - 2)
 
+    class TopFormatter(argparse.RawDescriptionHelpFormatter):
+        """Keeps the lines of the examples. At most 80 columns, whatever the terminal has."""
+
+        def __init__(self, prog: str) -> None:
+            super().__init__(prog, width=78)
+
     top = argparse.ArgumentParser(
-        formatter_class=formatter,
+        formatter_class=TopFormatter,
         prog="cloudinit-osnetd",
         description="Configures the NICs of an OpenStack server as their ports are attached, detached and edited.",
-        epilog="Exit status: 0 success, 1 failed for at least one NIC, 2 usage error, 70 internal error.",
+        epilog=_EPILOG,
     )
     top.add_argument("--version", action="version", version="cloudinit-osnetd " + __version__)
     top.add_argument("-v", "--verbose", action="store_true", help="log what is done")

@@ -10,7 +10,7 @@ from ..run.reconcile import run
 from ..run.undo import NoSuchRun, NothingToUndo, NotKept, Undo
 from ..state import store
 from .output import print_json
-from .reconcile import as_json, keep, note
+from .reconcile import announce, as_json, keep, note
 from .report import print_decided
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def main(args: "argparse.Namespace") -> int:
         else:
             sys.stderr.write("cloudinit-osnetd: nothing was changed: %s\n" % exc)
         return status
+    announce(report)
     if args.json:
         print_json(report)
     else:
