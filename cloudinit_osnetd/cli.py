@@ -111,7 +111,7 @@ def parser(only: str = "") -> "argparse.ArgumentParser":
     top = argparse.ArgumentParser(
         formatter_class=TopFormatter,
         prog="cloudinit-osnetd",
-        description="Configures the NICs of an OpenStack server as their ports are attached, detached and edited.",
+        description="Configures the NICs of an OpenStack server as its ports are attached, detached\nand edited.",
         epilog=_EPILOG,
     )
     top.add_argument("--version", action="version", version="cloudinit-osnetd " + __version__)
