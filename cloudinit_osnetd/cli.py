@@ -43,8 +43,8 @@ examples:
 
 `cloudinit-osnetd COMMAND --help` shows the options of a command. For the states,
 the settings (osnetd: in cloud.cfg.d) and the files, see man cloudinit-osnetd.
-Exit status: 0 success, 1 failed for at least one NIC, 2 usage error, 70 internal
-error; single commands have others.
+Exit status: 0 success, 1 failed for at least one NIC, 2 usage error,
+70 internal error; single commands have others.
 """
 
 
