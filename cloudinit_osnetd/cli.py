@@ -41,8 +41,8 @@ examples:
   cloudinit-osnetd reconcile      a port was edited in OpenStack: do it now
   cloudinit-osnetd doctor         something is wrong: what, and what to do
 
-`cloudinit-osnetd COMMAND --help` shows the options of a command. For the states,
-the settings (osnetd: in cloud.cfg.d) and the files, see man cloudinit-osnetd.
+`cloudinit-osnetd COMMAND --help` shows a command's options. For the states, the
+settings (osnetd: in cloud.cfg.d) and the files, see man cloudinit-osnetd.
 Exit status: 0 success, 1 failed for at least one NIC, 2 usage error,
 70 internal error; single commands have others.
 """
