@@ -14,7 +14,7 @@ import pytest
 from tests.lab import Cloud
 from tests.scenarios.conftest import GuestFactory
 from tests.scenarios.killing import PROGRAM, QUEUE_EVENT, SERVE, SETTINGS, Parts, Scene
-from tests.scenarios.seen import assert_follows, assert_nothing_to_do, settled, store_of, wait_until
+from tests.scenarios.seen import assert_follows, assert_nothing_to_do, settled, store_of, timers, wait_until
 
 pytestmark = pytest.mark.long
 EVERY = int(os.environ.get("OSNETD_STRIDE", "5"))
@@ -44,6 +44,8 @@ def scene(cloud: Cloud, guest_factory: GuestFactory) -> Iterator[Scene]:
 
 def assert_back(scene: Scene, before: Parts, what: str) -> None:
     """By one run the server is as it was, and nothing is left of the push."""
+    # Its own timer is over, or was never started: an event of it would be left in the queue.
+    wait_until(lambda: timers(scene.guest) == [], 5, "no timer")
     scene.guest.run(f"{QUEUE_EVENT} timer")
     scene.next_run()
     assert scene.parts() == before, what

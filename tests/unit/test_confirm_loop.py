@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""A push that waits for its confirmation, in the loop of runs: its timer, its end, and `confirm`."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from cloudinit_osnetd.apply import provisional_push
+from cloudinit_osnetd.cloud_init import instance
+from cloudinit_osnetd.cloud_init.context import Context
+from cloudinit_osnetd.cloud_init.eligibility import RunContext
+from cloudinit_osnetd.core import provisional
+from cloudinit_osnetd.run import confirmation, recheck_timer
+from cloudinit_osnetd.run.confirmation import Answer
+from cloudinit_osnetd.run.record import Push
+from cloudinit_osnetd.state import store
+
+from .build import data, document, link, static
+from .test_run_loop import ID, KEY, server  # noqa: F401 - a fixture
+
+SAME = data(document([link()], [static()]))  # what the NIC has already: nothing is rendered
+
+
+@pytest.fixture
+def pushed(server, monkeypatch):  # noqa: F811 - a fixture
+    """The server after `apply --confirm-within 60`, which was begun at 1000."""
+    monkeypatch.setattr(confirmation.time, "monotonic", lambda: server.now)
+    monkeypatch.setattr(instance, "instance_id", lambda: ID)
+    server.before = store.load(ID).truth
+    server.pushing = server.run("push", patient=False, push=Push(SAME, 1.0, 60.0))
+    return server
+
+
+def test_its_timer_is_there_and_the_record_tells_its_end(pushed):
+    assert pushed.timers[0] == 60.0 and pushed.pushing.next_check == 60.0
+    held = provisional.read(store.load(ID).provisional)
+    assert (held.run, held.deadline, held.until) == (pushed.pushing.run, 1060.0, pushed.pushing.confirm_by)
+    assert "push" in store.load(ID).truth.keys[KEY].statements
+
+
+def test_after_its_time_nothing_of_it_is_left(pushed):
+    pushed.now += 59.0
+    pushed.run("timer")
+    assert store.load(ID).provisional and pushed.timers[-1] == 1.0
+    pushed.now += 1.0
+    pushed.run("timer")
+    state = store.load(ID)
+    assert state.provisional == "" and "not confirmed in time" in state.taken_back
+    assert "push" not in state.truth.keys[KEY].statements
+    assert state.truth._replace(counter=0) == pushed.before._replace(counter=0)
+    assert confirmation.confirm(1.0) == Answer(0, state.taken_back)
+
+
+def test_in_another_boot_any_run_takes_it_back(pushed, monkeypatch):
+    monkeypatch.setattr(provisional_push, "boot_id", lambda: "another")
+    assert "reboot" in confirmation.confirm(1.0).too_late
+    pushed.run("boot")
+    assert "reboot" in store.load(ID).taken_back and store.load(ID).provisional == ""
+
+
+def test_confirmed_it_stays_and_no_timer_is_left(pushed, monkeypatch):
+    stopped = []
+    monkeypatch.setattr(recheck_timer, "stop", lambda: stopped.append(True))
+    assert confirmation.confirm(1.0) == Answer(pushed.pushing.run)
+    assert stopped == [True] and confirmation.confirm(1.0) == Answer(0)
+    pushed.now += 100.0
+    pushed.run("timer")
+    assert "push" in store.load(ID).truth.keys[KEY].statements and store.load(ID).taken_back == ""
+
+
+def test_after_its_time_it_cannot_be_confirmed_even_if_no_run_has_come(pushed):
+    pushed.now += 60.0
+    assert confirmation.confirm(1.0).run == 0 and confirmation.confirm(1.0).too_late
+    assert store.load(ID).provisional
+
+
+def test_another_push_without_the_option_confirms_it_and_one_with_it_prolongs_it(pushed):
+    pushed.now += 30.0
+    pushed.run("push", patient=False, push=Push(SAME, 1.0, 60.0))
+    held = provisional.read(store.load(ID).provisional)
+    assert held.deadline == 1090.0 and held.truth._replace(counter=0) == pushed.before._replace(counter=0)
+    pushed.run("push", patient=False, push=Push(SAME, 1.0))
+    assert store.load(ID).provisional == ""
+
+
+def test_without_a_timer_nothing_is_changed(server, monkeypatch):  # noqa: F811 - a fixture
+    monkeypatch.setattr(recheck_timer, "_start", lambda seconds: False)
+    before = store.load(ID)
+    with pytest.raises(recheck_timer.NoTimer):
+        server.run("push", patient=False, push=Push(SAME, 1.0, 60.0))
+    assert store.load(ID) == before
+
+
+def test_where_no_event_is_followed_it_is_taken_back_all_the_same_and_nobody_is_asked(pushed, monkeypatch):
+    closed = Context("networkd", "", pushed.settings, {"network": {"when": ["boot-new-instance"]}})
+    monkeypatch.setattr(pushed, "run_context", lambda push=False: RunContext(ID, closed, pushed.backend))
+    pushed.now += 61.0
+    asked = len(pushed.asked)
+    pushed.run("timer")
+    assert store.load(ID).provisional == "" and len(pushed.asked) == asked
+
+
+def test_the_exit_statuses_of_confirm(pushed, capsys):
+    from cloudinit_osnetd.commands import confirm as command
+
+    args = SimpleNamespace(json=False, timeout=0.0)
+    assert command.main(args) == 0
+    assert "the push of run %d stays" % pushed.pushing.run in capsys.readouterr().out
+    assert command.main(args) == 8
+    store.save(store.load(ID)._replace(taken_back="gone"))
+    assert command.main(args) == 9
+    assert capsys.readouterr().err.splitlines()[-1] == "cloudinit-osnetd: too late: gone"
