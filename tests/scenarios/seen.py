@@ -263,7 +263,8 @@ def assert_gone(guest: Guest, name: str, seconds: float = 6) -> None:
     seconds *= guest.patience
     wait_until(lambda: name not in configured_names(guest), seconds, f"configuration of {name} removed")
     if guest.backend == "nm":
-        assert f"cloud-init {name}\n" not in guest.run("nmcli -g NAME connection").stdout
+        loaded = "nmcli -g NAME connection"
+        wait_until(lambda: f"cloud-init {name}" not in guest.run(loaded).stdout.splitlines(), seconds, f"{name}'s profile unloaded")
     if guest.backend == "ifupdown":
         wait_until(lambda: f"{name}=" not in guest.run("ifquery --state", check=False).stdout, seconds, f"{name} out of ifstate")
         assert f"dhclient.{name}" not in guest.run("ps axww").stdout

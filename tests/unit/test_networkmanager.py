@@ -240,6 +240,12 @@ def test_an_active_profile_of_others_has_the_nic(server):
     assert claimed() == {"ens3": path}
 
 
+def test_our_profile_of_another_name_is_not_foreign(server):
+    profile(server, name="cloud-init-ens9", ethernet__mac_address=A)
+    active(server, "u")
+    assert claimed() == {}, "the NIC had that name before"
+
+
 @pytest.mark.parametrize(
     ("values", "theirs"),
     [

@@ -80,8 +80,9 @@ def _profiles() -> Iterator[Profile]:
 
 def claimed(items: Sequence[Item]) -> Dict[str, str]:
     """Returns by name the NICs that are not ours, with the profile that configures them or why nothing does."""
-    ours = frozenset(path_of(item.name) for item in items)
-    foreign = [one for one in _profiles() if one.path not in ours and not one.is_generated]
+    # Also under another name: a NIC that comes back with one is taken by the profile of its MAC.
+    cloud_inits = path_of("")[: -len(SUFFIX)]
+    foreign = [one for one in _profiles() if not one.path.startswith(cloud_inits) and not one.is_generated]
     now = netlink.snapshot()
     found = {}
     for item in items:
