@@ -63,7 +63,7 @@ def read(text: str) -> Optional[Note]:
         units = tuple(_unit_from_json(unit) for unit in obj["units"])
         rendered_from = truth.from_json(obj["stood"]).keys
         return Note(units, Baseline(asked, carriers), rendered_from, dict(obj["contents"]), float(obj["since"]))
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
         LOG.error("the note of an unconfirmed change cannot be read, the change is kept: error=%r", exc)
         return None
 

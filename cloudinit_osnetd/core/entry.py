@@ -125,6 +125,8 @@ def entry_from_json(obj: Dict[str, Any]) -> Entry:
         )
         for net in obj["networks"]
     )
+    if not all(isinstance(text, str) for net in networks for text in (net.type, net.address, *net.dns, *net.search)):
+        raise TypeError("not a network: %.60r" % (obj["networks"],))
     fields = {
         "members": tuple(obj["members"]),
         "params": tuple((name, value) for name, value in obj["params"]),

@@ -130,7 +130,7 @@ def read(text: str) -> Optional[Provisional]:
             },
             str(obj["note"]),
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 
 

@@ -156,8 +156,13 @@ def to_json(rejection: Rejection) -> Dict[str, Any]:
 
 
 def from_json(obj: Dict[str, Any], more: Any = None) -> Rejection:
-    """The inverse of to_json, with the fields stored beside it; raises KeyError or TypeError on a damaged store."""
+    """The inverse of to_json, with the fields stored beside it.
+
+    Raises KeyError, TypeError, ValueError or OverflowError on a damaged store.
+    """
     old = entry_from_json(obj["old"]) if obj["old"] else None
     read = encoding.read(Rejection, obj, more or {}, {"old": old, "services": tuple(obj["services"])})
     read = read._replace(search=tuple(read.search))
+    if not all(isinstance(text, str) for text in (read.key, read.digest, read.reason)):
+        raise TypeError("not a rejection: %.60r" % (obj,))
     return read._replace(since=float(read.since), seconds=float(read.seconds), times=int(read.times))

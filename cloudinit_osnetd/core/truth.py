@@ -319,7 +319,7 @@ def salvage(obj: Dict[str, Any]) -> Tuple[Truth, Dict[str, str]]:
     for key, raw in _dict(obj["keys"]).items():
         try:
             keys[key] = _key_from_json(key, raw)
-        except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
             lost[key] = repr(exc)
     services = {}
     for source, stored in _dict(obj.get("services", {})).items():

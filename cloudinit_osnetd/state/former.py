@@ -107,7 +107,7 @@ def read(text: str) -> Optional[FormerRun]:
         obj = json.loads(text)
         links = {key: _from_json(link) for key, link in obj["links"].items()}
         return FormerRun(int(obj["run"]), float(obj["when"]), links)
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
         LOG.error("what a run replaced cannot be read: error=%r", exc)
         return None
 

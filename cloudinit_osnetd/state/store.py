@@ -140,7 +140,7 @@ def _each(read: Callable[[Any, Any], Any], listed: Any, more: Any, what: str) ->
     for place, one in enumerate(_list(listed)):
         try:
             yield read(one, encoding.extra_of(more, place))
-        except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
             LOG.error("store: %s left out: %.200r error=%r", what, one, exc)
 
 
@@ -178,7 +178,7 @@ def load(instance_id: str) -> State:
         if isinstance(obj, dict) and obj.get("version") != _VERSION:
             LOG.warning("store of another version, unknown fields ignored: version=%.20r", obj.get("version"))
         state = _from_json(obj)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
         # Nothing is deleted because of a store that cannot be read: what is on disk is compared with
         # what would be rendered, and adopted or reported.
         LOG.error("store unreadable, starting with an empty one: file=%s error=%r", paths.STORE, exc)

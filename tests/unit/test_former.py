@@ -55,7 +55,11 @@ def test_the_newest_runs_are_kept_within_the_bounds():
     assert former.bounded(["a", "x" * (2 * former.BYTES)]) == ("x" * (2 * former.BYTES),)  # the last one, whatever its size
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"run": 1, "when": 1, "links": {"k": 1}}', '{"run": "x", "when": 1, "links": {}}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"run": 1, "when": 1, "links": {"k": 1}}', '{"run": "x", "when": 1, "links": {}}',
+     '{"run": Infinity, "when": 1, "links": {}}', "[" * 100000],
+)  # fmt: skip
 def test_what_cannot_be_read_is_none(text):
     assert former.read(text) is None and former.number_of(text) == 0
 

@@ -118,6 +118,12 @@ def test_it_is_read_as_it_was_written_and_with_what_a_newer_version_adds():
     assert provisional.read(json.dumps(newer)) == held
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"run": 1}', "null"])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"run": 1}', "null", "[" * 100000])
 def test_what_cannot_be_read_is_none(text):
     assert provisional.read(text) is None
+
+
+@pytest.mark.parametrize("odd", [{"run": float("inf")}, {"pushed": {KEY: ["push", float("inf"), [], []]}}], ids=repr)
+def test_a_number_without_end_cannot_be_read_either(odd):
+    before = said(("metadata", doc()))
+    assert provisional.read(json.dumps(dict(json.loads(provisional.write(hold(before, before))), **odd))) is None

@@ -100,6 +100,18 @@ def test_a_record_that_cannot_be_read_costs_itself(guest, name, bad):
     assert store.load(UUID) == FULL
 
 
+@pytest.mark.parametrize(
+    ("field", "odd"), [("key", []), ("key", {}), ("digest", None), ("reason", 7), ("times", float("inf"))], ids=repr
+)
+def test_a_rejection_with_an_odd_value_costs_itself(guest, field, odd):
+    """No run could look it up, or sort it: each one would end with an error."""
+    store.save(FULL)
+    there = written()
+    there["rejections"].append(dict(there["rejections"][0], **{field: odd}))
+    rewrite(there)
+    assert store.load(UUID) == FULL
+
+
 @pytest.mark.parametrize("name", ["answered", "drive_stamp", "metrics", "rejections", "on_trial", "ledger", "more"])
 @pytest.mark.parametrize("bad", [7, None, {}, [], "x", {"ledger": 7}], ids=repr)
 def test_a_field_that_has_become_another_kind_of_thing_costs_itself(guest, name, bad):
@@ -208,9 +220,11 @@ def test_the_touches_of_an_older_intent_are_taken_up(guest):
     assert store.read_intent() == store.Intent((Touch("up", A, "ens3", "x"),), (ROW,), ())
 
 
-def test_truth_is_salvaged_key_by_key():
+@pytest.mark.parametrize("odd", [[7], [("type", [])], [("address", {})], [("dns", [[]])]], ids=repr)
+def test_truth_is_salvaged_key_by_key(odd):
     known = truth.to_json(STATE.truth)
-    known["keys"][A + "/phy"]["words"]["drive"]["entry"]["networks"] = [7]
+    networks = known["keys"][A + "/phy"]["words"]["drive"]["entry"]["networks"]
+    networks[:] = odd if odd == [7] else [dict(networks[0], **{name: value}) for name, value in odd]
     read, lost = truth.salvage(json.loads(json.dumps(known)))
     assert list(lost) == [A + "/phy"] and set(read.keys) == set(STATE.truth.keys) - {A + "/phy"}
     with pytest.raises(KeyError):
