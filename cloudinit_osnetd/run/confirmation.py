@@ -3,6 +3,7 @@
 """Confirms a push that would be taken back otherwise."""
 
 import logging
+import os
 import time
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from ..apply import provisional_push
 from ..cloud_init import instance
 from ..core import provisional, rejections
 from ..state import store
+from ..system import paths
 from . import recheck_timer
 
 LOG = logging.getLogger(__name__)
@@ -37,9 +39,11 @@ def confirm(timeout: float) -> Answer:
             return Answer(0, "the push of run %d is being taken back: %s" % (held.run if held else 0, why))
         store.save(state._replace(provisional=""))
         LOG.info("confirmed: run=%d", held.run)
-        # The timer stays for what else is waited for.
+        # The timer stays for what else is waited for, and for what a run that was killed has left: nothing else starts
+        # the run that completes it.
+        left = bool(state.on_trial) or os.path.exists(paths.INTENT)
         doubted = any(one.doubted for one in state.truth.keys.values())
         retry = rejections.seconds_to_retry(state.truth, state.rejections, time.time())
-        if not recheck_timer.read().since and not doubted and retry is None:
+        if not (recheck_timer.read().since or doubted or left) and retry is None:
             recheck_timer.stop()
     return Answer(held.run)

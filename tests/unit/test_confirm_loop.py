@@ -69,6 +69,18 @@ def test_confirmed_it_stays_and_no_timer_is_left(pushed, monkeypatch):
     assert "push" in store.load(ID).truth.keys[KEY].statements and store.load(ID).taken_back == ""
 
 
+@pytest.mark.parametrize("left", ["a change that was not checked", "an intent"])
+def test_confirmed_after_its_run_was_killed_the_timer_stays_for_the_run_that_completes_it(pushed, monkeypatch, left):
+    stopped = []
+    monkeypatch.setattr(recheck_timer, "stop", lambda: stopped.append(True))
+    if left == "an intent":
+        store.write_intent(store.Intent((), (), ()))
+    else:
+        store.save(store.load(ID)._replace(on_trial="{}"))
+    assert confirmation.confirm(1.0) == Answer(pushed.pushing.run)
+    assert stopped == []
+
+
 def test_after_its_time_it_cannot_be_confirmed_even_if_no_run_has_come(pushed):
     pushed.now += 60.0
     assert confirmation.confirm(1.0).run == 0 and confirmation.confirm(1.0).too_late
