@@ -215,7 +215,7 @@ class Passes:
             deadline = self.env.monotonic() + push.confirm_within
             self.state = provisional_push.begin(self.state, before, deadline, self.confirm_by)
             # Before anything is changed: it must be taken back whatever becomes of this run.
-            recheck_timer.within(push.confirm_within)
+            recheck_timer.by(deadline)
 
     def _plan(
         self, nics: Dict[str, Nic], snapshot: Snapshot, debounced: FrozenSet[str], tried: FrozenSet[plan.Lacking]

@@ -87,16 +87,20 @@ class NoTimer(Exception):
     """The timer could not be started; the message says what for."""
 
 
-def within(seconds: float) -> None:
-    """Makes the timer expire after `seconds` at the latest. Raises NoTimer."""
+def by(deadline: float) -> None:
+    """Makes the timer expire at `deadline` (monotonic clock) at the latest. Raises NoTimer.
+
+    It is noted as due exactly then: `update`, called with the time that is left, keeps it. Replaced, it would be gone
+    for a moment, and for good if the run was killed in that.
+    """
     now, known = time.monotonic(), read()
     if os.path.exists(_timer()):
-        if now < known.due <= now + seconds:
+        if now < known.due <= deadline:
             return
         _stop_timer()
-    if not _start(seconds):
+    if not _start(max(deadline - now, _SOONEST_SECONDS)):
         raise NoTimer("no timer can be started that takes it back in time")
-    _keep(known._replace(due=now + seconds))
+    _keep(known._replace(due=deadline))
 
 
 def stop() -> None:

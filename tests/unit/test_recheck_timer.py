@@ -3,6 +3,7 @@
 """recheck_timer: when a timer checks again what is pending or doubted, and when there is none."""
 
 import os
+import time
 
 import pytest
 
@@ -69,6 +70,22 @@ def test_a_timer_that_is_early_enough_stays_and_no_command_runs(systemd):
 def test_a_timer_that_is_too_late_is_replaced(systemd):
     recheck_timer.update([A], False, USUAL)
     recheck_timer.update([A], False, USUAL._replace(back_off=2.0))
+    assert verbs(systemd) == ["systemd-run", "systemctl", "systemd-run"]
+
+
+def test_the_timer_of_a_push_stays_while_its_run_goes_on(systemd):
+    deadline = time.monotonic() + 60.0
+    time.sleep(0.01)
+    recheck_timer.by(deadline)
+    assert recheck_timer.update([], False, USUAL, deadline - time.monotonic()) == pytest.approx(60, abs=1)
+    assert verbs(systemd) == ["systemd-run"]
+
+
+def test_a_timer_that_comes_before_the_end_of_a_push_stays_and_a_later_one_is_replaced(systemd):
+    recheck_timer.update([A], False, USUAL)
+    recheck_timer.by(time.monotonic() + 60.0)
+    assert verbs(systemd) == ["systemd-run"]
+    recheck_timer.by(time.monotonic() + 5.0)
     assert verbs(systemd) == ["systemd-run", "systemctl", "systemd-run"]
 
 
