@@ -14,10 +14,11 @@ REMOVED = "(removed)"
 # Of a setting or an option: wpa-psk, PrivateKey, password, wireless-key, passphrase, 802-1x.client-cert, wep_key0.
 _SECRET = re.compile(
     r"(?i)pass(w|phrase|\b|_)|psk|secret|token|cred|private|\bpin\b|(^|[-_.\s\"'{,])keys?\d?\b|key(\d|=|:|\s*=)|wep|wpa|"
-    r"\b(auth|ca|client|phase2)\b.*cert|identity|leap|community|authorization|bearer|random_seed|user-?_?data|environment"
+    r"\b(auth|ca|client|phase2)\b.*cert|identity|leap|community|authorization|bearer|random_seed|user-?_?data|environment|\bxfrm\b|macsec"
 )
 _HOOK = re.compile(r"\s*(pre-up|up|post-up|pre-down|down|post-down|test|script|map)\s+(\S*)")
 _HARMLESS_HOOKS = frozenset(["ip", "route", "sysctl", "ifenslave", "ethtool", "resolvconf"])
+_OTHER_COMMAND = re.compile(r"[;&|`]|\$\(")  # a shell's: what follows may be anything
 _SECRET_SECTION = re.compile(r"(?i)\[.*(secret|802-1x|security|vpn|wireguard|macsec)")
 _ANYWHERE = (
     (re.compile(r"-----BEGIN [^-]*-----.*?(-----END [^-]*-----|\Z)", re.DOTALL), REMOVED),
@@ -40,7 +41,7 @@ def lines(text: str) -> str:
     kept: List[str] = []
     deeper = -1  # the indent of a line whose value was removed: what is indented more belongs to it
     in_secret = False
-    for line in text.splitlines():
+    for line in re.sub(r"\\\n", " ", text).splitlines():  # a command's or a value's rest is a part of its line
         bare = line.strip()
         indent = len(line) - len(line.lstrip())
         if bare.startswith("["):
@@ -55,12 +56,17 @@ def lines(text: str) -> str:
             first = re.split(r"[\s=:]", bare, maxsplit=1)[0]
             kept.append("%s%s %s" % (" " * indent, first if re.match(r"[\w.-]+\Z", first) else "", REMOVED))
             deeper = indent
-        elif hook and hook.group(2).rpartition("/")[2] not in _HARMLESS_HOOKS:
+        elif hook and not _is_harmless(hook.group(2), bare):
             kept.append("%s%s %s" % (" " * indent, hook.group(1), REMOVED))
-            deeper = indent if bare.endswith("\\") else -1
         else:
             kept.append(line)
     return "".join(line + "\n" for line in kept)
+
+
+def _is_harmless(program: str, line: str) -> bool:
+    """True for a hook that only calls a program of the network; `|| true` at its end is one that is usual."""
+    rest = re.sub(r"\|\|\s*(true|:)\s*\Z", "", line)
+    return program.rpartition("/")[2] in _HARMLESS_HOOKS and not _OTHER_COMMAND.search(rest)
 
 
 def cloud_config(text: str) -> str:

@@ -20,6 +20,11 @@ LINES = [
         "via 10.0.0.1",
     ),
     ("# the password is SECRET\nauto ens3\n", "auto ens3"),
+    ("iface ens3 inet dhcp\n    up /usr/bin/login \\\n    SECRET \\\n    SECRET\n    mtu 1400\n", "mtu 1400"),
+    ("iface w inet dhcp\nwpa-psk \\\nSECRET\nmtu 1400\n", "mtu 1400"),
+    ("iface ens3 inet dhcp\n  up ip link set ens3 up && login SECRET\n  down ip route flush; login SECRET\n", "ens3"),
+    ("iface ens3 inet dhcp\n  up ip route add 10.1.0.0/16 via $(login SECRET)\n  mtu 1400\n", "mtu 1400"),
+    ("iface ens3 inet dhcp\n  up ip xfrm state add src 10.0.0.1 enc aes 0xSECRET\n  mtu 1400\n", "mtu 1400"),
     # systemd.netdev, networkd, wireguard, macsec, l2tp
     ("[WireGuard]\nPrivateKey=SECRET\nListenPort=51820\n", "[WireGuard]"),
     ("[WireGuardPeer]\nPresharedKey = SECRET\n", "[WireGuardPeer]"),
