@@ -47,7 +47,9 @@ def write(path: str, results: Sequence[Result]) -> None:
     """Writes the archive, readable for root only. Raises OSError if that fails."""
     clean = redact.everywhere(secrets())
     temporary = files.temporary_of(path)
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    files.remove(temporary)
+    # A file of its own: in /tmp somebody else may have made one of this name, or a link, which would be followed.
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(fd, "wb") as fh, tarfile.open(fileobj=fh, mode="w:gz") as archive:
             for name, text in contents(results):

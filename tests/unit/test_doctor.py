@@ -8,7 +8,7 @@ import os
 import pytest
 
 from cloudinit_osnetd import doctor
-from cloudinit_osnetd.doctor import boot, guest_agent, result, security, twice, units
+from cloudinit_osnetd.doctor import boot, bundle, guest_agent, result, security, twice, units
 from cloudinit_osnetd.kernel import netlink
 from cloudinit_osnetd.system import files, paths
 
@@ -193,3 +193,23 @@ def test_the_first_directory_that_has_the_rule_counts(guest):
     assert units.udev_rule()[0].state == "ok"
     put(os.path.join(paths.UDEV_RULES[1], rule), "# nothing\n")
     assert paths.UDEV_RULES[1] in units.udev_rule()[0].found
+
+
+# -- the bundle ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("planted", ["a link", "a file for all"])
+def test_a_bundle_is_a_file_of_its_own_whatever_stands_in_its_place(tmp_path, monkeypatch, planted):
+    """In /tmp anybody may make a file, or a link to one that root alone can write."""
+    monkeypatch.setattr(bundle, "secrets", frozenset)
+    monkeypatch.setattr(bundle, "contents", lambda _results: [("about.txt", "x")])
+    path, victim = str(tmp_path / "b.tgz"), tmp_path / "victim"
+    victim.write_text("kept")
+    victim.chmod(0o666)
+    if planted == "a link":
+        os.symlink(str(victim), files.temporary_of(path))
+    else:
+        os.link(str(victim), files.temporary_of(path))
+    bundle.write(path, [])
+    assert victim.read_text() == "kept"
+    assert os.stat(path).st_mode & 0o777 == 0o600 and not os.path.islink(path)
