@@ -18,7 +18,8 @@ _SECRET = re.compile(
 )
 _HOOK = re.compile(r"\s*(pre-up|up|post-up|pre-down|down|post-down|test|script|map)\s+(\S*)")
 _HARMLESS_HOOKS = frozenset(["ip", "route", "sysctl", "ifenslave", "ethtool", "resolvconf"])
-_OTHER_COMMAND = re.compile(r"[;&|`]|\$\(")  # a shell's: what follows may be anything
+_OTHER_COMMAND = re.compile(r"[;&|`]|\$\(|\bexec\b")  # a shell's, or of `ip netns exec`: what follows may be anything
+_UDEV_COMMAND = re.compile(r"\b((?:RUN|PROGRAM|IMPORT)(?:\{\w+\})?\s*[+:]?=+\s*)\"[^\"]*\"")
 _SECRET_SECTION = re.compile(r"(?i)\[.*(secret|802-1x|security|vpn|wireguard|macsec)")
 _ANYWHERE = (
     (re.compile(r"-----BEGIN [^-]*-----.*?(-----END [^-]*-----|\Z)", re.DOTALL), REMOVED),
@@ -59,7 +60,7 @@ def lines(text: str) -> str:
         elif hook and not _is_harmless(hook.group(2), bare):
             kept.append("%s%s %s" % (" " * indent, hook.group(1), REMOVED))
         else:
-            kept.append(line)
+            kept.append(_UDEV_COMMAND.sub(r'\1"%s"' % REMOVED, line))
     return "".join(line + "\n" for line in kept)
 
 
@@ -95,7 +96,7 @@ def cloud_config(text: str) -> str:
 
 
 def value_of(value: Any) -> Any:
-    """Returns a value of a configuration without what its keys call a secret."""
+    """Returns a value of a configuration without what its keys, or texts in it, call a secret."""
     if isinstance(value, dict):
         return {
             key: REMOVED if isinstance(key, str) and _SECRET.search(key) else value_of(one)
@@ -103,7 +104,7 @@ def value_of(value: Any) -> Any:
         }
     if isinstance(value, list):
         return [value_of(one) for one in value]
-    return value
+    return REMOVED if isinstance(value, str) and _SECRET.search(value) else value
 
 
 def record(text: str) -> str:

@@ -24,6 +24,8 @@ LINES = [
     ("iface w inet dhcp\nwpa-psk \\\nZq9wXk3mPz\nmtu 1400\n", "mtu 1400"),
     ("iface ens3 inet dhcp\n  up ip link set ens3 up && login Zq9wXk3mPz\n  down ip route flush; login Zq9wXk3mPz\n", "ens3"),
     ("iface ens3 inet dhcp\n  up ip route add 10.1.0.0/16 via $(login Zq9wXk3mPz)\n  mtu 1400\n", "mtu 1400"),
+    ("iface ens3 inet dhcp\n  up ip netns exec a login Zq9wXk3mPz\n  mtu 1400\n", "mtu 1400"),
+    ('SUBSYSTEM=="net", PROGRAM="x Zq9wXk3mPz", RUN+="/bin/login Zq9wXk3mPz", NAME="ens3"\n', 'NAME="ens3"'),
     ("iface ens3 inet dhcp\n  up ip xfrm state add src 10.0.0.1 enc aes 0xZq9wXk3mPz\n  mtu 1400\n", "mtu 1400"),
     # systemd.netdev, networkd, wireguard, macsec, l2tp
     ("[WireGuard]\nPrivateKey=Zq9wXk3mPz\nListenPort=51820\n", "[WireGuard]"),
@@ -72,6 +74,7 @@ CONFIGS = [
     "reporting: {a: {type: webhook, endpoint: 'https://Zq9wXk3mPz@h/', consumer_key: Zq9wXk3mPz}}",
     "landscape: {client: {registration_key: Zq9wXk3mPz}}",
     "network: {version: 2, wifis: {w: {access-points: {a: {password: Zq9wXk3mPz}}}}}",
+    "network: {config: 'wpa-psk Zq9wXk3mPz'}",
     "network: {version: 2, tunnels: {w: {keys: {private: Zq9wXk3mPz}, key: Zq9wXk3mPz}}}",
     "network: {version: 2, ethernets: {e: {auth: {password: Zq9wXk3mPz, identity: Zq9wXk3mPz}}}}",
     "Zq9wXk3mPz",
