@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--connect", metavar="URI", default="", help="of libvirt, such as qemu:///system")
     top.add_argument("--dry-run", action="store_true", help="show what the guest would do, and change nothing")
     limit = "the guest takes it back so long after it began, unless --confirm comes"
-    top.add_argument("--confirm-within", type=_seconds, metavar="SECONDS", help=limit)
+    top.add_argument("--confirm-within", type=_seconds_to_confirm, metavar="SECONDS", help=limit)
     top.add_argument("--json", action="store_true", help="print JSON: a list with an object for each guest")
     top.add_argument(
         "--timeout", type=_seconds, default=300.0, metavar="SECONDS", help="wait so long for each guest (300)"
@@ -60,6 +60,13 @@ def _seconds(text: str) -> float:
     value = float(text)
     if not 0 < value < 1e6:
         raise argparse.ArgumentTypeError("not a number of seconds: %s" % text)
+    return value
+
+
+def _seconds_to_confirm(text: str) -> float:
+    value = float(text)
+    if not 0.1 <= value <= 86400:  # what the guest takes
+        raise argparse.ArgumentTypeError("not a number of seconds from 0.1 to 86400: %s" % text)
     return value
 
 
