@@ -68,11 +68,12 @@ class DomainChannel:
             answer = json.loads(text)
         except libvirt.libvirtError as exc:
             raise _meaning(self.name, exc) from exc
-        except (TypeError, ValueError) as exc:
+        except (TypeError, ValueError, RecursionError) as exc:
             raise NoAnswer("not JSON: %s" % exc) from exc
-        if "error" in answer:
-            raise AgentRefused(str(answer["error"].get("class", "")), str(answer["error"].get("desc", answer["error"])))
-        return answer.get("return")
+        error = answer.get("error") if isinstance(answer, dict) else None
+        if isinstance(error, dict):
+            raise AgentRefused(str(error.get("class", "")), str(error.get("desc", error)))
+        return answer.get("return") if isinstance(answer, dict) else None
 
 
 def _meaning(name: str, exc: Any) -> Exception:
@@ -119,7 +120,10 @@ def channels(connection: Any, names: Sequence[str], every: bool) -> List[Tuple[s
     import libvirt
 
     if every:
-        running = connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+        try:
+            running = connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+        except libvirt.libvirtError as exc:
+            raise NoChannel("the domains cannot be listed: %s" % exc) from exc
         return [(one.name(), DomainChannel(one.name(), one)) for one in sorted(running, key=lambda one: one.name())]
     found = []  # type: List[Tuple[str, Any]]
     for name in names:

@@ -9,20 +9,25 @@ from typing import Any, Dict, Sequence
 from .push import Outcome
 
 
+def printable(text: str) -> str:
+    """Returns a guest's text without what would control the terminal: a guest need not be trusted."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 def show_one(outcome: Outcome) -> None:
     """Prints the guest's answer to where the guest printed it."""
-    sys.stdout.write(outcome.out)
+    sys.stdout.write(printable(outcome.out))
     sys.stdout.flush()
-    sys.stderr.write(outcome.err)
+    sys.stderr.write(printable(outcome.err))
     if outcome.error:
-        sys.stderr.write("osnetd-push: %s\n" % outcome.error)
+        sys.stderr.write("osnetd-push: %s\n" % printable(outcome.error))
 
 
 def show_block(outcome: Outcome) -> None:
     """Prints one of several guests: a line that says how it ended, then its answer, indented."""
     lines = ["%s: %s" % (outcome.target, outcome.summary)]
-    lines += ["  " + line for line in (outcome.out + outcome.err).splitlines()]
-    lines += ["  " + outcome.error] if outcome.error else []
+    lines += ["  " + line for line in printable(outcome.out + outcome.err).splitlines()]
+    lines += ["  " + printable(outcome.error)] if outcome.error else []
     print("\n".join(lines), flush=True)
 
 
@@ -45,7 +50,7 @@ def _as_json(outcome: Outcome) -> Dict[str, Any]:
         return found
     try:
         found["answer"] = json.loads(outcome.out)
-    except ValueError:
+    except (ValueError, RecursionError):
         found["answer"] = None
         found["output"] = outcome.out
     if outcome.err:

@@ -149,7 +149,7 @@ class SocketChannel:
         while True:
             try:
                 answer = json.loads(self._line(deadline).rpartition(b"\xff")[2].decode("utf-8", "replace"))
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(answer, dict) and ("return" in answer or "error" in answer):
                 return answer

@@ -357,6 +357,29 @@ def test_an_odd_guest_info_prevents_nothing(agent, document, answer):
     assert push(agent(on={"guest-info": lambda _arguments: answer}), document) == 0
 
 
+DEEP = b"[" * 100000
+
+
+def test_an_answer_that_is_nested_too_deep_is_garbage(agent, document):
+    answer = DEEP + b"\n" + json.dumps({"return": {}}).encode() + b"\n"
+    assert push(agent(on={"guest-info": lambda _arguments: answer}), document) == 0
+
+
+def test_output_that_is_nested_too_deep_is_no_json(agent, document, capsys):
+    assert push(agent(out=DEEP), document, "--json") == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["answer"] is None and found["output"] == DEEP.decode()
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_a_guest_cannot_control_the_terminal(agent, document, capfd, refused):
+    evil = "\x1b]0;owned\x07\x1b[2J\u202e\x9b2J ä\n"
+    options = {"on": {"guest-exec": refuse("Failed " + evil)}} if refused else {"out": evil.encode(), "err": evil.encode()}
+    push(agent(**options), document)
+    told = "".join(capfd.readouterr())
+    assert all(char.isprintable() or char in "\n\t" for char in told) and "ä" in told and "owned" in told
+
+
 def test_garbage_without_end_is_not_read_for_ever(agent, document, monkeypatch):
     monkeypatch.setattr("osnetd_push.socket_channel._MOST", 1 << 20)
     flood = {"guest-exec-status": lambda _arguments: b"x" * (3 << 20)}
@@ -382,6 +405,8 @@ def test_garbage_without_end_is_not_read_for_ever(agent, document, monkeypatch):
         ["--socket", "s", "--forget", "--confirm-within", "9"],
         ["--socket", "s", "--dry-run", "--confirm-within", "9", "file"],
         ["--all", "--confirm"],
+        ["--socket", "s", "--confirm-within", "100000", "file"],
+        ["--socket", "s", "--confirm-within", "0.01", "file"],
     ],
 )
 def test_usage(words, capsys):
