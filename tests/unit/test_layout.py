@@ -71,7 +71,8 @@ ARROWS = [(name, to, early) for name in MODULES for to, _base, early in imports(
 
 
 def test_the_modules_are_found():
-    assert {folder(name) for name in MODULES} >= set(ORDER)
+    # No package for Linux has windows/, and debian/tests/unit looks at what is installed.
+    assert {folder(name) for name in MODULES} >= set(ORDER) - ({"windows"} if "dist-packages" in os.path.realpath(PACKAGE) else set())
     assert len(ARROWS) > 200
     assert not {folder(name) for name in MODULES} - {*ORDER, "cli", "__main__", "__init__"}
 

@@ -9,6 +9,8 @@ import pytest
 
 from cloudinit_osnetd.core import desired, network_data, truth
 from cloudinit_osnetd.core.records import Address, Nic, Route, Snapshot
+
+pytest.importorskip("cloudinit_osnetd.windows", reason="no package for Linux has it, and debian/tests/unit tests those")
 from cloudinit_osnetd.windows import cli, config, difference, install, iphelper, netsh
 from cloudinit_osnetd.windows import state as windows_state
 from cloudinit_osnetd.windows.difference import Owned
