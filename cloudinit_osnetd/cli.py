@@ -89,7 +89,14 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-_seconds.__name__ = "number of seconds"
+def _patience(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= 86400:  # nor "nan", with which a wait has no end
+        raise ValueError(text)
+    return seconds
+
+
+_seconds.__name__ = _patience.__name__ = "number of seconds"
 _at_least_one.__name__ = "number"  # argparse: "invalid number value: '0'"
 
 
@@ -152,8 +159,8 @@ def _add_options(sub: "argparse.ArgumentParser", name: str) -> None:
         limit = "take it back so long after it began, or at a reboot, unless `cloudinit-osnetd confirm` comes"
         sub.add_argument("--confirm-within", type=_seconds, default=0.0, metavar="SECONDS", help=limit)
     if name in ("apply", "confirm", "rollback"):
-        wait = "wait so long for another run, or for cloud-init at a boot (60)"
-        sub.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help=wait)
+        wait = "wait so long for another run%s (60)" % (", or for cloud-init at a boot" if name == "apply" else "")
+        sub.add_argument("--timeout", type=_patience, default=60.0, metavar="SECONDS", help=wait)
     if name == "history":
         sub.add_argument("-n", "--number", type=_at_least_one, default=20, metavar="N", help="list N runs (20)")
     if name in ("show", "rollback"):

@@ -340,3 +340,12 @@ def test_in_what_a_drifted_nic_differs_is_told_line_by_line(capsys):
         "    + mtu 1450",
         "    - mtu 1500",
     ]
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-1", "x"])
+@pytest.mark.parametrize("words", [["apply", "--forget"], ["confirm"], ["rollback"]], ids=repr)
+def test_a_time_to_wait_is_a_number_that_ends(words, seconds, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.parser(words[0]).parse_args([*words, "--timeout", seconds])
+    assert ended.value.code == 2 and "invalid number of seconds value" in capsys.readouterr().err
+    assert cli.parser(words[0]).parse_args([*words, "--timeout", "0"]).timeout == 0
