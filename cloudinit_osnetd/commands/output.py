@@ -136,8 +136,11 @@ def _stacked(cells: Sequence[str], wide: int) -> List[str]:
 
 
 def time_text(when: float) -> str:
-    """Returns a time (seconds since the epoch) in the server's time zone."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when))
+    """Returns a time (seconds since the epoch) in the server's time zone; "-" if it is none, in a damaged file."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when))
+    except (OverflowError, ValueError, OSError):
+        return "-"
 
 
 def age_text(seconds: float) -> str:

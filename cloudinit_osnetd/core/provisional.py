@@ -8,6 +8,7 @@ kept.
 """
 
 import json
+import math
 from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple, TypeVar
 
 from . import encoding, rejections
@@ -117,11 +118,14 @@ def read(text: str) -> Optional[Provisional]:
     try:
         obj = json.loads(text)
         listed: List[Any] = obj["rejections"]
+        deadline, until = float(obj["deadline"]), float(obj["until"])
+        if not (math.isfinite(deadline) and math.isfinite(until)):
+            return None  # it would never be due
         return Provisional(
             int(obj["run"]),
             str(obj["boot"]),
-            float(obj["deadline"]),
-            float(obj["until"]),
+            deadline,
+            until,
             truths.from_json(obj["truth"]),
             tuple(rejections.from_json(one) for one in listed),
             {

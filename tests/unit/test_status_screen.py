@@ -254,3 +254,8 @@ def test_the_port_of_a_nic_is_that_of_its_source(guest, monkeypatch):
     files.replace(paths.STATUS, json.dumps({"when": 1, "answered": {"metadata": True}}))
     assert [source["answered"] for source in status.read()["sources"]] == [True, None]
     assert os.path.exists(paths.STORE)
+
+
+@pytest.mark.parametrize("when", [float("nan"), float("inf"), 1e300, 10**400, -1e300], ids=repr)
+def test_a_time_that_is_none_does_not_end_the_screen(when):
+    assert output.time_text(when) == "-"
