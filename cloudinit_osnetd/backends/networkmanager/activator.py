@@ -21,7 +21,7 @@ LOG = logging.getLogger(__name__)
 _KNOWN_SECONDS, _FIRST_PAUSE = 3.0, 0.1
 _NO_SERVER = (
     "no DHCP server answers, so NetworkManager would lose the lease: the profile is loaded, and applied at the next "
-    "boot or by `reconcile --force`"
+    "boot, or by `reconcile --force` once a server answers"
 )
 # With systemd-resolved the other file names its stub.
 _RESOLVERS = ("/run/NetworkManager/no-stub-resolv.conf", "/run/NetworkManager/resolv.conf")
