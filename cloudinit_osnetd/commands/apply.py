@@ -13,7 +13,7 @@ from ..core.pushed_document import Refused
 from ..run import recheck_timer
 from ..run.reconcile import run
 from ..run.record import Push
-from ..state import store
+from ..state import run_lock
 from ..system import paths
 from .document import EXIT_REFUSED, parsed, read, tell_refused
 from .output import print_json
@@ -69,7 +69,7 @@ def main(args: "argparse.Namespace") -> int:
     except recheck_timer.NoTimer as exc:
         tell_refused(args, Refused([str(exc)]))
         return EXIT_REFUSED
-    except store.Busy as exc:
+    except run_lock.Busy as exc:
         _tell(args, {"busy": str(exc)}, "nothing was changed: %s" % exc)
         return EXIT_BUSY
     _tell(args, report)

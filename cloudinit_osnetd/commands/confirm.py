@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Dict
 
 from ..run.confirmation import confirm
-from ..state import store
+from ..state import run_lock
 from .output import print_json
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def main(args: "argparse.Namespace") -> int:
     report: Dict[str, Any]
     try:
         answer = confirm(args.timeout)
-    except store.Busy as exc:
+    except run_lock.Busy as exc:
         report, text, status = {"busy": str(exc)}, "nothing was confirmed: %s" % exc, EXIT_BUSY
     else:
         if answer.run:

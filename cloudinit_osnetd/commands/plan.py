@@ -18,7 +18,7 @@ from ..openstack.refresh import refresh_drive, refresh_metadata, refresh_push
 from ..planning import render
 from ..planning.build_plan import build_plan, pending_macs
 from ..run.corrections import Corrections
-from ..state import failed_retries, store
+from ..state import failed_retries, run_lock, store
 from .document import EXIT_REFUSED, parsed, read, tell_refused
 from .output import print_json
 from .report import decided, print_decided
@@ -75,7 +75,7 @@ def main(args: argparse.Namespace) -> int:
     """With --exit-code, 7 says that something would be done."""
     try:
         push = parsed(read(args)) if args.file or args.stdin else None
-        with store.without_runs():
+        with run_lock.without_runs():
             on = run_context(remember=False, push=push is not None)
             report = _report(on, args, push)
     except Refused as exc:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Dict
 from ..cloud_init.eligibility import NotManaged
 from ..run.reconcile import run
 from ..run.undo import NoSuchRun, NothingToUndo, NotKept, Undo
-from ..state import store
+from ..state import run_lock
 from .output import print_json
 from .reconcile import announce, as_json, keep, note
 from .report import print_decided
@@ -22,7 +22,7 @@ EXIT_NOT_MANAGED, EXIT_BUSY, EXIT_NOTHING, EXIT_TOO_LATE = 5, 6, 8, 9
 _REFUSALS = {
     NoSuchRun: ("no_such_run", EXIT_NO_SUCH_RUN),
     NotManaged: ("hands_off", EXIT_NOT_MANAGED),
-    store.Busy: ("busy", EXIT_BUSY),
+    run_lock.Busy: ("busy", EXIT_BUSY),
     NothingToUndo: ("nothing_to_roll_back", EXIT_NOTHING),
     NotKept: ("too_late", EXIT_TOO_LATE),
 }

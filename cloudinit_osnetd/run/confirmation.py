@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ..apply import provisional_push
 from ..cloud_init import instance
 from ..core import provisional, rejections
-from ..state import store
+from ..state import run_lock, store
 from ..system import paths
 from . import recheck_timer
 
@@ -25,11 +25,11 @@ class Answer(NamedTuple):
 
 
 def confirm(timeout: float) -> Answer:
-    """Confirms the push; one write of the store. Raises store.Busy if a run does not end within `timeout` seconds."""
+    """Confirms the push, in one write. Raises run_lock.Busy if a run does not end within `timeout` seconds."""
     instance_id = instance.instance_id()
     if not instance_id:
         return Answer(0)
-    with store.locked(timeout):
+    with run_lock.locked(timeout):
         state = store.load(instance_id)
         if not state.provisional:
             return Answer(0, state.taken_back)

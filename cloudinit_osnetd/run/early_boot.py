@@ -19,7 +19,7 @@ from ..core.records import Nic
 from ..kernel import netlink
 from ..openstack.refresh import refresh_drive
 from ..planning.build_plan import build_plan, log_plan, written_for_removed_nics
-from ..state import store
+from ..state import run_lock, store
 from ..system import files, paths
 from ..system.command import CommandError, run
 from . import boot_inputs
@@ -61,7 +61,7 @@ def _take_back(on: RunContext) -> None:
 def early() -> Dict[str, Any]:
     """Updates the configuration on disk. Raises NotManaged if the server is not managed."""
     began = time.monotonic()
-    with store.locked():
+    with run_lock.locked():
         # If nothing waits for the network, cloud-init's next stage runs at the same time and rewrites its files.
         on = run_context(booting=True)
         inputs = boot_inputs.read(on)

@@ -5,7 +5,7 @@
 from typing import IO, Callable, List, Optional, Sequence
 
 from ..cloud_init.eligibility import NotManaged, RunContext, permit
-from ..state import event_queue, store
+from ..state import event_queue, run_lock, store
 from ..system import command
 from . import recheck_timer
 from .environment import REAL, Environment
@@ -29,13 +29,13 @@ def run(
     A timer's event does one pass only: the patience of an earlier run was used up when the timer was set. `note` is
     called with the record so far before each wait; `keep` stores the final record. The events are removed last, so that
     a run that is interrupted is repeated. Raises NotManaged if the server is not managed,
-    store.Busy if another run does not end in time.
+    run_lock.Busy if another run does not end in time.
     """
     began = env.monotonic()
     reasons = list(reasons)
     command.ran.clear()
     asked = push or undo
-    with store.locked(asked.timeout if asked else None) as lock:
+    with run_lock.locked(asked.timeout if asked else None) as lock:
         passes = Passes(_permitted_context(reasons, env), force, env, retry=force or "timer" in reasons)
         if push is not None:
             passes.push = push
@@ -77,7 +77,7 @@ def _until_settled(
         if not due:
             return served
         note(passes.record(reasons, env.monotonic() - began, min(due)))
-        with store.lent(lock):
+        with run_lock.lent(lock):
             _sleep(min(due), env, passes.removed.device_gone)
         passes.reload()
         reasons += [event.reason for event in event_queue.take() if event.reason not in reasons]

@@ -18,7 +18,7 @@ from ..kernel import netlink
 from ..planning import bond_names, render
 from ..planning.build_plan import pending_macs
 from ..state import findings as findings_kept
-from ..state import store
+from ..state import run_lock, store
 from ..system import files, paths
 from . import advice, corrections, recheck_timer, source_status
 
@@ -178,7 +178,7 @@ def _states(on: RunContext, snapshot: Snapshot) -> Tuple[store.State, List[NicSt
         stamp, intent = store.stamp(), store.read_intent()
         state, touches = commit.match_disk(store.load(on.instance_id), intent, on.backend)
         names = frozenset(touch.name for touch in touches if touch.action != "down")
-        view = _View(on, state, snapshot, names if names and store.at_work() else frozenset())
+        view = _View(on, state, snapshot, names if names and run_lock.at_work() else frozenset())
         if store.stamp() == stamp or tries == _TRIES:
             return state, _rows(view)
 
@@ -208,7 +208,7 @@ def _on_trial(state: store.State, names: Mapping[str, str]) -> List[Dict[str, An
         trials.append({"nics": pushed, "until": round(held.until, 1), "ends": ends, "run": held.run})
     keys = pending_confirmation.keys(state)
     if keys:
-        ends = "the run at work checks it" if store.at_work() else "the next run checks it"
+        ends = "the run at work checks it" if run_lock.at_work() else "the next run checks it"
         trials.append({"nics": sorted(names.get(key) or key for key in keys), "until": 0.0, "ends": ends})
     return trials
 

@@ -250,9 +250,9 @@ import json, sys
 from cloudinit_osnetd.openstack import refresh
 from cloudinit_osnetd.cloud_init import instance
 from cloudinit_osnetd.core import network_data
-from cloudinit_osnetd.state import store
+from cloudinit_osnetd.state import run_lock, store
 data = network_data.parse_bytes(sys.stdin.buffer.read())
-with store.locked():
+with run_lock.locked():
     store.save(refresh.refresh_push(store.load(instance.instance_id()), data).state)
 """
 

@@ -18,7 +18,7 @@ from cloudinit_osnetd.core.records import Owned, Touch
 from cloudinit_osnetd.kernel import netlink
 from cloudinit_osnetd.planning import render
 from cloudinit_osnetd.run import status
-from cloudinit_osnetd.state import store
+from cloudinit_osnetd.state import run_lock, store
 from cloudinit_osnetd.system import files, paths
 
 from .build import A, B, data, document, link, nic, one_nic, snapshot, static, vlan
@@ -343,7 +343,7 @@ def committing(guest, monkeypatch):
 
 
 def test_a_nic_that_a_run_is_bringing_up_is_neither_drifted_nor_failed(committing):
-    with store.locked():
+    with run_lock.locked():
         assert committing(()) == ("pending", "a run is bringing it up: the kernel lacks 10.0.0.5/24")
         assert committing(ADDRESS) == ("ok", "")
     assert committing(()) == ("failed", "the kernel lacks 10.0.0.5/24"), "the run has died"

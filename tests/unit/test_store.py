@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from cloudinit_osnetd.backends.networkd.backend import Networkd
 from cloudinit_osnetd.core import truth
 from cloudinit_osnetd.core.records import Owned, Touch
-from cloudinit_osnetd.state import history, store
+from cloudinit_osnetd.state import history, run_lock, store
 from cloudinit_osnetd.state.store import Intent
 from cloudinit_osnetd.system import files, paths
 
@@ -177,11 +177,11 @@ def test_one_run_at_a_time(guest):
     entered = threading.Event()
 
     def second():
-        with store.locked():
+        with run_lock.locked():
             entered.set()
 
     thread = threading.Thread(target=second)
-    with store.locked():
+    with run_lock.locked():
         thread.start()
         assert not entered.wait(0.2)
     assert entered.wait(10)
@@ -204,17 +204,17 @@ def test_nobody_but_root_can_lock_the_runs_out(guest):
     os.makedirs(paths.RUN)
     with open(paths.LOCK, "w"):
         os.chmod(paths.LOCK, 0o644)
-    with store.locked():
+    with run_lock.locked():
         assert stat.S_IMODE(os.stat(paths.LOCK).st_mode) == 0o600
 
 
 def test_who_waits_for_another_run_waits_no_longer_than_he_said(guest):
-    with store.locked() as other:
+    with run_lock.locked() as other:
         began = time.monotonic()
-        with pytest.raises(store.Busy, match="pid=%d" % os.getpid()), store.locked(timeout=0.2):
+        with pytest.raises(run_lock.Busy, match="pid=%d" % os.getpid()), run_lock.locked(timeout=0.2):
             raise AssertionError("two runs at once")
         assert 0.2 <= time.monotonic() - began < 2
-        with store.lent(other), store.locked(timeout=0.0):
+        with run_lock.lent(other), run_lock.locked(timeout=0.0):
             pass
-    with store.locked(timeout=0.0):
+    with run_lock.locked(timeout=0.0):
         pass
