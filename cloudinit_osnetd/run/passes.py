@@ -8,13 +8,10 @@ What carries a plan out is imported only if there is something to carry out: mos
 import logging
 import os
 import time
-from typing import Dict, FrozenSet, List, Optional, Sequence, Set, Tuple
+from typing import Dict, FrozenSet, Tuple
 
-from ..apply import commit
-from ..cloud_init.eligibility import RunContext
 from ..core import desired, network_data, plan, provisional, rejections, truth
 from ..core.records import Nic, Snapshot, Touch
-from ..openstack import temporary_access
 from ..openstack.refresh import refresh_push
 from ..planning.build_plan import (
     PlanningResult,
@@ -26,63 +23,19 @@ from ..planning.build_plan import (
     without_carrier,
 )
 from ..state import failed_retries, store
-from ..state.former import Former
-from ..system import command, lazy_imports, paths
+from ..system import lazy_imports, paths
 from . import recheck_timer
 from . import undo as undone_by
-from .corrections import Corrections
-from .duplicates import Duplicates
-from .environment import Environment
-from .reapply import Reapplying
-from .record import Push, Record
-from .removed_nics import RemovedNics
+from .record import Push
+from .run_state import RunState
 from .undo import Undo
 
 LOG = logging.getLogger(__name__)
 _BACK_OFF = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 
 
-class Passes:
-    """The passes of one run, and what is carried from one to the next."""
-
-    def __init__(self, on: RunContext, force: bool, env: Environment, retry: bool = False) -> None:
-        """`retry`: what failed because of another host is tried again."""
-        self.on = on
-        self.push: Optional[Push] = None  # for the first pass
-        self.undo: Optional[Undo] = None  # likewise
-        self.parts_back: Dict[str, Former] = {}  # by key: parts of other software to put back
-        self.confirm_by = 0.0  # seconds since the epoch; of the push that was taken
-        self.force = force
-        self.env = env
-        self.removed = RemovedNics(env.monotonic)
-        self.reapplying = Reapplying()
-        self.duplicates = Duplicates(retry, env)
-        self.corrections = Corrections(env.monotonic)
-        self.no_lease: Set[str] = set()  # MACs of NICs that did not get the lease this run requested
-        self.changes: List[plan.Change] = []
-        self.touches: List[Touch] = []
-        self.drifted: Tuple[plan.Drift, ...] = ()
-        self.faults: Tuple[str, ...] = ()
-        self.answered: Dict[str, bool] = {}  # by source: True if the last pass could read it
-        self.problems: Dict[str, str] = {}
-        self.findings: Dict[str, Tuple[str, ...]] = {}
-        self.pending: List[str] = []
-        self.doubted: List[str] = []
-        self.no_carrier: List[str] = []  # MACs of NICs that are up and have no carrier yet
-        self.wants: Tuple[desired.Want, ...] = ()
-        self.count = 0
-        self.run = 0  # the number of this run, once it changes something
-        self.settled = False  # the last pass was completed, and what is still open depends on others
-        self.reload()
-        # As they were before the current pass read the sources.
-        self.known, self.known_rejections = self.state.truth, self.state.rejections
-
-    def reload(self) -> None:
-        """Reads the state from disk: another run may have changed it, or may have been interrupted."""
-        store.sweep(self.on.backend)
-        temporary_access.close_leftovers()
-        self.state, unfinished = commit.recover(store.load(self.on.instance_id), self.on.backend)
-        self.reapplying.unfinished += unfinished
+class Passes(RunState):
+    """The passes of one run."""
 
     def next(self) -> Tuple[float, float]:
         """Does one pass. Returns the seconds until the next one is due, 0 if none is.
@@ -128,7 +81,7 @@ class Passes:
     def _without_push(self, why: str) -> Dict[str, str]:
         from ..apply import provisional_push
 
-        self._number()
+        self.number()
         taken = provisional_push.take_back(self.on, self.state, self.env.snapshot().by_mac(), why)
         self.state = taken.state
         store.save(self.state)
@@ -143,7 +96,7 @@ class Passes:
         held = provisional.read(self.state.provisional) if self.state.provisional else None
         number = undone_by.number_of(self.state, undo.run, held.run if held else 0)
         problems = self._without_push("rollback") if held is not None and number <= held.run else {}
-        self._number()
+        self.number()
         self.known, self.known_rejections = self.state.truth, self.state.rejections
         done = undone_by.undone(self.state, number, self.run)
         self.state, self.parts_back, self.faults = done.state, done.parts, done.left
@@ -210,7 +163,7 @@ class Passes:
         if push.confirm_within:
             from ..apply import provisional_push
 
-            self._number()
+            self.number()
             self.confirm_by = time.time() + push.confirm_within
             deadline = self.env.monotonic() + push.confirm_within
             self.state = provisional_push.begin(self.state, before, deadline, self.confirm_by)
@@ -256,7 +209,7 @@ class Passes:
         from ..apply import confirmed_commit
 
         if made.changes or made.touches:
-            self._number()
+            self.number()
         known, nics = self.known, self.env.snapshot().by_mac()
         state = self.state._replace(rejections=self.known_rejections)
 
@@ -269,15 +222,6 @@ class Passes:
         self.findings = result.findings
         self.changes += result.changes
         self.touches += result.touches
-
-    def _number(self) -> None:
-        """Gives this run its number. Another run may have got a higher one while this one waited."""
-        if not self.run:
-            from ..state import history  # most runs change nothing
-
-            # A store of 0.1.0 has no number; its history may have records.
-            self.run = (self.state.run or history.last_number(history.read())) + 1
-        self.state = self.state._replace(run=max(self.run, self.state.run))
 
     def _forget_gone(self, planned: PlanningResult, nics: Dict[str, Nic]) -> None:
         """Drops from the state the entries that no source lists and whose NIC is gone, and saves it."""
@@ -313,49 +257,3 @@ class Passes:
         if self.doubted:
             waits.append(truth.DOUBT_LOOK)
         return min(waits) if waits else 0.0
-
-    # -- the end of a run -------------------------------------------------------------------------
-
-    def report_duplicates(self) -> None:
-        for link, problem in self.duplicates.find(self.wants, bool(self.touches)).items():
-            self.problems.setdefault(link, problem)
-
-    def set_timer(self) -> float:
-        """Starts the timer of the next check if one is needed. Returns the seconds until then, 0 without a timer."""
-        pending = self.pending if self.on.asks_openstack else ()  # without OpenStack no source will list them
-        awaited = sorted({*pending, *self.duplicates.macs, *self.no_carrier})
-        retry = rejections.seconds_to_retry(self.state.truth, self.state.rejections, time.time())
-        if self.state.provisional:
-            from ..apply import provisional_push
-
-            left = provisional_push.seconds_left(self.state, self.env.monotonic())
-            retry = left if retry is None else retry if left is None else min(retry, left)
-        settings = self.on.context.settings
-        return recheck_timer.update(awaited, bool(self.doubted) or not self.settled, settings, retry)
-
-    def stop(self) -> None:
-        """Starts the timer as a completed run would: otherwise a pending NIC is not checked before the next event."""
-        nics = self.env.snapshot().by_mac()
-        self.pending = pending_macs(self.state, nics, self.on.context.settings.ignore)
-        LOG.info("stopped: pending=%s next_check=%.0f", ",".join(self.pending) or "-", self.set_timer())
-
-    def record(self, reasons: Sequence[str], seconds: float, next_check: float) -> Record:
-        return Record(
-            reasons=tuple(reasons),
-            changes=tuple(self.changes),
-            touches=tuple(self.touches),
-            drifted=self.drifted,
-            commands=tuple(command.ran),
-            faults=self.faults,
-            problems=self.problems,
-            findings=self.findings,
-            pending=tuple(self.pending),
-            doubted=tuple(self.doubted),
-            passes=self.count,
-            seconds=seconds,
-            next_check=next_check,
-            run=self.run,
-            answered=self.answered,
-            confirm_by=self.confirm_by,
-            names={item.link: item.name for want in self.wants for item in want.items if item.link in self.problems},
-        )
