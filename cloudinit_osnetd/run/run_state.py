@@ -118,6 +118,6 @@ class RunState:
             next_check=next_check,
             run=self.run,
             answered=self.answered,
-            confirm_by=self.confirm_by,
+            confirm_by=self.confirm_by if self.state.provisional else 0.0,
             names={item.link: item.name for want in self.wants for item in want.items if item.link in self.problems},
         )

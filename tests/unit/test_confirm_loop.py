@@ -2,6 +2,8 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """A push that waits for its confirmation, in the loop of runs: its timer, its end, and `confirm`."""
 
+import json
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -15,8 +17,9 @@ from cloudinit_osnetd.run import confirmation, recheck_timer
 from cloudinit_osnetd.run.confirmation import Answer
 from cloudinit_osnetd.run.record import Push
 from cloudinit_osnetd.state import store
+from cloudinit_osnetd.system import files, paths
 
-from .build import data, document, link, static
+from .build import A, data, document, link, static
 from .test_run_loop import ID, KEY, server  # noqa: F401 - a fixture
 
 SAME = data(document([link()], [static()]))  # what the NIC has already: nothing is rendered
@@ -67,6 +70,19 @@ def test_confirmed_it_stays_and_no_timer_is_left(pushed, monkeypatch):
     pushed.now += 100.0
     pushed.run("timer")
     assert "push" in store.load(ID).truth.keys[KEY].statements and store.load(ID).taken_back == ""
+
+
+def test_confirmed_while_its_run_still_waits_the_record_does_not_ask_for_it(server, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(confirmation.time, "monotonic", lambda: server.now)
+    monkeypatch.setattr(instance, "instance_id", lambda: ID)
+    answers = []
+    server.nics = []  # its removal is waited for, with the lock lent
+    files.replace(paths.DEVICES, json.dumps({A: str(paths.KERNEL_NICS)}))
+    os.makedirs(paths.KERNEL_NICS)
+    server.later.append((0.5, lambda: answers.append(confirmation.confirm(1.0))))
+    record = server.run("push", patient=False, push=Push(SAME, 1.0, 60.0))
+    assert answers == [Answer(record.run)] and record.confirm_by == 0.0
+    assert store.load(ID).provisional == ""
 
 
 @pytest.mark.parametrize("left", ["a change that was not checked", "an intent"])
