@@ -52,9 +52,11 @@ def as_json(record: Record) -> Dict[str, Any]:
 
 
 def _write_status(report: Dict[str, Any]) -> None:
-    """Writes the file that `status` reads."""
+    """Writes the file that `status` reads; for root only: it has lines of files that nobody else may read."""
     text = json.dumps(dict(report, when=round(time.time(), 3)), indent=1) + "\n"
-    files.replace(paths.STATUS, text, mode=0o644, sync=False)
+    if os.path.exists(paths.STATUS):
+        os.chmod(paths.STATUS, 0o600)  # the new file gets the mode of the old one, and 0.1.0's was for all
+    files.replace(paths.STATUS, text, mode=0o600, sync=False)
 
 
 def note(record: Record) -> None:

@@ -20,7 +20,7 @@ from cloudinit_osnetd.core.records import Owned
 from cloudinit_osnetd.run import early_boot, status
 from cloudinit_osnetd.run.record import Record
 from cloudinit_osnetd.state import event_queue, store
-from cloudinit_osnetd.system import paths
+from cloudinit_osnetd.system import files, paths
 
 from .build import A
 
@@ -340,6 +340,16 @@ def test_in_what_a_drifted_nic_differs_is_told_line_by_line(capsys):
         "    + mtu 1450",
         "    - mtu 1500",
     ]
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+def test_the_record_for_status_is_for_root_only(root, earlier):
+    """A drifted part's lines are in it, of files such as netplan's or NetworkManager's, which nobody else may read."""
+    if earlier:
+        files.replace(paths.STATUS, "{}", mode=0o644)
+    reconcile_command.note(record(drifted=(DRIFT._replace(differs=("- password=x",)),)))
+    assert "password=x" in files.read(paths.STATUS)
+    assert os.stat(paths.STATUS).st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("seconds", ["nan", "inf", "-1", "x"])
