@@ -12,7 +12,7 @@ import logging
 from typing import Any, Dict, FrozenSet, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ..cloud_init.eligibility import RunContext
-from ..core import desired, encoding, network_data, rejections, truth
+from ..core import desired, encoding, network_data, rejections, truth_on_disk
 from ..core.desired import Item
 from ..core.plan import Change, Place, Plan
 from ..core.records import Nic, Owned, Touch
@@ -43,7 +43,7 @@ def write(
         "since": now,
         "units": [_unit_to_json(unit) for unit in units],
         "asked": [[t.key, t.what, list(gateways), baseline.carriers.get(t)] for t, gateways in baseline.asked.items()],
-        "stood": truth.to_json(Truth(0, {key: one for key, one in rendered_from.items() if key in keys}, {})),
+        "stood": truth_on_disk.to_json(Truth(0, {key: one for key, one in rendered_from.items() if key in keys}, {})),
         "contents": {key: rejections.content(known.keys[key]) for key in keys},
     }
     return json.dumps(obj, sort_keys=True)
@@ -61,7 +61,7 @@ def read(text: str) -> Optional[Note]:
             if not target.key and target.what != reachability.METADATA:
                 probe.parse(target.what)
         units = tuple(_unit_from_json(unit) for unit in obj["units"])
-        rendered_from = truth.from_json(obj["stood"]).keys
+        rendered_from = truth_on_disk.from_json(obj["stood"]).keys
         return Note(units, Baseline(asked, carriers), rendered_from, dict(obj["contents"]), float(obj["since"]))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
         LOG.error("the note of an unconfirmed change cannot be read, the change is kept: error=%r", exc)

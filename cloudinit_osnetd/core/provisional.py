@@ -11,7 +11,7 @@ import json
 import math
 from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple, TypeVar
 
-from . import encoding, rejections
+from . import encoding, rejections, truth_on_disk
 from . import truth as truths
 from .entry import entry_to_json
 from .rejections import Rejection, Rejections
@@ -106,7 +106,7 @@ def _globals(before: Mapping[str, Value], now: Mapping[str, Value]) -> Dict[str,
 def write(held: Provisional) -> str:
     obj = dict(
         held._asdict(),
-        truth=truths.to_json(held.truth),
+        truth=truth_on_disk.to_json(held.truth),
         rejections=[_rejection_to_json(one) for one in held.rejections],
         pushed={key: list(one) for key, one in held.pushed.items()},
     )
@@ -126,7 +126,7 @@ def read(text: str) -> Optional[Provisional]:
             str(obj["boot"]),
             deadline,
             until,
-            truths.from_json(obj["truth"]),
+            truth_on_disk.from_json(obj["truth"]),
             tuple(rejections.from_json(one) for one in listed),
             {
                 str(key): (str(source), int(changed), tuple(services), tuple(search))

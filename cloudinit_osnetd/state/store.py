@@ -12,7 +12,7 @@ import os
 from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from ..backends import Backend
-from ..core import encoding, rejections, truth
+from ..core import encoding, rejections, truth, truth_on_disk
 from ..core.records import Owned, Touch
 from ..core.rejections import Rejection
 from ..system import files, paths
@@ -59,7 +59,7 @@ def empty(instance_id: str, ledger: Tuple[Owned, ...] = ()) -> State:
 # - to Owned, Rejection, Touch, Change or Item: as the last one, with a default. 0.1.0 refuses a record that has one
 #   more, so new fields are stored separately, under "more" (encoding.extra_fields): nothing to do.
 # - to Entry and Network: with a default; network_data.entry_from_json converts a list back to a tuple.
-# - to KeyTruth and Statement: read by `.get` in truth.py.
+# - to KeyTruth and Statement: read by `.get` in truth_on_disk.py.
 # A field never gets another meaning: a new meaning is a new field. _VERSION is raised if older versions cannot read the
 # store at all; it tells a reader why.
 
@@ -68,7 +68,7 @@ def _to_json(state: State) -> Dict[str, Any]:
     return {
         "version": _VERSION,
         "instance_id": state.instance_id,
-        "truth": truth.to_json(state.truth),
+        "truth": truth_on_disk.to_json(state.truth),
         "ledger": [dict(zip(ROW, row)) for row in encoding.rows(state.ledger, ROW)],
         "answered": state.answered,
         "drive_stamp": state.drive_stamp,
@@ -100,7 +100,7 @@ def _from_json(obj: Dict[str, Any]) -> State:
 
     A key that cannot be read is left out with its rows: a row without an entry would count as that of a removed NIC.
     """
-    known, lost = truth.salvage(obj["truth"])
+    known, lost = truth_on_disk.salvage(obj["truth"])
     if not all(key.endswith("/phy") for key in lost):
         raise TypeError("a bond or a VLAN cannot be read, and others may depend on it: %s" % lost)
     for key, problem in lost.items():

@@ -9,7 +9,8 @@ import os
 import time
 from typing import Any, Dict, Iterator, Mapping, NamedTuple, Tuple
 
-from ..core.truth import EMPTY, Truth, salvage, to_json
+from ..core.truth import EMPTY, Truth
+from ..core.truth_on_disk import salvage, to_json
 from .difference import Owned
 
 _PAUSE = 0.1  # seconds

@@ -12,7 +12,7 @@ from cloudinit_osnetd.apply import pending_confirmation, rollback
 from cloudinit_osnetd.backends.networkd.backend import Networkd
 from cloudinit_osnetd.cloud_init import context
 from cloudinit_osnetd.cloud_init.eligibility import NotManaged, RunContext
-from cloudinit_osnetd.core import digest, plan, truth
+from cloudinit_osnetd.core import digest, plan, truth, truth_on_disk
 from cloudinit_osnetd.core.desired import Item
 from cloudinit_osnetd.core.records import Owned, Touch
 from cloudinit_osnetd.kernel import netlink
@@ -217,7 +217,7 @@ def test_what_the_last_run_found_wrong_with_a_link_is_told_of_its_nic(guest):
 
 def test_what_is_wrong_with_a_source_is_kept_with_what_it_said(here):
     bad = document([link(mac="x"), vlan(parent="gone")], [], [{"type": "dns", "address": "y"}])
-    known = truth.from_json(json.loads(json.dumps(truth.to_json(know(("drive", bad, 0))))))
+    known = truth_on_disk.from_json(json.loads(json.dumps(truth_on_disk.to_json(know(("drive", bad, 0))))))
     store.save(store.empty("i")._replace(truth=known))
     report = status.read()
     assert report["faults"] == [

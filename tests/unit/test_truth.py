@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudinit_osnetd.core import truth
+from cloudinit_osnetd.core import truth, truth_on_disk
 from cloudinit_osnetd.core.truth import DOUBT_LOOK, DOUBT_WITHIN, EMPTY, observe
 
 from .build import A, B, C, bond, data, dhcp, dns, document, entry, link, one_nic, static, vlan
@@ -327,7 +327,7 @@ sayings = st.lists(st.tuples(st.sampled_from(truth.RANK), documents, st.integers
 @given(sayings)
 def test_a_truth_survives_its_way_through_json(said):
     known = hear(*said)
-    assert truth.from_json(json.loads(json.dumps(truth.to_json(known)))) == known
+    assert truth_on_disk.from_json(json.loads(json.dumps(truth_on_disk.to_json(known)))) == known
 
 
 @given(sayings)

@@ -11,7 +11,7 @@ from collections import namedtuple
 
 import pytest
 
-from cloudinit_osnetd.core import encoding, network_data, truth
+from cloudinit_osnetd.core import encoding, network_data, truth_on_disk
 from cloudinit_osnetd.core.plan import Lacking
 from cloudinit_osnetd.core.records import Touch
 from cloudinit_osnetd.openstack import temporary_access
@@ -222,10 +222,10 @@ def test_the_touches_of_an_older_intent_are_taken_up(guest):
 
 @pytest.mark.parametrize("odd", [[7], [("type", [])], [("address", {})], [("dns", [[]])]], ids=repr)
 def test_truth_is_salvaged_key_by_key(odd):
-    known = truth.to_json(STATE.truth)
+    known = truth_on_disk.to_json(STATE.truth)
     networks = known["keys"][A + "/phy"]["words"]["drive"]["entry"]["networks"]
     networks[:] = odd if odd == [7] else [dict(networks[0], **{name: value}) for name, value in odd]
-    read, lost = truth.salvage(json.loads(json.dumps(known)))
+    read, lost = truth_on_disk.salvage(json.loads(json.dumps(known)))
     assert list(lost) == [A + "/phy"] and set(read.keys) == set(STATE.truth.keys) - {A + "/phy"}
     with pytest.raises(KeyError):
-        truth.from_json(known)
+        truth_on_disk.from_json(known)
