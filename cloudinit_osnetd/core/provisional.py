@@ -8,7 +8,6 @@ kept.
 """
 
 import json
-import math
 from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple, TypeVar
 
 from . import encoding, rejections, truth_on_disk
@@ -18,6 +17,7 @@ from .rejections import Rejection, Rejections
 from .truth import KeyTruth, Truth
 
 Value = TypeVar("Value")
+_NEVER = 1e15  # seconds that no clock reaches: a push with such a deadline would never be taken back; nor with "nan"
 # Which source is in force for a key, its last change, and the global DNS and search domains: it differs once a source
 # has said something new.
 Mark = Tuple[str, int, Tuple[str, ...], Tuple[str, ...]]
@@ -119,8 +119,8 @@ def read(text: str) -> Optional[Provisional]:
         obj = json.loads(text)
         listed: List[Any] = obj["rejections"]
         deadline, until = float(obj["deadline"]), float(obj["until"])
-        if not (math.isfinite(deadline) and math.isfinite(until)):
-            return None  # it would never be due
+        if not (abs(deadline) < _NEVER and abs(until) < _NEVER):
+            return None
         return Provisional(
             int(obj["run"]),
             str(obj["boot"]),

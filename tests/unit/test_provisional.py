@@ -123,7 +123,7 @@ def test_what_cannot_be_read_is_none(text):
     assert provisional.read(text) is None
 
 
-@pytest.mark.parametrize("odd", [{"deadline": float("nan")}, {"until": float("inf")}, {"run": float("inf")}, {"pushed": {KEY: ["push", float("inf"), [], []]}}], ids=repr)
+@pytest.mark.parametrize("odd", [{"deadline": float("nan")}, {"deadline": 1e300}, {"until": float("inf")}, {"run": float("inf")}, {"pushed": {KEY: ["push", float("inf"), [], []]}}], ids=repr)
 def test_a_number_without_end_cannot_be_read_either(odd):
     before = said(("metadata", doc()))
     assert provisional.read(json.dumps(dict(json.loads(provisional.write(hold(before, before))), **odd))) is None
