@@ -28,7 +28,7 @@ _COMMANDS = (
     ("history", "list the runs that changed something, newest first"),
     ("show", "show what a run decided and did, why, and the difference of each file"),
     ("doctor", "check what goes wrong in the field, and say what to do about it"),
-    ("announce", "tell cloud-init's reporting framework of the runs that it has not heard of"),
+    ("announce", "report the runs that were not reported yet to cloud-init's reporting framework"),
     ("boot", "early boot: update the configuration on disk, offline"),
     ("datasource", "give cloud-init's cached datasource the class of our override, or its own again"),
 )

@@ -75,7 +75,7 @@ def _words(args: Any) -> Tuple[str, ...]:
     output = ("--json",) if args.json else ()
     if args.dry_run:
         return ("plan", "--stdin", "--diff", *output)
-    # The guest gives up before we do, so that what we call silent is not done afterwards.
+    # The guest gives up before we do, so that nothing is done after we have given up.
     patience = ("--timeout", "%g" % min(_GUESTS_PATIENCE, args.timeout / 2))
     if args.confirm:
         return ("confirm", *patience, *output)

@@ -7,7 +7,7 @@ EXIT_AGENT_ABSENT = 21
 EXIT_AGENT_BUSY = 22
 EXIT_BLOCKED = 23
 EXIT_NOT_INSTALLED = 24
-EXIT_SILENT = 25
+EXIT_END_NOT_SEEN = 25
 EXIT_NO_DOCUMENT = 26
 
 
@@ -45,10 +45,10 @@ class NotInstalled(PushError):
     code = EXIT_NOT_INSTALLED
 
 
-class Silent(PushError):
+class EndNotSeen(PushError):
     """The program was started in the guest, and its end was not seen: what it did is not known."""
 
-    code = EXIT_SILENT
+    code = EXIT_END_NOT_SEEN
 
 
 class NoDocument(PushError):

@@ -6,7 +6,7 @@ import base64
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Sequence, Tuple
 
-from .errors import AgentAbsent, AgentBusy, AgentRefused, Blocked, NoAnswer, NoChannel, NotInstalled, Silent
+from .errors import AgentAbsent, AgentBusy, AgentRefused, Blocked, EndNotSeen, NoAnswer, NoChannel, NotInstalled
 
 if TYPE_CHECKING:
     from .socket_channel import SocketChannel as Channel  # DomainChannel has the same methods
@@ -113,12 +113,12 @@ def _start(channel: "Channel", entries: Sequence[Entry], words: Sequence[str], s
                 raise _blocked(channel, _EXEC, deadline) from exc
             problems.append("%s: %s" % (entry.program, text))
         except (NoAnswer, NoChannel, AgentAbsent) as exc:
-            raise Silent(
+            raise EndNotSeen(
                 "%s: no answer to guest-exec (%s): whether anything was started is not known. %s"
                 % (channel.name, exc, _LOOK)
             ) from exc
         except (KeyError, TypeError, ValueError) as exc:
-            raise Silent("%s: the guest agent's answer to guest-exec has no pid." % channel.name) from exc
+            raise EndNotSeen("%s: the guest agent's answer to guest-exec has no pid." % channel.name) from exc
     raise NotInstalled(
         "%s: the guest agent could not start cloudinit-osnetd: %s. Is the package installed in the guest? "
         "If it is, and permission was denied: SELinux, see docs/guest-agent.md." % (channel.name, "; ".join(problems))
@@ -135,18 +135,18 @@ def _wait(channel: "Channel", pid: int, deadline: float) -> Answer:
             if status["exited"]:
                 return _answer(channel, status)
             if time.monotonic() + pause > deadline:
-                raise Silent("%sdid not end in time; it goes on there. %s" % (started, _LOOK))
+                raise EndNotSeen("%sdid not end in time; it goes on there. %s" % (started, _LOOK))
             time.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_PAUSE)
     except NoAnswer as exc:
-        raise Silent("%sthe agent fell silent. %s" % (started, _LOOK)) from exc
+        raise EndNotSeen("%sthe agent stopped answering. %s" % (started, _LOOK)) from exc
     except AgentRefused as exc:
         lost = "the agent does not tell how it ended (%s); was the agent restarted?" % exc
-        raise Silent("%s%s %s" % (started, lost, _LOOK)) from exc
+        raise EndNotSeen("%s%s %s" % (started, lost, _LOOK)) from exc
     except (NoChannel, AgentBusy, AgentAbsent) as exc:
-        raise Silent("%sthen: %s" % (started, exc)) from exc
+        raise EndNotSeen("%sthen: %s" % (started, exc)) from exc
     except (KeyError, TypeError, ValueError) as exc:
-        raise Silent("%sthe agent's answer is not understood: %.200r" % (started, status)) from exc
+        raise EndNotSeen("%sthe agent's answer is not understood: %.200r" % (started, status)) from exc
 
 
 def _answer(channel: "Channel", status: Any) -> Answer:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""`announce`: tells cloud-init's reporting framework of the runs that it has not heard of yet.
+"""`announce`: reports to cloud-init's reporting framework the runs that were not reported yet.
 
-cloudinit-osnetd-report.service calls it after a run that changed something. A run counts as told once all handlers have
-taken its events; until then each later call tries again, so a webhook that is down hears of it late, and perhaps twice.
+cloudinit-osnetd-report.service calls it after a run that changed something. A run counts as reported once all handlers
+have taken its events; until then each later call tries again: a webhook that was down gets it late, and perhaps twice.
 """
 
 import argparse
