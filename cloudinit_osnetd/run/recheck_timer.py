@@ -94,11 +94,14 @@ def by(deadline: float) -> None:
     for a moment, and for good if the run was killed in that.
     """
     now, known = time.monotonic(), read()
-    if os.path.exists(_timer()):
+    there = os.path.exists(_timer())
+    if there:
         if now < known.due <= deadline:
             return
         _stop_timer()
     if not _start(max(deadline - now, _SOONEST_SECONDS)):
+        if there and known.due > now:
+            _start(known.due - now)  # what it was for is still waited for: an earlier push, for example
         raise NoTimer("no timer can be started that takes it back in time")
     _keep(known._replace(due=deadline))
 

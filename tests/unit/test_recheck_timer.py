@@ -89,6 +89,19 @@ def test_a_timer_that_comes_before_the_end_of_a_push_stays_and_a_later_one_is_re
     assert verbs(systemd) == ["systemd-run", "systemctl", "systemd-run"]
 
 
+def test_a_push_that_gets_no_timer_does_not_cost_an_earlier_one_its_own(guest, monkeypatch):
+    timer = os.path.join(paths.TRANSIENT_UNITS, recheck_timer.UNIT + ".timer")
+    os.makedirs(paths.TRANSIENT_UNITS)
+    os.makedirs(paths.SYSTEMD)
+    start = "case $* in *on-active=5.0s*) exit 1 ;; esac; touch %s" % timer
+    systemd = programs(guest, monkeypatch, {"systemd-run": start, "systemctl": "rm %s" % timer})
+    recheck_timer.by(time.monotonic() + 60.0)
+    with pytest.raises(recheck_timer.NoTimer):
+        recheck_timer.by(time.monotonic() + 5.0)
+    assert os.path.exists(timer) and verbs(systemd) == ["systemd-run", "systemctl", "systemd-run", "systemd-run"]
+    assert recheck_timer.read().due == pytest.approx(time.monotonic() + 60, abs=5)
+
+
 def test_a_timer_that_somebody_stopped_comes_back(systemd):
     recheck_timer.update([A], False, USUAL)
     os.remove(recheck_timer._timer())
