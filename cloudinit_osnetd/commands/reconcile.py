@@ -54,7 +54,7 @@ def as_json(record: Record) -> Dict[str, Any]:
 def _write_status(report: Dict[str, Any]) -> None:
     """Writes the file that `status` reads; for root only: it has lines of files that nobody else may read."""
     text = json.dumps(dict(report, when=round(time.time(), 3)), indent=1) + "\n"
-    if os.path.exists(paths.STATUS):
+    if os.path.exists(paths.STATUS) and os.stat(paths.STATUS).st_mode & 0o077:
         os.chmod(paths.STATUS, 0o600)  # the new file gets the mode of the old one, and 0.1.0's was for all
     files.replace(paths.STATUS, text, mode=0o600, sync=False)
 
