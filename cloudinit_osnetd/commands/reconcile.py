@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import argparse
 
 LOG = logging.getLogger(__name__)
+_REPORT = "cloudinit-osnetd-report.service"
 # Used by the service only. A Python that cannot start exits with 1 as well, and the events are not served then (see
 # serve-queue).
 EXIT_NIC_FAILED = 3
@@ -90,10 +91,14 @@ def announce(report: Dict[str, Any]) -> None:
     cached = files.read_json(paths.CONTEXT)
     if not isinstance(cached, dict) or not cached.get("reports") or not os.path.isdir(paths.SYSTEMD):
         return
-    try:
-        command.run(["systemctl", "start", "--no-block", "cloudinit-osnetd-report.service"], timeout=10.0)
-    except command.CommandError as exc:
-        LOG.warning("run not reported yet: error=%s", exc)
+    # Every start counts towards the unit's limit, also one that went well: the eleventh run in an hour would not be
+    # reported. The limit is for the tries for one run. The command fails if the unit is not loaded.
+    for words in (["reset-failed"], ["start", "--no-block"]):
+        try:
+            command.run(["systemctl", *words, _REPORT], timeout=10.0)
+        except command.CommandError as exc:
+            if words[0] == "start":
+                LOG.warning("run not reported yet: error=%s", exc)
 
 
 def _adopt_datasource() -> None:

@@ -72,6 +72,22 @@ def test_the_unit_is_started_only_if_a_run_changed_something_and_somebody_listen
     assert bool(started) == starts
 
 
+def test_runs_that_were_reported_do_not_use_up_the_tries_of_the_next_one(guest, monkeypatch):
+    """systemd counts each start towards StartLimitBurst= (systemd.unit(5)); reset-failed sets that to zero."""
+    ran = []
+
+    def run(argv, timeout):
+        ran.append(argv[1])
+        if argv[1] == "reset-failed":
+            raise command.CommandError("not loaded")
+
+    monkeypatch.setattr(command, "run", run)
+    os.makedirs(paths.SYSTEMD)
+    files.replace(paths.CONTEXT, json.dumps({"reports": True}))
+    reconcile.announce({"changes": [1], "touches": []})
+    assert ran == ["reset-failed", "start"]
+
+
 def test_a_unit_that_cannot_be_started_costs_nothing(guest, monkeypatch):
     def fails(_argv, timeout):
         raise command.CommandError("no such unit")
