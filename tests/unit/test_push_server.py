@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""osnetd-push --server with answers of Neutron 29 and Nova as they were recorded, in place of the SDK's connection.
+"""osnetd-push --server with a stand-in for the SDK's connection: answers as of Neutron 29, and Nova's by its documentation.
 
 tests/neutron asks a real Neutron.
 """
