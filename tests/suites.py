@@ -77,7 +77,7 @@ def suites() -> List[Suite]:
         Suite("soak", [pytest("tests/soak")], ("deb",), "tests/soak", limit=1800, again=True),
         Suite("quick", [pytest("tests/scenarios", "-n", "3", "-m", "quick")], ("deb",), "tests/scenarios", limit=900),
         Suite("rpm", [["scripts/build-rpm", "dist"]]),
-        Suite("package", [pytest("tests/package")], ("deb", "rpm"), "tests/package", limit=900),
+        Suite("package", [pytest("tests/package")], ("deb", "rpm"), "tests/package", limit=1800),
         Suite("unit", [pytest("tests/unit")], (), "tests/unit", limit=1800),
         # Those that are here; a machine that has none but its own runs that one twice.
         Suite("pythons", [["scripts/all-pythons", bin_ + "/tox", "--skip-missing-interpreters", "true", "-e", PYTHONS]], limit=4200),
