@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""The policy module, built by the distribution's own makefile and linked with its policy: what each domain may do, and may not.
+
+What is read here is the policy that a kernel would enforce, so what is not allowed here is denied there. Whether it
+suffices for a server's work, tests/scenarios/test_selinux.py shows in a guest that enforces it.
+
+Packages: selinux-policy-dev, semodule-utils, setools, and the .pp files of selinux-policy-default (unpacked is enough:
+OSNETD_SELINUX_ROOT names a directory in which all of them were unpacked). Without them the tests are skipped.
+"""
+
+from __future__ import annotations
+
+import bz2
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Iterator, List, NamedTuple, Set
+
+import pytest
+
+from tests.lab import run
+
+ROOT = Path(os.environ.get("OSNETD_SELINUX_ROOT", "/"))
+SOURCES = run.CHECKOUT / "selinux"
+AGENT = run.CHECKOUT / "tests/lab/selinux_agent"
+MAKEFILE = ROOT / "usr/share/selinux/devel/Makefile"
+SHIPPED = ROOT / "usr/share/selinux/default"
+NEEDED = (MAKEFILE, SHIPPED / "base.pp.bz2", ROOT / "usr/bin/semodule_link", ROOT / "usr/bin/sesearch")
+# Modules of the distribution with which ours meets.
+BESIDE = ("base", "networkmanager", "unconfined", "dhcp")
+# What writing is, by class.
+WRITES = {
+    "file": {"write", "append", "create", "unlink", "rename", "link", "setattr", "relabelto"},
+    "dir": {"add_name", "remove_name", "create", "rmdir", "setattr"},
+    "lnk_file": {"create", "unlink", "rename"},
+    "sock_file": {"create", "unlink"},
+    "blk_file": {"write", "append"},
+    "chr_file": {"write", "append"},
+}
+
+pytestmark = pytest.mark.skipif(not all(path.exists() for path in NEEDED), reason="needs selinux-policy-dev, semodule-utils, setools and a policy")
+
+
+class Rule(NamedTuple):
+    source: str
+    target: str
+    kind: str
+    permissions: Set[str]
+
+
+class Policy:
+    """A linked policy, asked by sesearch(1)."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def rules(self, *words: str, how: str = "-A") -> List[Rule]:
+        environment = dict(os.environ, PYTHONPATH=str(ROOT / "usr/lib/python3/dist-packages"))
+        command = ["/usr/bin/python3", str(ROOT / "usr/bin/sesearch"), how, *words, str(self._path)]
+        told = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+        found = re.findall(r"^(?:allow|dontaudit) (\S+) (\S+):(\S+) (?:\{ (.*?) \}|(\S+));", told, re.MULTILINE)
+        return [Rule(source, target, kind, set((many or one).split())) for source, target, kind, many, one in found]
+
+    def transitions(self, source: str) -> List[str]:
+        environment = dict(os.environ, PYTHONPATH=str(ROOT / "usr/lib/python3/dist-packages"))
+        command = ["/usr/bin/python3", str(ROOT / "usr/bin/sesearch"), "-T", "-s", source, "-c", "process", str(self._path)]
+        return subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
+
+    def written(self, source: str) -> Set[str]:
+        """The types of what a domain may make, change or remove, of whatever class."""
+        rules = [rule for rule in self.rules("-s", source) if rule.permissions & WRITES.get(rule.kind, set())]
+        return {rule.target for rule in rules if rule.target != source}
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Policy]:
+    directory = tmp_path_factory.mktemp("selinux")
+    for path in [*SOURCES.iterdir(), *AGENT.iterdir()]:
+        shutil.copy(path, directory)
+    makefile = re.sub(r"(?m)^SHAREDIR := .*$", f"SHAREDIR := {ROOT / 'usr/share/selinux'}", MAKEFILE.read_text())
+    (directory / "Makefile").write_text(makefile)
+    modules = ["cloudinit-osnetd.pp", "osnetd_lab_agent.pp"]
+    awk = shutil.which("gawk") or shutil.which("awk")
+    built = ["make", "-C", str(directory), "NAME=default", f"AWK={awk}", f"BINDIR={ROOT / 'usr/bin'}", *modules]
+    told = subprocess.run(built, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert told.returncode == 0 and "rror" not in told.stdout, told.stdout
+    for name in BESIDE:
+        (directory / f"{name}.pp").write_bytes(bz2.decompress((SHIPPED / f"{name}.pp.bz2").read_bytes()))
+    link = [str(ROOT / "usr/bin/semodule_link"), "-o", "linked.pp", *(f"{name}.pp" for name in BESIDE), *modules]
+    subprocess.run(link, cwd=directory, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # It checks the policy's own assertions (neverallow) as well.
+    subprocess.run([str(ROOT / "usr/bin/semodule_expand"), "linked.pp", "policy"], cwd=directory, check=True)
+    yield Policy(directory / "policy")
+
+
+def test_udevs_event_writer_writes_the_queue_and_nothing_else(policy: Policy) -> None:
+    """It may make the queue and the directory above it, and in both add names only: no event of another can be taken away."""
+    every_domains = {"devtty_t", "null_device_t", "zero_device_t"}
+    assert policy.written("osnetd_event_t") - every_domains == {"osnetd_queue_t", "osnetd_runtime_t", "var_run_t"}
+    made = {(rule.target, rule.kind): rule.permissions for rule in policy.rules("-s", "osnetd_event_t", "-ds")}
+    assert ("osnetd_runtime_t", "file") not in made
+    assert ("var_run_t", "file") not in made
+    assert not made["osnetd_queue_t", "file"] & {"unlink", "rename", "read", "link", "relabelto"}
+    for place in ("osnetd_queue_t", "osnetd_runtime_t", "var_run_t"):
+        assert not made[place, "dir"] & {"remove_name", "rmdir", "rename", "relabelto"}
+
+
+def test_udevs_event_writer_has_no_network_no_other_domain_and_no_capability(policy: Policy) -> None:
+    assert policy.transitions("osnetd_event_t") == []
+    kinds = {rule.kind for rule in policy.rules("-s", "osnetd_event_t", "-ds")}
+    assert not {kind for kind in kinds if kind.endswith("_socket")} - {"unix_stream_socket"}
+    assert not kinds & {"capability", "capability2", "system", "service", "dbus"}
+
+
+def test_the_guest_agent_hands_over_a_document_and_nothing_more(policy: Policy) -> None:
+    """What it may do with anything of ours: run the program, which is then in its own domain."""
+    ours = ["osnetd_exec_t", "osnetd_t", "osnetd_event_t", "osnetd_event_exec_t", "osnetd_queue_t", "osnetd_runtime_t", "osnetd_var_lib_t", "osnetd_unit_t"]
+    rules = [rule for name in ours for rule in policy.rules("-s", "virt_qemu_ga_t", "-t", name, "-ds", "-dt")]
+    assert {(rule.target, rule.kind) for rule in rules} == {("osnetd_exec_t", "file"), ("osnetd_t", "process")}
+    allowed = {(rule.target, rule.kind): rule.permissions for rule in rules}
+    assert "execute_no_trans" not in allowed["osnetd_exec_t", "file"]
+    assert allowed["osnetd_t", "process"] == {"transition"}
+    assert "net_conf_t" not in policy.written("virt_qemu_ga_t")
+    assert "type_transition virt_qemu_ga_t osnetd_exec_t:process osnetd_t;" in policy.transitions("virt_qemu_ga_t")
+
+
+def test_the_program_changes_the_networks_configuration_and_its_own_state(policy: Policy) -> None:
+    files = {
+        rule.target
+        for rule in policy.rules("-s", "osnetd_t", "-c", "file")
+        if rule.permissions & WRITES["file"] and rule.target not in ("osnetd_t", "init_tmpfs_t", "security_t")
+    }
+    ours = {"osnetd_queue_t", "osnetd_runtime_t", "osnetd_unit_t", "osnetd_var_lib_t"}
+    assert files == ours | {"net_conf_t", "systemd_networkd_runtime_t", "NetworkManager_etc_rw_t", "sysctl_net_t"}
+    for kind in ("blk_file", "chr_file"):
+        disks = [rule for rule in policy.rules("-s", "osnetd_t", "-c", kind) if rule.permissions & WRITES[kind]]
+        assert not [rule for rule in disks if "disk" in rule.target or "removable" in rule.target]
+
+
+@pytest.mark.parametrize("domain", ["osnetd_t", "osnetd_event_t"])
+def test_no_domain_is_permissive_or_unconfined(policy: Policy, domain: str) -> None:
+    text = (SOURCES / "cloudinit-osnetd.te").read_text() + (SOURCES / "cloudinit-osnetd.if").read_text()
+    assert not re.search(r"^\s*(permissive|dontaudit)\b|unconfined_domain|files_manage_all|corecmd_exec_all", text, re.MULTILINE)
+    everywhere = [rule for rule in policy.rules("-s", domain) if rule.target == "file_type" and rule.kind != "filesystem"]
+    assert everywhere == []
+    powers = {name for rule in policy.rules("-s", domain, "-c", "capability", "-ds") for name in rule.permissions}
+    assert not powers & {"sys_admin", "sys_module", "sys_rawio", "dac_override", "setuid", "sys_boot", "mac_admin"}
+
+
+@pytest.mark.parametrize("domain", ["osnetd_t", "osnetd_event_t"])
+def test_no_denial_of_ours_is_hidden(policy: Policy, domain: str) -> None:
+    """What the policy keeps quiet of every domain: SELinux's own files, a terminal that was left open, a secure exec."""
+    hidden = policy.rules("-s", domain, "-ds", how="--dontaudit")
+    usual = {"security_t", "selinux_config_t", "sysfs_t", "console_device_t", "user_devpts_t", "user_tty_device_t", "init_t"}
+    others = [rule for rule in hidden if rule.target not in usual and rule.permissions - {"noatsecure", "rlimitinh", "siginh", "listen"}]
+    assert others == []
