@@ -26,10 +26,11 @@ COMMAND_LINE = "security=selinux selinux=1 enforcing=1 audit=1"
 _SOURCES = (run.CHECKOUT / "selinux", run.CHECKOUT / "tests/lab/selinux_agent")
 _CONFIG = "etc/selinux/config"
 _LABELS = "/etc/selinux/default/contexts/files/file_contexts"
-# Ours, and the lab's stand-in for what Enterprise Linux has for the guest agent. The store is that of a policy at rest.
+# Ours, and the stand-in for what Enterprise Linux has for the guest agent, into the store of a policy at rest (-n). -D: every
+# denial is noted, those as well that the policy keeps quiet (dontaudit).
 _BUILD = """
 cd /root/selinux && make -f /usr/share/selinux/devel/Makefile NAME=default cloudinit-osnetd.pp osnetd_lab_agent.pp &&
-semodule -n -s default -i cloudinit-osnetd.pp -i osnetd_lab_agent.pp
+semodule -n -s default -D -B -i cloudinit-osnetd.pp -i osnetd_lab_agent.pp
 """
 
 

@@ -17,7 +17,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Set
+from typing import List, NamedTuple, Set
 
 import pytest
 
@@ -41,7 +41,9 @@ WRITES = {
     "chr_file": {"write", "append"},
 }
 
-pytestmark = pytest.mark.skipif(not all(path.exists() for path in NEEDED), reason="needs selinux-policy-dev, semodule-utils, setools and a policy")
+pytestmark = pytest.mark.skipif(
+    not all(path.exists() for path in NEEDED), reason="needs selinux-policy-dev, semodule-utils, setools and a policy"
+)
 
 
 class Rule(NamedTuple):
@@ -76,7 +78,7 @@ class Policy:
 
 
 @pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Policy]:
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Policy:
     directory = tmp_path_factory.mktemp("selinux")
     for path in [*SOURCES.iterdir(), *AGENT.iterdir()]:
         shutil.copy(path, directory)
@@ -93,7 +95,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Policy]:
     subprocess.run(link, cwd=directory, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     # It checks the policy's own assertions (neverallow) as well.
     subprocess.run([str(ROOT / "usr/bin/semodule_expand"), "linked.pp", "policy"], cwd=directory, check=True)
-    yield Policy(directory / "policy")
+    return Policy(directory / "policy")
 
 
 def test_udevs_event_writer_writes_the_queue_and_nothing_else(policy: Policy) -> None:
@@ -117,7 +119,16 @@ def test_udevs_event_writer_has_no_network_no_other_domain_and_no_capability(pol
 
 def test_the_guest_agent_hands_over_a_document_and_nothing_more(policy: Policy) -> None:
     """What it may do with anything of ours: run the program, which is then in its own domain."""
-    ours = ["osnetd_exec_t", "osnetd_t", "osnetd_event_t", "osnetd_event_exec_t", "osnetd_queue_t", "osnetd_runtime_t", "osnetd_var_lib_t", "osnetd_unit_t"]
+    ours = [
+        "osnetd_exec_t",
+        "osnetd_t",
+        "osnetd_event_t",
+        "osnetd_event_exec_t",
+        "osnetd_queue_t",
+        "osnetd_runtime_t",
+        "osnetd_var_lib_t",
+        "osnetd_unit_t",
+    ]
     rules = [rule for name in ours for rule in policy.rules("-s", "virt_qemu_ga_t", "-t", name, "-ds", "-dt")]
     assert {(rule.target, rule.kind) for rule in rules} == {("osnetd_exec_t", "file"), ("osnetd_t", "process")}
     allowed = {(rule.target, rule.kind): rule.permissions for rule in rules}
