@@ -4,6 +4,7 @@
 
     with_module(tree)       a layer with the module in the policy's store, and SELinux set to enforcing
     label(root)             each file of a root gets its label, as the image is made
+    unpacked()              a policy with its headers and its tools, to be read on the host
 
 Nothing of this needs SELinux on the host: the policy is compiled in a chroot, and a label is an extended attribute, which
 mke2fs -d copies. Only a kernel of its own can enforce a policy, so these guests are virtual machines.
@@ -12,7 +13,9 @@ mke2fs -d copies. Only a kernel of its own can enforce a policy, so these guests
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 from tests.lab import run
@@ -23,6 +26,8 @@ from tests.lab.roots import Tree, on_top
 # selinux-policy-dev has the headers and the makefile. auditd keeps /var/log/audit/audit.log.
 PACKAGES = ("selinux-basics", "selinux-policy-default", "selinux-policy-dev", "auditd", "attr")
 COMMAND_LINE = "security=selinux selinux=1 enforcing=1 audit=1"
+# Unpacked, none is installed: what selinux-policy-default installs would compile a policy for the host.
+_ON_THE_HOST = "selinux-policy-dev selinux-policy-default checkpolicy semodule-utils setools python3-setools python3-networkx python3-pkg-resources"
 _SOURCES = (run.CHECKOUT / "selinux", run.CHECKOUT / "tests/lab/selinux_agent")
 _CONFIG = "etc/selinux/config"
 _LABELS = "/etc/selinux/default/contexts/files/file_contexts"
@@ -49,6 +54,32 @@ def label(root: Path) -> None:
     """-m: it does not look at mounts, of which none has labels here. -F: also the user and the role of each label."""
     with step("labelling the files for SELinux"):
         call(["chroot", str(root), "setfiles", "-m", "-F", "-e", "/proc", "-e", "/sys", "-e", "/dev", _LABELS, "/"], "labelling")
+
+
+def unpacked() -> Path | None:
+    """A directory with the host's distribution's policy, headers, compiler and sesearch(1), fetched once by apt.
+
+    $OSNETD_SELINUX_ROOT names another. None where apt has no such packages.
+    """
+    given = os.environ.get("OSNETD_SELINUX_ROOT")
+    if given:
+        return Path(given)
+    place = run.lab_dir() / "selinux"
+    with run.locked(place.with_suffix(".lock")):
+        if not place.exists():
+            unfinished = place.with_suffix(".unfinished")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(parents=True)
+            fetch = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", *_ON_THE_HOST.split()]
+            with step("fetching a policy and its tools"):
+                done = subprocess.run(fetch, cwd=unfinished, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            if done.returncode:
+                return None
+            for package in unfinished.glob("*.deb"):
+                call(["dpkg-deb", "-x", str(package), str(unfinished)], f"unpacking {package.name}")
+                package.unlink()
+            unfinished.rename(place)
+    return place
 
 
 def _install(root: Path, sources: list[Path]) -> None:

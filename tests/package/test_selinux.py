@@ -5,8 +5,7 @@
 What is read here is the policy that a kernel would enforce, so what is not allowed here is denied there. Whether it
 suffices for a server's work, tests/scenarios/test_selinux.py shows in a guest that enforces it.
 
-Packages: selinux-policy-dev, semodule-utils, setools, and the .pp files of selinux-policy-default (unpacked is enough:
-OSNETD_SELINUX_ROOT names a directory in which all of them were unpacked). Without them the tests are skipped.
+The policy, its headers and its tools are unpacked, not installed (tests/lab/selinux.py).
 """
 
 from __future__ import annotations
@@ -21,14 +20,10 @@ from typing import List, NamedTuple, Set
 
 import pytest
 
-from tests.lab import run
+from tests.lab import run, selinux
 
-ROOT = Path(os.environ.get("OSNETD_SELINUX_ROOT", "/"))
 SOURCES = run.CHECKOUT / "selinux"
 AGENT = run.CHECKOUT / "tests/lab/selinux_agent"
-MAKEFILE = ROOT / "usr/share/selinux/devel/Makefile"
-SHIPPED = ROOT / "usr/share/selinux/default"
-NEEDED = (MAKEFILE, SHIPPED / "base.pp.bz2", ROOT / "usr/bin/semodule_link", ROOT / "usr/bin/sesearch")
 # Modules of the distribution with which ours meets.
 BESIDE = ("base", "networkmanager", "unconfined", "dhcp")
 # What writing is, by class.
@@ -41,10 +36,6 @@ WRITES = {
     "chr_file": {"write", "append"},
 }
 
-pytestmark = pytest.mark.skipif(
-    not all(path.exists() for path in NEEDED), reason="needs selinux-policy-dev, semodule-utils, setools and a policy"
-)
-
 
 class Rule(NamedTuple):
     source: str
@@ -56,20 +47,20 @@ class Rule(NamedTuple):
 class Policy:
     """A linked policy, asked by sesearch(1)."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, tools: Path) -> None:
+        self._path, self._tools = path, tools
+
+    def _ask(self, *words: str) -> str:
+        environment = dict(os.environ, PYTHONPATH=str(self._tools / "usr/lib/python3/dist-packages"))
+        command = ["/usr/bin/python3", str(self._tools / "usr/bin/sesearch"), *words, str(self._path)]
+        return subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
 
     def rules(self, *words: str, how: str = "-A") -> List[Rule]:
-        environment = dict(os.environ, PYTHONPATH=str(ROOT / "usr/lib/python3/dist-packages"))
-        command = ["/usr/bin/python3", str(ROOT / "usr/bin/sesearch"), how, *words, str(self._path)]
-        told = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
-        found = re.findall(r"^(?:allow|dontaudit) (\S+) (\S+):(\S+) (?:\{ (.*?) \}|(\S+));", told, re.MULTILINE)
+        found = re.findall(r"^(?:allow|dontaudit) (\S+) (\S+):(\S+) (?:\{ (.*?) \}|(\S+));", self._ask(how, *words), re.MULTILINE)
         return [Rule(source, target, kind, set((many or one).split())) for source, target, kind, many, one in found]
 
     def transitions(self, source: str) -> List[str]:
-        environment = dict(os.environ, PYTHONPATH=str(ROOT / "usr/lib/python3/dist-packages"))
-        command = ["/usr/bin/python3", str(ROOT / "usr/bin/sesearch"), "-T", "-s", source, "-c", "process", str(self._path)]
-        return subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
+        return self._ask("-T", "-s", source, "-c", "process").splitlines()
 
     def written(self, source: str) -> Set[str]:
         """The types of what a domain may make, change or remove, of whatever class."""
@@ -79,23 +70,27 @@ class Policy:
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory: pytest.TempPathFactory) -> Policy:
+    tools = selinux.unpacked()
+    if tools is None:
+        pytest.skip("apt has no SELinux policy here")
+    headers, shipped, programs = tools / "usr/share/selinux", tools / "usr/share/selinux/default", tools / "usr/bin"
     directory = tmp_path_factory.mktemp("selinux")
     for path in [*SOURCES.iterdir(), *AGENT.iterdir()]:
         shutil.copy(path, directory)
-    makefile = re.sub(r"(?m)^SHAREDIR := .*$", f"SHAREDIR := {ROOT / 'usr/share/selinux'}", MAKEFILE.read_text())
+    makefile = re.sub(r"(?m)^SHAREDIR := .*$", f"SHAREDIR := {headers}", (headers / "devel/Makefile").read_text())
     (directory / "Makefile").write_text(makefile)
     modules = ["cloudinit-osnetd.pp", "osnetd_lab_agent.pp"]
     awk = shutil.which("gawk") or shutil.which("awk")
-    built = ["make", "-C", str(directory), "NAME=default", f"AWK={awk}", f"BINDIR={ROOT / 'usr/bin'}", *modules]
+    built = ["make", "-C", str(directory), "NAME=default", f"AWK={awk}", f"BINDIR={programs}", *modules]
     told = subprocess.run(built, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert told.returncode == 0 and "rror" not in told.stdout, told.stdout
     for name in BESIDE:
-        (directory / f"{name}.pp").write_bytes(bz2.decompress((SHIPPED / f"{name}.pp.bz2").read_bytes()))
-    link = [str(ROOT / "usr/bin/semodule_link"), "-o", "linked.pp", *(f"{name}.pp" for name in BESIDE), *modules]
+        (directory / f"{name}.pp").write_bytes(bz2.decompress((shipped / f"{name}.pp.bz2").read_bytes()))
+    link = [str(programs / "semodule_link"), "-o", "linked.pp", *(f"{name}.pp" for name in BESIDE), *modules]
     subprocess.run(link, cwd=directory, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     # It checks the policy's own assertions (neverallow) as well.
-    subprocess.run([str(ROOT / "usr/bin/semodule_expand"), "linked.pp", "policy"], cwd=directory, check=True)
-    return Policy(directory / "policy")
+    subprocess.run([str(programs / "semodule_expand"), "linked.pp", "policy"], cwd=directory, check=True)
+    return Policy(directory / "policy", tools)
 
 
 def test_udevs_event_writer_writes_the_queue_and_nothing_else(policy: Policy) -> None:

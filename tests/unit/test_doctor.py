@@ -143,8 +143,9 @@ DENIED = (
     'type=AVC msg=audit(1.1:1): avc:  denied  { write } for  pid=9 comm="qemu-ga" name="cloudinit-osnetd" '
     "scontext=system_u:system_r:virt_qemu_ga_t:s0 tclass=dir permissive=0\n"
 )
-CUT = DENIED.replace('comm="qemu-ga" name="cloudinit-osnetd"', 'comm="cloudinit-osnet" name="x"')
-OF_A_DOMAIN = DENIED.replace('comm="qemu-ga" name="cloudinit-osnetd"', 'comm="sh" name="x"').replace("virt_qemu_ga_t", "osnetd_event_t")
+UNNAMED = DENIED.replace('name="cloudinit-osnetd"', 'name="x"')
+CUT = UNNAMED.replace('comm="qemu-ga"', 'comm="cloudinit-osnet"')
+OF_A_DOMAIN = UNNAMED.replace('comm="qemu-ga"', 'comm="sh"').replace("virt_qemu_ga_t", "osnetd_event_t")
 OTHER = 'type=AVC msg=audit(1.1:2): avc:  denied  { read } for  pid=9 comm="httpd" name="x"\n'
 
 
