@@ -28,7 +28,7 @@ def selinux() -> List[Result]:
     word = "enforcing" if mode == "1" else "permissive"
     if denied:
         found = "%s, %d denials, the last one: %s" % (word, len(denied), denied[-1].strip()[:300])
-        advice = "ausearch -m avc -ts boot; is cloudinit-osnetd-selinux installed, and each label right? docs/selinux.md"
+        advice = "ausearch -m avc -ts boot; is cloudinit-osnetd-selinux installed, each label right? docs/selinux.md"
         return [(failed if mode == "1" else warning)(name, found, advice)]
     return [ok(name, "%s, no denials" % word)]
 
