@@ -37,6 +37,28 @@ WRITES = {
 }
 
 
+# What Fedora and Enterprise Linux call what the module uses (docs/selinux.md names the sources).
+OF_FEDORA = {
+    "files_runtime_file": "files_pid_file",
+    "files_read_runtime_files": "files_read_generic_pids",
+    "init_unit_file": "systemd_unit_file",
+    "init_start_system": "init_start",
+    "init_get_system_status": "init_status",
+    "init_reload": "init_reload_services",
+    "init_start_transient_units": "init_start_transient_unit",
+    "init_stop_transient_units": "init_stop_transient_unit",
+    "init_reload_transient_units": "init_reload_transient_unit",
+    "init_list_runtime": "init_list_pid_dirs",
+    "init_read_runtime_files": "init_read_pid_files",
+    "udev_read_runtime_files": "udev_read_pid_files",
+    "udev_domtrans_udevadm": "udev_run_udevadm_of_refpolicy",
+    "sysnet_read_dhcpc_runtime_files": "sysnet_read_dhcpc_pid",
+    "networkmanager_read_runtime_files": "networkmanager_read_pid_files",
+    "systemd_unit_t": "systemd_unit_file_t",
+    "systemd_networkd_runtime_t": "systemd_networkd_var_run_t",
+}
+
+
 class Rule(NamedTuple):
     source: str
     target: str
@@ -69,21 +91,30 @@ class Policy:
 
 
 @pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Policy:
-    tools = selinux.unpacked()
-    if tools is None:
+def tools() -> Path:
+    found = selinux.unpacked()
+    if found is None:
         pytest.skip("apt has no SELinux policy here")
-    headers, shipped, programs = tools / "usr/share/selinux", tools / "usr/share/selinux/default", tools / "usr/bin"
-    directory = tmp_path_factory.mktemp("selinux")
+    return found
+
+
+def build(directory: Path, tools: Path, headers: Path, *modules: str, distribution: str = "debian") -> None:
+    """By the makefile of the headers, in a directory of its own."""
     for path in [*SOURCES.iterdir(), *AGENT.iterdir()]:
         shutil.copy(path, directory)
     makefile = re.sub(r"(?m)^SHAREDIR := .*$", f"SHAREDIR := {headers}", (headers / "devel/Makefile").read_text())
     (directory / "Makefile").write_text(makefile)
-    modules = ["cloudinit-osnetd.pp", "osnetd_lab_agent.pp"]
-    awk = shutil.which("gawk") or shutil.which("awk")
-    built = ["make", "-C", str(directory), "NAME=default", f"AWK={awk}", f"BINDIR={programs}", *modules]
-    told = subprocess.run(built, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    words = ["NAME=default", f"DISTRO={distribution}", f"AWK={shutil.which('gawk') or shutil.which('awk')}", f"BINDIR={tools / 'usr/bin'}"]
+    told = subprocess.run(["make", "-C", str(directory), *words, *modules], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert told.returncode == 0 and "rror" not in told.stdout, told.stdout
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory, tools: Path) -> Policy:
+    shipped, programs = tools / "usr/share/selinux/default", tools / "usr/bin"
+    directory = tmp_path_factory.mktemp("selinux")
+    modules = ["cloudinit-osnetd.pp", "osnetd_lab_agent.pp"]
+    build(directory, tools, tools / "usr/share/selinux", *modules)
     for name in BESIDE:
         (directory / f"{name}.pp").write_bytes(bz2.decompress((shipped / f"{name}.pp.bz2").read_bytes()))
     link = [str(programs / "semodule_link"), "-o", "linked.pp", *(f"{name}.pp" for name in BESIDE), *modules]
@@ -91,6 +122,27 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Policy:
     # It checks the policy's own assertions (neverallow) as well.
     subprocess.run([str(programs / "semodule_expand"), "linked.pp", "policy"], cwd=directory, check=True)
     return Policy(directory / "policy", tools)
+
+
+def test_it_builds_with_the_names_that_fedora_has(tmp_path: Path, tools: Path) -> None:
+    """Fedora's own headers are not to be had here: Debian's, with what the module asks for renamed, and with no Debian in them."""
+    headers = tmp_path / "selinux"
+    shutil.copytree(tools / "usr/share/selinux/devel", headers / "devel")
+    for path in headers.glob("devel/include/*/*.if"):
+        text = path.read_text()
+        for old, new in OF_FEDORA.items():
+            text = re.sub(rf"\b{old}\b", new, text)
+        if path.name == "init.if":
+            text += "interface(`init_nnp_daemon_domain',`\n\tgen_require(`\n\t\ttype init_t;\n\t')\n\tallow init_t $1:process2 nnp_transition;\n')\n"
+        path.write_text(text)
+    place = tmp_path / "module"
+    place.mkdir()
+    build(place, tools, headers, "cloudinit-osnetd.pp", distribution="redhat")
+    contexts = subprocess.run([str(tools / "usr/bin/semodule_unpackage"), "cloudinit-osnetd.pp", "m", "fc"], cwd=place, check=False)
+    assert contexts.returncode == 0
+    # What is Debian's alone is not in it.
+    assert "/etc/netplan" not in (place / "fc").read_text()
+    assert "/usr/libexec/cloudinit-osnetd/queue-event" in (place / "fc").read_text()
 
 
 def test_udevs_event_writer_writes_the_queue_and_nothing_else(policy: Policy) -> None:
