@@ -193,6 +193,8 @@ def test_the_program_changes_the_networks_configuration_and_its_own_state(policy
     }
     ours = {"osnetd_queue_t", "osnetd_runtime_t", "osnetd_unit_t", "osnetd_var_lib_t"}
     assert files == ours | {"net_conf_t", "systemd_networkd_runtime_t", "NetworkManager_etc_rw_t", "sysctl_net_t"}
+    # Nor may it put a file of its own beside others below /etc (sudoers.d, tmpfiles.d).
+    assert not [rule for rule in policy.rules("-s", "osnetd_t", "-t", "etc_t") if rule.permissions & WRITES.get(rule.kind, set())]
     for kind in ("blk_file", "chr_file"):
         disks = [rule for rule in policy.rules("-s", "osnetd_t", "-c", kind) if rule.permissions & WRITES[kind]]
         assert not [rule for rule in disks if "disk" in rule.target or "removable" in rule.target]
@@ -215,3 +217,11 @@ def test_no_denial_of_ours_is_hidden(policy: Policy, domain: str) -> None:
     usual = {"security_t", "selinux_config_t", "sysfs_t", "console_device_t", "user_devpts_t", "user_tty_device_t", "init_t"}
     others = [rule for rule in hidden if rule.target not in usual and rule.permissions - {"noatsecure", "rlimitinh", "siginh", "listen"}]
     assert others == []
+
+
+def test_hooks_of_ifup_run_as_at_boot_and_others_run_it_as_before(policy: Policy) -> None:
+    assert "type_transition osnetd_t osnetd_ifupdown_exec_t:process initrc_t;" in policy.transitions("osnetd_t")
+    for other in ("udev_t", "dhcpc_t"):
+        assert not [line for line in policy.transitions(other) if "osnetd_ifupdown_exec_t" in line]
+        allowed = {name for rule in policy.rules("-s", other, "-t", "osnetd_ifupdown_exec_t", "-c", "file") for name in rule.permissions}
+        assert allowed >= {"execute", "execute_no_trans"}

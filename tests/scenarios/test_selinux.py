@@ -171,7 +171,7 @@ OF_ALL = {
     "accounts": "true >> /etc/passwd",
     "a home": "true > /root/left",
     "a program": "true >> /usr/bin/env",
-    "a job": "true > /etc/cron.d/left && rm -f /etc/cron.d/left",
+    "a file of /etc": "true > /etc/tmpfiles.d/left && rm -f /etc/tmpfiles.d/left",
     "the disk": "true >> /dev/vda",
 }
 OF_THE_EVENT_WRITER = {
