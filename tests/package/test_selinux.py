@@ -11,12 +11,13 @@ The policy, its headers and its tools are unpacked, not installed (tests/lab/sel
 from __future__ import annotations
 
 import bz2
+import json
 import os
 import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import List, NamedTuple, Set
+from typing import Dict, List, NamedTuple, Set
 
 import pytest
 
@@ -59,35 +60,60 @@ OF_FEDORA = {
 }
 
 
+# Reads a policy once, which takes longer than all questions: of each domain named, the rules in which it or an attribute of it is
+# the source, and the attributes of all types.
+_READ = """
+import json, sys, setools
+policy = setools.SELinuxPolicy(sys.argv[1])
+attributes = {str(type_): [str(attribute) for attribute in type_.attributes()] for type_ in policy.types()}
+sources = {name: {name, *attributes[name]} for name in sys.argv[2:]}
+rules = {name: [] for name in sources}
+for rule in policy.terules():
+    how, source = rule.ruletype.name, str(rule.source)
+    of = [name for name in sources if source in sources[name]] if how in ("allow", "dontaudit", "type_transition") else []
+    if of:
+        what = [str(rule.default)] if how == "type_transition" else sorted(rule.perms)
+        for name in of:
+            rules[name].append([how, source, str(rule.target), str(rule.tclass), what])
+json.dump([attributes, rules], sys.stdout)
+"""
+DOMAINS = ("osnetd_t", "osnetd_event_t", "virt_qemu_ga_t", "udev_t", "dhcpc_t")
+
+
 class Rule(NamedTuple):
+    how: str
     source: str
     target: str
     kind: str
-    permissions: Set[str]
+    permissions: Set[str]  # of a transition: the new type
 
 
 class Policy:
-    """A linked policy, asked by sesearch(1)."""
+    """A linked policy, read by setools."""
 
     def __init__(self, path: Path, tools: Path) -> None:
-        self._path, self._tools = path, tools
+        environment = dict(os.environ, PYTHONPATH=str(tools / "usr/lib/python3/dist-packages"))
+        command = ["/usr/bin/python3", "-c", _READ, str(path), *DOMAINS]
+        self._attributes, rules = json.loads(subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout)
+        self._rules = {name: [Rule(*words, set(what)) for *words, what in listed] for name, listed in rules.items()}
 
-    def _ask(self, *words: str) -> str:
-        environment = dict(os.environ, PYTHONPATH=str(self._tools / "usr/lib/python3/dist-packages"))
-        command = ["/usr/bin/python3", str(self._tools / "usr/bin/sesearch"), *words, str(self._path)]
-        return subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+    def rules(self, source: str, kind: str = "", target: str = "", direct: bool = False, how: str = "allow") -> List[Rule]:
+        """The rules of a domain, of its attributes as well but with `direct`; `target`: those that concern this type."""
+        of_target = {target, *self._attributes.get(target, ())}
+        return [
+            rule
+            for rule in self._rules[source]
+            if rule.how == how and kind in ("", rule.kind) and (not direct or rule.source == source) and (not target or rule.target in of_target)
+        ]
 
-    def rules(self, *words: str, how: str = "-A") -> List[Rule]:
-        found = re.findall(r"^(?:allow|dontaudit) (\S+) (\S+):(\S+) (?:\{ (.*?) \}|(\S+));", self._ask(how, *words), re.MULTILINE)
-        return [Rule(source, target, kind, set((many or one).split())) for source, target, kind, many, one in found]
-
-    def transitions(self, source: str) -> List[str]:
-        return self._ask("-T", "-s", source, "-c", "process").splitlines()
+    def transitions(self, source: str) -> Dict[str, str]:
+        """By the type of a program: the domain in which it runs."""
+        return {rule.target: "".join(rule.permissions) for rule in self.rules(source, "process", how="type_transition")}
 
     def written(self, source: str) -> Set[str]:
         """The types of what a domain may make, change or remove, of whatever class."""
-        rules = [rule for rule in self.rules("-s", source) if rule.permissions & WRITES.get(rule.kind, set())]
-        return {rule.target for rule in rules if rule.target != source}
+        rules = [rule for rule in self.rules(source) if rule.permissions & WRITES.get(rule.kind, set())]
+        return {rule.target for rule in rules if rule.target not in (source, "self")}
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +175,7 @@ def test_udevs_event_writer_writes_the_queue_and_nothing_else(policy: Policy) ->
     """It may make the queue and the directory above it, and in both add names only: no event of another can be taken away."""
     every_domains = {"devtty_t", "null_device_t", "zero_device_t"}
     assert policy.written("osnetd_event_t") - every_domains == {"osnetd_queue_t", "osnetd_runtime_t", "var_run_t"}
-    made = {(rule.target, rule.kind): rule.permissions for rule in policy.rules("-s", "osnetd_event_t", "-ds")}
+    made = {(rule.target, rule.kind): rule.permissions for rule in policy.rules("osnetd_event_t", direct=True)}
     assert ("osnetd_runtime_t", "file") not in made
     assert ("var_run_t", "file") not in made
     assert not made["osnetd_queue_t", "file"] & {"unlink", "rename", "read", "link", "relabelto"}
@@ -158,8 +184,8 @@ def test_udevs_event_writer_writes_the_queue_and_nothing_else(policy: Policy) ->
 
 
 def test_udevs_event_writer_has_no_network_no_other_domain_and_no_capability(policy: Policy) -> None:
-    assert policy.transitions("osnetd_event_t") == []
-    kinds = {rule.kind for rule in policy.rules("-s", "osnetd_event_t", "-ds")}
+    assert policy.transitions("osnetd_event_t") == {}
+    kinds = {rule.kind for rule in policy.rules("osnetd_event_t", direct=True)}
     assert not {kind for kind in kinds if kind.endswith("_socket")} - {"unix_stream_socket"}
     assert not kinds & {"capability", "capability2", "system", "service", "dbus"}
 
@@ -176,27 +202,27 @@ def test_the_guest_agent_hands_over_a_document_and_nothing_more(policy: Policy) 
         "osnetd_var_lib_t",
         "osnetd_unit_t",
     ]
-    rules = [rule for name in ours for rule in policy.rules("-s", "virt_qemu_ga_t", "-t", name, "-ds", "-dt")]
+    rules = [rule for rule in policy.rules("virt_qemu_ga_t", direct=True) if rule.target in ours]
     assert {(rule.target, rule.kind) for rule in rules} == {("osnetd_exec_t", "file"), ("osnetd_t", "process")}
     allowed = {(rule.target, rule.kind): rule.permissions for rule in rules}
     assert "execute_no_trans" not in allowed["osnetd_exec_t", "file"]
     assert allowed["osnetd_t", "process"] == {"transition"}
     assert "net_conf_t" not in policy.written("virt_qemu_ga_t")
-    assert "type_transition virt_qemu_ga_t osnetd_exec_t:process osnetd_t;" in policy.transitions("virt_qemu_ga_t")
+    assert policy.transitions("virt_qemu_ga_t")["osnetd_exec_t"] == "osnetd_t"
 
 
 def test_the_program_changes_the_networks_configuration_and_its_own_state(policy: Policy) -> None:
     files = {
         rule.target
-        for rule in policy.rules("-s", "osnetd_t", "-c", "file")
+        for rule in policy.rules("osnetd_t", "file")
         if rule.permissions & WRITES["file"] and rule.target not in ("osnetd_t", "init_tmpfs_t", "security_t")
     }
     ours = {"osnetd_queue_t", "osnetd_runtime_t", "osnetd_unit_t", "osnetd_var_lib_t"}
     assert files == ours | {"net_conf_t", "systemd_networkd_runtime_t", "NetworkManager_etc_rw_t", "sysctl_net_t"}
     # Nor may it put a file of its own beside others below /etc (sudoers.d, tmpfiles.d).
-    assert not [rule for rule in policy.rules("-s", "osnetd_t", "-t", "etc_t") if rule.permissions & WRITES.get(rule.kind, set())]
+    assert not [rule for rule in policy.rules("osnetd_t", target="etc_t") if rule.permissions & WRITES.get(rule.kind, set())]
     for kind in ("blk_file", "chr_file"):
-        disks = [rule for rule in policy.rules("-s", "osnetd_t", "-c", kind) if rule.permissions & WRITES[kind]]
+        disks = [rule for rule in policy.rules("osnetd_t", kind) if rule.permissions & WRITES[kind]]
         assert not [rule for rule in disks if "disk" in rule.target or "removable" in rule.target]
 
 
@@ -204,24 +230,24 @@ def test_the_program_changes_the_networks_configuration_and_its_own_state(policy
 def test_no_domain_is_permissive_or_unconfined(policy: Policy, domain: str) -> None:
     text = (SOURCES / "cloudinit-osnetd.te").read_text() + (SOURCES / "cloudinit-osnetd.if").read_text()
     assert not re.search(r"^\s*(permissive|dontaudit)\b|unconfined_domain|files_manage_all|corecmd_exec_all", text, re.MULTILINE)
-    everywhere = [rule for rule in policy.rules("-s", domain) if rule.target == "file_type" and rule.kind != "filesystem"]
+    everywhere = [rule for rule in policy.rules(domain) if rule.target == "file_type" and rule.kind != "filesystem"]
     assert everywhere == []
-    powers = {name for rule in policy.rules("-s", domain, "-c", "capability", "-ds") for name in rule.permissions}
+    powers = {name for rule in policy.rules(domain, "capability", direct=True) for name in rule.permissions}
     assert not powers & {"sys_admin", "sys_module", "sys_rawio", "dac_override", "setuid", "sys_boot", "mac_admin"}
 
 
 @pytest.mark.parametrize("domain", ["osnetd_t", "osnetd_event_t"])
 def test_no_denial_of_ours_is_hidden(policy: Policy, domain: str) -> None:
     """What the policy keeps quiet of every domain: SELinux's own files, a terminal that was left open, a secure exec."""
-    hidden = policy.rules("-s", domain, "-ds", how="--dontaudit")
+    hidden = policy.rules(domain, direct=True, how="dontaudit")
     usual = {"security_t", "selinux_config_t", "sysfs_t", "console_device_t", "user_devpts_t", "user_tty_device_t", "init_t"}
     others = [rule for rule in hidden if rule.target not in usual and rule.permissions - {"noatsecure", "rlimitinh", "siginh", "listen"}]
     assert others == []
 
 
 def test_hooks_of_ifup_run_as_at_boot_and_others_run_it_as_before(policy: Policy) -> None:
-    assert "type_transition osnetd_t osnetd_ifupdown_exec_t:process initrc_t;" in policy.transitions("osnetd_t")
+    assert policy.transitions("osnetd_t")["osnetd_ifupdown_exec_t"] == "initrc_t"
     for other in ("udev_t", "dhcpc_t"):
-        assert not [line for line in policy.transitions(other) if "osnetd_ifupdown_exec_t" in line]
-        allowed = {name for rule in policy.rules("-s", other, "-t", "osnetd_ifupdown_exec_t", "-c", "file") for name in rule.permissions}
+        assert "osnetd_ifupdown_exec_t" not in policy.transitions(other)
+        allowed = {name for rule in policy.rules(other, "file", "osnetd_ifupdown_exec_t") for name in rule.permissions}
         assert allowed >= {"execute", "execute_no_trans"}
