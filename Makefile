@@ -46,7 +46,7 @@ demo: ## boot a guest in a simulated OpenStack; attach, edit and detach ports, r
 	@OSNETD_DEB=$(CURDIR)/$(DEB) $(VENV) -m tests.demo
 
 test: ## everything: lint, Python 3.6, unit tests, package, guests (root)
-	@scripts/bootstrap build lab tests checks
+	@scripts/bootstrap build selinux lab tests checks
 	@$(SUITES)
 
 test-all: test windows ## `make test`, and what it leaves out for time's sake
@@ -61,7 +61,7 @@ bench: ## how fast a guest follows its ports, beside cloud-init's own hotplug an
 	@OSNETD_DEB=$(CURDIR)/$(DEB) .venv-bench/bin/python -m bench $(BENCH)
 
 deb: ## build the Debian packages into dist/, for guests and for hosts
-	@scripts/bootstrap build
+	@scripts/bootstrap build selinux
 	@$(MAKE) --no-print-directory $(DEB)
 
 rpm: ## build the RPM packages for Enterprise Linux 8 to 10 and Fedora, and their source package, into dist/ (rpmbuild)
@@ -73,12 +73,12 @@ windows-zip: ## a zip with the wheel for Windows servers into dist/
 	@scripts/build-windows-zip dist/cloudinit-osnetd-windows-$(VERSION).zip
 
 dist: ## a release: source tarball, Debian and RPM packages, SHA256SUMS, into dist/VERSION
-	@scripts/bootstrap build checks
+	@scripts/bootstrap build selinux checks
 	@rm -rf dist/$(VERSION)
 	@scripts/dist dist/$(VERSION)
 
 bootstrap: ## install what demo and test need, with apt and into .venv (root; nothing to do the second time)
-	@scripts/bootstrap build lab tests checks
+	@scripts/bootstrap build selinux lab tests checks
 
 lint: ## ruff, mypy, shellcheck
 	@scripts/bootstrap tests checks
@@ -109,7 +109,7 @@ sudden-death: ## kill runs and fail disks at every operation, boot without each 
 	@OSNETD_DEB=$(CURDIR)/$(DEB) OSNETD_STRIDE=1 $(VENV) -m pytest -q -s --no-header tests/scenarios/test_sudden_death.py tests/scenarios/test_package_incomplete.py
 
 deep: ## a soak of each kind, and what boots virtual machines many times: an hour with KVM, more without (root)
-	@scripts/bootstrap build lab tests deep
+	@scripts/bootstrap build selinux lab tests deep
 	@$(MAKE) --no-print-directory $(DEB)
 	@OSNETD_DEB=$(CURDIR)/$(DEB) $(VENV) -m tests.soak $(SOAK)
 	@OSNETD_DEB=$(CURDIR)/$(DEB) $(VENV) -m pytest -v --no-header -m deep tests/scenarios
