@@ -121,7 +121,7 @@ def take_back(on: RunContext, state: store.State, nics: Dict[str, Nic], why: str
     changes = tuple(change._replace(reason=why) for unit in units for change in unit.back.changes)
     touches = tuple(touch._replace(reason=why) for unit in units for touch in unit.back.touches)
     # Due in any case: if this is interrupted, the next run completes it.
-    state = state._replace(provisional=provisional.write(held._replace(deadline=0.0)))
+    state = state._replace(provisional=provisional.write(held._replace(deadline=provisional.TAKING_BACK)))
     state = _remembering(on, state, changes, rendered_from(on, state, state.truth, nics))
     for unit in units:
         state = stale_addresses.rolled_back(state, unit.items, note.rendered_from)

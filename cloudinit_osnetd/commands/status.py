@@ -71,8 +71,9 @@ def screen(report: Dict[str, Any], now: float, wide: int, rows: int) -> List[str
     if report["backend"]:
         for source in report.get("sources", ()):
             lines += _source(source, report, now, wide)
-        for trial in report.get("on_trial", ()):
-            lines += _field("on trial", _trial_text(trial, now), wide, "yellow")
+    for trial in report.get("on_trial", ()):
+        lines += _field("on trial", _trial_text(trial, now), wide, "yellow")
+    if report["backend"]:
         if report.get("taken_back"):
             lines += _field("taken back", report["taken_back"], wide, "yellow")
         lines += _field("last run", _run_text(report.get("last_run"), now), wide)

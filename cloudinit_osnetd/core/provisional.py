@@ -8,7 +8,7 @@ kept.
 """
 
 import json
-from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple, TypeVar
+from typing import AbstractSet, Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple, TypeVar
 
 from . import encoding, rejections, truth_on_disk
 from . import truth as truths
@@ -18,6 +18,7 @@ from .truth import KeyTruth, Truth
 
 Value = TypeVar("Value")
 _NEVER = 1e15  # seconds that no clock reaches: a push with such a deadline would never be taken back; nor with "nan"
+TAKING_BACK = 0.0  # the deadline of one that a run has begun to take back
 # Which source is in force for a key, its last change, and the global DNS and search domains: it differs once a source
 # has said something new.
 Mark = Tuple[str, int, Tuple[str, ...], Tuple[str, ...]]
@@ -66,8 +67,6 @@ def without(held: Provisional, known: Truth, rejected: Rejections) -> Tuple[Trut
             keys[key] = one
         if unchanged:
             as_before.add(key)
-    kept = [one for one in held.rejections if one.key in as_before]
-    kept += [one for one in rejected if one.key not in as_before]
     left = Truth(
         known.counter,
         keys,
@@ -75,7 +74,20 @@ def without(held: Provisional, known: Truth, rejected: Rejections) -> Tuple[Trut
         _globals(held.truth.searches, known.searches),
         _globals(held.truth.faults, known.faults),
     )
-    return left, rejections.ordered(kept)
+    return left, _rejections_without(held, left, as_before, rejected)
+
+
+def _rejections_without(
+    held: Provisional, left: Truth, as_before: AbstractSet[str], rejected: Rejections
+) -> Rejections:
+    """Returns the rejections that belong to `left`, the truth without the push.
+
+    Of a key that is as before, those from before the push. What was rolled back since of an entry that the push did not
+    change, by an operator too, stays rolled back.
+    """
+    during = [one for one in rejections.current(left, rejected) if one.key in as_before]
+    kept = [one for one in held.rejections if one.key in as_before - {one.key for one in during}]
+    return rejections.ordered([*kept, *during, *(one for one in rejected if one.key not in as_before)])
 
 
 def _without_push(now: KeyTruth, before: Optional[KeyTruth], unchanged: bool, known: Truth) -> Optional[KeyTruth]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ..apply import provisional_push
 from ..cloud_init import instance
+from ..cloud_init.eligibility import NotManaged, run_context
 from ..core import provisional, rejections
 from ..state import run_lock, store
 from ..system import paths
@@ -34,7 +35,7 @@ def confirm(timeout: float) -> Answer:
         if not state.provisional:
             return Answer(0, state.taken_back)
         held = provisional.read(state.provisional)
-        if held is None or provisional_push.is_due(state, time.monotonic()):
+        if held is None or (provisional_push.is_due(state, time.monotonic()) and not _is_left_alone(state)):
             why = provisional_push.reason(state)
             return Answer(0, "the push of run %d is being taken back: %s" % (held.run if held else 0, why))
         store.save(state._replace(provisional=""))
@@ -47,3 +48,17 @@ def confirm(timeout: float) -> Answer:
         if not (recheck_timer.read().since or doubted or left) and retry is None:
             recheck_timer.stop()
     return Answer(held.run)
+
+
+def _is_left_alone(state: store.State) -> bool:
+    """True if no run takes the push back, and none has begun to, because the network is not managed at the moment."""
+    held = provisional.read(state.provisional)
+    if held is None or held.deadline == provisional.TAKING_BACK:
+        return False
+    if provisional_push.reason(state) == provisional_push.REBOOTED:
+        return False
+    try:
+        run_context(remember=False)
+    except NotManaged:
+        return True
+    return False

@@ -4,13 +4,17 @@
 
 The timer queues an event, so no process stays resident. If nothing is pending and nothing is doubted there is no timer.
 Its state is kept under /run and is lost at a reboot, as the timer is.
+
+systemd cannot move a timer. A new one is started under another name before the old one is stopped: a run that is killed
+in between leaves two, never none, and an event too many does no harm.
 """
 
+import itertools
 import json
 import logging
 import os
 import time
-from typing import Dict, Mapping, NamedTuple, Optional, Sequence
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ..cloud_init.context import Settings
 from ..core.truth import DOUBT_LOOK
@@ -67,19 +71,15 @@ def update(pending: Sequence[str], doubted: bool, settings: Settings, retry: Opt
     since = {mac: known.since.get(mac, now) for mac in pending}
     wait = seconds_to_next(since, doubted, settings, now, retry)
     wait = None if wait is None else max(wait, _SOONEST_SECONDS)
-    there = os.path.exists(_timer())
-    due = known.due if there and known.due > now else 0.0
+    timers = _timers()
+    due = known.due if timers and known.due > now else 0.0
+    obsolete: Sequence[str] = ()
     if wait is None:
-        if there:
-            _stop_timer()
-        due = 0.0
-    elif not 0 < due <= now + wait:
-        due = now + wait
-        if there:
-            _stop_timer()
-        if not _start(wait):
-            due = 0.0
+        due, obsolete = 0.0, timers
+    elif not 0 < due <= now + wait and _start(wait):
+        due, obsolete = now + wait, timers
     _keep(Note(since, due))
+    _stop(obsolete)
     return due - now if due else 0.0
 
 
@@ -90,25 +90,21 @@ class NoTimer(Exception):
 def by(deadline: float) -> None:
     """Makes the timer expire at `deadline` (monotonic clock) at the latest. Raises NoTimer.
 
-    It is noted as due exactly then: `update`, called with the time that is left, keeps it. Replaced, it would be gone
-    for a moment, and for good if the run was killed in that.
+    It is noted as due exactly then: `update`, called with the time that is left, keeps it.
     """
     now, known = time.monotonic(), read()
-    there = os.path.exists(_timer())
-    if there:
-        if now < known.due <= deadline:
-            return
-        _stop_timer()
+    obsolete = _timers()
+    if obsolete and now < known.due <= deadline:
+        return
     if not _start(max(deadline - now, _SOONEST_SECONDS)):
-        if there and known.due > now:
-            _start(known.due - now)  # what it was for is still waited for: an earlier push, for example
         raise NoTimer("no timer can be started that takes it back in time")
     _keep(known._replace(due=deadline))
+    _stop(obsolete)
 
 
 def stop() -> None:
     """Removes the timer: nothing is waited for any more."""
-    if os.path.exists(paths.WAITING) or os.path.exists(_timer()):
+    if os.path.exists(paths.WAITING) or _timers():
         update((), False, Settings())
 
 
@@ -134,9 +130,13 @@ def _keep(note: Note) -> None:
 
 
 def _start(seconds: float) -> bool:
+    """Starts a timer beside those that exist. Returns False, and logs the error, if none can be started."""
     if not os.path.isdir(paths.SYSTEMD):
         return False  # another init system: cron may queue events
-    argv = ["systemd-run", "--quiet", "--collect", "--unit=" + UNIT, "--on-active=%.1fs" % seconds]
+    taken = _timers()
+    names = itertools.chain([UNIT], ("%s-%d" % (UNIT, number) for number in itertools.count(2)))
+    unit = next(name for name in names if name + ".timer" not in taken)
+    argv = ["systemd-run", "--quiet", "--collect", "--unit=" + unit, "--on-active=%.1fs" % seconds]
     argv += ["--description=Check again what cloudinit-osnetd waits for", "--timer-property=AccuracySec=500ms"]
     try:
         run(argv + [paths.QUEUE_EVENT, "timer"])
@@ -146,12 +146,19 @@ def _start(seconds: float) -> bool:
     return True
 
 
-def _timer() -> str:
-    return os.path.join(paths.TRANSIENT_UNITS, UNIT + ".timer")
-
-
-def _stop_timer() -> None:
+def _timers() -> List[str]:
+    """Returns the timers that exist: one, or none; more after a run that was killed while it replaced one."""
     try:
-        run(["systemctl", "stop", UNIT + ".timer"])
+        names = os.listdir(paths.TRANSIENT_UNITS)
+    except OSError:
+        return []
+    return sorted(name for name in names if name.startswith(UNIT) and name.endswith(".timer"))
+
+
+def _stop(timers: Sequence[str]) -> None:
+    if not timers:
+        return
+    try:
+        run(["systemctl", "stop", *timers])
     except CommandError as exc:
         LOG.warning("timer not stopped: error=%s", exc)

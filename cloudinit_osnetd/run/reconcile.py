@@ -4,6 +4,8 @@
 
 from typing import IO, Callable, List, Optional, Sequence
 
+from ..cloud_init import instance
+from ..cloud_init.context import Settings
 from ..cloud_init.eligibility import NotManaged, RunContext, permit
 from ..state import event_queue, run_lock, store
 from ..system import command
@@ -88,8 +90,25 @@ def _permitted_context(reasons: Sequence[str], env: Environment) -> RunContext:
         on = env.run_context(push=not {"push", "rollback"}.isdisjoint(reasons))
         return _permitted(on, reasons)
     except NotManaged:
-        recheck_timer.stop()
+        _leave_alone(env)
         raise
+
+
+def _leave_alone(env: Environment) -> None:
+    """Removes the timer. A push that waits for its confirmation keeps one: it is taken back once this is managed again.
+
+    Its own expires at the deadline, and later ones check whether that is so, at the longest interval.
+    """
+    instance_id = instance.instance_id()
+    state = store.load(instance_id) if instance_id else None
+    if state is None or not state.provisional:
+        recheck_timer.stop()
+        return
+    from ..apply import provisional_push
+
+    settings = Settings()
+    left = provisional_push.seconds_left(state, env.monotonic()) or 0.0
+    recheck_timer.update((), False, settings, left if left > 0 else settings.back_off)
 
 
 def _permitted(on: RunContext, reasons: Sequence[str]) -> RunContext:

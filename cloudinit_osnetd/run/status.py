@@ -5,7 +5,7 @@
 import time
 from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
-from ..apply import commit, pending_confirmation, stale_addresses
+from ..apply import commit, pending_confirmation, provisional_push, stale_addresses
 from ..apply.verify import dns_findings
 from ..cloud_init import instance
 from ..cloud_init.eligibility import NotManaged, RunContext, not_followed, run_context
@@ -195,7 +195,7 @@ def _port(known: truth.KeyTruth) -> str:
     return next(filter(None, told), "")
 
 
-def _on_trial(state: store.State, names: Mapping[str, str]) -> List[Dict[str, Any]]:
+def _on_trial(state: store.State, names: Mapping[str, str], managed: bool = True) -> List[Dict[str, Any]]:
     """Returns the changes that are in force and may be rolled back, each with its NICs, and until when.
 
     `until` is in seconds since the epoch, 0 if it depends on a run; `ends` says what decides.
@@ -204,8 +204,12 @@ def _on_trial(state: store.State, names: Mapping[str, str]) -> List[Dict[str, An
     held = provisional.read(state.provisional) if state.provisional else None
     if held is not None:
         pushed = sorted(names.get(key) or key for key in held.changed)
-        ends = "taken back unless `cloudinit-osnetd confirm` comes"
-        trials.append({"nics": pushed, "until": round(held.until, 1), "ends": ends, "run": held.run})
+        until, ends = round(held.until, 1), "taken back unless `cloudinit-osnetd confirm` comes"
+        if not managed:
+            until, ends = 0.0, "taken back once the network is managed again"
+            if provisional_push.reason(state) != provisional_push.REBOOTED:
+                ends += ", unless `cloudinit-osnetd confirm` comes"
+        trials.append({"nics": pushed, "until": until, "ends": ends, "run": held.run})
     keys = pending_confirmation.keys(state)
     if keys:
         ends = "the run at work checks it" if run_lock.at_work() else "the next run checks it"
@@ -256,6 +260,9 @@ def read() -> Dict[str, Any]:
         on = run_context(remember=False)
     except NotManaged as exc:
         report["hands_off"] = str(exc)
+        if report["instance_id"]:
+            state = store.load(report["instance_id"])
+            report["on_trial"] = _on_trial(state, {row.key: row.name for row in state.ledger}, managed=False)
         report["next"] = advice.next_steps(report)
         return report
     report["hands_off"] = not_followed(on.context.updates)

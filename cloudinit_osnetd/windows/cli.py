@@ -3,8 +3,8 @@
 """`python -m cloudinit_osnetd.windows`: the command line on Windows.
 
 Exit status: 0 done, or nothing to do, also where a NIC of the document is absent; 1 a NIC failed, or a link of the
-document is bad, and the others are done; 2 wrong usage, or a document that cannot be read; 6 another run did not end in
-time; 70 it broke off. Nothing was changed where it is 2 or 6.
+document is bad, and the others are done; 2 wrong usage; 3 a document that is refused; 6 another run did not end in
+time; 70 it broke off. Nothing was changed where it is 2, 3 or 6.
 """
 
 import argparse
@@ -17,7 +17,17 @@ from ..core.network_data import NetworkData
 from ..core.pushed_document import MAX_INPUT, Refused
 from . import apply, config, install, service, state, store
 
-EXIT_FAILED, EXIT_REFUSED, EXIT_BUSY, EXIT_BROKE_OFF = 1, 2, 6, 70
+EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_BUSY, EXIT_BROKE_OFF = 1, 2, 3, 6, 70
+
+
+def _patience(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= 86400:  # nor "nan", with which a wait has no end
+        raise ValueError(text)
+    return seconds
+
+
+_patience.__name__ = "number of seconds"  # argparse: "invalid number of seconds value: 'nan'"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -33,7 +43,8 @@ def _parser() -> argparse.ArgumentParser:
         # osnetd-push asks every guest for a --diff; there are no files here that could differ.
         one.add_argument("--dry-run", "--diff", action="store_true", help="print the commands, and run none")
         one.add_argument("--rename", action="store_true", help="give each NIC the name or the id of its link")
-        one.add_argument("--timeout", type=float, default=60.0, metavar="S", help="wait so long for another run (60)")
+        wait = "wait so long for another run (60)"
+        one.add_argument("--timeout", type=_patience, default=60.0, metavar="S", help=wait)
         one.add_argument("--json", action="store_true", help="print the result as JSON")
     for name, what in (("install", "make and start the service"), ("uninstall", "remove what install made")):
         one = commands.add_parser(name, help=what)
@@ -57,7 +68,7 @@ def main(argv: List[str]) -> int:
     if args.command:
         return _install(args)
     parser.print_usage(sys.stderr)
-    return EXIT_REFUSED
+    return EXIT_USAGE
 
 
 def _install(args: argparse.Namespace) -> int:

@@ -93,6 +93,45 @@ def test_a_reboot_takes_it_back_before_the_network_starts(cloud: Cloud, guest_fa
     assert_nothing_to_do(guest)
 
 
+def test_it_is_switched_off_before_it_is_confirmed(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """Hands off: what was pushed stays, and is taken back once the server is managed again, or confirmed at any time."""
+    first, second, guest = a_server(cloud, guest_factory)
+    server, before, old = guest.server, configuration(guest, second), second.fixed_ips
+    server.freeze_metadata()
+    switch = "/etc/cloud/cloud.cfg.d/99_test-switch.cfg"
+
+    def pushed_and_switched_off(address: str, times: int) -> int:
+        server.edit_port(second, fixed_ips=[address])
+        code, said = push(guest, server.network_data(), "--confirm-within 3")
+        assert code == 0, said
+        guest.run(f"echo 'osnetd: {{enabled: false}}' >{switch}")
+        wait_until(lambda: log_of(guest).count("not managed: switched off") == times, 10, "the event of its timer")
+        settled(guest)
+        assert_follows(guest, second)
+        state = status(guest)
+        assert "switched off" in state["hands_off"]
+        (trial,) = state["on_trial"]
+        assert (trial["run"], trial["nics"]) == (said["run"], [guest.nic(second)]) and "once the network is managed" in trial["ends"]
+        assert timers(guest) != []
+        return int(said["run"])
+
+    pushed_and_switched_off("10.91.0.77", 1)
+    guest.run(f"rm {switch}; /usr/lib/cloudinit-osnetd/queue-event timer")  # as its timer does, every 15 minutes
+    wait_until(lambda: "provisional" not in store_of(guest), 15, "taken back")
+    settled(guest)
+    server.edit_port(second, fixed_ips=old)
+    assert_follows(guest, first, second)
+    assert configuration(guest, second) == before and timers(guest) == []
+    assert "not confirmed in time" in status(guest)["taken_back"]
+
+    run = pushed_and_switched_off("10.91.0.78", 2)
+    assert confirm(guest) == (0, {"confirmed": run})
+    guest.run(f"rm {switch}")
+    assert_nothing_to_do(guest)
+    assert_follows(guest, first, second)
+    assert timers(guest) == [] and status(guest)["on_trial"] == []
+
+
 def test_a_server_of_another_datasource_goes_back_to_what_it_had(cloud: Cloud, guest_factory: GuestFactory) -> None:
     """Of which no source of ours has said anything: by the clock, and by a reboot."""
     green = cloud.network("green", cidr="10.91.0.0/24", gateway="10.91.0.1", dns=["10.91.0.2"], mtu=1400)

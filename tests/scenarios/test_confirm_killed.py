@@ -7,13 +7,13 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import Iterator
+from typing import Iterator, List
 
 import pytest
 
 from tests.lab import Cloud
 from tests.scenarios.conftest import GuestFactory
-from tests.scenarios.killing import PROGRAM, QUEUE_EVENT, SERVE, SETTINGS, Parts, Scene
+from tests.scenarios.killing import PROGRAM, QUEUE_EVENT, RUN, SERVE, SETTINGS, Parts, Scene
 from tests.scenarios.seen import assert_follows, assert_nothing_to_do, settled, store_of, timers, wait_until
 
 pytestmark = pytest.mark.long
@@ -42,11 +42,28 @@ def scene(cloud: Cloud, guest_factory: GuestFactory) -> Iterator[Scene]:
         yield scene
 
 
+def queued(scene: Scene) -> List[str]:
+    return os.listdir(scene.guest.running_root / RUN / "queue")
+
+
+def is_pushed(scene: Scene) -> bool:
+    return "provisional" in store_of(scene.guest)
+
+
+def assert_woken(scene: Scene, what: str) -> None:
+    """Whatever became of the run: nobody else has to start the one that takes the push back."""
+    ahead = lambda: timers(scene.guest) or [name for name in queued(scene) if ".timer" in name]  # noqa: E731
+    # Its timer's own service may be about to queue the event.
+    wait_until(ahead, 1, f"a timer, or its event, {what}")
+
+
 def assert_back(scene: Scene, before: Parts, what: str) -> None:
-    """By one run the server is as it was, and nothing is left of the push."""
-    # Its own timer is over, or was never started: an event of it would be left in the queue.
+    """By one run, that of its own timer's event, the server is as it was, and nothing is left of the push."""
+    if is_pushed(scene):
+        wait_until(lambda: any(".timer" in name for name in queued(scene)), 5, f"the event of its timer {what}")
     wait_until(lambda: timers(scene.guest) == [], 5, "no timer")
-    scene.guest.run(f"{QUEUE_EVENT} timer")
+    if not queued(scene):
+        scene.guest.run(f"{QUEUE_EVENT} operator")  # it was killed before it had begun to change anything
     scene.next_run()
     assert scene.parts() == before, what
     address = set(scene.edited.fixed_ips)
@@ -66,8 +83,9 @@ def test_a_push_that_is_killed_is_taken_back(scene: Scene) -> None:
         name = str(scene.guest.nic(scene.edited))
         assert {key: text for key, text in now.of.items() if key != name} == {k: t for k, t in before.of.items() if k != name}
         assert now.of[name] == before.of[name] or "10.91.7.7" in now.of[name], what
-        if now != before:
-            assert store_of(scene.guest)["provisional"], what
+        assert now == before or is_pushed(scene), what
+        if is_pushed(scene):
+            assert_woken(scene, what)
         time.sleep(max(0.0, 1.1 - (time.monotonic() - began)))
         assert_back(scene, before, what)
         if not report.struck:
@@ -83,15 +101,40 @@ def test_taking_back_that_is_killed_is_completed(scene: Scene) -> None:
     before, number = scene.parts(), 1
     while True:
         scene.guest.run(" ".join((*PUSH, "0.5")))
-        time.sleep(0.5)
-        scene.guest.run(f"{QUEUE_EVENT} timer")
+        wait_until(lambda: any(".timer" in name for name in queued(scene)), 5, "the event of its timer")
         report = scene.run(number, "before", argv=SERVE)
-        assert_back(scene, before, f"after {report.operations[number - 1] if report.struck else 'all'}")
+        what = f"after {report.operations[number - 1] if report.struck else 'all'}"
+        # The event is removed last, and systemd starts the service again for it.
+        assert queued(scene) or not is_pushed(scene), what
+        assert_back(scene, before, what)
         if not report.struck:
             break
         number += STEP
     assert number > 3 * STEP
     assert_nothing_to_do(scene.guest)
+
+
+def test_a_push_that_is_killed_while_it_replaces_a_timer_is_taken_back(scene: Scene) -> None:
+    """Before and after each command to systemd: the timer of the earlier push is there until the new one is."""
+    before = scene.parts()
+    scene.guest.run(" ".join((*PUSH, "3000")))
+    shorter = (*PUSH, "600")
+    report = scene.run(argv=shorter)
+    programs = ("/systemd-run", "/systemctl")
+    told = [one.number for one in report.operations if one.call == "execve" and one.target.endswith(programs)]
+    assert len(told) == 2 and len(timers(scene.guest)) == 1, report.operations
+    for how in ("before", "after"):
+        for number in told:
+            scene.guest.run("cloudinit-osnetd apply --forget")
+            assert (scene.parts(), timers(scene.guest)) == (before, [])
+            scene.guest.run(" ".join((*PUSH, "3000")))
+            report = scene.run(number, how, argv=shorter)
+            assert report.struck and is_pushed(scene), report
+            assert timers(scene.guest) != [], f"killed {how} {report.operations[number - 1]}"
+    code = scene.guest.run(" ".join((*PUSH, "0.5")), check=False).returncode
+    assert code == 0
+    wait_until(lambda: any(".timer" in name for name in queued(scene)), 5, "the event of its timer")
+    assert_back(scene, before, "the last one")
 
 
 def test_a_confirmation_that_is_killed_has_come_or_has_not(scene: Scene) -> None:

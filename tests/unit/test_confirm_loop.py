@@ -11,9 +11,10 @@ import pytest
 from cloudinit_osnetd.apply import provisional_push
 from cloudinit_osnetd.cloud_init import instance
 from cloudinit_osnetd.cloud_init.context import Context
-from cloudinit_osnetd.cloud_init.eligibility import RunContext
+from cloudinit_osnetd.cloud_init.eligibility import NotManaged, RunContext
+from cloudinit_osnetd.commands.status import screen
 from cloudinit_osnetd.core import provisional
-from cloudinit_osnetd.run import confirmation, recheck_timer
+from cloudinit_osnetd.run import confirmation, recheck_timer, reconcile, status
 from cloudinit_osnetd.run.confirmation import Answer
 from cloudinit_osnetd.run.record import Push
 from cloudinit_osnetd.state import store
@@ -30,6 +31,7 @@ def pushed(server, monkeypatch):  # noqa: F811 - a fixture
     """The server after `apply --confirm-within 60`, which was begun at 1000."""
     monkeypatch.setattr(confirmation.time, "monotonic", lambda: server.now)
     monkeypatch.setattr(instance, "instance_id", lambda: ID)
+    monkeypatch.setattr(confirmation, "run_context", lambda **_options: server.run_context())
     server.before = store.load(ID).truth
     server.pushing = server.run("push", patient=False, push=Push(SAME, 1.0, 60.0))
     return server
@@ -127,6 +129,71 @@ def test_where_no_event_is_followed_it_is_taken_back_all_the_same_and_nobody_is_
     asked = len(pushed.asked)
     pushed.run("timer")
     assert store.load(ID).provisional == "" and len(pushed.asked) == asked
+
+
+@pytest.fixture
+def switched_off(pushed, monkeypatch):
+    """After its time, on a server whose network is not managed any more."""
+    pushed.refusal = "switched off"
+    monkeypatch.setattr(reconcile.instance, "instance_id", lambda: ID)
+    pushed.now += 30.0
+    with pytest.raises(NotManaged):
+        pushed.run("timer")
+    assert store.load(ID).provisional and pushed.timers[-1] == 30.0
+    pushed.now += 31.0
+    with pytest.raises(NotManaged):
+        pushed.run("timer")
+    return pushed
+
+
+def test_where_nothing_is_managed_it_stays_and_a_timer_checks_whether_it_is_again(switched_off):
+    assert store.load(ID).provisional and switched_off.timers[-1] == 900.0
+    switched_off.refusal = None
+    assert confirmation.confirm(1.0).too_late
+    switched_off.now += 900.0
+    switched_off.run("timer")
+    assert store.load(ID).provisional == "" and "not confirmed in time" in store.load(ID).taken_back
+
+
+def test_where_nothing_is_managed_it_is_never_too_late_to_confirm(switched_off, monkeypatch):
+    monkeypatch.setattr(recheck_timer, "stop", lambda: None)
+    assert confirmation.confirm(1.0) == Answer(switched_off.pushing.run)
+    switched_off.refusal = None
+    switched_off.run("timer")
+    assert "push" in store.load(ID).truth.keys[KEY].statements and store.load(ID).taken_back == ""
+
+
+@pytest.mark.parametrize("why", ["rebooted", "being taken back"])
+def test_where_nothing_is_managed_what_is_over_stays_over(switched_off, monkeypatch, why):
+    if why == "rebooted":
+        monkeypatch.setattr(provisional_push, "boot_id", lambda: "another")
+    else:
+        held = provisional.read(store.load(ID).provisional)
+        store.save(store.load(ID)._replace(provisional=provisional.write(held._replace(deadline=provisional.TAKING_BACK))))
+    assert confirmation.confirm(1.0).too_late and store.load(ID).provisional
+
+
+def test_without_a_push_that_waits_no_timer_is_left_where_nothing_is_managed(server, monkeypatch):  # noqa: F811
+    stopped = []
+    monkeypatch.setattr(reconcile.instance, "instance_id", lambda: ID)
+    monkeypatch.setattr(recheck_timer, "stop", lambda: stopped.append(True))
+    server.refusal = "switched off"
+    with pytest.raises(NotManaged):
+        server.run("timer")
+    assert stopped == [True] and server.timers == []
+
+
+def test_status_tells_of_it_where_nothing_is_managed(switched_off, monkeypatch):
+    monkeypatch.setattr(status, "run_context", lambda **_options: switched_off.run_context())
+    monkeypatch.setattr(status.instance, "datasource", lambda: "ConfigDrive")
+    report = status.read()
+    (trial,) = report["on_trial"]
+    assert (trial["run"], trial["until"]) == (switched_off.pushing.run, 0.0)
+    lines = "\n".join(screen(report, 2000.0, 80, 0))
+    assert "not managed switched off" in lines
+    assert "on trial" in lines and "taken back once the network is managed again, unless" in lines
+    monkeypatch.setattr(provisional_push, "boot_id", lambda: "another")
+    assert "confirm" not in status.read()["on_trial"][0]["ends"]
 
 
 def test_the_exit_statuses_of_confirm(pushed, capsys):

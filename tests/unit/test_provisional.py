@@ -102,6 +102,18 @@ def test_rejections_are_those_from_before_the_push_where_nothing_new_was_said():
     assert [(one.key, one.reason) for one in left] == [(KEY, "why"), (OTHER, "another")]
 
 
+def test_what_was_rolled_back_meanwhile_of_a_link_that_the_push_did_not_change_stays_so():
+    before = said(("metadata", doc("10.0.0.1", "10.1.0.1")))
+    earlier = rejections.add((), before, dict.fromkeys(before.keys), "before", 60.0, 1.0)
+    after = heard(before, "push", doc("10.0.0.5", "10.1.0.1"))
+    held = hold(before, after, earlier)  # the push has tried both again
+    of_the_push = rejections.add((), after, {KEY: before.keys[KEY]}, "its gateway", 60.0, 2.0)
+    by_hand = rejections.lasting(of_the_push, after, {OTHER: None}, frozenset(), "as before run 8", 2.0)
+    known, left = provisional.without(held, after, by_hand)
+    assert [(one.key, one.reason) for one in left] == [(KEY, "before"), (OTHER, "as before run 8")]
+    assert rejections.current(known, left) == left
+
+
 def test_it_is_due_after_its_time_and_in_another_boot():
     held = hold(truth.EMPTY, truth.EMPTY)
     assert not held.is_due("boot", 99.9) and held.is_due("boot", 100.0) and held.is_due("another", 0.0)

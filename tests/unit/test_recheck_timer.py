@@ -44,10 +44,23 @@ def test_the_pause_doubles_up_to_the_back_off_until_the_limit(ages, doubted, set
 @pytest.fixture
 def systemd(guest, monkeypatch):
     """systemd-run and systemctl as far as a transient timer needs them; its unit file tells that it is there."""
-    timer = os.path.join(paths.TRANSIENT_UNITS, recheck_timer.UNIT + ".timer")
     os.makedirs(paths.TRANSIENT_UNITS)
     os.makedirs(paths.SYSTEMD)
-    return programs(guest, monkeypatch, {"systemd-run": "touch %s" % timer, "systemctl": "rm %s" % timer})
+    return programs(guest, monkeypatch, stand_ins())
+
+
+def stand_ins(refused="never"):
+    """`refused`: the timer of this time cannot be started."""
+    start = (
+        "case $* in *--on-active=%s*) exit 1 ;; esac\n"
+        "for word; do case $word in --unit=*) unit=%s/${word#--unit=}.timer ;; esac; done\n"
+        "[ ! -e $unit ] && touch $unit" % (refused, paths.TRANSIENT_UNITS)
+    )
+    return {"systemd-run": start, "systemctl": "cd %s && shift && rm $*" % paths.TRANSIENT_UNITS}
+
+
+def timers():
+    return sorted(name for name in os.listdir(paths.TRANSIENT_UNITS) if name.endswith(".timer"))
 
 
 def verbs(systemd):
@@ -70,7 +83,29 @@ def test_a_timer_that_is_early_enough_stays_and_no_command_runs(systemd):
 def test_a_timer_that_is_too_late_is_replaced(systemd):
     recheck_timer.update([A], False, USUAL)
     recheck_timer.update([A], False, USUAL._replace(back_off=2.0))
-    assert verbs(systemd) == ["systemd-run", "systemctl", "systemd-run"]
+    assert verbs(systemd) == ["systemd-run", "systemd-run", "systemctl"]
+    assert len(timers()) == 1 and recheck_timer.read().due == pytest.approx(time.monotonic() + 2, abs=1)
+
+
+@pytest.mark.parametrize("killed", ["before it is noted", "before the old one is stopped"])
+@pytest.mark.parametrize("replace", [lambda: recheck_timer.update([], False, USUAL, 5.0), lambda: recheck_timer.by(time.monotonic() + 5.0)])
+def test_a_run_that_is_killed_while_it_replaces_a_timer_leaves_one(systemd, monkeypatch, killed, replace):
+    class Killed(Exception):
+        pass
+
+    def kill(*_args):
+        raise Killed
+
+    recheck_timer.by(time.monotonic() + 60.0)
+    with monkeypatch.context() as during:
+        during.setattr(recheck_timer, "_keep" if killed == "before it is noted" else "_stop", kill)
+        with pytest.raises(Killed):
+            replace()
+    assert len(timers()) == 2
+    assert recheck_timer.update([], False, USUAL, 5.0)
+    assert recheck_timer.update([], False, USUAL, 1.0) == pytest.approx(1, abs=0.5) and len(timers()) == 1
+    recheck_timer.stop()
+    assert timers() == []
 
 
 def test_the_timer_of_a_push_stays_while_its_run_goes_on(systemd):
@@ -86,25 +121,23 @@ def test_a_timer_that_comes_before_the_end_of_a_push_stays_and_a_later_one_is_re
     recheck_timer.by(time.monotonic() + 60.0)
     assert verbs(systemd) == ["systemd-run"]
     recheck_timer.by(time.monotonic() + 5.0)
-    assert verbs(systemd) == ["systemd-run", "systemctl", "systemd-run"]
+    assert verbs(systemd) == ["systemd-run", "systemd-run", "systemctl"]
 
 
 def test_a_push_that_gets_no_timer_does_not_cost_an_earlier_one_its_own(guest, monkeypatch):
-    timer = os.path.join(paths.TRANSIENT_UNITS, recheck_timer.UNIT + ".timer")
     os.makedirs(paths.TRANSIENT_UNITS)
     os.makedirs(paths.SYSTEMD)
-    start = "case $* in *on-active=5.0s*) exit 1 ;; esac; touch %s" % timer
-    systemd = programs(guest, monkeypatch, {"systemd-run": start, "systemctl": "rm %s" % timer})
+    systemd = programs(guest, monkeypatch, stand_ins("5.0s"))
     recheck_timer.by(time.monotonic() + 60.0)
     with pytest.raises(recheck_timer.NoTimer):
         recheck_timer.by(time.monotonic() + 5.0)
-    assert os.path.exists(timer) and verbs(systemd) == ["systemd-run", "systemctl", "systemd-run", "systemd-run"]
+    assert len(timers()) == 1 and verbs(systemd) == ["systemd-run", "systemd-run"]
     assert recheck_timer.read().due == pytest.approx(time.monotonic() + 60, abs=5)
 
 
 def test_a_timer_that_somebody_stopped_comes_back(systemd):
     recheck_timer.update([A], False, USUAL)
-    os.remove(recheck_timer._timer())
+    os.remove(os.path.join(paths.TRANSIENT_UNITS, timers()[0]))
     recheck_timer.update([A], False, USUAL)
     assert verbs(systemd) == ["systemd-run", "systemd-run"]
 

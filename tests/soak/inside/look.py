@@ -9,6 +9,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import subprocess
 
 TOPS = ["/etc", "/var/lib/cloudinit-osnetd", "/var/lib/cloud", "/usr/lib/systemd/network", "/lib/systemd/network"]
@@ -125,7 +126,7 @@ print(
             "service": said("systemctl is-active cloudinit-osnetd.service").strip(),
             "queue": [name for name in listing("/run/cloudinit-osnetd/queue") if not name.startswith(".")],
             "work": listing("/run/cloudinit-osnetd/work"),
-            "timers": [line.split()[0] for line in said(units).splitlines()],
+            "timers": [re.sub("-look-[0-9]+[.]", "-look.", line.split()[0]) for line in said(units).splitlines()],
             "failed": [line.split()[0] for line in said("systemctl --failed --no-legend --plain").splitlines()],
             "parts": {path: text(path) for pattern in PARTS for path in glob.glob(pattern)},
             "left": left(),
