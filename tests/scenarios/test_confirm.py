@@ -16,6 +16,7 @@ from tests.scenarios.seen import (
     configuration,
     ip,
     log_of,
+    reconcile,
     settled,
     status,
     store_of,
@@ -127,6 +128,7 @@ def test_it_is_switched_off_before_it_is_confirmed(cloud: Cloud, guest_factory: 
     run = pushed_and_switched_off("10.91.0.78", 2)
     assert confirm(guest) == (0, {"confirmed": run})
     guest.run(f"rm {switch}")
+    assert reconcile(guest)["touches"] == []  # it reads cloud-init's configuration anew
     assert_nothing_to_do(guest)
     assert_follows(guest, first, second)
     assert timers(guest) == [] and status(guest)["on_trial"] == []
