@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""Saves other software's addresses, routes and rules before a NIC is touched, and restores them afterwards.
+"""Saves other software's addresses, routes, rules and nexthops before a NIC is touched, and restores them afterwards.
 
-Examples are keepalived's addresses, an operator's route and a VPN's rules. A backend that takes a NIC down or
-reconfigures it removes these with its own. They are saved before the touch as rtnetlink messages (save_restore.py),
-also in a file under /run, from which the next run continues if this one is killed. What is missing afterwards is
-created again. Not foreign is what a lease or a router advertisement brought, what the kernel created by itself, and
-what the NIC's old or new part configures. What cannot be restored is reported.
+Examples are keepalived's addresses, an operator's route, a VPN's rules and a routing daemon's nexthops. A backend that
+takes a NIC down or reconfigures it removes these with its own. They are saved before the touch as rtnetlink messages
+(save_restore.py), also in a file under /run, from which the next run continues if this one is killed. What is missing
+afterwards is created again. Not foreign is what a lease or a router advertisement brought, what the kernel created by
+itself, and what the NIC's old or new part configures. What cannot be restored is reported.
 """
 
 import json
@@ -22,7 +22,7 @@ from ..core.network_data import DHCP4, Entry, static_addresses
 from ..core.records import Nic, Touch
 from ..core.truth import KeyTruth
 from ..kernel import netlink, save_restore
-from ..kernel.save_restore import ADDRESS, ROUTE, RULE, NetObject
+from ..kernel.save_restore import ADDRESS, NEXTHOP, ROUTE, RULE, NetObject
 from ..system import files, paths
 
 LOG = logging.getLogger(__name__)
@@ -30,7 +30,8 @@ LOG = logging.getLogger(__name__)
 _STALE_SECONDS = 300.0
 _QUIET_SECONDS, _POLL_SECONDS = 0.1, 0.005
 _MOST_TRIES = 10
-_BY_HAND = (0, 3, 4)  # RTPROT_UNSPEC, BOOT, STATIC; a routing daemon restores its own routes
+# RTPROT_UNSPEC, BOOT, STATIC. A routing daemon restores its own routes, but not its nexthops (systemd's issue 29034).
+_BY_HAND = (0, 3, 4)
 
 
 class Ours(NamedTuple):
@@ -94,6 +95,8 @@ def _is_foreign(thing: NetObject, touched: FrozenSet[int], ours_here: Mapping[in
     here = bool(touched.intersection(thing.ifindexes))
     if thing.kind == ADDRESS:
         return here and not any(thing.network in one.addresses for one in config)
+    if thing.kind == NEXTHOP:
+        return here or not thing.ifindexes
     if thing.protocol in (save_restore.KERNEL, save_restore.RA, save_restore.DHCP):
         return False
     hops = {(thing.network, gateway) for gateway in thing.gateways or ("",)}
@@ -101,7 +104,7 @@ def _is_foreign(thing: NetObject, touched: FrozenSet[int], ours_here: Mapping[in
         return False
     if not here:
         # networkd removes what belongs to no NIC. A route also disappears with the address or next hop that it needs.
-        return thing.protocol in _BY_HAND or not thing.ifindexes
+        return thing.protocol in _BY_HAND or not thing.ifindexes or bool(thing.nexthop)
     # As dhclient-script sets it. The lease brings back its other routes by itself.
     by_client = thing.protocol in _BY_HAND and thing.table == save_restore.MAIN and any(one.leased for one in config)
     return not (by_client and leases and thing.network in ("0.0.0.0/0", "169.254.169.254/32"))
@@ -140,7 +143,7 @@ class Saved:
 
     def _once(self, sock: socket.socket) -> bool:
         """One pass. True if anything was created again."""
-        there = save_restore.read(sock)
+        there = save_restore.read(sock, sorted({thing.kind for thing in self.things}))
         now = {thing.same for thing in there}
         self.lost = {}
         missing = [thing for thing in self.things if thing.same not in now]
@@ -194,15 +197,18 @@ NOTHING = Saved((), (), frozenset())
 
 
 def _in_order(things: Sequence[NetObject]) -> List[NetObject]:
-    """Sorts by dependency: addresses, rules, on-link routes, routes with a gateway.
+    """Sorts by dependency: addresses, rules, on-link routes, nexthops, their groups, routes that need any of these.
 
     The kernel lists IPv4 addresses in the order in which they were added, IPv6 addresses in reverse.
     """
     addresses = [thing for thing in things if thing.kind == ADDRESS]
     six = [thing for thing in addresses if ":" in thing.network]
     rules = [thing for thing in things if thing.kind == RULE]
-    routes = sorted((thing for thing in things if thing.kind == ROUTE), key=lambda thing: bool(thing.gateways))
-    return [thing for thing in addresses if thing not in six] + six[::-1] + rules + routes
+    routes = [thing for thing in things if thing.kind == ROUTE]
+    on_link = [thing for thing in routes if not thing.gateways and not thing.nexthop]
+    nexthops = sorted((thing for thing in things if thing.kind == NEXTHOP), key=lambda thing: " group " in thing.text)
+    others = [thing for thing in routes if thing not in on_link]
+    return [thing for thing in addresses if thing not in six] + six[::-1] + rules + on_link + nexthops + others
 
 
 def save(touches: Sequence[Touch], ours: Mapping[str, Ours], everywhere: bool) -> Saved:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""Reads addresses, routes and rules from the kernel completely enough to create them again.
+"""Reads addresses, routes, rules and nexthops from the kernel completely enough to create them again.
 
 Each is kept as the body of the rtnetlink message that creates it: an address with its label and flags, a route with its
 table, protocol, metrics and hops, including attributes of later kernels. What only the kernel may set is left out
-(states, counters, lifetimes). Layouts are those of linux/if_addr.h, linux/rtnetlink.h and linux/fib_rules.h.
+(states, counters, lifetimes). Layouts are those of linux/if_addr.h, linux/rtnetlink.h, linux/fib_rules.h and
+linux/nexthop.h.
 """
 
 import errno
@@ -15,9 +16,10 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from .netlink import attributes, dump
 
-ADDRESS, ROUTE, RULE = "address", "route", "rule"
-# RTM_GETADDR, RTM_GETROUTE, RTM_GETRULE; RTM_NEW... is two less, RTM_DEL... one.
-_GET = {ADDRESS: 22, ROUTE: 26, RULE: 34}
+# A nexthop (ip-nexthop(8), Linux 5.3 on) is a gateway, or a group of them, that routes name by its id.
+ADDRESS, ROUTE, RULE, NEXTHOP = "address", "route", "rule", "nexthop"
+# RTM_GETADDR, RTM_GETROUTE, RTM_GETRULE, RTM_GETNEXTHOP; RTM_NEW... is two less, RTM_DEL... one.
+_GET = {ADDRESS: 22, ROUTE: 26, RULE: 34, NEXTHOP: 106}
 _NLM_F_REQUEST, _NLM_F_ACK = 0x1, 0x4
 _NLM_F_REPLACE, _NLM_F_EXCL, _NLM_F_CREATE, _NLM_F_APPEND = 0x100, 0x200, 0x400, 0x800
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
@@ -34,10 +36,10 @@ MAIN = 254
 
 
 class NetObject(NamedTuple):
-    """An address, a route or a rule."""
+    """An address, a route, a rule or a nexthop."""
 
     kind: str
-    ifindexes: Tuple[int, ...]  # of its devices; none for a rule
+    ifindexes: Tuple[int, ...]  # of its devices; none for a rule, or for a group of nexthops
     text: str  # as ip(8) shows it
     same: str  # equal for two that are the same object
     body: bytes
@@ -47,22 +49,33 @@ class NetObject(NamedTuple):
     network: str = ""  # of a route, in prefix notation; of an address, itself with its prefix
     gateways: Tuple[str, ...] = ()
     source: str = ""  # of a route: its preferred source address
+    nexthop: int = 0  # the id of a nexthop; of a route, that of the nexthop that it names
 
 
-def read(sock: socket.socket, kinds: Sequence[str] = (ADDRESS, ROUTE, RULE)) -> List[NetObject]:
+def read(sock: socket.socket, kinds: Sequence[str] = (ADDRESS, ROUTE, RULE, NEXTHOP)) -> List[NetObject]:
     """Returns all objects in the kernel's order. Raises OSError if an answer cannot be parsed."""
-    readers = {ADDRESS: (_address, 8), ROUTE: (_route, 12), RULE: (_rule, 12)}
+    readers = {ADDRESS: (_address, 8), ROUTE: (_route, 12), RULE: (_rule, 12), NEXTHOP: (_nexthop, 8)}
     found = []
     try:
         for kind in kinds:
             reader, length = readers[kind]
-            for body in dump(sock, _GET[kind], b"\0" * length):
-                thing = reader(body) if body[0] in _FAMILIES else None
+            for body in _dumped(sock, kind, length):
+                # A group of nexthops has no family.
+                thing = reader(body) if body[0] in _FAMILIES or kind == NEXTHOP else None
                 if thing is not None:
                     found.append(thing)
     except (struct.error, ValueError) as exc:
         raise OSError("netlink: malformed message: %s" % exc) from exc
     return found
+
+
+def _dumped(sock: socket.socket, kind: str, length: int) -> List[bytes]:
+    try:
+        return dump(sock, _GET[kind], b"\0" * length)
+    except OSError as exc:
+        if kind == NEXTHOP and exc.errno == errno.EOPNOTSUPP:
+            return []  # Linux before 5.3
+        raise
 
 
 def opened() -> socket.socket:
@@ -159,8 +172,12 @@ def _route(body: bytes) -> Optional[NetObject]:
     via = [(index, gateway) for index, gateway, _hop in hops] or [(oif, _gateway(family, found))]
     network = "%s/%d" % (_ip(family, found.get(1, b"\0" * (4 if family == socket.AF_INET else 16))), length)
     # DST, SRC, IIF, OIF, GATEWAY, PRIORITY, PREFSRC, METRICS, MULTIPATH, FLOW, TABLE, MARK, VIA, NEWDST, PREF,
-    # ENCAP_TYPE, ENCAP, TTL_PROPAGATE. For a next hop by id (30) the kernel also sends its attributes: those are kept.
+    # ENCAP_TYPE, ENCAP, TTL_PROPAGATE.
     kept = [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 15, 16, 18, 19, 20, 21, 22, 26]
+    (nexthop,) = struct.unpack("=I", found.get(30, b"\0" * 4))  # RTA_NH_ID
+    if nexthop:
+        # The kernel also sends the nexthop's own attributes, and accepts a route with either only.
+        kept = [one for one in kept if one not in (4, 5, 9, 18, 21, 22)] + [30]
     head = struct.pack(
         "=BBBBBBBBI", family, length, source, tos, min(table, 252) if table > 255 else table, protocol, scope, kind,
         flags & _RTNH_F_ONLINK,
@@ -171,6 +188,7 @@ def _route(body: bytes) -> Optional[NetObject]:
     words += " src %s" % preferred if preferred else ""
     words += " metric %d" % metric if metric else ""
     words += " table %d" % table if table != MAIN else ""
+    words += " nhid %d" % nexthop if nexthop else ""
     return NetObject(
         kind=ROUTE,
         # IPv6 blackhole routes are on the loopback device.
@@ -186,6 +204,7 @@ def _route(body: bytes) -> Optional[NetObject]:
         network=network,
         gateways=gateways,
         source=preferred,
+        nexthop=nexthop,
     )
 
 
@@ -216,6 +235,32 @@ def _hops(data: bytes) -> Iterator[Tuple[int, str, bytes]]:
         again = struct.pack("=HBBi", length, flags & _RTNH_F_ONLINK, hops, index) + rest
         yield index, _gateway(family, raw), again + b"\0" * (-length % 4)
         offset += (length + 3) & ~3
+
+
+def _nexthop(body: bytes) -> NetObject:
+    family, _scope, protocol, _reserved, flags = struct.unpack_from("=BBBBI", body)
+    found = dict(attributes(body[8:]))
+    (number,) = struct.unpack("=I", found[1])  # NHA_ID
+    (oif,) = struct.unpack("=I", found.get(5, b"\0" * 4))  # NHA_OIF
+    gateway = _ip(family, found[6]) if 6 in found else ""  # NHA_GATEWAY
+    group = found.get(2, b"")  # NHA_GROUP: struct nexthop_grp
+    members = [str(struct.unpack_from("=I", group, at)[0]) for at in range(0, len(group), 8)]
+    if 12 in found:  # NHA_RES_GROUP: buckets and timers, without the state
+        found[12] = _packed(dict(attributes(found[12])), [1, 2, 3])
+    words = " group %s" % "/".join(members) if members else " blackhole" if 4 in found else ""
+    words += " via %s" % gateway if gateway else ""
+    # ID, GROUP, GROUP_TYPE, BLACKHOLE, OIF, GATEWAY, ENCAP_TYPE, ENCAP, FDB, RES_GROUP. The scope is the kernel's.
+    kept = [1, 2, 3, 4, 5, 6, 7, 8, 11, 12]
+    return NetObject(
+        kind=NEXTHOP,
+        ifindexes=(oif,) if oif and 4 not in found else (),
+        text="nexthop %d%s" % (number, words),
+        same="nexthop %d" % number,
+        body=struct.pack("=BBBBI", family, 0, protocol, 0, flags & _RTNH_F_ONLINK) + _packed(found, kept),
+        protocol=protocol,
+        gateways=(gateway,) if gateway else (),
+        nexthop=number,
+    )
 
 
 def _rule(body: bytes) -> Optional[NetObject]:

@@ -25,7 +25,7 @@ from tests.scenarios.seen import (
 from tests.scenarios.serving import serving
 from tests.scenarios.stream import Stream
 
-# keepalived's, a stanza's ens4:1, an operator's, a VPN's and Kubernetes'.
+# keepalived's, a stanza's ens4:1, an operator's, a VPN's and Kubernetes', a routing daemon's.
 THEIRS = """
 ip addr add 10.91.0.200/32 dev {edited}
 ip addr add 10.91.0.201/24 dev {edited} label {edited}:1
@@ -42,6 +42,10 @@ ip rule add not fwmark 7/0xff table 100 prio 501
 ip -6 rule add from 2001:db8:9::200 table 77 prio 502
 ip route add 198.51.110.0/24 via 10.90.0.9 dev {other}
 ip addr add 10.90.0.200/32 dev {other}
+ip nexthop add id 501 via 10.91.0.9 dev {edited} proto 11
+ip nexthop add id 502 via 10.90.0.9 dev {other} proto 11
+ip nexthop add id 500 group 501/502 proto 11
+ip route add 198.51.103.0/24 nhid 500 proto 11
 """
 
 
@@ -53,10 +57,10 @@ def _give(guest: Container, edited: Port, other: Port) -> None:
 def _theirs(guest: Container) -> Set[str]:
     """What others gave, as ip(8) shows it."""
     shown: List[str] = []
-    for words in ("-o addr", "route show table all", "-6 route show table all", "rule", "-6 rule"):
+    for words in ("-o addr", "route show table all", "-6 route show table all", "rule", "-6 rule", "nexthop"):
         lines = guest.run("ip " + words).stdout.splitlines()
         shown += [line.split("valid_lft")[0].split("\\")[0].strip() for line in lines]
-    marks = (".0.200", ".0.201", ".2.200", "::200", "198.51.1", "203.0.11", "table 100", "lookup 100")
+    marks = (".0.200", ".0.201", ".2.200", "::200", "198.51.1", "203.0.11", "table 100", "lookup 100", "id 50")
     # What the kernel makes of an address by itself has the order of the day: which one of a subnet came first.
     return {line.replace(" secondary", "") for line in shown if any(m in line for m in marks) and "proto kernel" not in line}
 
@@ -86,7 +90,7 @@ def test_an_edit_takes_away_only_what_it_changes(cloud: Cloud, guest_factory: Gu
     server, first, port, guest = _scene(cloud, guest_factory)
     _give(guest, port, first)
     theirs = _theirs(guest)
-    assert len(theirs) == 15, theirs
+    assert len(theirs) == 19, theirs
     cost = {}
     for what, edit in EDITS.items():
         server.edit_port(port, **edit)

@@ -7,7 +7,7 @@ import pytest
 from cloudinit_osnetd.apply import foreign
 from cloudinit_osnetd.apply.foreign import Ours
 from cloudinit_osnetd.core.desired import Item, Want
-from cloudinit_osnetd.kernel.save_restore import ADDRESS, ROUTE, RULE, NetObject
+from cloudinit_osnetd.kernel.save_restore import ADDRESS, NEXTHOP, ROUTE, RULE, NetObject
 
 from .build import entry, static
 
@@ -21,6 +21,10 @@ def address(cidr, ifindex=2, permanent=True):
 def route(network, *gateways, ifindexes=(2,), protocol=3, table=254, permanent=True):
     same = "%s %s %s %d" % (network, gateways, ifindexes, table)
     return NetObject(ROUTE, tuple(ifindexes), network, same, b"", permanent, protocol, table, network, gateways)
+
+
+def nexthop(number, *ifindexes, protocol=11):
+    return NetObject(NEXTHOP, ifindexes, "nexthop %d" % number, "nexthop %d" % number, b"", protocol=protocol, nexthop=number)
 
 
 RULE_500 = NetObject(RULE, (), "rule 500", "rule 500", b"")
@@ -44,6 +48,9 @@ def chosen(*there, touched=(2,), given=OURS):
         route("192.0.2.0/24", "10.1.0.9", ifindexes=[3]),  # another NIC's, that may lean on an address of this one
         route("192.0.2.0/24", "10.0.0.9", "10.1.0.9", ifindexes=[2, 3]),
         RULE_500,
+        nexthop(101, 2),  # a routing daemon's
+        nexthop(100),  # a group of them: networkd removes it whichever NIC it reloads
+        route("192.0.2.0/24", "10.1.0.9", ifindexes=[3], protocol=11)._replace(nexthop=100),  # goes with the group
     ],
 )
 def test_somebody_elses(thing):
@@ -63,6 +70,7 @@ def test_somebody_elses(thing):
         route("0.0.0.0/0", "10.0.0.1", protocol=16, table=100),  # a lease's, by networkd
         route("2001:db8::/64", permanent=False),
         route("192.0.2.0/24", "10.1.0.9", ifindexes=[3], protocol=12),  # a routing daemon's, of another NIC
+        nexthop(102, 3),
     ],
 )
 def test_ours_or_somebody_looks_after_it(thing):
@@ -89,3 +97,12 @@ def test_what_the_part_on_disk_gave_is_ours_whatever_was_said_since():
     said = foreign.ours_by_nic(wants, parts={"ens3": part})["ens3"]
     assert said.addresses == {"10.0.0.78/24", "10.0.0.77/24"}
     assert said.routes == {("0.0.0.0/0", "10.0.0.1"), ("10.9.0.0/16", "")}
+
+
+def test_what_leans_on_something_is_made_after_it():
+    """A route names a group of nexthops, these are reached by an address and a route on the link."""
+    by_group = route("192.0.2.0/24", "10.0.0.9")._replace(nexthop=100)
+    group = nexthop(100)._replace(text="nexthop 100 group 101/102")
+    on_link = route("10.0.0.9/32")
+    order = [address("10.0.0.5/24"), on_link, nexthop(101, 2), nexthop(102, 2), group, by_group]
+    assert foreign._in_order([by_group, group, order[2], order[3], on_link, order[0]]) == order

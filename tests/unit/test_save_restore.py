@@ -31,6 +31,21 @@ route add throw 10.10.0.0/16 table 77
 -6 route add 2001:db8:1::/48 via 2001:db8::9 src 2001:db8::5
 -6 route add 2001:db8:2::/48 nexthop via 2001:db8::9 nexthop via 2001:db8::a
 -6 route add unreachable 2001:db8:3::/48
+nexthop add id 101 via 10.0.0.9 dev v0
+nexthop add id 102 via 10.0.0.10 dev v0 proto 11
+nexthop add id 103 dev v0
+nexthop add id 104 via 10.98.0.1 dev v0 onlink
+nexthop add id 7 blackhole
+nexthop add id 100 group 101,3/102 proto 11
+route add 10.11.0.0/16 nhid 100 proto 11 metric 20
+route add 10.12.0.0/16 nhid 103
+route add 10.13.0.0/16 nhid 7
+route add 10.14.0.0/16 nhid 104 table 77 src 10.0.0.6
+-6 nexthop add id 203 via 2001:db8::9 dev v0
+-6 nexthop add id 204 via 2001:db8::a dev v0
+nexthop add id 200 group 203/204
+-6 route add 2001:db8:4::/48 nhid 203
+-6 route add 2001:db8:5::/48 nhid 200 proto 11
 rule add from 10.0.0.6 table 1234 prio 5
 rule add not fwmark 0x5/0xff lookup 51820
 rule add table main suppress_prefixlength 0 prio 9
@@ -51,7 +66,7 @@ def ip(line):
     return subprocess.run(["ip"] + line.split(), check=True, stdout=subprocess.PIPE).stdout.decode()
 
 def picture():
-    shown = ["-d -o addr show dev v0", "route show table all", "-6 route show table all", "rule", "-6 rule"]
+    shown = ["-d -o addr show dev v0", "nexthop", "route show table all", "-6 route show table all", "rule", "-6 rule"]
     lines = [line.split(" valid_lft ")[0].rstrip() for one in shown for line in ip(one).replace("\\\\", "").splitlines()]
     return sorted(line for line in lines if "fe80" not in line and "ff00" not in line)
 
@@ -61,7 +76,8 @@ for line in {given!r}:
     ip(line)
 before = picture()
 kept = foreign.save([Touch("reconfigure", "", "v0", "")], {{"v0": foreign.Ours(frozenset(["10.0.0.5/24"]))}}, True)
-for line in ["addr flush dev v0 scope global", "route flush table 1234", "route flush table 77", "route flush type blackhole"]:
+taken = ["nexthop flush", "addr flush dev v0 scope global", "route flush table 1234", "route flush table 77", "route flush type blackhole"]
+for line in taken:
     ip(line)
 for family in "-4", "-6":
     for rule in json.loads(ip(family + " -json rule")):
