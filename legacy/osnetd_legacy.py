@@ -322,7 +322,8 @@ def split_words(value):
         return []
     if isinstance(value, STRINGS):
         return [part for part in value.replace(",", " ").split(" ") if part]
-    return value if isinstance(value, list) else [value]
+    # A template whose variable is empty gives [""].
+    return [part for part in value if part != ""] if isinstance(value, list) else [value]
 
 
 def domains(value, path):

@@ -172,7 +172,7 @@ class Links:
             kind=link.kind,
             mac=link.mac,
             # Consumers of Nova's documents read a missing or null type as "bridge": a physical link.
-            type="phy" if type_word is None else word(type_word, path + ".type"),
+            type="phy" if type_word in (None, "") else word(type_word, path + ".type"),
             mtu=_mtu(raw.get("mtu"), path + ".mtu"),
             vlan_id=link.vlan_id,
             parent=self.parent_of(raw, path) if link.kind == "vlan" else "",

@@ -44,7 +44,7 @@ def word(value: Any, path: str) -> str:
 
 
 def domains(value: Any, path: str) -> List[str]:
-    """Returns search domains from a list, or from a string with commas or spaces between them; none for null."""
+    """Returns search domains from a list, or from a string with commas or spaces between them; none for null or ""."""
     parts = _parts(value)
     for part in parts:
         if not isinstance(part, str) or not _made_of(_WORD, part, 253) or part.startswith("-"):
@@ -62,7 +62,8 @@ def _parts(value: Any) -> List[Any]:
         return []
     if isinstance(value, str):
         return [part for part in value.replace(",", " ").split(" ") if part]
-    return value if isinstance(value, list) else [value]
+    # A template whose variable is empty gives [""].
+    return [part for part in value if part != ""] if isinstance(value, list) else [value]
 
 
 def number(value: Any, path: str, low: int, high: int) -> int:

@@ -36,6 +36,8 @@ _BOND_WORDS = {
     "primary-reselect-policy": ("always", "better", "failure"),
 }
 _SETS = ("arp-ip-target", "arp-ip-targets", "ARPIPTargets")  # lists of addresses whose order does not matter
+# cloud-init's eni renderer writes "on" for true, which ifenslave does not understand.
+_FLAGS = ("all-slaves-active", "lacp-active", "tlb-dynamic-lb", "use-carrier")
 # Lines that only some releases of cloud-init write. Name servers go to the NIC, to `lo` or to every NIC; up to 20.1
 # (netplan) and 24.1 (networkd) accept-ra is not written; the MAC of a VLAN or a bond; for networkd, from 25.2 on, the
 # VLANs on a NIC and its bond.
@@ -94,6 +96,11 @@ def _is_unspecified(via: str) -> bool:
         return False
 
 
+def is_name(word: str) -> bool:
+    """True for a host's name: no address in any form, such as 192.0.2.1, 192.0.2.1:53#a.example or ::1."""
+    return not word.replace(".", "").isdigit() and not set(":#%").intersection(word)
+
+
 def truth(text: str) -> str:
     """Returns yes or no for the usual spellings of a truth value, otherwise the text."""
     word = text.lower()
@@ -106,6 +113,8 @@ def bond_option(name: str, value: str) -> str:
         return " ".join(["bond", name] + sorted(set(value.replace(",", " ").split())))
     words = _BOND_WORDS.get(name, ())
     known = words[int(value)] if value.isdigit() and int(value) < len(words) else value
+    if name in _FLAGS:
+        known = {"yes": "1", "no": "0"}.get(truth(value), value)
     return "bond %s %s" % (name, "802.3ad" if (name, known) == ("mode", "802.1ad") else known)
 
 
@@ -134,8 +143,14 @@ def unsaid(found: Meaning, wanted: Meaning) -> Tuple[str, ...]:
 
 def _as_defaults(found: Meaning, wanted: Meaning) -> Meaning:
     """Restores default routes whose netmask is missing or 0, for which cloud-init writes the prefix of a subnet."""
-    meant = {line: line.replace(" 0.0.0.0/24 ", " 0.0.0.0/0 ").replace(" ::/64 ", " ::/0 ") for line in found}
+    meant = {line: _with_defaults(line) for line in found}
     return frozenset(meant[line] if meant[line] in wanted else line for line in found)
+
+
+def _with_defaults(line: str) -> str:
+    for written, family in ((" 0.0.0.0/24 ", 4), (" ::/64 ", 6), (" default/24 ", 4), (" default/64 ", 6)):
+        line = line.replace(written, " 0.0.0.0/0 " if family == 4 else " ::/0 ")
+    return line
 
 
 def _as_neighbours(lines: Meaning) -> Meaning:
@@ -157,7 +172,8 @@ def _may_be_added(line: str, known: Known, lacking_topics: Iterable[str]) -> boo
     topic, _, rest = line.partition(" ")
     words = frozenset(rest.split())
     if topic == "dns":
-        return words <= known.dns
+        # cloud-init takes each service's address for a name server, also a name, which resolvers ignore.
+        return frozenset(word for word in words if not is_name(word)) <= known.dns
     if topic == "search":
         return words <= known.search
     if topic == "accept-ra":

@@ -11,7 +11,7 @@ from typing import Callable, Dict, FrozenSet, List, Mapping, NamedTuple, Optiona
 
 from ..backends import Backend
 from ..core.meaning import Meaning
-from ..core.network_data import Entry
+from ..core.network_data import Entry, static_addresses
 from ..core.records import Nic, Snapshot
 from ..state.store import State
 
@@ -24,6 +24,7 @@ class Found(NamedTuple):
     name: str
     macs: FrozenSet[str]
     members: FrozenSet[str]
+    addresses: FrozenSet[str] = frozenset()  # static ones, as `ip/prefix`
 
 
 def known(state: State, nics: Mapping[str, Nic], snapshot: Optional[Snapshot], backend: Backend) -> State:
@@ -50,18 +51,27 @@ def learned(
 ) -> Dict[str, str]:
     """Returns by key the names of those `entries` that have no name yet and are among `found`.
 
-    Bonds are matched by their members first, because a MAC is a setting and may be that of a member.
+    Bonds are matched by their members first, because a MAC is a setting and may be that of a member. Up to 25.1
+    cloud-init's files for networkd name neither the members of a bond nor its MAC if the document has none: then by its
+    addresses.
     """
     new: Dict[str, str] = {}
-    for by_members in (True, False):
+    for by in ("members", "macs", "addresses"):
         for key in sorted(set(entries) - set(names) - set(new)):
-            entry = entries[key]
-            members = {nics[mac].name for mac in (member.partition("/")[0] for member in entry.members) if mac in nics}
+            own = _own(entries[key], by, nics)
             free = [bond for bond in found if bond.name not in set(names.values()) | set(new.values())]
-            fits = [b for b in free if (members & b.members if by_members else entry.mac and entry.mac in b.macs)]
+            fits = [bond for bond in free if own & getattr(bond, by)]
             if len(fits) == 1:
                 new[key] = fits[0].name
     return new
+
+
+def _own(entry: Entry, by: str, nics: Mapping[str, Nic]) -> FrozenSet[str]:
+    """Returns what a bond's entry has of this field of Found."""
+    if by == "members":
+        macs = [member.partition("/")[0] for member in entry.members]
+        return frozenset(nics[mac].name for mac in macs if mac in nics)
+    return frozenset([entry.mac] if by == "macs" else static_addresses(entry))
 
 
 def of_kernel(snapshot: Snapshot) -> List[Found]:
@@ -90,6 +100,7 @@ def of_parts(parts: Mapping[str, Meaning], nics: FrozenSet[str]) -> List[Found]:
     """Returns the bonds among `parts`, which are by name of the NIC; `nics` has the names of hardware NICs."""
     members: Dict[str, Set[str]] = {}
     macs: Dict[str, Set[str]] = {}
+    addresses: Dict[str, Set[str]] = {}
     for name, lines in parts.items():
         for words in (line.split() for line in lines):
             if words[:2] == ["belongs", "to"]:
@@ -98,6 +109,11 @@ def of_parts(parts: Mapping[str, Meaning], nics: FrozenSet[str]) -> List[Found]:
                 members.setdefault(name, set()).add(words[-1])
             elif words[0] == "mac" or words[:2] == ["match", "mac"]:
                 macs.setdefault(name, set()).add(words[-1])
-    # A VLAN has a MAC too; its name is that of its parent, a dot and its number.
-    bonds = set(members) | {name for name in macs if name not in nics and "." not in name}
-    return [Found(n, frozenset(macs.get(n, ())), frozenset(members.get(n, ()))) for n in sorted(bonds)]
+            elif words[0] == "address":
+                addresses.setdefault(name, set()).add(words[-1])
+    # A VLAN has these too; its name is that of its parent, a dot and its number.
+    bonds = set(members) | {name for name in {*macs, *addresses} if name not in nics and "." not in name}
+    return [
+        Found(name, *(frozenset(by_name.get(name, ())) for by_name in (macs, members, addresses)))
+        for name in sorted(bonds)
+    ]

@@ -81,6 +81,20 @@ def test_a_bonds_name_is_learned_from_what_is_configured(parts):
     assert bond_names.known(state(), NICS, None, Disk(parts)).bonds == RIGHT
 
 
+def test_a_bond_of_which_neither_members_nor_mac_are_written_is_known_by_its_addresses():
+    """As cloud-init 25.1 and earlier write it for networkd if the document names no MAC."""
+    links = [link(D, "tap4"), link(C, "tap3"), link(B, "tap2"), link(A, "tap1")]
+    links += [bond(None, "bondA", ("tap4", "tap3")), bond(None, "bondB", ("tap2", "tap1"))]
+    doc = document(links, [static(link="bondA"), static("10.1.0.5", link="bondB")])
+    parts = {
+        name: file_meaning.of("[Match]\nName={}\n[Network]\nAddress={}\n".format(name, address))
+        for name, address in (("bond0", "10.0.0.5/24"), ("bond1", "10.1.0.5/24"), ("ens9", "10.1.0.5/24"))
+    }
+    heard = store.empty("i")._replace(truth=truth.observe(truth.EMPTY, "drive", data(doc), 0.0))
+    there = dict(NICS, **{"fa:16:3e:00:00:09": nic("ens9", "fa:16:3e:00:00:09", 6)})
+    assert bond_names.known(heard, there, None, Disk(parts)).bonds == {C + "/bond": "bond0", A + "/bond": "bond1"}
+
+
 def running(of_first="bond0", of_second="bond1", high="02:00:00:00:00:01", low="02:00:00:00:00:02"):
     first = nic(of_first, high, 8, virtual=True, kind="bond", current_mac=high)
     second = nic(of_second, low, 9, virtual=True, kind="bond", current_mac=low)

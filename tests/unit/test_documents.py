@@ -137,6 +137,38 @@ def test_nothing_is_wrong_with_any_of_them(path):
         ("46", ONE + "/phy", [("192.0.2.10/24", (OUT,), (), ())]),
         ("47", TWO + "/phy", [("198.51.100.10/24", (Route(DEFAULT4, "198.51.100.1", 200),), (), ())]),
         ("49", ONE + "/phy", [("192.0.2.10/24", (OUT,), ("192.0.2.53", "192.0.2.54"), ("example.com",))]),
+        ("54", ONE + "/phy", [("192.0.2.10/24", (OUT,), (), ())]),
+        (
+            "55",
+            ONE + "/phy",
+            [("192.0.2.10/24", (OUT,), (), ()), ("2001:db8::10/64", (Route(DEFAULT6, "2001:db8::1", None),), ("2001:db8::53",), ())],
+        ),
+        (
+            "56",
+            ONE + "/phy",
+            [
+                ("192.0.2.10/24", (OUT, Route("198.51.100.0/24", "192.0.2.2", None)), (), ()),
+                (
+                    "2001:db8::10/64",
+                    (Route(DEFAULT6, "2001:db8::1", None), Route("2001:db8:9::/48", "2001:db8::2", None)),
+                    (),
+                    (),
+                ),
+            ],
+        ),
+        (
+            "57",
+            ONE + "/phy",
+            [
+                ("192.0.2.10/24", (Route("128.0.0.0/1", "192.0.2.1", None), Route("0.0.0.0/1", "192.0.2.1", None)), (), ()),
+                ("2001:db8::10/64", (Route("8000::/1", "2001:db8::1", None), Route("::/1", "2001:db8::1", None)), (), ()),
+            ],
+        ),
+        ("58", TWO + "/phy", [("2001:db8:1::10/64", (Route(DEFAULT6, "fe80::1", None),), (), ())]),
+        ("60", ONE + "/phy", [("192.0.2.10/24", (OUT,), ("192.0.2.53",), ()), ("2001:db8::10/64", (Route(DEFAULT6, "2001:db8::1", None),), (), ())]),
+        ("61", ONE + "/phy", [("192.0.2.10/24", (OUT,), ("192.0.2.53",), ())]),
+        ("64", ONE + "/phy", [("", (), (), ()), ("2001:db8::10/128", (), ("192.0.2.53",), ())]),
+        ("71", TWO + "/phy", [("198.51.100.10/24", (Route(DEFAULT4, "198.51.100.1", None),), (), ())]),
     ],
 )
 def test_the_networks_of_a_link_are_what_its_author_means(name, key, networks):
@@ -243,6 +275,7 @@ def test_a_name_that_no_device_can_have_costs_the_name_alone(name):
         ({"dns_nameservers": "192.0.2.53 192.0.2.54", "dns_search": "a.example b.example"}, ("192.0.2.53", "192.0.2.54"), ("a.example", "b.example")),
         ({"dns_nameservers": ["2001:DB8::53", "192.0.2.53", "2001:db8::53"]}, ("2001:db8::53", "192.0.2.53"), ()),
         ({"dns_nameservers": None, "dns_search": None}, (), ()),
+        ({"dns_nameservers": ["", "192.0.2.53"], "dns_search": [""]}, ("192.0.2.53",), ()),
         ({"dns_nameservers": ["192.0.2.53"], "services": dns("192.0.2.54")}, ("192.0.2.54",), ()),
         ({"services": [{"type": "dns", "address": "192.0.2.54", "search": "a.example"}], "dns_search": ["b.example"]}, ("192.0.2.54",), ("a.example", "b.example")),
     ],

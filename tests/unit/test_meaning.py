@@ -266,6 +266,9 @@ WANTED = frozenset(["address 10.0.0.5/24", "dns 10.0.0.2", "accept-ra no", "matc
         (["dns 10.0.0.2"], [], True),
         (["dns 10.0.0.2"], ["dns 10.9.9.9 10.0.0.2"], True),
         ([], ["dns 192.0.2.66"], False),
+        ([], ["dns ntp.example.com 10.9.9.9"], True),  # a service of another type, by its name
+        ([], ["dns ntp.example.com 192.0.2.66"], False),
+        ([], ["dns 192.0.2.66:53#dns.example.com"], False),
         (["accept-ra no"], [], True),
         (["accept-ra no"], ["accept-ra yes"], False),
         ([], ["mac fa:16:3e:00:00:01"], True),
@@ -289,6 +292,8 @@ def test_what_some_release_may_have_written_for_the_same(less, more, does):
         # A default route whose netmask is missing, or 0, has a subnet's prefix to cloud-init.
         (["route 0.0.0.0/0 via 10.0.0.1"], ["route 0.0.0.0/24 via 10.0.0.1"], True),
         (["route ::/0 via fd00::1"], ["route ::/64 via fd00::1"], True),
+        (["route 0.0.0.0/0 via 10.0.0.1"], ["route default/24 via 10.0.0.1"], True),
+        (["route 0.0.0.0/0 via 10.0.0.1"], ["route default/24 via 10.0.0.2"], False),
         (["route 0.0.0.0/0 via 10.0.0.1"], ["route 0.0.0.0/24 via 10.0.0.2"], False),
         (["route 0.0.0.0/0 via 10.0.0.1"], ["route 0.0.0.0/8 via 10.0.0.1"], False),
         # A number that is 0 is no option to its eni renderer.
@@ -322,6 +327,11 @@ def test_a_route_by_way_of_the_unspecified_address_is_one_on_the_link(via):
 def test_a_bonds_mode_by_the_name_in_novas_spec():
     assert meaning.bond_option("mode", "802.1ad") == "bond mode 802.3ad"
     assert meaning.bond_option("xmit-hash-policy", "802.1ad") == "bond xmit-hash-policy 802.1ad"
+
+
+@pytest.mark.parametrize(("value", "means"), [("on", "1"), ("True", "1"), ("1", "1"), ("off", "0"), ("2", "2")])
+def test_a_bonds_flag_is_a_number_to_the_kernel(value, means):
+    assert eni("iface bond0 inet manual\n    bond-use-carrier %s\n" % value) >= {"bond use-carrier " + means}
 
 
 def test_beside_a_lease_ifupdown_takes_no_gateway():

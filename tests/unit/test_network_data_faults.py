@@ -119,7 +119,7 @@ def faults(value_name, values, make):
 
 FAULTY = (
     faults("mtu", NOT_A_NUMBER[1:] + [67, 65536, "67", -1], lambda v: faulty_link(mtu=v))
-    + faults("type", ["a b", "x\ny", "phy\n", "", [], {}, True, "x" * 65], lambda v: faulty_link(type=v))
+    + faults("type", ["a b", "x\ny", "phy\n", " ", [], {}, True, "x" * 65], lambda v: faulty_link(type=v))
     + faults("ip_address", NOT_AN_ADDRESS + [None], lambda v: faulty_network(address=v) if isinstance(v, str) else faulty_network(ip_address=v))
     + faults("netmask", ["255.0.255.0", "0.0.0.255", "33", 33, -1, True, "ffff::", "::", "24\n", "\u00b2", 24.0, [], {}], lambda v: faulty_network(netmask=v))
     + faults("netmask", ["129", "255.255.255.0", "0.0.0.0", "ffff::1", "::ffff", "ffff::%x"], lambda v: faulty_network(address="fd00::5", netmask=v))

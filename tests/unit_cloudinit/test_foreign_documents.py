@@ -16,6 +16,8 @@ from .test_adopted import planned_for, write_alone
 
 DIRECTORY = record.HERE.parent / "documents"
 NAMES = sorted(path.stem for path in DIRECTORY.glob("*.json"))
+# The kernel takes no such name, so what cloud-init wrote for that VLAN was never there, and another name is used.
+UNNAMED = {"68-name-too-long-for-a-vlan": {"00:00:5e:00:53:01/vlan.100": "write"}}
 
 
 def nics(document):
@@ -42,5 +44,5 @@ def test_what_cloud_init_makes_of_it_is_what_we_read(renderer, name):
     _heard, seen = planned_for(data, macs, renderer)
     said = [(drift.name, drift.differs) for drift in seen.plan.drifted]
     assert (said, seen.failures) == ([], {})
-    assert {change.action for change in seen.plan.changes} == {"adopt"}
-    assert {change.key for change in seen.plan.changes} == set(data.entries)
+    wanted = dict(dict.fromkeys(data.entries, "adopt"), **UNNAMED.get(name, {}))
+    assert {change.key: change.action for change in seen.plan.changes} == wanted
