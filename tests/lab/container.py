@@ -228,6 +228,11 @@ class Container:
             raise LabError(f"{self.name}: {command!r} ended with {process.returncode}\n{out}{err}")
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
+    def carrier(self, port: Port, on: bool) -> None:
+        """Pull the cable of a port's NIC, or put it in again."""
+        outside, _name = self._nics[port]
+        netns.ip(self.cloud.namespace, f"link set {outside} {'up' if on else 'down'}")
+
     def shell_argv(self) -> List[str]:
         """The command that opens an interactive shell in the guest."""
         return self.entering(["/bin/bash", "-l"])

@@ -233,6 +233,10 @@ class VM(Snapshots):
         del self._nics[port]
         wire.remove(self.cloud.namespace, nic)
 
+    def carrier(self, port: Port, on: bool) -> None:
+        """Pull the cable of a port's NIC, or put it in again."""
+        self._qmp.call("set_link", name=self._nics[port].device, up=on)
+
     @property
     def disk(self) -> Path:
         """What the guest has written, a qcow2 file."""
@@ -338,7 +342,8 @@ class VM(Snapshots):
     def _hardware(self) -> tuple[str, ...]:
         """What a snapshot can be loaded into, beside the NICs."""
         words = (self.model, str(self.slots), self.append, qemu.version(), *self.accel.options, self.accel.kernel)
-        return (*words, wire.kind())  # what a NIC offers hangs on it
+        # What a NIC offers hangs on these.
+        return (*words, wire.kind(), *(["mtu_limit"] if self._mtu_limit else []))
 
     def _machine(self) -> qemu.Machine:
         return qemu.Machine(

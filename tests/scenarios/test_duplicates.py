@@ -12,6 +12,7 @@ import pytest
 from tests.lab import Cloud, Network, netns
 from tests.lab.ports import Subnet
 from tests.scenarios.conftest import GuestFactory
+from tests.scenarios.place import a_server_with_one_nic
 from tests.scenarios.seen import (
     assert_follows,
     assert_nothing_to_do,
@@ -44,14 +45,9 @@ def another_host(cloud: Cloud, network: Network) -> Iterator[None]:
 
 @pytest.mark.parametrize("way", ["force", "timer"])
 def test_a_duplicate_address_is_taken_anew(cloud: Cloud, guest_factory: GuestFactory, way: str) -> None:
-    blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.2"])
+    first, guest = a_server_with_one_nic(cloud, guest_factory)
     green = cloud.network("green", mtu=1400, subnets=_DUAL)
-    server = cloud.server("twice")
-    first = server.create_port(blue)
-    guest = guest_factory(server)
-    guest.boot()
-    settled(guest)
-    port = server.create_port(green, fixed_ips=["10.91.0.77", _OWN])
+    port = guest.server.create_port(green, fixed_ips=["10.91.0.77", _OWN])
     with another_host(cloud, green):
         name = guest.plug(port)
         settled(guest, 60, fails=True)

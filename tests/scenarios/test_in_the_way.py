@@ -8,9 +8,10 @@ import time
 
 import pytest
 
-from tests.lab import Cloud, Container, Port, netns
+from tests.lab import Cloud
 from tests.lab.ports import Subnet
 from tests.scenarios.conftest import GuestFactory
+from tests.scenarios.place import KNOWN, a_server_with_one_nic, boot_known
 from tests.scenarios.seen import (
     Guest,
     assert_boot,
@@ -36,19 +37,8 @@ def clients(guest: Guest, name: str) -> list[str]:
     return [" ".join(words[2:]) for words in found if words[1] not in {other[0] for other in found}]
 
 
-def a_server(cloud: Cloud, guest_factory: GuestFactory, **options: object) -> tuple[Port, Container]:
-    blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.2"])
-    first = cloud.server("found").create_port(blue)
-    guest = guest_factory(cloud.servers[0], **options)
-    guest.boot()
-    assert_boot(guest, level="drive")
-    assert_follows(guest, first)
-    settled(guest)
-    return first, guest
-
-
 def test_an_address_that_was_set_by_hand(cloud: Cloud, guest_factory: GuestFactory) -> None:
-    first, guest = a_server(cloud, guest_factory)
+    first, guest = a_server_with_one_nic(cloud, guest_factory)
     server = cloud.servers[0]
     server.freeze_metadata()
     port = server.create_port(cloud.network("green", subnets=[_V4, _V6], mtu=1400))
@@ -65,7 +55,7 @@ def test_an_address_that_was_set_by_hand(cloud: Cloud, guest_factory: GuestFacto
 
 
 def test_a_nic_that_is_renamed_while_it_runs(cloud: Cloud, guest_factory: GuestFactory) -> None:
-    first, guest = a_server(cloud, guest_factory)
+    first, guest = a_server_with_one_nic(cloud, guest_factory)
     server = cloud.servers[0]
     port = server.create_port(cloud.network("green", subnets=[_V4, _V6], mtu=1400))
     name = guest.plug(port)
@@ -89,10 +79,11 @@ def test_a_name_that_is_taken_again_before_the_one_that_had_it_is_cleaned_up(
     blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.2"])
     leased = cloud.network("leased", cidr="10.92.0.0/24", dhcp=True)
     green = cloud.network("green", subnets=[_V4], mtu=1400)
-    server = cloud.server("again")
-    first, second = server.create_port(blue), server.create_port(leased)
+    server = cloud.server("again", uuid=KNOWN.format(3))
+    first = server.create_port(blue, mac="fa:16:3e:a0:03:01", fixed_ips=["10.90.0.14"])
+    second = server.create_port(leased, mac="fa:16:3e:a0:03:02", fixed_ips=["10.92.0.15"])
     guest = guest_factory(server)
-    guest.boot()
+    boot_known(guest)
     guest.reboot()
     assert_follows(guest, first, second)
     settled(guest)
@@ -140,7 +131,7 @@ def test_a_name_that_another_has_at_the_next_boot(cloud: Cloud, guest_factory: G
 @pytest.mark.on("ifupdown")
 def test_the_stanzas_of_an_image(cloud: Cloud, guest_factory: GuestFactory, kind: object) -> None:
     """Debian's older images have DHCP for a few names, just in case: those NICs are left to it, and it is named."""
-    _first, guest = a_server(cloud, guest_factory)
+    _first, guest = a_server_with_one_nic(cloud, guest_factory)
     server = cloud.servers[0]
     guest.run(
         "printf '\\nallow-hotplug ens4\\niface ens4 inet dhcp\\nallow-hotplug ens5\\niface ens5 inet dhcp\\n' >> /etc/network/interfaces"
@@ -165,7 +156,7 @@ def test_the_stanzas_of_an_image(cloud: Cloud, guest_factory: GuestFactory, kind
 def test_a_leased_default_route_has_its_metric_from_the_first_lease_on(
     cloud: Cloud, guest_factory: GuestFactory
 ) -> None:
-    first, guest = a_server(cloud, guest_factory)
+    first, guest = a_server_with_one_nic(cloud, guest_factory)
     server = cloud.servers[0]
     port = server.create_port(cloud.network("leased", cidr="10.92.0.0/24", gateway="10.92.0.1", dhcp=True))
     name = guest.plug(port)
@@ -189,7 +180,7 @@ def test_a_leased_default_route_has_its_metric_from_the_first_lease_on(
 @pytest.mark.on("ifupdown")
 def test_an_ifdown_that_does_not_end(cloud: Cloud, guest_factory: GuestFactory) -> None:
     """An administrator's hook hangs: the old address does not stay beside the new one."""
-    first, guest = a_server(cloud, guest_factory)
+    first, guest = a_server_with_one_nic(cloud, guest_factory)
     server = cloud.servers[0]
     port = server.create_port(cloud.network("green", subnets=[_V4, _V6], mtu=1400))
     name = guest.plug(port)
@@ -207,7 +198,7 @@ def test_an_ifdown_that_does_not_end(cloud: Cloud, guest_factory: GuestFactory) 
 @pytest.mark.on("ifupdown")
 def test_an_ifup_that_failed_is_not_the_last(cloud: Cloud, guest_factory: GuestFactory) -> None:
     """An administrator's hook fails half-way; when it is mended the next run brings the NIC up."""
-    first, guest = a_server(cloud, guest_factory)
+    first, guest = a_server_with_one_nic(cloud, guest_factory)
     server = cloud.servers[0]
     guest.put(b'#!/bin/sh\n[ "$IFACE" != ens4 ]\n', "/etc/network/if-up.d/fails", 0o755)
     port = server.create_port(cloud.network("green", subnets=[_V4, _V6], mtu=1400))
@@ -222,33 +213,25 @@ def test_an_ifup_that_failed_is_not_the_last(cloud: Cloud, guest_factory: GuestF
 
 def test_a_carrier_that_comes_late(cloud: Cloud, guest_factory: GuestFactory) -> None:
     """Nobody tells of it: the NIC is looked at again by itself, for a while."""
-    first, guest = a_server(cloud, guest_factory)
+    first, guest = a_server_with_one_nic(cloud, guest_factory)
     server = cloud.servers[0]
     server.freeze_metadata()  # until the carrier is gone
     port = server.create_port(cloud.network("green", subnets=[_V4, _V6], mtu=1400))
-    outside = netns.output(cloud.namespace, ["ip", "-json", "link"])
     guest.plug(port)
-    (new,) = set(_veths(netns.output(cloud.namespace, ["ip", "-json", "link"]))) - set(_veths(outside))
-    netns.ip(cloud.namespace, f"link set {new} down")
+    guest.carrier(port, False)
     server.thaw_metadata()
     settled(guest, 40)
     assert timers(guest) == ["cloudinit-osnetd-look.timer"]
-    netns.ip(cloud.namespace, f"link set {new} up")
+    guest.carrier(port, True)
     assert_follows(guest, first, port, seconds=40)
     wait_until(lambda: timers(guest) == [], 60, "no timer is left")
     assert state_of(guest, port) == "ok", reason_of(guest, port)
 
 
-def _veths(text: str) -> list[str]:
-    import json
-
-    return [str(link["ifname"]) for link in json.loads(text)]
-
-
 @pytest.mark.on("bookworm-ifupdown")  # udev of Debian 11 renames such NICs
 def test_a_name_that_a_shell_would_read_costs_that_nic_alone(cloud: Cloud, guest_factory: GuestFactory) -> None:
     """ifupdown's stanzas are commands of a shell, and a name has a place in them. What is a directory is no file."""
-    first, guest = a_server(cloud, guest_factory)
+    first, guest = a_server_with_one_nic(cloud, guest_factory)
     for path in ("/etc/cloud/cloud.cfg.d/99-x.cfg", "/etc/network/interfaces.d/50-x"):
         guest.run(f"mkdir {path}")
     names, server = ["w[1]", "p=q", "-dash", "$x", "a;b"], cloud.servers[0]

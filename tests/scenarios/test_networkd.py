@@ -9,6 +9,7 @@ import pytest
 from tests.lab import Cloud, Container
 from tests.lab.ports import Subnet, address_by_mac
 from tests.scenarios.conftest import GuestFactory
+from tests.scenarios.place import KNOWN, a_server_with_one_nic, boot_known
 from tests.scenarios.seen import (
     assert_boot,
     assert_follows,
@@ -32,10 +33,10 @@ _DUAL = (
 def test_two_ports_on_one_dual_stack_network(cloud: Cloud, guest_factory: GuestFactory) -> None:
     """Both have the route to the subnet and a default route, in both families; before a reboot and after it."""
     green = cloud.network("green", mtu=1400, subnets=list(_DUAL))
-    server = cloud.server("twins")
-    first = server.create_port(green)
+    server = cloud.server("twins", uuid=KNOWN.format(5))
+    first = server.create_port(green, mac="fa:16:3e:a0:05:01", fixed_ips=["10.91.0.17", "2001:db8:1::17"])
     guest = guest_factory(server)
-    guest.boot()
+    boot_known(guest)
     assert_boot(guest, level="drive")
     second = server.create_port(green)
     with serving(guest, touches=[second], events=["added"]):
@@ -77,18 +78,12 @@ _MATCHES = {"type": "Type=ether", "virtualization": "Virtualization=yes\nType=et
 @pytest.mark.parametrize("match", sorted(_MATCHES))
 def test_an_operators_file_that_sorts_first_has_the_nic(cloud: Cloud, guest_factory: GuestFactory, match: str) -> None:
     """The NIC is left to it, at once and by name, and who takes it away hands the NIC over."""
-    blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.2"])
-    server = cloud.server("first")
-    first = server.create_port(blue)
-    guest = guest_factory(server)
-    guest.boot()
-    settled(guest)
-    _of_networkd(guest)
+    first, guest = a_server_with_one_nic(cloud, guest_factory)
     path, mac = "/etc/systemd/network/05-x.network", "fa:16:3e:0a:0a:0a"
     text = f"[Match]\n{_MATCHES[match]}\nPermanentMACAddress=\nName=!{guest.nic(first)}\n[Network]\nLinkLocalAddressing=no\n"
     guest.put(text.encode(), path)
     guest.run("networkctl reload")
-    port = server.create_port(blue, mac=mac)
+    port = guest.server.create_port(first.network, mac=mac)
     guest.plug(port)
     wait_until(lambda: state_of(guest, port) == "drifted", 10 * guest.patience, "it is left to the file")
     settled(guest, 5)  # nobody waits for what will not come

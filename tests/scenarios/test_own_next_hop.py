@@ -7,6 +7,7 @@ from __future__ import annotations
 from tests.lab import Cloud
 from tests.lab.ports import Subnet
 from tests.scenarios.conftest import GuestFactory
+from tests.scenarios.place import a_server_with_one_nic
 from tests.scenarios.seen import assert_boot, assert_nothing_to_do, findings_of, ip, settled, state_of, wait_until
 
 _BEYOND4, _BEYOND6 = "10.200.0.0/16", "2001:db8:9::/48"
@@ -14,20 +15,14 @@ _OWN4, _OWN6 = "10.91.0.77", "2001:db8:1::77"
 
 
 def test_a_route_by_way_of_the_server_itself_is_left_out_and_told(cloud: Cloud, guest_factory: GuestFactory) -> None:
-    blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.2"], mtu=1450)
     subnets = [
         Subnet("10.91.0.0/24", routes=((_BEYOND4, _OWN4), ("10.201.0.0/16", "10.91.0.9"))),
         Subnet("2001:db8:1::/64", routes=((_BEYOND6, _OWN6),)),
     ]
     green = cloud.network("green", mtu=1400, subnets=subnets)
-    server = cloud.server("router")
-    server.create_port(blue)
-    guest = guest_factory(server)
-    guest.boot()
-    assert_boot(guest, level="drive")
-    settled(guest)
+    _first, guest = a_server_with_one_nic(cloud, guest_factory)
 
-    port = server.create_port(green, fixed_ips=[_OWN4, _OWN6])
+    port = guest.server.create_port(green, fixed_ips=[_OWN4, _OWN6])
     name = guest.plug(port)
 
     def right() -> bool:

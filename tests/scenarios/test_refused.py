@@ -9,15 +9,18 @@ import re
 from tests.lab import Cloud, Port
 from tests.lab.ports import Subnet
 from tests.scenarios.conftest import GuestFactory
+from tests.scenarios.place import KNOWN, boot_known
 from tests.scenarios.seen import (
     Guest,
     assert_boot,
     assert_follows,
     assert_nothing_to_do,
+    configuration,
     findings_of,
     ip,
     lacks,
     reconcile,
+    reconcile_anyway,
     settled,
     state_of,
     wait_until,
@@ -27,13 +30,13 @@ _V4 = Subnet("10.90.0.0/24", "10.90.0.1", dns=("10.90.0.2",))
 _V6 = Subnet("2001:db8:1::/64", "2001:db8:1::1", dns=("2001:db8:1::53",))
 
 
+def all_but_the_mtu(guest: Guest, port: Port) -> bool:
+    return [fault for fault in lacks(guest, port) if not fault.startswith("MTU ")] == []
+
+
 def assert_all_but_the_mtu(guest: Guest, port: Port) -> None:
     """It has its network, and it is told what its MTU is and why."""
-
-    def there() -> bool:
-        return [fault for fault in lacks(guest, port) if not fault.startswith("MTU ")] == []
-
-    wait_until(there, 15 * guest.patience, f"{port} has its network: {lacks(guest, port)}")
+    wait_until(lambda: all_but_the_mtu(guest, port), 15 * guest.patience, f"{port} has its network: {lacks(guest, port)}")
     settled(guest)
     assert state_of(guest, port) == "ok"
     (link,) = ip(guest, f"link show dev {guest.nic(port)}")
@@ -43,15 +46,29 @@ def assert_all_but_the_mtu(guest: Guest, port: Port) -> None:
 
 def test_an_mtu_above_what_the_device_takes(cloud: Cloud, guest_factory: GuestFactory) -> None:
     """Nova sets host_mtu, so any raise of a network's MTU is one to its running servers."""
-    blue = cloud.network("blue", subnets=[_V4, _V6], mtu=1450)
-    server = cloud.server("raised")
-    port = server.create_port(blue)
+    silent = Subnet("10.99.0.0/24", "10.99.0.1", dns=("10.99.0.2",))
+    blue = cloud.network("blue", subnets=[_V4, _V6, silent], mtu=1450)
+    cloud.router_down(blue, silent.cidr)
+    server, its = cloud.server("raised", uuid=KNOWN.format(6)), ["10.90.0.18", "2001:db8:1::18"]
+    port = server.create_port(blue, mac="fa:16:3e:a0:06:01", fixed_ips=its)
     guest = guest_factory(server, mtu_limit=True)
-    guest.boot()
+    boot_known(guest)
     assert_boot(guest, level="drive")
     assert_follows(guest, port)
 
     server.edit_port(port, mtu=8950)
+    reconcile(guest)
+    assert_all_but_the_mtu(guest, port)
+    assert_nothing_to_do(guest)
+
+    # A roll-back goes to a configuration with that MTU.
+    kept = configuration(guest, port)
+    server.edit_port(port, fixed_ips=["10.99.0.18", its[1]])
+    record = reconcile_anyway(guest)
+    assert [t["action"] for t in record["touches"] if t["reason"] == "rolled back"] == ["reconfigure"], record
+    assert configuration(guest, port) == kept
+    server.edit_port(port, fixed_ips=its)
+    wait_until(lambda: all_but_the_mtu(guest, port), 15 * guest.patience, f"its network is back: {lacks(guest, port)}")
     reconcile(guest)
     assert_all_but_the_mtu(guest, port)
     assert_nothing_to_do(guest)

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""Documents of other projects and clouds, told to a running virtual machine one after the other: its NICs come and go.
+
+One boot for each kind of guest, which is gone back to; test_documents.py boots for each document. OSNETD_KINDS with virtual
+machines (trixie-networkd-vm, bookworm-ifupdown-vm) has it on these.
+"""
+
+from __future__ import annotations
+
+from typing import Iterator, List
+
+import pytest
+
+from tests.lab import VM, Cloud, Network, foreign
+from tests.scenarios.conftest import KINDS, Kind
+from tests.scenarios.documents import CASES, Case, segment
+from tests.scenarios.place import KNOWN
+from tests.scenarios.seen import (
+    assert_boot,
+    assert_follows,
+    assert_nothing_to_do,
+    configured_names,
+    ip,
+    log_of,
+    settled,
+    status,
+    wait_until,
+)
+from tests.scenarios.test_documents import assert_right, assert_told
+from tests.scenarios.test_vm_netplan import generated, reference
+
+pytestmark = [pytest.mark.vm, pytest.mark.deep]
+
+
+@pytest.fixture(scope="module", name="kind", params=[kind for kind in KINDS if kind.is_vm] or [Kind("trixie", "netplan")], ids=str)
+def a_kind(request: pytest.FixtureRequest) -> Kind:
+    return request.param
+
+
+@pytest.fixture(scope="module", name="booted")
+def booted_once(kind: Kind) -> Iterator[VM]:
+    """A server with one static port; the only DNS servers are those of the documents."""
+    with Cloud() as cloud:
+        blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", mtu=1450)
+        server = cloud.server("grown", uuid=KNOWN.format(7))
+        server.create_port(blue, mac="fa:16:3e:a0:07:01", fixed_ips=["10.90.0.19"])
+        with VM(cloud, server, suite=kind.suite, backend=kind.backend, mtu_limit=True) as guest:
+            guest.boot(saved=True)
+            settled(guest, 30)
+            guest.snapshot()
+            yield guest
+
+
+@pytest.fixture(name="guest")
+def gone_back_to(request: pytest.FixtureRequest, booted: VM) -> VM:
+    request.node.guests = [booted]
+    booted.server.compose = lambda document: document
+    booted.restore()
+    return booted
+
+
+def _segment(cloud: Cloud, case: Case) -> Network:
+    there = {(network.name, any(subnet.dhcp for subnet in network.subnets)): network for network in cloud.networks}
+    return there.get(("segment", case.dhcp)) or segment(cloud, case)
+
+
+def _devices(guest: VM) -> List[str]:
+    return sorted(str(link["ifname"]) for link in ip(guest, "link"))
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if not case.leads_metadata_elsewhere], ids=lambda case: case.name)
+def test_its_nics_come_and_go(guest: VM, case: Case) -> None:
+    server, (first,) = guest.server, guest.plugged
+    assert_boot(guest, level="drive")
+    before, names = _devices(guest), configured_names(guest)
+    ports = foreign.tell(server, case.document, _segment(guest.cloud, case))
+    guest.plug_all(ports)
+    assert_right(guest, case)
+    settled(guest)
+    assert "reason=added" in log_of(guest)
+    assert {row["source"] for row in status(guest)["nics"] if row["mac"] != first.mac} == {"metadata"}
+    assert_follows(guest, first)
+    assert_told(guest)
+    assert_nothing_to_do(guest)
+    if guest.backend == "netplan":
+        assert generated(guest) == reference(guest), "the next boot would make something else of the file"
+
+    server.compose = lambda document: document
+    for port in ports:
+        server.delete_port(port)
+        guest.unplug(port)
+    wait_until(lambda: _devices(guest) == before, 15 * guest.patience, f"nothing of it is left: {before}")
+    wait_until(lambda: configured_names(guest) == names, 15 * guest.patience, f"no configuration of it is left: {names}")
+    settled(guest)
+    assert_follows(guest, first)
+    assert_nothing_to_do(guest)
