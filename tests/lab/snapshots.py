@@ -24,7 +24,7 @@ from tests.lab.progress import step
 from tests.lab.server import Server
 
 _BOOTED = "booted"
-_KEPT = 3  # saved guests for each image, some hundred megabytes each
+_KEPT = 8  # saved guests for each image, some hundred megabytes each: one for each server that is the same in any cloud
 # The clock stood still, and the neighbours are others where the cloud is a new one.
 _WAKE = "date -s @{now:.3f} >/dev/null; ip neigh flush all; cat /proc/sys/kernel/random/boot_id"
 
