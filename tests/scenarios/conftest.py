@@ -110,7 +110,7 @@ def guest_factory(request: pytest.FixtureRequest, cloud: Cloud, kind: Kind) -> I
     request.node.guests = guests
 
     def make(server: Server, **options: Any) -> Any:
-        make_guest = _machine if kind.is_vm else Container
+        make_guest = a_machine if kind.is_vm else Container
         guests.append(make_guest(cloud, server, kind.suite, kind.backend, **options))
         return guests[-1]
 
@@ -127,7 +127,7 @@ class _Machine(VM):
         pytest.skip("needs the guest's disk as a directory, which a virtual machine's is not")
 
 
-def _machine(cloud: Cloud, server: Server, suite: str, backend: str, **options: Any) -> VM:
+def a_machine(cloud: Cloud, server: Server, suite: str, backend: str, **options: Any) -> VM:
     """A virtual machine for the words of a container."""
     if options.pop("datasource", "ConfigDrive") != "ConfigDrive":
         pytest.skip("virtual machines have a config drive")

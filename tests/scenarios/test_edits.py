@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Set
 
 from tests.lab import Cloud, Container, Port, netns
 from tests.scenarios.conftest import GuestFactory
-from tests.scenarios.place import KNOWN, boot_known
+from tests.scenarios.place import a_server_with_one_nic
 from tests.scenarios.seen import (
     assert_boot,
     assert_follows,
@@ -67,15 +67,13 @@ def _theirs(guest: Container) -> Set[str]:
 
 
 def _scene(cloud: Cloud, guest_factory: GuestFactory) -> Any:
-    blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.1"], mtu=1450)
+    first, guest = a_server_with_one_nic(cloud, guest_factory)
     green = cloud.network("green", cidr="10.91.0.0/24", gateway="10.91.0.1", dns=["10.91.0.2"], mtu=1400)
-    server = cloud.server("edited", uuid=KNOWN.format(4))
-    first = server.create_port(blue, mac="fa:16:3e:a0:04:01", fixed_ips=["10.90.0.16"])
-    port = server.create_port(green, mac="fa:16:3e:a0:04:02", fixed_ips=["10.91.0.50"])
-    guest = guest_factory(server)
-    boot_known(guest)
-    settled(guest)
+    server = cloud.servers[0]
+    port = server.create_port(green, fixed_ips=["10.91.0.50"])
+    guest.plug(port)
     assert_follows(guest, first, port)
+    settled(guest)
     return server, first, port, guest
 
 

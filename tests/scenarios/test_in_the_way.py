@@ -11,7 +11,7 @@ import pytest
 from tests.lab import Cloud
 from tests.lab.ports import Subnet
 from tests.scenarios.conftest import GuestFactory
-from tests.scenarios.place import KNOWN, a_server_with_one_nic, boot_known
+from tests.scenarios.place import a_server_with_one_nic
 from tests.scenarios.seen import (
     Guest,
     assert_boot,
@@ -76,14 +76,14 @@ def test_a_name_that_is_taken_again_before_the_one_that_had_it_is_cleaned_up(
     cloud: Cloud, guest_factory: GuestFactory
 ) -> None:
     """udev starts a DHCP client for the new NIC from what is left of the old one."""
-    blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.2"])
+    first, guest = a_server_with_one_nic(cloud, guest_factory)
     leased = cloud.network("leased", cidr="10.92.0.0/24", dhcp=True)
     green = cloud.network("green", subnets=[_V4], mtu=1400)
-    server = cloud.server("again", uuid=KNOWN.format(3))
-    first = server.create_port(blue, mac="fa:16:3e:a0:03:01", fixed_ips=["10.90.0.14"])
-    second = server.create_port(leased, mac="fa:16:3e:a0:03:02", fixed_ips=["10.92.0.15"])
-    guest = guest_factory(server)
-    boot_known(guest)
+    server = cloud.servers[0]
+    second = server.create_port(leased)
+    guest.plug(second)
+    assert_follows(guest, first, second)
+    settled(guest)
     guest.reboot()
     assert_follows(guest, first, second)
     settled(guest)

@@ -12,10 +12,10 @@ from typing import Iterator, List
 
 import pytest
 
-from tests.lab import VM, Cloud, Network, foreign
-from tests.scenarios.conftest import KINDS, Kind
+from tests.lab import VM, Cloud, Network, Server, foreign
+from tests.scenarios.conftest import KINDS, Kind, a_machine
 from tests.scenarios.documents import CASES, Case, segment
-from tests.scenarios.place import KNOWN
+from tests.scenarios.place import a_server_with_one_nic
 from tests.scenarios.seen import (
     assert_boot,
     assert_follows,
@@ -23,6 +23,7 @@ from tests.scenarios.seen import (
     configured_names,
     ip,
     log_of,
+    reconcile,
     settled,
     status,
     wait_until,
@@ -42,14 +43,21 @@ def a_kind(request: pytest.FixtureRequest) -> Kind:
 def booted_once(kind: Kind) -> Iterator[VM]:
     """A server with one static port; the only DNS servers are those of the documents."""
     with Cloud() as cloud:
-        blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", mtu=1450)
-        server = cloud.server("grown", uuid=KNOWN.format(7))
-        server.create_port(blue, mac="fa:16:3e:a0:07:01", fixed_ips=["10.90.0.19"])
-        with VM(cloud, server, suite=kind.suite, backend=kind.backend, mtu_limit=True) as guest:
-            guest.boot(saved=True)
-            settled(guest, 30)
+        made: List[VM] = []
+
+        def factory(server: Server) -> VM:
+            made.append(a_machine(cloud, server, kind.suite, kind.backend))
+            return made[0]
+
+        try:
+            first, guest = a_server_with_one_nic(cloud, factory)
+            cloud.edit_subnet(first.network, dns=())
+            reconcile(guest)
             guest.snapshot()
             yield guest
+        finally:
+            for one in made:
+                one.destroy()
 
 
 @pytest.fixture(name="guest")
