@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
+import tempfile
 from pathlib import Path
-from typing import Iterator, List, Set, Tuple
+from typing import Iterator, List, Optional, Set, Tuple
 
 import pytest
 
-from tests.lab import roots
+from tests.lab import roots, run
 from tests.package.formats import Deb, Format, Rpm
 
 SUITES = {"bullseye": "ifupdown", "bookworm": "ifupdown", "trixie": "networkd"}
@@ -24,9 +26,9 @@ EVERY_KIND = [*KINDS, ("bookworm", Rpm("el8")), ("trixie", Rpm("el10")), ("trixi
 class Root:
     """A suite's root, and ways to run things in it and beside it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, before: Optional[Set[str]] = None) -> None:
         self.path = path
-        self.before = self.named_like_us()
+        self.before = self.named_like_us() if before is None else before
 
     def run(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         clean = ["env", "-i", "LC_ALL=C", "HOME=/root", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive"]
@@ -69,18 +71,27 @@ def package(kind: Tuple[str, Format]) -> Format:
     return kind[1]
 
 
+@functools.lru_cache(maxsize=None)
+def _layers(suite: str, package: Format, installed: bool) -> roots.Tree:
+    """A suite's root that the package may be installed in, or has been. Made once: a transaction takes seconds."""
+    below = _layers(suite, package, False) if installed else roots.tree(suite, SUITES[suite])
+    directory = Path(tempfile.mkdtemp(dir=run.current().dir))
+    with roots.overlay(below.lowerdir, directory) as path:
+        (package.install if installed else package.prepare)(Root(path))
+    return roots.Tree((directory / "upper", *below.layers))
+
+
 @pytest.fixture
 def bare(kind: Tuple[str, Format]) -> Iterator[Root]:
-    """A root that the package may be installed in."""
-    suite, package = kind
-    with roots.tree(suite, SUITES[suite]).mounted() as path:
-        root = Root(path)
-        package.prepare(root)
-        yield root
+    """A root that the package may be installed in. Each test has its own: changes are thrown away."""
+    with _layers(*kind, False).mounted() as path:
+        yield Root(path)
 
 
 @pytest.fixture
-def root(bare: Root, package: Format) -> Root:
+def root(kind: Tuple[str, Format]) -> Iterator[Root]:
     """A root with the package."""
-    package.install(bare)
-    return bare
+    with _layers(*kind, False).mounted() as path:
+        before = Root(path).before
+    with _layers(*kind, True).mounted() as path:
+        yield Root(path, before)
