@@ -8,7 +8,7 @@ change was not the cause, and is applied again.
 
 import logging
 import time
-from typing import Dict, FrozenSet, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, Iterable, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ..backends import Backend
 from ..cloud_init.context import Settings
@@ -163,6 +163,16 @@ def _questions(check: Check) -> reachability.Ask:
     return ask
 
 
+def _gateways(unit: Unit, lost: Iterable[Target]) -> str:
+    """Returns what was lost as text, with the addresses that were probed for it."""
+    now, items = netlink.snapshot(), {item.key: item for item in unit.items}
+    told = []
+    for target in lost:
+        probed = reachability.wanted(target, items[target.key], now) if target.key in items else ()
+        told.append("%s (%s)" % (target, ", ".join(probed)) if probed else str(target))
+    return ", ".join(sorted(told))
+
+
 def commit_units(
     made: Plan, state: store.State, backend: Backend, items: Sequence[Item], rendered_from: Mapping[str, KeyTruth]
 ) -> commit.Outcome:
@@ -191,7 +201,7 @@ def _roll_back(
 
     `lost` and `reached`: the unit's targets and the server's that do not and that do answer now.
     """
-    reason = "since then not reachable: %s" % ", ".join(sorted(map(str, lost)))
+    reason = "after the change not reachable: %s" % _gateways(unit, lost)
     LOG.warning("rolling back: nics=%s reason=%s", unit.names, reason)
     state, old = confirmed.state, check.rendered_from
     back_to: Dict[str, Optional[KeyTruth]] = {key: old.get(key) for key in sorted(unit.keys)}

@@ -55,6 +55,9 @@ def print_decided(report: Dict[str, Any]) -> None:
     lines += ["fault: " + fault for fault in report["faults"]]
     lines += ["pending: %s: no source names it yet" % mac for mac in report["pending"]]
     lines += ["finding: %s: %s" % (link, text) for link, said in sorted(report["findings"].items()) for text in said]
-    lines += ["FAILED: %s: %s" % item for item in sorted(report["problems"].items())]
+    names = {row["mac"]: row["nic"] for row in report["changes"]}
+    names.update((touch["mac"], touch["name"]) for touch in report["touches"])
+    for link, text in sorted(report["problems"].items()):
+        lines.append("FAILED: %s: %s" % ("%s (%s)" % (names[link], link) if names.get(link) else link, text))
     for line in lines:
         print(line)

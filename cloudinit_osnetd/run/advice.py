@@ -13,6 +13,10 @@ _BY_STATE = (
 )
 _FIELD = re.compile(r"\b(links|networks|services)\[\d+\]")  # of a network_data
 _REJECTED = "%s: correct the port in OpenStack, or try the edit again with `cloudinit-osnetd reconcile --force`"
+_PUSH_REJECTED = (
+    "%s: push a corrected document, drop what was pushed with `cloudinit-osnetd apply --forget`, "
+    "or try it again with `cloudinit-osnetd reconcile --force`"
+)
 _REFUSED = "%s: correct the port in OpenStack: its new entry cannot be used"
 _FAILED = "%s: see `journalctl -u cloudinit-osnetd`, then try `cloudinit-osnetd reconcile`"
 
@@ -29,7 +33,9 @@ def next_steps(report: Mapping[str, Any]) -> List[str]:
     rejected = [row for row in failed if row["reason"].startswith("rejected until")]
     refused = [row for row in failed if row not in rejected and _FIELD.search(row["reason"])]
     others = [row for row in failed if row not in rejected and row not in refused]
-    told = ((others, _FAILED), (rejected, _REJECTED), (refused, _REFUSED))
+    pushed = [row for row in rejected if row["source"] == "push"]
+    rejected = [row for row in rejected if row not in pushed]
+    told = ((others, _FAILED), (pushed, _PUSH_REJECTED), (rejected, _REJECTED), (refused, _REFUSED))
     steps = [text % _names(some) for some, text in told if some]
     for state, text in _BY_STATE:
         some = [row for row in rows if row["state"] == state]

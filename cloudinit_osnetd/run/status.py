@@ -186,7 +186,10 @@ def _states(on: RunContext, snapshot: Snapshot) -> Tuple[store.State, List[NicSt
 def _rows(view: _View) -> List[NicStatus]:
     state = view.state
     rows = [view.of_entry(key) for key in sorted(state.truth.keys)]
-    return rows + list(view.refused_devices()) + list(view.without_entry())
+    rows += list(view.refused_devices()) + list(view.without_entry())
+    # As `ip link` shows them, then those that the kernel does not have.
+    present = {nic.name: nic.ifindex for nic in view.snapshot.nics}
+    return sorted(rows, key=lambda row: (row.name not in present, present.get(row.name, 0), row.name))
 
 
 def _port(known: truth.KeyTruth) -> str:

@@ -55,6 +55,11 @@ def rows(known, *nics, ignore=(), ledger=()):
     return {row.key or row.mac: row for row in status._rows(view)}
 
 
+def test_nics_are_listed_as_the_kernel_has_them():
+    known = know(("metadata", document([link("two", A), link("one", B)], []), 1.0))
+    assert [row.name for row in rows(known, nic("ens4", A, 3), nic("ens3", B, 2)).values()] == ["ens3", "ens4"]
+
+
 def state_of(*args, **fields):
     return rows(*args, **fields)[A + "/phy"].state
 

@@ -117,6 +117,12 @@ def test_the_whole_screen_at_80_columns():
     assert "\n".join(command.screen(full(), NOW, 80, 0)) + "\n" == GOLDEN
 
 
+def test_who_pushed_what_was_rejected_is_told_to_push_again():
+    back = "rejected until 2026-01-01 00:15:00 UTC, because after the change not reachable: the gateway for 0.0.0.0/0 (10.0.0.77)"
+    (step,) = report(row("ens4", B, "failed", back, "push"))["next"]
+    assert step.startswith("ens4: push a corrected document, drop what was pushed with `cloudinit-osnetd apply --forget`")
+
+
 def test_a_healthy_server_has_nothing_to_do_next():
     lines = command.screen(report(row("ens3", A, "ok", port=PORTS[0])), NOW, 80, 24)
     assert len(lines) <= 24 and not [line for line in lines if line.startswith("next")]
