@@ -345,7 +345,7 @@ def once(items):
 
 def gateway_address(value, path, destination, own):
     """A neighbour's address, empty where there is none. `own`: the address of its network, or empty."""
-    if not value:
+    if value is None or value == "":
         return ""
     ip = ip_address(value, path)
     if is6(ip) != is6(destination):
@@ -429,7 +429,7 @@ def parse_network(raw, path):
         address = "%s/%d" % (ip, prefix_length(ip, mask or raw.get("netmask"), path + ".netmask"))
     raw_routes = json_list(raw.get("routes"), path + ".routes")
     routes = [parse_route(one, "%s.routes[%d]" % (path, i), address) for i, one in enumerate(raw_routes)]
-    if raw.get("gateway"):
+    if raw.get("gateway") not in (None, ""):
         default = DEFAULT6 if is6(ip_address(raw["gateway"], path + ".gateway")) else DEFAULT4
         routes.append(Route(default, gateway_address(raw["gateway"], path + ".gateway", default, address), None))
     dns, search = own_services(raw, raw_routes, path)
@@ -464,7 +464,7 @@ class _Reader(object):
         link_id, mac = "", ""
         try:
             value = needed(json_object(raw, path), "id", path)
-            if not isinstance(value, STRINGS + NUMBERS):
+            if isinstance(value, bool) or not isinstance(value, STRINGS + NUMBERS):
                 raise DataError(path + ".id", "not a string: %s" % shown(value))
             link_id = TEXT(value)
             if raw.get("type") in ("bond", "vlan"):
@@ -490,7 +490,8 @@ class _Reader(object):
             mac, link_id = "", ""
             try:
                 named = needed(json_object(raw, path), "link", path)
-                link_id = TEXT(named) if isinstance(named, STRINGS + NUMBERS) else ""
+                is_id = isinstance(named, STRINGS + NUMBERS) and not isinstance(named, bool)
+                link_id = TEXT(named) if is_id else ""
                 if link_id in self.macs:
                     mac = self.macs[link_id]
                 elif link_id in self.refused:
@@ -504,6 +505,8 @@ class _Reader(object):
     def services(self):
         servers, search = [], []
         raw = self.document.get("services")
+        if raw is not None and not isinstance(raw, list):
+            self.fault(DataError("services", "not a list"))
         for i, service in enumerate(raw if isinstance(raw, list) else []):
             try:
                 more, found = dns_service(service, "services[%d]" % i, True)

@@ -26,6 +26,7 @@ _WORDS: Dict[str, Sequence[str]] = {
 }
 _FLAGS = frozenset(["all_slaves_active", "lacp_active", "tlb_dynamic_lb", "use_carrier"])
 _ADDRESSES = frozenset(["arp_ip_target", "arp_ip_targets", "ns_ip6_target"])
+_LARGEST = 0x7FFFFFFF  # drivers/net/bonding/bond_options.c: most are an int
 _MEMBERS = ("bond_links", "bond_slaves")  # no options
 
 
@@ -61,6 +62,8 @@ def _value(name: str, value: Any, path: str) -> str:
     if isinstance(value, bool) and name in _FLAGS:
         return str(int(value))
     text = option(name, word(value, path))
+    if text[text.startswith("-") :].isdigit() and not 0 <= int(text) <= _LARGEST:
+        raise DataError(path, "not a number from 0 to %d: %.60r" % (_LARGEST, value))
     if name == "mode" and text not in _MODES:
         raise DataError(path, "not a bond's mode: %.60r" % (value,))
     return text

@@ -146,7 +146,8 @@ class Links:
         return tuple(sorted(keys))
 
     def key_of(self, link_id: Any, path: str, kinds: Sequence[str] = _KINDS) -> str:
-        link = self.by_id.get(str(link_id)) if isinstance(link_id, (str, int)) else None
+        is_id = isinstance(link_id, (str, int)) and not isinstance(link_id, bool)
+        link = self.by_id.get(str(link_id)) if is_id else None
         if link is None:
             why = self.refused.get(link_id, "") if isinstance(link_id, str) else ""
             text = "the link %.60r is refused (%s)" if why else "no link has the id %.60r%s"
@@ -202,7 +203,7 @@ def _kind(raw: Any) -> str:
 
 
 def _link_id(value: Any, path: str) -> str:
-    if not isinstance(value, (str, int)):
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise DataError(path + ".id", "not a string: %.60r" % (value,))
     return str(value)
 

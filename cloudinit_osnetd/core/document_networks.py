@@ -53,7 +53,7 @@ def parse_network(raw: Dict[str, Any], path: str) -> Network:
         address = "%s/%d" % (ip, prefix_length(ip, mask or raw.get("netmask"), path + ".netmask"))
     raw_routes = object_list(raw.get("routes"), path + ".routes")
     routes = [_parse_route(route, "%s.routes[%d]" % (path, i), address) for i, route in enumerate(raw_routes)]
-    if raw.get("gateway") and kind not in DHCP4 | DHCP6:
+    if raw.get("gateway") not in (None, "") and kind not in DHCP4 | DHCP6:
         # The default route, in a form that Nova does not use but others do (shakenfist, hand-made drives). A lease has
         # its own default route, so cloud-init's renderers ignore the field of a DHCP network.
         default = DEFAULT6 if ":" in ip_address(raw["gateway"], path + ".gateway") else DEFAULT4

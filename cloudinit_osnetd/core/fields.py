@@ -126,7 +126,7 @@ def gateway(value: Any, path: str, destination: str, own: str) -> str:
     The kernel refuses a route via a broadcast or multicast address (net/ipv4/fib_semantics.c: fib_check_nh_v4_gw), and
     networkd then fails the NIC with all its addresses. A loopback address is never a valid gateway.
     """
-    if not value:
+    if value is None or value == "":
         return ""
     address = ipaddress.ip_address(ip_address(value, path))
     if address.version != ipaddress.ip_network(destination).version:

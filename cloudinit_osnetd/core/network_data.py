@@ -142,6 +142,8 @@ def _networks(links: Links, raw_networks: List[Any]) -> Dict[str, List[Network]]
 
 def _services(raw: Any, faults: List[Fault]) -> Services:
     found = Services()
+    if raw is not None and not isinstance(raw, list):
+        faults.append(Fault("", "services", "not a list"))
     for i, service in enumerate(raw if isinstance(raw, list) else []):
         path = "services[%d]" % i
         try:

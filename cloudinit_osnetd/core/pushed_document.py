@@ -1,16 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""A network_data.json that is handed over by a host or an operator: plain or in base64. Pure."""
+"""A network_data.json that is handed over by a host or an operator: plain or in base64. Pure.
+
+The sender can mend it, so it is read more strictly than what OpenStack says: what JSON leaves to the reader (a key that
+stands twice, NaN) is refused too.
+"""
 
 import base64
 import binascii
-from typing import List
+import json
+from typing import Any, Dict, List, Tuple
 
 from . import network_data, truth
 from .document_links import MacsByName
 
 # In base64 a document is a third longer, and may be broken into lines.
 MAX_INPUT = network_data.MAX_BYTES * 3 // 2
+_URL_SAFE = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_="
+_MAX_DIGITS = 40  # of a number; the largest that means anything here has ten
+_UTF8 = "it must be UTF-8 without a byte order mark"
+# What files begin with that are no JSON, and what is said of them.
+_BEGINNINGS = (
+    (b"\x1f\x8b", "it is compressed (gzip)"),
+    (b"BZh", "it is compressed (bzip2)"),
+    (b"\xfd7zXZ", "it is compressed (xz)"),
+    (b"\x28\xb5\x2f\xfd", "it is compressed (zstd)"),
+    (b"PK\x03\x04", "it is a zip archive"),
+    (b"\xef\xbb\xbf", "it begins with a byte order mark; " + _UTF8),
+    (b"\xff\xfe", "it is UTF-16 or UTF-32; " + _UTF8),
+    (b"\xfe\xff", "it is UTF-16; " + _UTF8),
+    (b'"', "it is a JSON string and not an object"),
+    (b"<", "it is HTML or XML"),
+)
 
 
 class Refused(Exception):
@@ -28,12 +49,47 @@ def decoded(raw: bytes) -> bytes:
     text = raw.strip()
     if not text:
         raise Refused(["the document is empty"])
-    if text[:1] in b"{[" or text.startswith(b"\xef\xbb\xbf"):
+    _check_beginning(text, "the document is neither JSON nor base64: %s")
+    if text[:1] in b"{[":
+        if len(raw) > network_data.MAX_BYTES:
+            raise Refused(["the document is larger than %d bytes" % network_data.MAX_BYTES])
         return text
+    inner = _from_base64(text)
+    _check_beginning(inner, "the document is base64 of something else than JSON: %s")
+    if len(inner) > network_data.MAX_BYTES:
+        raise Refused(["the document is larger than %d bytes" % network_data.MAX_BYTES])
+    return inner
+
+
+def _check_beginning(text: bytes, problem: str) -> None:
+    """Raises Refused for what cannot be JSON by its first bytes."""
+    what = next((said for sign, said in _BEGINNINGS if text.startswith(sign)), "")
+    if not what and b"\0" in text:
+        # JSON has none, not even in its strings. UTF-16 and UTF-32 have one in nearly each character.
+        many = text.count(b"\0") > len(text) // 3
+        what = "it is UTF-16 or UTF-32; " + _UTF8 if many else "it has a NUL byte (at %d)" % text.index(b"\0")
+    if what:
+        raise Refused([problem % what])
+
+
+def _from_base64(text: bytes) -> bytes:
+    compact = b"".join(text.split())
     try:
-        return base64.b64decode(b"".join(text.split()), validate=True)
+        inner = base64.b64decode(compact, validate=True)
     except (binascii.Error, ValueError) as exc:
-        raise Refused(["the document is neither JSON nor base64: %s" % exc]) from exc
+        why = "%s (it begins with %.40r)" % (exc, text[:40].decode("utf-8", "replace"))
+        if (b"-" in compact or b"_" in compact) and not compact.translate(None, _URL_SAFE):
+            why = "it is base64 with the alphabet for URLs (- and _); + and / are needed"
+        raise Refused(["the document is neither JSON nor base64: %s" % why]) from exc
+    if len(text) < 8 and inner[:1] not in (b"{", b"["):
+        raise Refused(["the document is neither a JSON object nor base64: %r" % text.decode("ascii")])  # such as null
+    try:
+        again = base64.b64decode(b"".join(inner.split()), validate=True)
+    except (binascii.Error, ValueError):
+        return inner
+    if again[:1] in (b"{", b"["):
+        raise Refused(["the document is base64 of base64: encode it once"])
+    return inner
 
 
 def parsed(raw: bytes, macs: MacsByName) -> network_data.NetworkData:
@@ -42,12 +98,47 @@ def parsed(raw: bytes, macs: MacsByName) -> network_data.NetworkData:
     Raises Refused if it cannot be read, or has no link.
     """
     try:
-        data = network_data.parse_bytes(decoded(raw), macs)
+        data = network_data.parse(_loaded(decoded(raw)), macs)
     except network_data.Refused as exc:
         raise Refused([str(exc)]) from exc
     if not data.entries:
         raise Refused(fault_texts(data) or ["links: the document has none"])
     return data
+
+
+def _loaded(text: bytes) -> Any:
+    """Returns the JSON value of a text. Raises Refused, also for what JSON's own readers differ about."""
+    try:
+        return json.loads(
+            text.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_constant, parse_int=_integer
+        )
+    except UnicodeDecodeError as exc:
+        problem = "not UTF-8: byte 0x%02x at %d" % (text[exc.start], exc.start)
+    except RecursionError:
+        problem = "nested too deeply"
+    except ValueError as exc:
+        problem = "not JSON: %s" % exc
+    raise Refused(["network_data: " + problem])
+
+
+def _object(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _value in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        which = ", in the object with the id %.60r" % (found["id"],) if "id" in found else ""
+        raise Refused(["network_data: the key %.60r stands twice%s" % (twice, which)])
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise Refused(["network_data: not JSON: %s is no number" % name])
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise Refused(["network_data: a number of %d digits (%.20s...)" % (len(digits), digits)])
+    return int(digits)
 
 
 def fault_texts(data: network_data.NetworkData) -> List[str]:

@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, List, Tuple
 
 from tests.lab import Cloud, Container, Port
 from tests.scenarios.conftest import GuestFactory
@@ -31,6 +32,24 @@ def push(guest: Container, document: Dict[str, Any], options: str = "") -> Tuple
     """The exit status of `apply --json`, and what it says."""
     done = guest.run(f"echo {encoded(document)} | cloudinit-osnetd apply --json --stdin {options}", check=False, timeout=120)
     return done.returncode, json.loads(done.stdout)
+
+
+def malformed(document: Dict[str, Any]) -> List[Tuple[bytes, str]]:
+    """One of each kind, with a word of what is said of it; all kinds are in tests/unit/test_malformed_push.py."""
+    raw = json.dumps(document).encode()
+    link = document["links"][0]["id"].encode()
+    return [
+        (raw.decode().encode("utf-16"), "UTF-16"),
+        (raw + b"\0", "NUL byte"),
+        (gzip.compress(raw), "gzip"),
+        (base64.b64encode(base64.b64encode(raw)), "base64 of base64"),
+        (raw.replace(b'"mtu": 1450', b'"mtu": 1450, "mtu": 1400', 1), "stands twice"),
+        (raw.replace(b'"mtu": 1450', b'"mtu": NaN', 1), "NaN is no number"),
+        (raw.replace(b'"mtu": 1450', b'"mtu": ' + b"[" * 20000 + b"]" * 20000, 1), "nested too deeply"),
+        (raw.replace(b'"mtu": 1450', b'"mtu": ' + b"9" * 9000, 1), "a number of 9000 digits"),
+        (raw.replace(b'"id": "' + link, b'"id": "another' + link, 1), "no link has the id"),
+        (b"[" + raw + b"]", "not an object"),
+    ]
 
 
 def a_server(cloud: Cloud, guest_factory: GuestFactory) -> Tuple[Port, Port, Container]:
@@ -108,6 +127,9 @@ def test_what_is_refused_changes_nothing(cloud: Cloud, guest_factory: GuestFacto
         assert done.returncode == 3 and "neither JSON nor base64" in done.stderr and done.stdout == ""
         code, said = push(guest, {})
         assert code == 3
+        for raw, word in malformed(guest.server.network_data()):
+            done = guest.run(f"echo {base64.b64encode(raw).decode()} | base64 -d | cloudinit-osnetd apply --stdin", check=False)
+            assert (done.returncode, word in done.stderr, done.stdout) == (3, True, ""), (word, done.stderr)
     assert store_of(guest) == before
     assert_follows(guest, first, second)
 

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""Pushes that are malformed: `apply` ends with 3, names the field, and nothing begins. On real guests: test_push_malformed.py."""
+
+import base64
+import bz2
+import copy
+import gzip
+import io
+import json
+import lzma
+import re
+import sys
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloudinit_osnetd import cli
+from cloudinit_osnetd.commands import apply
+from cloudinit_osnetd.core import pushed_document
+from cloudinit_osnetd.kernel import netlink
+
+from .build import A, B, bond, dns, document, link, nic, snapshot, static, vlan
+
+ROUTE = {"network": "10.9.0.0", "netmask": "255.255.0.0", "gateway": "10.0.0.1", "metric": 7, "services": dns("10.0.0.3")}
+GOOD = document(
+    [link(mtu=1450), link(B, "tap2"), bond(bond_miimon=100, bond_xmit_hash_policy="layer2"), vlan(parent="bond1", mtu=1400),
+     link("fa:16:3e:00:00:09", "tap9")],
+    [
+        static(link="tap9", gateway="10.0.0.1", routes=[ROUTE], services=dns("10.0.0.2"), dns_search=["example.org"]),
+        static("fd00::5", "64", link="vlan1", id="n2", dns_nameservers=["fd00::2"], routes=[{"network": "::/0", "gateway": "fd00::1"}]),
+        {"id": "n3", "link": "bond1", "type": "ipv4_dhcp"},
+    ],
+    [{"type": "dns", "address": "10.9.9.9", "search": ["example.com"]}],
+)  # fmt: skip
+RAW = json.dumps(GOOD).encode()
+
+
+@pytest.fixture(autouse=True)
+def kernel(monkeypatch):
+    monkeypatch.setattr(netlink, "snapshot", lambda: snapshot(nic("ens3", A, 2)))
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+
+
+class Begun(Exception):
+    pass
+
+
+def refused(raw):
+    """The problems that `apply --stdin` names; fails if it ends otherwise, or begins a run."""
+
+    def begin(*_args, **_options):
+        raise Begun
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(apply, "run", begin)
+        patch.setattr(apply, "_await_cloud_init", begin)
+        out, err = io.StringIO(), io.StringIO()
+        patch.setattr(sys, "stdout", out)
+        patch.setattr(sys, "stderr", err)
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw)))
+        code = cli.main(["apply", "--json", "--stdin"])
+    assert (code, err.getvalue()) == (3, ""), (code, out.getvalue(), err.getvalue(), raw[:0])
+    problems = json.loads(out.getvalue())["refused"]
+    # One line each, in characters that any log and terminal takes, and not the whole document again.
+    assert problems and all(text and text.isprintable() and len(text) < 400 for text in problems), problems
+    return problems
+
+
+def test_the_document_that_is_broken_below_is_accepted_as_it_is():
+    found = pushed_document.parsed(RAW, dict)
+    assert found.faults == () and len(found.entries) == 5
+
+
+# -- every field --------------------------------------------------------------------------------------------------
+
+
+def fields(value, path=()):
+    """Every place of a document: the keys that lead there."""
+    if path:
+        yield path
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from fields(inner, (*path, key))
+
+
+def text_of(path):
+    return re.sub(r"^[.]", "", "".join("[%d]" % key if isinstance(key, int) else "." + key for key in path))
+
+
+def means_nothing(path):
+    """A network's own id is nobody's; a service of another type is not ours."""
+    return path[::2] == ("networks", "id") or ("services" in path and path[-1] == "type")
+
+
+PLACES = [path for path in fields(GOOD) if not means_nothing(path)]
+ODD_TEXT = st.text(min_size=1, max_size=20).filter(lambda text: not re.match(r"[A-Za-z0-9_.+:,/ -]*\Z", text))
+ODD = {  # valid nowhere where the good document has a text, a number, a list or an object
+    str: st.one_of(st.booleans(), st.floats(1.5, 2.5), st.dictionaries(st.just("x"), st.integers(), min_size=1), st.lists(st.integers(), min_size=1, max_size=2)),
+    int: st.one_of(st.booleans(), st.floats(1.5, 2.5), ODD_TEXT, st.just({"x": 1}), st.just([[]]), st.integers(-9, -1), st.integers(1 << 33)),
+    list: st.one_of(st.just({}), st.just({"x": 1}), st.just("text"), st.integers(1, 9), st.just([{}]), st.just([7]), st.just([[]]), st.just([None])),
+    dict: st.one_of(st.none(), st.just([]), st.just([1]), st.just("text"), st.integers(), st.booleans()),
+}  # fmt: skip
+# A text that is no id's, kind's, address's or option's.
+FREE = ("id", "search", "dns_search")
+
+
+def odd_values(path, value):
+    if isinstance(value, str) and path[-1] not in FREE and "search" not in path and "dns_search" not in path:
+        return st.one_of(ODD[str], ODD_TEXT, st.just("x" * 70 + "\n"))
+    return ODD[int if value is None else type(value)]
+
+
+def value_at(value, path):
+    for key in path:
+        value = value[key]
+    return value
+
+
+@st.composite
+def broken(draw):
+    """A document with one wrong value, and where that is."""
+    path = draw(st.sampled_from(PLACES))
+    found = copy.deepcopy(GOOD)
+    bad = draw(odd_values(path, value_at(GOOD, path)))
+    value_at(found, path[:-1])[path[-1]] = bad
+    return path, bad, found
+
+
+@given(broken())
+def test_a_wrong_value_in_any_field_is_refused_by_its_name(case):
+    path, bad, found = case
+    if path[-1] in ("dns_nameservers", "dns_search", "search") and (isinstance(bad, str) or not bad):
+        return  # one, or a text with blanks between them, is accepted
+    if path[-1] == "services" and bad == [{}]:
+        return  # of no type, so it is none of ours
+    problems = refused(json.dumps(found).encode())
+    # Of a global service the item is named, and of a link that is no link what its kind would have needed.
+    where = "%s[%d]" % path[:2] if path[0] == "services" and len(path) > 1 or path[::2] == ("links", "type") else text_of(path)
+    where = re.sub(r"(dns_\w+|search)\[0\]\Z", r"\1", where)  # of a list of names, the list
+    assert any(where in problem for problem in problems), (where, bad, problems)
+
+
+# -- every kind of text -------------------------------------------------------------------------------------------
+
+BIG = RAW[:-1] + b" " * ((1 << 20) + 1 - len(RAW)) + b"}"
+URLS = json.dumps(dict(GOOD, note="\u00ff\u00fe??>>~~" * 9), ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (RAW.decode().encode("utf-16"), "UTF-16"),
+        (RAW.decode().encode("utf-16-le"), "UTF-16"),
+        (RAW.decode().encode("utf-16-be"), "UTF-16"),
+        (RAW.decode().encode("utf-32"), "UTF-32"),
+        (RAW.decode().encode("utf-8-sig"), "byte order mark"),
+        (RAW.replace(b"tap1", b"\xfftap1"), "not UTF-8: byte 0xff"),
+        (RAW + b"\0", "NUL byte"),
+        (b"\0" + RAW, "NUL byte"),
+        (RAW.replace(b"tap1", b"ta\0p1"), "NUL byte"),
+        (RAW.replace(b'"mtu": 1450', b'"mtu": 1450, "mtu": 1400'), "the key 'mtu' stands twice, in the object with the id 'tap1'"),
+        (RAW[:-1] + b', "links": []}', "the key 'links' stands twice"),
+        (RAW.replace(b"1450", b"NaN"), "NaN is no number"),
+        (RAW.replace(b"1450", b"-Infinity"), "-Infinity is no number"),
+        (RAW[:-1] + b', "other": NaN}', "NaN is no number"),
+        (RAW.replace(b"1450", b"1e400"), "links[0].mtu"),
+        (RAW.replace(b"1450", b"9" * 30), "links[0].mtu"),
+        (RAW.replace(b"1450", b"9" * 100000), "a number of 100000 digits"),
+        (RAW.replace(b"1450", b"-" + b"9" * 5000), "a number of 5001 digits"),
+        (RAW.replace(b"1450", b"[" * 100000 + b"]" * 100000), "nested too deeply"),
+        (b"[" * 500000, "nested too deeply"),
+        (b'{"links":' * 100000, "nested too deeply"),
+        (b"[" + RAW + b"]", "not an object"),
+        (json.dumps(GOOD["links"]).encode(), "not an object"),
+        (json.dumps({"network_data": GOOD}).encode(), "has no links"),
+        (json.dumps(RAW.decode()).encode(), "a JSON string"),
+        (b"null", "neither a JSON object nor base64"),
+        (b"1234", "neither a JSON object nor base64"),
+        (gzip.compress(RAW), "gzip"),
+        (bz2.compress(RAW), "bzip2"),
+        (lzma.compress(RAW), "xz"),
+        (zlib.compress(RAW), "neither JSON nor base64"),
+        (base64.b64encode(gzip.compress(RAW)), "gzip"),
+        (base64.b64encode(base64.b64encode(RAW)), "base64 of base64"),
+        (base64.b64encode(base64.encodebytes(RAW)), "base64 of base64"),
+        (base64.urlsafe_b64encode(URLS), "alphabet for URLs"),
+        (base64.b64encode(RAW + b" " * (2 - len(RAW) % 3)).rstrip(b"="), "neither JSON nor base64"),
+        (base64.b64encode(RAW.decode().encode("utf-16")), "UTF-16"),
+        (base64.b64encode(b"<html>404</html>"), "HTML"),
+        (b"data:application/json;base64," + base64.b64encode(RAW), "begins with 'data:"),
+        (b"<html>404</html>", "HTML"),
+        (RAW + RAW, "not JSON: Extra data"),
+        (RAW[:-1] + b",}", "not JSON"),
+        (RAW[: len(RAW) // 2], "not JSON"),
+        (b"// of tap1\n" + RAW, "neither JSON nor base64"),
+        (b"links:\n- id: tap1\n", "neither JSON nor base64"),
+        (BIG, "larger than 1048576 bytes"),
+        (base64.b64encode(BIG), "larger than 1048576 bytes"),
+        (RAW.ljust((1 << 20) + 1), "larger than 1048576 bytes"),
+        (b"x" * (3 << 20), "larger than 1048576 bytes"),
+        (RAW.replace(b'"tap1"', b"true"), "links[0].id"),
+        (RAW.replace(b'"id": "tap1"', b'"id": 1.0'), "links[0].id"),
+        (RAW.replace(b'"services": [{"type": "dns", "address": "10.9.9.9"', b'"services": {"type": "dns", "x": [{"address": "10.9.9.9"').replace(b"]}]}", b"]}]}}"), "services: not a list"),
+    ],
+)  # fmt: skip
+def test_what_is_no_network_data_is_refused_in_plain_words(raw, said):
+    problems = refused(raw)
+    assert any(said in problem for problem in problems), problems
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        base64.encodebytes(RAW),
+        base64.encodebytes(RAW).replace(b"\n", b"\r\n"),
+        RAW.replace(b'"tap9"', b"9"),  # ids are numbers in some clouds' documents
+        RAW.replace(b'"id": "tap9"', b'"id": 9').replace(b'"link": "tap9"', b'"link": "9"'),
+        RAW.ljust(1 << 20),
+        base64.b64encode(RAW.ljust(1 << 20)),
+    ],
+    ids=["lines", "CRLF", "ids are numbers", "one is a number", "1 MiB", "1 MiB in base64"],
+)
+def test_what_looks_odd_and_is_right_is_taken(raw):
+    assert len(pushed_document.parsed(raw, dict).entries) == 5
+
+
+@given(st.binary(max_size=200) | st.binary(max_size=200).map(base64.b64encode))
+def test_any_bytes_are_refused_in_plain_words(raw):
+    refused(raw)
+
+
+@given(st.integers(0, len(RAW) - 1), st.integers(0, 255), st.booleans())
+def test_a_document_with_one_other_byte_is_read_or_refused(place, byte, in_base64):
+    """Never anything else, such as an error of the program itself."""
+    raw = RAW[:place] + bytes([byte]) + RAW[place + 1 :]
+    problems = []
+    try:
+        pushed_document.parsed(base64.b64encode(raw) if in_base64 else raw, dict)
+    except pushed_document.Refused as exc:
+        problems = exc.problems
+    assert all(text.isprintable() for text in problems), problems
