@@ -8,6 +8,7 @@ from cloudinit_osnetd.backends.netplan import other_files
 from cloudinit_osnetd.backends.netplan.backend import Netplan
 from cloudinit_osnetd.backends.netplan.other_files import FILE
 from cloudinit_osnetd.core.desired import Item
+from cloudinit_osnetd.kernel import alternative_names
 from cloudinit_osnetd.system import files
 
 from .build import A, entry, static
@@ -76,6 +77,23 @@ def test_a_nic_that_somebody_has_taken_care_of_is_not_taken_over(machine, theirs
     path = configure(machine, theirs, "ethernets: {ens9: {}}")
     expected = {"ens3": path} if claimed else {}
     assert (BACKEND.configured_elsewhere([ENS3]), BACKEND.claimed([ENS3])) == (expected, expected)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "claimed"),
+    [
+        ("ethernets: {enp0s3: {dhcp4: true}}", True),
+        ("ethernets: {enp0s3: null}", True),
+        ("ethernets: {a: {match: {name: 'enp*'}}}", True),
+        ("ethernets: {zz-a: {match: {name: 'enp*'}}}", False),
+        ("ethernets: {enp0s4: {dhcp4: true}}", False),
+        ("bonds: {enp0s3: {}}", False),
+    ],
+)
+def test_each_name_of_a_nic_counts(machine, monkeypatch, theirs, claimed):
+    monkeypatch.setattr(alternative_names, "of_links", lambda: {"ens3": ("enp0s3",), "ens4": ("enp0s4",)})
+    path = configure(machine, theirs, "ethernets: {ens3: {}}")
+    assert BACKEND.claimed([ENS3]) == ({"ens3": path} if claimed else {})
 
 
 def test_what_somebody_has_built_on_is_told(machine):

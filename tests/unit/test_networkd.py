@@ -10,6 +10,7 @@ from cloudinit_osnetd.backends.networkd.backend import Networkd
 from cloudinit_osnetd.core.desired import Item
 from cloudinit_osnetd.core.network_data import Network
 from cloudinit_osnetd.core.records import Touch
+from cloudinit_osnetd.kernel import alternative_names
 from cloudinit_osnetd.system import files, paths
 
 from .build import A, B, dhcp, entry, nic, snapshot, static
@@ -192,6 +193,33 @@ def test_a_nic_for_which_networkd_takes_somebody_elses_file_is_left_to_it(guest,
     assert BACKEND.claimed(items) == ({"ens3": path} if beside_ours else {})
     files.replace(str(etc / (name + ".network")), "[Match]\nName=ens7\n")
     assert BACKEND.claimed(items) == {}, "hidden by its namesake"
+
+
+@pytest.mark.parametrize(
+    ("name", "match", "theirs", "beside_ours"),
+    [
+        ("05-san", "Name=enp0s3", True, True),
+        ("05-san", "Name=enp*", True, True),
+        ("20-san", "Name=enp0s3", True, False),
+        ("20-san", "Name=enp*", False, False),
+        ("05-san", "Name=!ens3", True, True),  # the other name is not excluded
+        ("05-san", "Name=!ens3 enp0s3", False, False),
+        ("05-san", "Name=enp0s3\nType=wlan", False, False),
+        ("05-san", "Name=enp0s4", False, False),
+    ],
+)
+def test_each_name_of_a_nic_counts(guest, monkeypatch, name, match, theirs, beside_ours):
+    etc = guest / "etc"
+    for module in activator, networkd_format:
+        monkeypatch.setattr(module, "DIRECTORY", str(etc))
+    monkeypatch.setattr(match_section, "DIRECTORIES", (str(etc),))
+    monkeypatch.setattr(alternative_names, "of_links", lambda: {"ens3": ("enp0s3",), "ens4": ("enp0s4",)})
+    one = entry(static())
+    items, path = [Item(one.key, one, "ens3", ())], str(etc / (name + ".network"))
+    files.replace(path, "[Match]\n%s\n" % match)
+    assert BACKEND.claimed(items) == ({"ens3": path} if theirs else {})
+    files.replace(str(etc / "10-cloud-init-ens3.network"), "[Match]\nName=ens3\n")
+    assert BACKEND.claimed(items) == ({"ens3": path} if beside_ours else {})
 
 
 @pytest.fixture

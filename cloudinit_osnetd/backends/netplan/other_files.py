@@ -9,6 +9,7 @@ import os
 from typing import Any, Callable, Container, Dict, List, Optional, Sequence, Tuple
 
 from ...core.desired import Item
+from ...kernel.alternative_names import LinkNames
 from ...system import files
 from . import yaml_file
 
@@ -90,44 +91,46 @@ def _definitions(of: Sequence[str]) -> Dict[str, Dict[str, Tuple[str, Any]]]:
     return found
 
 
-def _those(items: Sequence[Item], configures: Callable[[Item, str, str, Any], bool]) -> Dict[str, str]:
+def _those(items: Sequence[Item], configures: Callable[[Item, LinkNames, str, str, Any], bool]) -> Dict[str, str]:
     """Returns the NICs that a definition of another file configures, by name, with that file."""
+    names = LinkNames()
     return {
         item.name: path
         for path, defined in _definitions(_others()).items()
         for item in items
-        if any(configures(item, name, group, body) for name, (group, body) in defined.items())
+        if any(configures(item, names, name, group, body) for name, (group, body) in defined.items())
     }
 
 
-def _applies_to(item: Item, name: str, group: str, body: Any) -> bool:
+def _applies_to(item: Item, names: LinkNames, name: str, group: str, body: Any) -> bool:
     """True if a definition of another file configures the NIC.
 
     One of the same id is merged with ours. If two match a NIC, networkd uses the one whose file sorts first.
     """
     if name == item.name:
         return True
-    match = _match(item, group, body)
+    match = _match(item, name, group, body)
     # By the names of networkd's files: "ens4-x" sorts before "ens4" there.
     if match is None or name + ".network" > item.name + ".network":
         return False
     mac, pattern = match.get("macaddress"), match.get("name")
     if mac is not None and str(mac).lower() != item.entry.mac:
         return False
-    return pattern is None or fnmatch.fnmatchcase(item.name, str(pattern))
+    return pattern is None or any(fnmatch.fnmatchcase(one, str(pattern)) for one in names.of(item.name))
 
 
-def _names(item: Item, _id: str, group: str, body: Any) -> bool:
+def _names(item: Item, names: LinkNames, name: str, group: str, body: Any) -> bool:
     """True if a definition matches only this NIC, whatever its id is, and not others like it."""
-    match = _match(item, group, body)
+    match = _match(item, name, group, body)
     if match is None or not {"macaddress", "name"} & set(match):
         return False
     mac, pattern = str(match.get("macaddress", item.entry.mac)).lower(), match.get("name", item.name)
-    return (mac, pattern) == (item.entry.mac, item.name)
+    return mac == item.entry.mac and pattern in names.of(item.name)
 
 
-def _match(item: Item, group: str, body: Any) -> Optional[Dict[str, Any]]:
-    match = body.get("match") if group == "ethernets" and isinstance(body, dict) else None
+def _match(item: Item, name: str, group: str, body: Any) -> Optional[Dict[str, Any]]:
+    """Returns what the definition of this id matches; without `match` that is the id."""
+    match = (body or {}).get("match", {"name": name}) if group == "ethernets" and isinstance(body or {}, dict) else None
     return match if isinstance(match, dict) and item.entry.kind == "phy" else None
 
 

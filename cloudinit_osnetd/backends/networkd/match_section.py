@@ -15,6 +15,7 @@ import time
 from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 from ...core.desired import Item
+from ...kernel.alternative_names import LinkNames
 from ...system import files, paths
 from . import links
 from .netdev_file import parsed
@@ -88,6 +89,7 @@ def claimed(items: Sequence[Item], ours: Ours) -> Dict[str, str]:
     many NICs it is a default of the image.
     """
     found = {item.name: path for item in items for path in _drop_ins(ours.file(item.name)) if _changes_port(path)}
+    names = LinkNames()
     for name, path in sorted(by_name("*" + SUFFIX).items(), reverse=True):  # the first one last
         if name.startswith(ours.prefix):
             continue
@@ -95,10 +97,10 @@ def claimed(items: Sequence[Item], ours: Ours) -> Dict[str, str]:
         for item in items:
             our_file = ours.file(item.name)
             if name < our_file:
-                fits = _fits(match, item)
+                fits = _fits(match, item, names)
                 if _taken(item, path) if fits is None else fits:
                     found[item.name] = path
-            elif _names_just(match, item) and not os.path.exists(os.path.join(ours.directory, our_file)):
+            elif not os.path.exists(os.path.join(ours.directory, our_file)) and _names_just(match, item, names):
                 found[item.name] = path
     return found
 
@@ -138,21 +140,26 @@ def _match(name: str, path: str) -> Match:
     return {key: words for key, words in match.items() if words}
 
 
-def _fits(match: Match, item: Item) -> Optional[bool]:
+def _fits(match: Match, item: Item, names: LinkNames) -> Optional[bool]:
     """True if it matches the NIC; None if its name, MAC and type do not decide that."""
-    if not match or not all(_judged(match, item)):
+    if not match or not all(_judged(match, item, names)):
         return False
     return True if set(match) <= _JUDGED else None
 
 
-def _judged(match: Match, item: Item) -> Iterator[bool]:
-    if "Name" in match:
-        yield _any(match["Name"], lambda word: fnmatch.fnmatchcase(item.name, _pattern(word)))
+def _judged(match: Match, item: Item, names: LinkNames) -> Iterator[bool]:
     if "Type" in match:
         yield _any(match["Type"], lambda word: fnmatch.fnmatchcase(_type(item), word))
     macs = [word.lower().replace("-", ":") for key in _MAC_KEYS for word in match.get(key, ())]
     if macs:
         yield item.entry.kind == "phy" and item.entry.mac in macs  # a VLAN has its parent's MAC
+    if "Name" in match:
+        # One name is enough, also of an inverted list: `!ens3` matches ens3 if that is also called enp0s3.
+        yield any(_is_named(name, match["Name"]) for name in names.of(item.name))
+
+
+def _is_named(name: str, words: Sequence[str]) -> bool:
+    return _any(words, lambda word: fnmatch.fnmatchcase(name, _pattern(word)))
 
 
 def _any(words: Sequence[str], fits: Callable[[str], bool]) -> bool:
@@ -171,11 +178,12 @@ def _type(item: Item) -> str:
     return "ether" if item.entry.kind == "phy" else item.entry.kind
 
 
-def _names_just(match: Match, item: Item) -> bool:
+def _names_just(match: Match, item: Item, names: LinkNames) -> bool:
     """True if it matches only this NIC, and not others like it."""
-    if set(match) - {"Name", *_MAC_KEYS} or not all(_judged(match, item)):
+    if set(match) - {"Name", *_MAC_KEYS} or not all(_judged(match, item, names)):
         return False
-    return any(key in match for key in _MAC_KEYS) or item.name in match.get("Name", ())
+    words = match.get("Name", ())
+    return any(key in match for key in _MAC_KEYS) or any(name in words for name in names.of(item.name))
 
 
 def _taken(item: Item, path: str) -> bool:
