@@ -90,6 +90,34 @@ def test_somebodys_document_is_adopted(cloud: Cloud, guest_factory: GuestFactory
     assert_nothing_to_do(guest)
 
 
+@pytest.mark.on("ifupdown")
+def test_the_file_of_an_older_release_is_kept(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """Up to 19.2 it was called 50-cloud-init.cfg, and an upgrade writes no other one for the same instance."""
+    server = cloud.server("metal")
+    port = server.create_port(a_network(cloud))
+    guest = guest_factory(server, package=False, trusted_cache=True)
+    guest.boot()
+    directory = "/etc/network/interfaces.d"
+    guest.run(f"mv {directory}/50-cloud-init {directory}/50-cloud-init.cfg && rm -f {RULES['ifupdown'][0]}")
+    assert_adopted(guest, port)
+    server.edit_port(port, mtu=1400)
+    record = reconcile(guest)
+    assert ({touch["mac"] for touch in record["touches"]}, record["drifted"]) == ({port.mac}, []), record
+    second = server.create_port(cloud.network("green", cidr="198.51.100.0/24", mtu=1400))
+    guest.plug(second)
+    assert_follows(guest, port, second)
+    for _boot in range(2):
+        guest.reboot()
+        assert_boot(guest, level="store")
+        settled(guest)
+        assert_follows(guest, port, second)
+        assert [state_of(guest, one) for one in (port, second)] == ["ok", "ok"]
+        assert_nothing_to_do(guest)
+        stanzas = guest.run(f"cat {directory}/50-cloud-init*").stdout
+        assert all(stanzas.count(f"address {one.fixed_ips[0]}") == 1 for one in (port, second)), stanzas
+        assert guest.run("systemctl --failed --no-legend --plain").stdout == ""
+
+
 WIDE = ("172.16.0.0/12", "192.168.0.0/16", "10.200.0.0/16", "198.18.0.0/15", "203.0.113.0/24", "100.64.0.0/10")
 WIDE6 = ("2001:db8:8000::/33", "fd00:7::/32", "2001:db9::/32", "fd12:3456::/32")
 

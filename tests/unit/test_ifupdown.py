@@ -17,6 +17,27 @@ from .programs import programs
 BACKEND = Ifupdown()
 CLOUD = "auto lo\niface lo inet loopback\n\nauto ens3\niface ens3 inet dhcp\n\nauto ens4\niface ens4 inet dhcp\n"
 
+@pytest.mark.parametrize(
+    ("there", "reads", "written"),
+    [
+        (["50-cloud-init.cfg"], "source interfaces.d/*", "50-cloud-init.cfg"),
+        (["50-cloud-init.cfg"], "source-directory interfaces.d", "50-cloud-init"),  # reads no name with a dot
+        (["50-cloud-init.cfg", "50-cloud-init"], "source interfaces.d/*", "50-cloud-init"),
+        ([], "source interfaces.d/*", "50-cloud-init"),
+        (["60-mine.cfg"], "source interfaces.d/*", "50-cloud-init"),
+    ],
+)
+def test_a_server_that_had_an_older_release_keeps_the_name_of_its_file(tmp_path, monkeypatch, there, reads, written):
+    """Up to 19.2 it was called 50-cloud-init.cfg. In two files, each address would be set twice."""
+    etc, tree = tmp_path / "etc", tmp_path / "staged"
+    monkeypatch.setattr(sourced_files, "DIRECTORY", str(etc))
+    files.replace(str(etc / "interfaces"), reads + "\n")
+    for name in there:
+        files.replace(str(etc / "interfaces.d" / name), CLOUD)
+    files.replace("%s%s/interfaces.d/50-cloud-init" % (tree, etc), CLOUD)
+    assert {part.path for part in BACKEND.staged(str(tree))} == {str(etc / "interfaces.d" / written)}
+
+
 # -- other people's files --------------------------------------------------------------------------------
 
 

@@ -15,8 +15,19 @@ from ..base import Format
 from . import finish_stanza, interfaces_file, sourced_files
 
 _CLOUD_INITS = "50-cloud-init"  # the beginning of its file's name
+_OLDER = ".cfg"  # the rest of it up to 19.2
 # What needs no quoting in a shell, ifup and interfaces(5). The kernel allows nearly any name.
 _NAMEABLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@-]*\Z")
+
+
+def _in_use(path: str) -> str:
+    """Returns the path of cloud-init's file as it is on this server, which may have had an older release.
+
+    A second file with the same NICs would have `ifup` set each address twice, and fail.
+    """
+    older = path + _OLDER
+    is_older = os.path.basename(path) == _CLOUD_INITS and not os.path.exists(path) and os.path.exists(older)
+    return older if is_older and older in sourced_files.sources() else path
 
 
 class EniFormat(Format):
@@ -28,7 +39,7 @@ class EniFormat(Format):
             glob.glob(os.path.join(tree + sourced_files.DIRECTORY, "interfaces.d", "*"))
         )
         return [
-            Part(path[len(tree) :], section, section, text)
+            Part(_in_use(path[len(tree) :]), section, section, text)
             for path in found
             for section, text in self.split(files.read(path) or "").items()
             if section != "lo"
