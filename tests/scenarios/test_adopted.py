@@ -90,6 +90,7 @@ def test_somebodys_document_is_adopted(cloud: Cloud, guest_factory: GuestFactory
     assert_nothing_to_do(guest)
 
 
+@pytest.mark.deep
 @pytest.mark.on("ifupdown")
 def test_the_file_of_an_older_release_is_kept(cloud: Cloud, guest_factory: GuestFactory) -> None:
     """Up to 19.2 it was called 50-cloud-init.cfg, and an upgrade writes no other one for the same instance."""
