@@ -125,6 +125,7 @@ install: build-man ## install below DESTDIR, without a package manager
 	$(PYTHON) setup.py -q install --root=$(or $(DESTDIR),/) --install-lib=$(PYLIB) --install-scripts=/usr/bin
 	$(MAKE) --no-print-directory install-system
 	install -D -m 0644 build/man/cloudinit-osnetd.8 $(DESTDIR)$(MANDIR)/man8/cloudinit-osnetd.8
+	install -D -m 0644 build/man/cloudinit-osnetd.5 $(DESTDIR)$(MANDIR)/man5/cloudinit-osnetd.5
 
 install-host: build/man/osnetd-push.1 ## install osnetd-push below DESTDIR, for a host
 	install -D -m 0755 bin/osnetd-push $(DESTDIR)/usr/bin/osnetd-push
@@ -155,7 +156,7 @@ install-system:
 	install -m 0755 systemd/serve-queue bin/apply-network-config $(DESTDIR)$(LIBDIR)
 	ln -sfn $(PYLIB)/cloudinit_osnetd/sources/95_osnetd.cfg $(DESTDIR)$(CLOUDDIR)/cloud.cfg.d/95_osnetd.cfg
 
-build-man: build/man/cloudinit-osnetd.8 build/man/osnetd-push.1 build/man/cloudinit-osnetd-selftest.8
+build-man: build/man/cloudinit-osnetd.8 build/man/cloudinit-osnetd.5 build/man/osnetd-push.1 build/man/cloudinit-osnetd-selftest.8
 
 build/man/%: docs/man/%.rst
 	@mkdir -p $(@D)

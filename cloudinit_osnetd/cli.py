@@ -42,7 +42,8 @@ examples:
   cloudinit-osnetd doctor         something is wrong: what, and what to do
 
 `cloudinit-osnetd COMMAND --help` shows a command's options. For the states, the
-settings (osnetd: in cloud.cfg.d) and the files, see man cloudinit-osnetd.
+settings (osnetd: in cloud.cfg.d) and the files, see man 8 and man 5
+cloudinit-osnetd.
 Exit status: 0 success, 1 failed for at least one NIC, 2 usage error,
 70 internal error; single commands have others.
 """
