@@ -58,13 +58,14 @@ def apply_plan(
     changing = [change for change in made.changes if change.action in ("write", "remove")]
     on_disk = render.disk_texts(on.backend, [change.place for change in changing])
     replaced = _replaced(on, changing, on_disk)
-    former = kept_former.added(state.former, state.run, time.time(), changing, rendered_from, on_disk)
+    ours = _unedited(on, changing, state.ledger, rendered_from)
+    former = kept_former.added(state.former, state.run, time.time(), changing, ours, on_disk)
     state = state._replace(former=former)
     if state.provisional:
         state = provisional_push.with_replaced(state, units, rendered_from)
     state = stale_addresses.remember(state, seen.wants, made.touches, rendered_from, known, replaced)
-    ours = foreign.ours_by_nic(seen.wants, rendered_from, known, parts=replaced)
-    saved = foreign.save(made.touches, ours, on.backend.drops_foreign)
+    by_us = foreign.ours_by_nic(seen.wants, rendered_from, known, parts=replaced)
+    saved = foreign.save(made.touches, by_us, on.backend.drops_foreign)
     if baseline.asked:
         note = pending_confirmation.write(units, baseline, rendered_from, state.truth, time.time())
         state = state._replace(on_trial=note)
@@ -90,7 +91,8 @@ def apply_plan(
     problems.update(seen.rejected)
     problems.update(confirmed.problems)
     problems.update(confirmed.rejected)
-    changes, touches = made.changes + confirmed.changes, made.touches + confirmed.touches
+    changes = tuple(one._replace(before=on_disk.get(one.place, "")) if one in changing else one for one in made.changes)
+    changes, touches = changes + confirmed.changes, made.touches + confirmed.touches
     return Result(confirmed.state._replace(on_trial=""), changes, touches, problems, findings)
 
 
@@ -111,6 +113,22 @@ def _add_findings(
             lasting = tuple(text for text in texts if not text.startswith(("restored: ", "removed: ")))
             standing[link] = standing.get(link, ()) + lasting
     findings_kept.keep(touched, standing)
+
+
+def _unedited(
+    on: RunContext, changing: Sequence[plan.Change], ledger: Sequence[Owned], rendered_from: Mapping[str, KeyTruth]
+) -> Dict[str, KeyTruth]:
+    """Returns `rendered_from` without the links of which a part was edited since: `--force` overwrites such a part.
+
+    What it was rendered from would not bring the edit back.
+    """
+    if not rendered_from:
+        return {}
+    rows = {row.place: row.disk for row in ledger}
+    disk = render.disk_parts(on.backend, [change.place for change in changing])
+    places = {place for place, written in rows.items() if disk.get(place) != written}
+    edited = {change.key for change in changing if change.place in places}
+    return {key: known for key, known in rendered_from.items() if key not in edited}
 
 
 def _without_bridge_members(

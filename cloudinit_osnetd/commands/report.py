@@ -20,18 +20,7 @@ def decided(
 ) -> Dict[str, Any]:
     """Returns the report as plain data. `changes` and `touches` are empty if nothing is, or was, to be done."""
     return {
-        "changes": [
-            {
-                "action": change.action,
-                "mac": change.mac,
-                "nic": change.name,
-                "file": change.path,
-                "section": change.section,
-                "text": change.text,
-                "reason": change.reason,
-            }
-            for change in changes
-        ],
+        "changes": [_change(change) for change in changes],
         "touches": [dict(touch._asdict()) for touch in touches],
         "drifted": [dict(drift._asdict()) for drift in drifted],
         "faults": list(faults),
@@ -39,6 +28,19 @@ def decided(
         "pending": list(pending),
         "findings": {link: list(said) for link, said in findings.items()},
     }
+
+
+def _change(change: Change) -> Dict[str, Any]:
+    told = {
+        "action": change.action,
+        "mac": change.mac,
+        "nic": change.name,
+        "file": change.path,
+        "section": change.section,
+        "text": change.text,
+        "reason": change.reason,
+    }
+    return told if change.before is None else dict(told, before=change.before)
 
 
 def print_decided(report: Dict[str, Any]) -> None:

@@ -37,8 +37,9 @@ def _follow(texts: Dict[Tuple[str, str], str], change: Dict[str, Any]) -> None:
 def diffs(earlier: Sequence[Dict[str, Any]], record: Dict[str, Any]) -> List[str]:
     """Returns the unified diff of each part that a run wrote or removed, in the order in which it did so.
 
-    It is against what a run left there last, this one included. What early boot, other software or a person wrote since
-    is in no record.
+    It is against what was on disk before. Where the record does not have that (a rollback, an older version), it is
+    against what a run left there last, this one included; what early boot, other software or a person wrote since is in
+    no record.
     """
     texts: Dict[Tuple[str, str], str] = {}
     for before in earlier:
@@ -48,8 +49,12 @@ def diffs(earlier: Sequence[Dict[str, Any]], record: Dict[str, Any]) -> List[str
     for change in record.get("changes", ()):
         if change["action"] in ("write", "remove"):
             name = "%(file)s: %(section)s" % change if change["section"] else change["file"]
-            old, new = texts.get((change["file"], change["section"])), change["text"] or ""
-            names = name + (" (not recorded)" if old is None else " (last recorded)"), name + " (after)"
+            old, how = change.get("before"), "before"
+            if old is None:
+                old = texts.get((change["file"], change["section"]))
+                how = "not recorded" if old is None else "last recorded"
+            new = change["text"] or ""
+            names = "%s (%s)" % (name, how), name + " (after)"
             lines += difflib.unified_diff((old or "").splitlines(), new.splitlines(), *names, lineterm="")
         _follow(texts, change)
     return lines

@@ -52,6 +52,7 @@ class Change(NamedTuple):
     text: Optional[str]
     row: Optional[Owned]  # its new ledger row
     reason: str
+    before: Optional[str] = None  # what was on disk before the commit, empty for nothing; None if it was not read
 
     @property
     def place(self) -> Place:

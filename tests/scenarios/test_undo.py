@@ -24,7 +24,7 @@ from tests.scenarios.seen import (
     wait_until,
 )
 from tests.scenarios.serving import serving
-from tests.scenarios.test_push import a_server, push
+from tests.scenarios.test_push import a_nocloud_server, a_server, push
 
 
 def rollback(guest: Container, run: str = "") -> Tuple[int, Dict[str, Any]]:
@@ -93,15 +93,39 @@ def test_a_new_nic_is_taken_out_again(cloud: Cloud, guest_factory: GuestFactory)
     assert_nothing_to_do(guest)
 
 
+def test_an_edit_that_was_overwritten_by_force_is_put_back(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    first, second, guest = a_server(cloud, guest_factory)
+    (old,) = second.fixed_ips
+    file = "/etc/network/interfaces.d/50-cloud-init" if guest.backend == "ifupdown" else f"/etc/systemd/network/10-cloud-init-{guest.nic(second)}.network"
+    guest.run(f"sed -i 's/{old}/10.91.0.99/; s/10.91.0.2/10.91.0.3/' {file}")
+    edited = configuration(guest, second)
+    assert "10.91.0.99" in edited and reconcile(guest)["touches"] == []
+    assert state_of(guest, second) == "drifted"
+
+    forced = reconcile(guest, "--force")
+    assert [touch["mac"] for touch in forced["touches"]] == [second.mac]
+    assert_follows(guest, first, second)
+    shown = guest.run("cloudinit-osnetd show").stdout.splitlines()
+    assert [line for line in shown if line.startswith("-") and "10.91.0.99" in line], shown
+    code, said = rollback(guest)
+    assert code == 0 and {touch["mac"] for touch in said["touches"]} == {second.mac}, said
+    assert configuration(guest, second) == edited
+    has = [a["local"] for a in ip(guest, f"-4 addr show dev {guest.nic(second)}")[0]["addr_info"]]
+    assert has == ["10.91.0.99"], has
+    assert f"as before run {forced['run']}" in reason_of(guest, second)
+    assert_follows(guest, first)
+    assert_nothing_to_do(guest)
+    guest.reboot()
+    assert_boot(guest, level="store")
+    assert configuration(guest, second) == edited
+
+    assert rollback(guest)[0] == 0  # of the rollback
+    assert_follows(guest, first, second)
+
+
 def test_what_other_software_had_written_is_put_back(cloud: Cloud, guest_factory: GuestFactory) -> None:
-    green = cloud.network("green", cidr="10.91.0.0/24", gateway="10.91.0.1", dns=["10.91.0.2"], mtu=1400)
-    server = cloud.server("nocloud")
-    port = server.create_port(green)
-    old = {"type": "static", "address": "10.91.0.200/24"}
-    config = {"version": 1, "config": [{"type": "physical", "name": "ens3", "mac_address": port.mac, "subnets": [old]}]}
-    seed = {"var/lib/cloud/seed/nocloud/network-config": json.dumps(config)}
-    guest = guest_factory(server, datasource="NoCloud", files=seed)
-    guest.boot()
+    port, guest = a_nocloud_server(cloud, guest_factory)
+    server = guest.server
     before = configuration(guest, port)
     assert push(guest, server.network_data())[0] == 0
     assert_follows(guest, port)

@@ -125,6 +125,16 @@ def test_a_change_that_was_rolled_back_in_the_same_run_is_shown_both_ways(guest,
     assert told == ["-MTU=1400", "+MTU=9000", "-MTU=9000", "+MTU=1400"]
 
 
+def test_the_difference_is_to_what_was_there_before_where_the_record_has_it(guest, capsys):
+    history.remember(record(change("MTU=1400\n")))
+    history.remember(record(dict(change("MTU=1500\n"), before="MTU=1400\n# mine\n"), dict(change("a\n", name="ens4", path="/etc/ens4.network"), before="")))
+    assert run(show, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["diff"] == [
+        "--- /etc/ens3.network (before)", "+++ /etc/ens3.network (after)", "@@ -1,2 +1 @@", "-MTU=1400", "-# mine", "+MTU=1500",
+        "--- /etc/ens4.network (before)", "+++ /etc/ens4.network (after)", "@@ -0,0 +1 @@", "+a",
+    ]  # fmt: skip
+
+
 def test_what_a_run_adopted_is_not_taken_for_an_empty_file(guest, capsys):
     history.remember(record(change("MTU=1400\n")))
     history.remember(record(change(None, action="adopt")))
