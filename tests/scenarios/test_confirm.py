@@ -24,7 +24,7 @@ from tests.scenarios.seen import (
     wait_until,
 )
 from tests.scenarios.serving import history, serving
-from tests.scenarios.test_push import a_server, push
+from tests.scenarios.test_push import a_nocloud_server, a_server, push
 
 
 def confirm(guest: Container) -> Tuple[int, Dict[str, Any]]:
@@ -136,14 +136,8 @@ def test_it_is_switched_off_before_it_is_confirmed(cloud: Cloud, guest_factory: 
 
 def test_a_server_of_another_datasource_goes_back_to_what_it_had(cloud: Cloud, guest_factory: GuestFactory) -> None:
     """Of which no source of ours has said anything: by the clock, and by a reboot."""
-    green = cloud.network("green", cidr="10.91.0.0/24", gateway="10.91.0.1", dns=["10.91.0.2"], mtu=1400)
-    server = cloud.server("nocloud")
-    port = server.create_port(green)
-    old = {"type": "static", "address": "10.91.0.200/24"}
-    config = {"version": 1, "config": [{"type": "physical", "name": "ens3", "mac_address": port.mac, "subnets": [old]}]}
-    seed = {"var/lib/cloud/seed/nocloud/network-config": json.dumps(config)}
-    guest = guest_factory(server, datasource="NoCloud", files=seed)
-    guest.boot()
+    port, guest = a_nocloud_server(cloud, guest_factory)
+    server = guest.server
     before = configuration(guest, port)
 
     def has() -> Any:

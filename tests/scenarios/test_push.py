@@ -65,6 +65,18 @@ def a_server(cloud: Cloud, guest_factory: GuestFactory) -> Tuple[Port, Port, Con
     return first, second, guest
 
 
+def a_nocloud_server(cloud: Cloud, guest_factory: GuestFactory) -> Tuple[Port, Container]:
+    """A server of another datasource, with an address that cloud-init has written and that is not its port's."""
+    green = cloud.network("green", cidr="10.91.0.0/24", gateway="10.91.0.1", dns=["10.91.0.2"], mtu=1400)
+    server = cloud.server("nocloud")
+    port = server.create_port(green)
+    old = {"type": "static", "address": "10.91.0.200/24"}
+    config = {"version": 1, "config": [{"type": "physical", "name": "ens3", "mac_address": port.mac, "subnets": [old]}]}
+    guest = guest_factory(server, datasource="NoCloud", files={"var/lib/cloud/seed/nocloud/network-config": json.dumps(config)})
+    guest.boot()
+    return port, guest
+
+
 def test_a_push_is_in_force_at_once_and_stays_until_openstack_says_something_else(cloud: Cloud, guest_factory: GuestFactory) -> None:
     first, second, guest = a_server(cloud, guest_factory)
     server = guest.server
@@ -136,14 +148,8 @@ def test_what_is_refused_changes_nothing(cloud: Cloud, guest_factory: GuestFacto
 
 def test_a_push_to_a_server_of_another_datasource(cloud: Cloud, guest_factory: GuestFactory) -> None:
     """The host knows whose guest it is. cloud-init's own part gives way to the first push."""
-    green = cloud.network("green", cidr="10.91.0.0/24", gateway="10.91.0.1", dns=["10.91.0.2"], mtu=1400)
-    server = cloud.server("nocloud")
-    port = server.create_port(green)
-    old = {"type": "static", "address": "10.91.0.200/24"}
-    config = {"version": 1, "config": [{"type": "physical", "name": "ens3", "mac_address": port.mac, "subnets": [old]}]}
-    seed = {"var/lib/cloud/seed/nocloud/network-config": json.dumps(config)}
-    guest = guest_factory(server, datasource="NoCloud", files=seed)
-    guest.boot()
+    port, guest = a_nocloud_server(cloud, guest_factory)
+    server = guest.server
     assert guest.cloud_init_errors() == []
     assert "NoCloud" in json.loads(guest.run("cloudinit-osnetd status --json", check=False).stdout)["hands_off"]
     assert [a["local"] for a in ip(guest, "-4 addr show dev ens3")[0]["addr_info"]] == ["10.91.0.200"]
