@@ -119,7 +119,9 @@ def test_an_edit_that_was_overwritten_by_force_is_put_back(cloud: Cloud, guest_f
     assert_boot(guest, level="store")
     assert configuration(guest, second) == edited
 
-    assert rollback(guest)[0] == 0  # of the rollback
+    assert rollback(guest)[0] == 0  # of the rollback: what is on disk counts as the edit that it is
+    assert state_of(guest, second) == "drifted" and configuration(guest, second) == edited
+    reconcile(guest, "--force")
     assert_follows(guest, first, second)
 
 
