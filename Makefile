@@ -5,7 +5,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' cloudinit_osnetd/__in
 DEB := dist/cloudinit-osnetd_$(VERSION)_all.deb
 # All that the package is made of. git names the files, so what a build leaves behind is never among them.
 GIT := git -c safe.directory='*'
-PACKAGED := $(shell $(GIT) ls-files --cached --others --exclude-standard -- bin cloudinit_osnetd debian dhcp docs osnetd_push systemd \
+PACKAGED := $(shell $(GIT) ls-files --cached --others --exclude-standard -- bin cloudinit_osnetd debian dhcp docs osnetd_push selinux systemd \
 	udev cloud.cfg.d clean.d setup.py Makefile scripts/make-completion README.md CHANGELOG.md LICENSE 2>/dev/null)
 
 # Where things go in the target. Packages set these; the defaults are Debian's.
@@ -19,6 +19,9 @@ LIBDIR = $(shell sed -n 's|^QUEUE_EVENT = "\(.*\)/queue-event"|\1|p' cloudinit_o
 MANDIR ?= /usr/share/man
 CLOUDDIR ?= /etc/cloud
 COMPLETIONDIR ?= /usr/share/bash-completion/completions
+# The headers of the policy that the module is for, with their makefile: selinux-policy-dev, selinux-policy-devel.
+SELINUX_MAKEFILE ?= /usr/share/selinux/devel/Makefile
+SELINUX_TYPE ?= $(if $(wildcard /etc/redhat-release),targeted,default)
 
 VENV := .venv/bin/python
 SUITES := $(VENV) -m tests.suites
@@ -32,7 +35,7 @@ SOAK = --kind $(KIND) --operations $(OPERATIONS) $(if $(SEED),--seed $(SEED)) $(
 	$(if $(SINGLE),--single $(SINGLE)) $(if $(AVOID),--avoid $(AVOID))
 
 .PHONY: help bench demo test deb rpm dist install install-system relocate build-man bootstrap lint quick unit scenarios soak sudden-death deep lintian tox clean \
-	install-host install-selftest test-all windows windows-zip
+	install-host install-selftest install-selinux selinux test-all windows windows-zip
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,7 +46,7 @@ demo: ## boot a guest in a simulated OpenStack; attach, edit and detach ports, r
 	@OSNETD_DEB=$(CURDIR)/$(DEB) $(VENV) -m tests.demo
 
 test: ## everything: lint, Python 3.6, unit tests, package, guests (root)
-	@scripts/bootstrap build lab tests checks
+	@scripts/bootstrap build selinux lab tests checks
 	@$(SUITES)
 
 test-all: test windows ## `make test`, and what it leaves out for time's sake
@@ -58,7 +61,7 @@ bench: ## how fast a guest follows its ports, beside cloud-init's own hotplug an
 	@OSNETD_DEB=$(CURDIR)/$(DEB) .venv-bench/bin/python -m bench $(BENCH)
 
 deb: ## build the Debian packages into dist/, for guests and for hosts
-	@scripts/bootstrap build
+	@scripts/bootstrap build selinux
 	@$(MAKE) --no-print-directory $(DEB)
 
 rpm: ## build the RPM packages for Enterprise Linux 8 to 10 and Fedora, and their source package, into dist/ (rpmbuild)
@@ -70,12 +73,12 @@ windows-zip: ## a zip with the wheel for Windows servers into dist/
 	@scripts/build-windows-zip dist/cloudinit-osnetd-windows-$(VERSION).zip
 
 dist: ## a release: source tarball, Debian and RPM packages, SHA256SUMS, into dist/VERSION
-	@scripts/bootstrap build checks
+	@scripts/bootstrap build selinux checks
 	@rm -rf dist/$(VERSION)
 	@scripts/dist dist/$(VERSION)
 
 bootstrap: ## install what demo and test need, with apt and into .venv (root; nothing to do the second time)
-	@scripts/bootstrap build lab tests checks
+	@scripts/bootstrap build selinux lab tests checks
 
 lint: ## ruff, mypy, shellcheck
 	@scripts/bootstrap tests checks
@@ -106,7 +109,7 @@ sudden-death: ## kill runs and fail disks at every operation, boot without each 
 	@OSNETD_DEB=$(CURDIR)/$(DEB) OSNETD_STRIDE=1 $(VENV) -m pytest -q -s --no-header tests/scenarios/test_sudden_death.py tests/scenarios/test_package_incomplete.py
 
 deep: ## a soak of each kind, and what boots virtual machines many times: an hour with KVM, more without (root)
-	@scripts/bootstrap build lab tests deep
+	@scripts/bootstrap build selinux lab tests deep
 	@$(MAKE) --no-print-directory $(DEB)
 	@OSNETD_DEB=$(CURDIR)/$(DEB) $(VENV) -m tests.soak $(SOAK)
 	@OSNETD_DEB=$(CURDIR)/$(DEB) $(VENV) -m pytest -v --no-header -m deep tests/scenarios
@@ -135,6 +138,20 @@ install-host: build/man/osnetd-push.1 ## install osnetd-push below DESTDIR, for 
 install-selftest: build/man/cloudinit-osnetd-selftest.8 ## install the self-test below DESTDIR
 	install -D -m 0755 bin/cloudinit-osnetd-selftest $(DESTDIR)/usr/bin/cloudinit-osnetd-selftest
 	install -D -m 0644 build/man/cloudinit-osnetd-selftest.8 $(DESTDIR)$(MANDIR)/man8/cloudinit-osnetd-selftest.8
+
+selinux: build/selinux/cloudinit-osnetd.pp ## the SELinux policy module, for the policy whose headers are installed
+
+# In a copy: the makefile writes beside its sources.
+build/selinux/cloudinit-osnetd.pp: selinux/cloudinit-osnetd.te selinux/cloudinit-osnetd.fc selinux/cloudinit-osnetd.if
+	@mkdir -p $(@D)
+	cp $^ $(@D)
+	$(MAKE) --no-print-directory -C $(@D) -f $(SELINUX_MAKEFILE) NAME=$(SELINUX_TYPE) $(@F)
+
+install-selinux: build/selinux/cloudinit-osnetd.pp ## install the policy module below DESTDIR; packages load it
+	install -d $(DESTDIR)/usr/share/selinux/packages/$(SELINUX_TYPE)
+	bzip2 -9c $< > $(DESTDIR)/usr/share/selinux/packages/$(SELINUX_TYPE)/cloudinit-osnetd.pp.bz2
+	chmod 0644 $(DESTDIR)/usr/share/selinux/packages/$(SELINUX_TYPE)/cloudinit-osnetd.pp.bz2
+	install -D -m 0644 selinux/cloudinit-osnetd.if $(DESTDIR)/usr/share/selinux/devel/include/distributed/cloudinit-osnetd.if
 
 clean: ## remove what was built and tested, not .venv and the guests' roots (.lab)
 	rm -rf build dist .pybuild *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .tox

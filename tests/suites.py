@@ -98,7 +98,7 @@ def suites() -> List[Suite]:
             ],
         ),
         Suite("py36", [[python, "-m", "tests.py36"]]),
-        Suite("lintian", [["sh", "-c", _LINTIAN, "sh", deb, *(deb.replace("osnetd_", f"osnetd-{name}_") for name in ("host", "selftest"))]], ("deb",)),
+        Suite("lintian", [["sh", "-c", _LINTIAN, "sh", deb, *(deb.replace("osnetd_", f"osnetd-{name}_") for name in ("host", "selftest", "selinux"))]], ("deb",)),
         Suite("rpmlint", [["sh", "-c", f'exec "$@" dist/*-{_version()}-*.rpm', "sh", *_RPMLINT]], ("rpm",)),
         # One after the other, and last: an emulated machine takes both cores of a small host, and beside four containers
         # ten times as long.

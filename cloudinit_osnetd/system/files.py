@@ -8,11 +8,12 @@ import logging
 import os
 from typing import Any, Optional
 
+from . import labels
+
 LOG = logging.getLogger(__name__)
 # A name that no backend reads: networkd reads *.network, ifupdown's `source` globs skip dot files.
 TEMPORARY = ".osnetd-"
 _DIRECTORY_MODE = 0o755
-_SELINUX = "security.selinux"
 
 
 def temporary_of(path: str) -> str:
@@ -29,7 +30,7 @@ def sync_directory(path: str) -> None:
 
 
 def _like(path: str, fd: int, mode: int) -> None:
-    """Gives the new file the owner, the mode and the SELinux label of the one that it replaces."""
+    """Gives the new file the owner and the mode of the one that it replaces."""
     try:
         old = os.stat(path)
     except FileNotFoundError:
@@ -37,16 +38,15 @@ def _like(path: str, fd: int, mode: int) -> None:
         return
     os.fchown(fd, old.st_uid, old.st_gid)
     os.fchmod(fd, old.st_mode & 0o7777)
-    try:
-        os.setxattr(fd, _SELINUX, os.getxattr(path, _SELINUX))
-    except OSError:
-        pass  # no SELinux, or a file system without labels
 
 
 def make_directory(path: str) -> None:
     """Creates a directory and its parents, readable whatever the umask is: networkd does not run as root."""
+    if os.path.isdir(path):
+        return
     try:
-        os.mkdir(path)
+        with labels.as_of(path, directory=True):
+            os.mkdir(path)
     except FileExistsError:
         return  # if it is not a directory, writing below it fails
     except FileNotFoundError:
@@ -60,7 +60,8 @@ def replace(path: str, text: str, mode: int = 0o644, sync: bool = True) -> None:
     """Writes `text` to `path` atomically: at any instant either the old or the new file is there."""
     make_directory(os.path.dirname(path))
     temporary = temporary_of(path)
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with labels.as_of(path):
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape", newline="") as fh:
             fh.write(text)

@@ -19,14 +19,14 @@ import subprocess
 from pathlib import Path
 from typing import Mapping, NamedTuple
 
-from tests.lab import documents, initrd, run
+from tests.lab import documents, initrd, run, selinux
 from tests.lab.call import LabError
 from tests.lab.progress import step
 from tests.lab.roots import Tree
 
 SIZE = "4G"  # sparse: about 300 MB are used
 _KEPT = 4
-_CODE = "".join(path.read_text() for path in (Path(__file__), Path(initrd.__file__)))
+_CODE = "".join(path.read_text() for path in (Path(__file__), Path(initrd.__file__), Path(selinux.__file__)))
 _in_use: dict[Path, object] = {}  # open lock files: an image that a living process uses is not pruned
 
 
@@ -85,6 +85,8 @@ def _make(tree: Tree, files: Mapping[str, str], folder: Path, journal: bool) -> 
             path.unlink()
         (root / "etc/fstab").write_text(f"LABEL={initrd.ROOT} / ext4 defaults,noatime 0 0\n")
         documents.write({name: content.encode() for name, content in files.items()}, root)
+        if selinux.is_enforcing(root):
+            selinux.label(root)  # mke2fs copies extended attributes as well
         options = ["-t", "ext4", "-O", "has_journal" if journal else "^has_journal", "-L", initrd.ROOT]
         _run("mke2fs", "-q", *options, "-d", str(root), str(made.disk), SIZE)
     unfinished.rename(folder)

@@ -5,6 +5,7 @@
     tarball(recipe)              .lab/roots/<key>.tar          mmdebstrap, about half a minute
     tree(suite, backend)         .lab/trees/<key>/             extracted, with the lab's files
     tree(suite, backend, deb)    .lab/trees/<key>+<deb>/       what `apt-get install ./x.deb` changed, an overlay layer
+    on_top(tree, name, change)   .lab/trees/<...>+<name>/      what some function changed, another layer
 
 Every step is made beside its place and moved into it under a lock, so that any number of test processes may ask.
 """
@@ -65,6 +66,21 @@ def tree(
     layer = _made(_trees() / f"{recipe.tree_key}+{digest}", lambda path: _install(base, Path(deb), path))
     _prune_layers()
     return Tree((layer, base))
+
+
+def on_top(tree: Tree, name: str, change: Callable[[Path], None]) -> Tree:
+    """The tree with what `change` does to its root as one more layer. `name` stands for what that is."""
+
+    def make(layer: Path) -> None:
+        directory = _beside(layer, "change")
+        shutil.rmtree(directory, ignore_errors=True)
+        with overlay(tree.lowerdir, directory) as root:
+            change(root)
+        (directory / "upper").rename(layer)
+        shutil.rmtree(directory, ignore_errors=True)
+
+    layer = _made(_trees() / f"{tree.layers[0].name}+{name}", make)
+    return Tree((layer, *tree.layers))
 
 
 def tarball(recipe: Recipe) -> Path:

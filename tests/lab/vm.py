@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any, Iterable, Mapping
 
-from tests.lab import accel, deb, image, iso, netns, qemu, roots, run, wire
+from tests.lab import accel, deb, image, iso, netns, qemu, roots, run, selinux, wire
 from tests.lab.agent import Agent, AgentAway, AgentError
 from tests.lab.call import LabError
 from tests.lab.cloud import Cloud
@@ -45,6 +45,7 @@ class VM(Snapshots):
     without: packages of the usual root that this one has not.
     disk_of: another guest, switched off, of whose disk this one has a copy: what a server from a snapshot's image has.
     mtu_limit: a NIC takes no MTU above that of its port when it is plugged, as Nova has it (host_mtu).
+    enforcing: SELinux is, with the policy of its suite and our module for it: see selinux.py.
     The ports that the server has now are the guest's NICs at its first boot, and what its config drive lists. All time
     limits are those of KVM; an emulated guest gets `patience` times as long.
     """
@@ -64,9 +65,13 @@ class VM(Snapshots):
         disk_of: VM | None = None,
         without: Iterable[str] = (),
         mtu_limit: bool = False,
+        enforcing: bool = False,
     ) -> None:
         chosen = deb.under_test() if package is True else package or None
-        self._image = image.build(roots.tree(suite, backend, chosen, True, tuple(without)), files or {}, journal=noted)
+        tree = roots.tree(suite, backend, chosen, True, tuple(without), selinux.PACKAGES if enforcing else ())
+        tree = selinux.with_module(tree) if enforcing else tree
+        append = " ".join(filter(None, [append, selinux.COMMAND_LINE if enforcing else ""]))
+        self._image = image.build(tree, files or {}, journal=noted)
         self.accel = accel.choose(self._image.kernel)
         self.cloud, self.server, self.suite, self.backend = cloud, server, suite, backend
         self.model, self.append, self.slots = model, append, slots

@@ -143,6 +143,9 @@ DENIED = (
     'type=AVC msg=audit(1.1:1): avc:  denied  { write } for  pid=9 comm="qemu-ga" name="cloudinit-osnetd" '
     "scontext=system_u:system_r:virt_qemu_ga_t:s0 tclass=dir permissive=0\n"
 )
+UNNAMED = DENIED.replace('name="cloudinit-osnetd"', 'name="x"')
+CUT = UNNAMED.replace('comm="qemu-ga"', 'comm="cloudinit-osnet"')
+OF_A_DOMAIN = UNNAMED.replace('comm="qemu-ga"', 'comm="sh"').replace("virt_qemu_ga_t", "osnetd_event_t")
 OTHER = 'type=AVC msg=audit(1.1:2): avc:  denied  { read } for  pid=9 comm="httpd" name="x"\n'
 
 
@@ -152,6 +155,8 @@ OTHER = 'type=AVC msg=audit(1.1:2): avc:  denied  { read } for  pid=9 comm="http
         (None, DENIED, "skipped"),
         ("1", OTHER, "ok"),
         ("1", OTHER + DENIED, "failed"),
+        ("1", CUT, "failed"),
+        ("1", OF_A_DOMAIN, "failed"),
         ("0", DENIED, "warning"),
         ("1", "", "ok"),
     ],
