@@ -35,6 +35,7 @@ class Outcome(NamedTuple):
     done: Tuple[str, ...] = ()  # the command lines
     problems: Tuple[str, ...] = ()
     findings: Tuple[str, ...] = ()
+    waits: bool = False  # True if a route can be set only when a lease or an advertisement has come
 
     def as_json(self) -> Dict[str, Any]:
         return self._asdict()
@@ -115,7 +116,8 @@ def _configure(item: Item, stored: Stored, options: Options) -> Tuple[Outcome, S
         store.save(stored)
         problems += _rename(nic, options, done)
     findings = list(result.findings) + difference.notes(item, nic)
-    return Outcome(item.key, mac, nic.name, tuple(done), tuple(problems), tuple(findings)), stored
+    waits = bool(difference.waiting_routes(item, nic, seen))
+    return Outcome(item.key, mac, nic.name, tuple(done), tuple(problems), tuple(findings), waits), stored
 
 
 def _look(item: Item, owned: Owned) -> Tuple[state.State, Nic, List[Step]]:

@@ -76,6 +76,20 @@ def notes(item: Item, nic: Nic) -> List[str]:
     return told
 
 
+def waiting_routes(item: Item, nic: Nic, state: State) -> FrozenSet[RouteKey]:
+    """Returns the routes of leases and advertisements that are still to come, whose gateways no subnet reaches yet."""
+    cidrs = [a.address for a in nic.addresses]
+    cidrs += [r.network for r in state.snapshot.routes if r.ifindex == nic.ifindex and not r.gateway]
+    subnets = [ipaddress.ip_interface(cidr).network for cidr in cidrs]
+    found = set()
+    for route in [route for net in item.entry.networks if not net.address for route in net.routes if route.gateway]:
+        hop = ipaddress.ip_address(route.gateway)
+        reached = hop.is_unspecified or hop.is_link_local
+        if not reached and not any(hop in subnet for subnet in subnets if subnet.prefixlen):
+            found.add((route.network, route.gateway))
+    return frozenset(found)
+
+
 def search_list(items: List[Item], state: State, owned: Tuple[str, ...]) -> Optional[Tuple[str, ...]]:
     """Returns the machine's list of search domains, None to leave it.
 
@@ -163,10 +177,13 @@ def _routes(item: Item, nic: Nic, state: State, owned: Owned) -> List[Step]:
         if route.ifindex == nic.ifindex:
             there.setdefault((route.network, route.gateway), set()).add(route.metric)
     networks = {network for network, _gateway in there}
+    waiting = waiting_routes(item, nic, state)
     found: List[Step] = []
     want = _wanted_routes(item)
     for network, gateway, metric, static in want:
         have = there.get((network, gateway))
+        if (network, gateway) in waiting:
+            continue
         if have is None:
             if (static or network not in networks) and (nic.ipv6 or ":" not in network):
                 found.append(netsh.route("add", nic.ifindex, network, gateway, metric or 0))

@@ -19,7 +19,7 @@ _SOON, _LATER = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0), 600.0
 
 
 def one_pass(settings: config.Config, answer: Answer) -> bool:
-    """Puts an answer in force and logs what was done. Returns True if nothing is missing and nothing failed.
+    """Puts an answer in force and logs what was done. Returns True if nothing is missing, to come, or failed.
 
     Raises Refused if the document cannot be used, Busy, and OSError.
     """
@@ -36,7 +36,7 @@ def one_pass(settings: config.Config, answer: Answer) -> bool:
     tell(pushed_document.fault_texts(data), outcomes)
     configured = {outcome.mac for outcome in outcomes if outcome.name and not outcome.problems}
     nics = {mac for mac, _index, name in state.present() if not {mac, name} & settings.ignore}
-    return nics <= configured and not any(outcome.problems for outcome in outcomes)
+    return nics <= configured and not any(outcome.problems or outcome.waits for outcome in outcomes)
 
 
 def tell(faults: Sequence[str], outcomes: Sequence[apply.Outcome]) -> None:

@@ -14,6 +14,7 @@ from ..core.truth_on_disk import salvage, to_json
 from .difference import Owned
 
 _PAUSE = 0.1  # seconds
+_OPEN_SECONDS = 5.0
 
 
 class Busy(Exception):
@@ -82,7 +83,21 @@ def save(stored: Stored) -> None:
         fh.write(text)
         fh.flush()
         os.fsync(fh.fileno())
-    os.replace(path + ".new", path)
+    _replace(path + ".new", path)
+
+
+def _replace(new: str, path: str) -> None:
+    """As os.replace; Windows refuses it while another program (a virus scanner, a backup) has the file open."""
+    until = time.monotonic() + _OPEN_SECONDS
+    while True:
+        try:
+            os.replace(new, path)
+        except PermissionError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(_PAUSE)
+        else:
+            return
 
 
 def _row_to_json(row: Owned) -> Dict[str, Any]:

@@ -3,15 +3,10 @@
 """What the unit tests share: every path of the guest below a temporary directory."""
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from cloudinit_osnetd.system import command, paths
 
-# The same examples each time: a suite that fails by chance is not believed when it matters.
-settings.register_profile(
-    "house", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
-)
-settings.load_profile("house")
+from . import house  # noqa: F401 - it sets Hypothesis up
 
 
 @pytest.fixture

@@ -109,6 +109,21 @@ def test_a_gateway_off_the_subnet_has_a_route_first():
     ]
 
 
+def test_a_route_of_a_lease_waits_for_the_lease():
+    routes = [{"network": "10.0.0.0/8", "gateway": "192.0.2.65"}]
+    leased = item({"id": "x", "type": "ipv4_dhcp", "routes": routes})
+    assert lines(leased, state(nic(), dhcp4=True)) == []
+    assert difference.waiting_routes(leased, nic(), state(nic())) == {("10.0.0.0/8", "192.0.2.65")}
+    come = nic("192.0.2.100/26")
+    assert lines(leased, state(come, dhcp4=True)) == ["ipv4 add route prefix=10.0.0.0/8 interface=7 nexthop=192.0.2.65"]
+    assert difference.waiting_routes(leased, come, state(come)) == frozenset()
+    # An address of DHCPv6 is alone; its subnet is advertised, and shown as a route on the link.
+    stateful = item({"id": "x", "type": "ipv6_dhcpv6-stateful", "routes": [{"network": "2001:db8:8::/48", "gateway": "2001:db8::1"}]})
+    alone = nic("2001:db8::7/128")
+    assert lines(stateful, state(alone)) == []
+    assert len(lines(stateful, state(alone, [("2001:db8::/64", "", 256)]))) == 1
+
+
 def test_another_metric_is_set():
     there = state(nic("192.0.2.1/24"), [("10.0.0.0/8", "192.0.2.3", 1)])
     new = item(four("192.0.2.1/24", routes=[{"network": "10.0.0.0/8", "gateway": "192.0.2.3", "metric": 50}]))

@@ -94,7 +94,8 @@ class Windows:
         return Done(subprocess.run(words, input=text, stdout=to, stderr=to, timeout=timeout))
 
     def python(self, *words: str, text: bytes = b"", more: Optional[Dict[str, str]] = None, timeout: float = 120) -> Done:
-        return self.inside([place.WINE, PYTHON, *words], text, more, timeout)
+        # The checkout cannot be written to, and would be compiled by each.
+        return self.inside([place.WINE, PYTHON, "-X", "pycache_prefix=C:\\pycache", *words], text, more, timeout)
 
     def osnetd(self, *words: str, text: bytes = b"", more: Optional[Dict[str, str]] = None) -> Done:
         return self.python("-m", "cloudinit_osnetd.windows", *words, text=text, more=more)

@@ -130,8 +130,11 @@ def test_a_push_of_200_kilobytes(windows: Windows) -> None:
 
 
 def test_a_name_that_the_console_cannot_show(windows: Windows) -> None:
-    done = windows.apply(document(link(1), static(1, "203.0.113.5/24")), more={"PYTHONIOENCODING": "cp437"})
+    # As on a console of that code page. (Python reads no environment where a ._pth file stands beside it.)
+    run = "import sys; sys.stdout.reconfigure(encoding='cp437'); from cloudinit_osnetd.windows import cli; sys.exit(cli.main(['apply', '--stdin']))"
+    done = windows.python("-c", run, text=json.dumps(document(link(1), static(1, "203.0.113.5/24"))).encode())
     assert done.status == 0, done
+    assert f"\\u0421\\u0435\\u0442\\u044c{windows.second[4:]} ({MACS[1]}): ok" in done.out, done
     assert windows.addresses(windows.second) == ["203.0.113.5/24"]
     as_json = json.loads(windows.apply(document(link(1), static(1, "203.0.113.5/24")), "--json").out)
     assert as_json["links"][0]["name"] == windows.second
@@ -167,6 +170,41 @@ def test_the_second_nic_has_a_metric_and_a_gateway_off_the_subnet_a_route(window
     assert "203.0.113.1" in windows.routes(windows.first) and "default via 203.0.113.1" in windows.routes(windows.first)
     assert any("prefix=0.0.0.0/0" in call and "metric=2100" in call for call in windows.netsh.calls)
     assert "nothing to do" in windows.apply(both).out
+
+
+ON = {"link": "тап"}
+RICH = document(
+    link(1, id="тап"),
+    static(1, "192.0.2.10/24", "192.0.2.1", **ON),
+    static(1, "192.0.2.11/24", "", [("203.0.113.0/24", "192.0.2.9")], **ON),
+    static(1, "10.95.0.5/32", "", [("10.96.0.0/16", "10.95.9.1")], **ON),
+    static(1, "2001:db8:91::5/64", "fe80::1", **ON),
+    static(1, "2001:db8:91::6/64", **ON),
+    static(1, "2001:db8:92::5/128", "", [("2001:db8:96::/48", "2001:db8:9::1")], **ON),
+    dns=["192.0.2.53", "2001:db8::53"],
+)
+RICH_ADDRESSES = ["10.95.0.5/32", "192.0.2.10/24", "192.0.2.11/24", "2001:db8:91::5/64", "2001:db8:91::6/64", "2001:db8:92::5/128"]
+RICH_ROUTES = [
+    "10.95.9.1", "10.96.0.0/16 via 10.95.9.1", "2001:db8:96::/48 via 2001:db8:9::1", "2001:db8:9::1", "203.0.113.0/24 via 192.0.2.9",
+    "default via 192.0.2.1", "default via fe80::1",
+]  # fmt: skip
+
+
+def test_addresses_of_both_families_and_gateways_that_no_subnet_holds_on_a_nic_whose_name_is_in_cyrillic(windows: Windows) -> None:
+    done = windows.apply(RICH)
+    assert done.status == 0, done
+    assert f"{windows.second} ({MACS[1]}): ok" in done.out
+    assert windows.addresses(windows.second) == RICH_ADDRESSES
+    assert windows.routes(windows.second) == sorted(RICH_ROUTES)
+    calls = len(windows.netsh.calls)
+    assert "nothing to do" in windows.apply(RICH).out
+    assert len(windows.netsh.calls) == calls
+    # And all of it goes again but what the next document says too.
+    done = windows.apply(document(link(1, id="тап"), static(1, "192.0.2.11/24", **ON)))
+    assert done.status == 0, done
+    assert windows.addresses(windows.second) == ["192.0.2.11/24"]
+    assert windows.routes(windows.second) == []
+    assert (dns(windows), dns(windows, "Tcpip6")) == ("", "")
 
 
 def test_a_link_is_renamed_only_where_that_is_asked(windows: Windows) -> None:

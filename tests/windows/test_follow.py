@@ -7,6 +7,7 @@ from __future__ import annotations
 import http.server
 import json
 import threading
+import time
 from typing import Any, Dict, Iterator
 
 import pytest
@@ -85,6 +86,59 @@ def test_the_service_configures_a_nic_that_arrives_and_sees_it_leave(windows: Wi
     assert "cloudinit_osnetd" not in services(windows)
     assert not windows.drive(FOLDER).exists()
     assert windows.addresses(windows.first) == ["192.0.2.10/24"]
+
+
+def test_the_service_waits_until_cloudbase_init_has_ended(windows: Windows, metadata: Metadata) -> None:
+    idle = ["-m", "tests.windows.inside.idle_service"]
+    log = windows.drive(FOLDER) / "osnetd.log"
+    assert windows.python(*idle, "make").status == 0
+    try:
+        assert windows.osnetd("install").status == 0
+        assert wait_for(lambda: log.exists() and "waiting for cloudbase-init" in log.read_text(), 60, 0.5)
+        time.sleep(2)
+        assert windows.addresses(windows.first) == []
+    finally:
+        removed = windows.python(*idle, "remove")
+        assert removed.status == 0, removed
+    assert wait_for(lambda: windows.addresses(windows.first) == ["192.0.2.10/24"], 60, 0.5), log.read_text()
+    assert windows.osnetd("uninstall").status == 0
+
+
+def registry(windows: Windows) -> set[tuple[str, ...]]:
+    """All of the registry but what Wine has of the NICs, whose configuration stays."""
+    done = windows.python("-m", "tests.windows.inside.registry_dump")
+    assert done.status == 0, done
+    return {tuple(row) for row in map(json.loads, done.out.splitlines()) if "\\Tcpip" not in row[0]}
+
+
+def files(windows: Windows) -> set[str]:
+    """The paths of all files but what Python compiles."""
+    return {str(path) for path in windows.drive("C:\\").rglob("*") if not {"pycache", "__pycache__"} & set(path.parts)}
+
+
+def test_nothing_is_left_behind(windows: Windows, metadata: Metadata) -> None:
+    """After install, a boot's worth of following, a push and uninstall: no file, no key, no value, no plugin."""
+    conf = windows.drive("C:\\cloudbase-init.conf")
+    before_conf = "[DEFAULT]\r\nusername=Admin\r\nverbose=true\r\n"
+    conf.write_bytes(before_conf.encode())
+    inside = str(windows.drive(FOLDER))
+    before = (registry(windows), {path for path in files(windows) if not path.startswith(inside)})
+    done = windows.osnetd("install", "--cloudbase-init", "C:\\cloudbase-init.conf")
+    assert done.status == 0, done
+    assert "OsnetdPlugin\r\nusername" in conf.read_bytes().decode()
+    assert wait_for(lambda: windows.addresses(windows.first) == ["192.0.2.10/24"], 60, 0.5)
+    assert windows.apply(document(link(1), static(1, "203.0.113.5/24"))).status == 0
+    assert registry(windows) > before[0]
+    done = windows.osnetd("uninstall", "--cloudbase-init", "C:\\cloudbase-init.conf")
+    assert done.status == 0, done
+    assert conf.read_bytes().decode() == before_conf
+    assert registry(windows) == before[0]
+    assert files(windows) == before[1]
+    # What was configured stays.
+    assert windows.addresses(windows.first) == ["192.0.2.10/24"]
+    assert windows.addresses(windows.second) == ["203.0.113.5/24"]
+    again = windows.osnetd("uninstall")
+    assert again.status == 0, again
 
 
 def test_an_unmodified_cloudbase_init_runs_the_plugin_at_each_boot(windows: Windows, metadata: Metadata) -> None:

@@ -12,6 +12,7 @@ import sys
 import winreg
 
 PORT = 8976
+sys.pycache_prefix = "C:\\pycache"  # the checkout cannot be written to
 
 
 def write(key: str, values: dict) -> None:
