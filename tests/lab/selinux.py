@@ -25,7 +25,8 @@ from tests.lab.roots import Tree, on_top
 
 # selinux-policy-dev has the headers and the makefile. auditd keeps /var/log/audit/audit.log.
 PACKAGES = ("selinux-basics", "selinux-policy-default", "selinux-policy-dev", "auditd", "attr")
-COMMAND_LINE = "security=selinux selinux=1 enforcing=1 audit=1"
+# A backlog that holds what is denied before auditd runs: what the kernel has no room for it drops.
+COMMAND_LINE = "security=selinux selinux=1 enforcing=1 audit=1 audit_backlog_limit=8192"
 # Unpacked, none is installed: what selinux-policy-default installs would compile a policy for the host.
 _ON_THE_HOST = "selinux-policy-dev selinux-policy-default checkpolicy semodule-utils setools python3-setools python3-networkx python3-pkg-resources"
 _SOURCES = (run.CHECKOUT / "selinux", run.CHECKOUT / "tests/lab/selinux_agent")
@@ -35,7 +36,7 @@ _LABELS = "/etc/selinux/default/contexts/files/file_contexts"
 # denial is noted, those as well that the policy keeps quiet (dontaudit).
 _BUILD = """
 cd /root/selinux && make -f /usr/share/selinux/devel/Makefile NAME=default cloudinit-osnetd.pp osnetd_lab_agent.pp &&
-semodule -n -s default -D -B -i cloudinit-osnetd.pp -i osnetd_lab_agent.pp
+semodule -n -s default -D -i cloudinit-osnetd.pp -i osnetd_lab_agent.pp
 """
 
 
