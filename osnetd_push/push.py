@@ -13,7 +13,7 @@ from .errors import PushError
 _WORDS = {
     0: "done",
     1: "a NIC failed",
-    2: "the guest does not know this request: its package is older, or it is a Windows guest; nothing was changed",
+    2: "its package is older and does not know this request, or it is a Windows server that refused it",
     3: "refused, nothing was changed",
     4: "rolled back",
     5: "not managed, nothing was changed",

@@ -3,8 +3,8 @@
 """`python -m cloudinit_osnetd.windows`: the command line on Windows.
 
 Exit status: 0 done, or nothing to do, also where a NIC of the document is absent; 1 a NIC failed, or a link of the
-document is bad, and the others are done; 2 wrong usage; 3 a document that is refused; 6 another run did not end in
-time; 70 it broke off. Nothing was changed where it is 2, 3 or 6.
+document is bad, and the others are done; 2 wrong usage, or a document that is refused; 6 another run did not end in
+time; 70 it broke off. Nothing was changed where it is 2 or 6.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from ..core.network_data import NetworkData
 from ..core.pushed_document import MAX_INPUT, Refused
 from . import apply, config, install, service, state, store
 
-EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_BUSY, EXIT_BROKE_OFF = 1, 2, 3, 6, 70
+EXIT_FAILED, EXIT_REFUSED, EXIT_BUSY, EXIT_BROKE_OFF = 1, 2, 6, 70
 
 
 def _patience(text: str) -> float:
@@ -68,7 +68,7 @@ def main(argv: List[str]) -> int:
     if args.command:
         return _install(args)
     parser.print_usage(sys.stderr)
-    return EXIT_USAGE
+    return EXIT_REFUSED
 
 
 def _install(args: argparse.Namespace) -> int:
