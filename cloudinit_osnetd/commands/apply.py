@@ -16,7 +16,7 @@ from ..run.record import Push
 from ..state import run_lock
 from ..system import paths
 from .document import EXIT_REFUSED, parsed, read, tell_refused
-from .output import print_json
+from .output import print_json, width, wrapped
 from .reconcile import announce, as_json, keep, note
 from .report import print_decided
 
@@ -49,7 +49,8 @@ def _tell(args: "argparse.Namespace", report: Dict[str, Any], text: str = "") ->
         print_decided(report)
         if "confirm_by" in report:
             left = max(0.0, report["confirm_by"] - time.time())
-            print("not confirmed: it is taken back in %d s unless `cloudinit-osnetd confirm` comes before" % left)
+            text = "not confirmed: it is taken back in %d s unless `cloudinit-osnetd confirm` comes before" % left
+            print("\n".join(wrapped(text, width(), indent="    ")))
 
 
 def main(args: "argparse.Namespace") -> int:

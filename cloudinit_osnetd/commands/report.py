@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Mapping, Sequence
 
 from ..core.plan import Change, Drift
 from ..core.records import Touch
-from .output import print_table
+from .output import print_table, printable, width, wrapped
 
 
 def decided(
@@ -61,5 +61,6 @@ def print_decided(report: Dict[str, Any]) -> None:
     names.update((touch["mac"], touch["name"]) for touch in report["touches"])
     for link, text in sorted(report["problems"].items()):
         lines.append("FAILED: %s: %s" % ("%s (%s)" % (names[link], link) if names.get(link) else link, text))
+    wide = width()
     for line in lines:
-        print(line)
+        print("\n".join(wrapped(printable(line), wide, indent="    ")))

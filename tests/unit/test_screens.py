@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""What the other commands print, word by word at 80 columns. `status` and `doctor` have their own files."""
+
+import time
+
+import pytest
+
+from cloudinit_osnetd import cli
+from cloudinit_osnetd.commands import apply, confirm, rollback
+from cloudinit_osnetd.commands.reconcile import as_json
+from cloudinit_osnetd.core.plan import Change, Drift
+from cloudinit_osnetd.core.records import Touch
+from cloudinit_osnetd.run.confirmation import Answer
+from cloudinit_osnetd.run.record import Record
+from cloudinit_osnetd.run.undo import NothingToUndo
+from cloudinit_osnetd.state import history, run_lock
+
+from .build import A, B, C
+
+NOW = 1767225600.0  # 2026-01-01 00:00 UTC
+FILE = "/etc/systemd/network/10-cloud-init-%s.network"
+OLD, NEW = "[Match]\nName=ens4\n\n[Link]\nMTUBytes=1450\n", "[Match]\nName=ens4\n\n[Link]\nMTUBytes=1380\n"
+
+
+@pytest.fixture(autouse=True)
+def terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TZ", "UTC")
+    monkeypatch.setattr(time, "time", lambda: NOW)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def change(mac, name, old, new, reason, action="write"):
+    return Change(action, mac + "/phy", mac, name, FILE % name, "", new, None, reason, old)
+
+
+def record(**fields):
+    base = Record(("push",), (), (), (), (), (), {}, {}, (), (), 1, 0.84, 0.0, run=7)
+    return base._replace(**fields)
+
+
+FULL = record(
+    changes=(change(B, "ens4", OLD, NEW, "its entry changed"), change(C, "ens5", OLD, None, "the NIC is gone", "remove")),
+    touches=(Touch("reconfigure", B, "ens4", "its entry changed"), Touch("down", C, "ens5", "the NIC is gone")),
+    drifted=(Drift(A + "/phy", A, "ens3", FILE % "ens3", "changed externally", ("+ mtu 1450", "- mtu 1400")),),
+    commands=("networkctl reload",),
+    findings={B: ("the carrier is down: nothing is plugged in at the other end of this cable, as far as can be told",)},
+    problems={B: "no address 10.91.0.77/24; no route 0.0.0.0/0 via 10.91.0.1: 30 s after the change the kernel does not show it"},
+    names={B: "ens4"},
+)
+
+DECIDED = """\
+ACTION       NIC   MAC                FILE
+    REASON
+write        ens4  fa:16:3e:00:00:02
+    /etc/systemd/network/10-cloud-init-ens4.network  its entry changed
+remove       ens5  fa:16:3e:00:00:03
+    /etc/systemd/network/10-cloud-init-ens5.network  the NIC is gone
+reconfigure  ens4  fa:16:3e:00:00:02  -
+    its entry changed
+down         ens5  fa:16:3e:00:00:03  -
+    the NIC is gone
+drifted, left alone: ens3: changed externally
+    (/etc/systemd/network/10-cloud-init-ens3.network)
+    + mtu 1450
+    - mtu 1400
+finding: fa:16:3e:00:00:02: the carrier is down: nothing is plugged in at the
+    other end of this cable, as far as can be told
+FAILED: ens4 (fa:16:3e:00:00:02): no address 10.91.0.77/24; no route 0.0.0.0/0
+    via 10.91.0.1: 30 s after the change the kernel does not show it
+"""
+HISTORY = """\
+RUN  TIME                 REASON           NICS        RESULT
+8    2026-01-01 00:00:00  added, operator  ens6        done
+7    2026-01-01 00:00:00  push             ens4, ens5  failed: ens4
+"""
+SHOWN = """\
+run      7: failed: ens4
+time     2026-01-01 00:00:00, 0.8 s
+reason   push
+
+%scommand: networkctl reload
+
+--- /etc/systemd/network/10-cloud-init-ens4.network (before)
++++ /etc/systemd/network/10-cloud-init-ens4.network (after)
+@@ -2,4 +2,4 @@
+ Name=ens4
+ 
+ [Link]
+-MTUBytes=1450
++MTUBytes=1380
+--- /etc/systemd/network/10-cloud-init-ens5.network (before)
++++ /etc/systemd/network/10-cloud-init-ens5.network (after)
+@@ -1,5 +0,0 @@
+-[Match]
+-Name=ens4
+-
+-[Link]
+-MTUBytes=1450
+"""  # noqa: W293 - a context line of a diff that is empty
+
+
+def screen(capsys, *words):
+    """The exit status, and what is printed to both, in at most 80 columns."""
+    code = cli.main(list(words))
+    out, err = capsys.readouterr()
+    assert all(len(line) <= 80 for line in out.splitlines()), out
+    return code, out, err
+
+
+def pushing(monkeypatch, then):
+    def run(*_args, **_options):
+        if isinstance(then, Exception):
+            raise then
+        return then
+
+    for name, value in (("run", run), ("_await_cloud_init", lambda _until: None), ("announce", lambda _report: None)):
+        monkeypatch.setattr(apply, name, value)
+
+
+def test_what_was_done_nic_by_nic(monkeypatch, capsys):
+    pushing(monkeypatch, FULL)
+    assert screen(capsys, "apply", "--forget") == (1, DECIDED, "")
+
+
+def test_nothing_to_do_and_a_push_on_trial(monkeypatch, capsys):
+    pushing(monkeypatch, record(confirm_by=NOW + 120))
+    told = "nothing to do\nnot confirmed: it is taken back in 120 s unless `cloudinit-osnetd confirm` comes\n    before\n"
+    assert screen(capsys, "apply", "--forget", "--confirm-within", "120") == (0, told, "")
+
+
+def test_a_push_that_changes_nothing_says_why(monkeypatch, capsys):
+    nothing = "cloudinit-osnetd: nothing was changed: another run is at work"
+    pushing(monkeypatch, run_lock.Busy("another run is at work"))
+    assert screen(capsys, "apply", "--forget") == (6, "", nothing + "\n")
+    assert screen(capsys, "apply", "{}") == (3, "", "cloudinit-osnetd: refused, nothing was changed: network_data: has no links\n")
+
+
+def test_runs_and_one_of_them(guest, capsys):
+    assert screen(capsys, "history") == (0, "no run has changed anything on this instance yet\n", "")
+    history.remember(as_json(FULL))
+    history.remember(as_json(record(reasons=("operator", "added"), run=8, touches=(Touch("up", C, "ens6", "a new NIC"),))))
+    assert screen(capsys, "history") == (0, HISTORY, "")
+    assert screen(capsys, "show", "7") == (0, SHOWN % DECIDED, "")
+
+
+def test_the_ends_of_a_trial(monkeypatch, capsys):
+    for answer, end in (
+        (Answer(7), (0, "confirmed: the push of run 7 stays\n", "")),
+        (Answer(0), (8, "", "cloudinit-osnetd: nothing to confirm: no push waits for it\n")),
+        (Answer(0, "it was taken back"), (9, "", "cloudinit-osnetd: too late: it was taken back\n")),
+    ):
+        monkeypatch.setattr(confirm, "confirm", lambda _timeout, answer=answer: answer)
+        assert screen(capsys, "confirm") == end
+
+
+def test_nothing_to_roll_back(monkeypatch, capsys):
+    def run(*_args, **_options):
+        raise NothingToUndo("nothing to roll back: no run has changed anything on this instance yet")
+
+    monkeypatch.setattr(rollback, "run", run)
+    told = "cloudinit-osnetd: nothing was changed: nothing to roll back: no run has changed anything on this instance yet\n"
+    assert screen(capsys, "rollback") == (8, "", told)
