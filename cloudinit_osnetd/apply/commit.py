@@ -11,7 +11,7 @@ from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
 from ..backends import Backend
 from ..core.network_data import link_id
-from ..core.plan import Change, Plan
+from ..core.plan import Change, Plan, ledger_after
 from ..core.records import Owned, Touch
 from ..planning.render import disk_parts
 from ..state import store
@@ -24,18 +24,6 @@ class Outcome(NamedTuple):
     ledger: Tuple[Owned, ...]
     problems: Dict[str, str]  # by link
     touched: Tuple[Touch, ...]
-
-
-def ledger_after(ledger: Sequence[Owned], changes: Sequence[Change]) -> Tuple[Owned, ...]:
-    rows = {row.place: row for row in ledger}
-    # Removals first: a place that one NIC leaves may be the one that another takes.
-    for change in changes:
-        if change.row is None:
-            rows.pop(change.place, None)
-    for change in changes:
-        if change.row is not None:
-            rows[change.place] = change.row
-    return tuple(sorted(rows.values()))
 
 
 def inverse_of(changes: Sequence[Change], ledger: Sequence[Owned], backend: Backend, reason: str) -> Tuple[Change, ...]:

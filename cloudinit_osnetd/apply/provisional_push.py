@@ -131,7 +131,7 @@ def take_back(on: RunContext, state: store.State, nics: Dict[str, Nic], why: str
         outcome = rollback.commit_units(made, state, on.backend, items, note.rendered_from)
     else:
         outcome = commit.commit(made, state, on.backend, {}, activate=False)
-    if outcome.ledger != commit.ledger_after(state.ledger, changes):
+    if outcome.ledger != plan.ledger_after(state.ledger, changes):
         raise OSError("not taken back: %s" % "; ".join(sorted(outcome.problems.values())))
     state = _without(held, state._replace(ledger=outcome.ledger), why)
     problems = dict(outcome.problems)

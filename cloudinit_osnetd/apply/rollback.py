@@ -12,7 +12,7 @@ from typing import Dict, FrozenSet, Iterable, Iterator, Mapping, NamedTuple, Opt
 
 from ..backends import Backend
 from ..cloud_init.context import Settings
-from ..core import rejections
+from ..core import plan, rejections
 from ..core.desired import Item, Want
 from ..core.plan import Change, Plan
 from ..core.records import Nic, Snapshot, Touch
@@ -210,7 +210,7 @@ def _roll_back(
     # The rejection is saved first: if this run is interrupted, the next one completes the rollback.
     target_state = stale_addresses.rolled_back(state._replace(rejections=rejected), unit.items, old)
     outcome = commit_units(unit.back, target_state, check.backend, unit.items, old)
-    if outcome.ledger != commit.ledger_after(state.ledger, unit.back.changes):
+    if outcome.ledger != plan.ledger_after(state.ledger, unit.back.changes):
         raise OSError("not rolled back: %s" % "; ".join(sorted(outcome.problems.values())))
     asked: reachability.Asked = {target: check.baseline.asked[target] for target in lost | reached}
     now_reached = reachability.await_all(lambda _now: asked, _names([unit]), BACK_SECONDS)

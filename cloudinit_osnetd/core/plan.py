@@ -315,6 +315,19 @@ def make(
     )
 
 
+def ledger_after(ledger: Sequence[Owned], changes: Sequence[Change]) -> Tuple[Owned, ...]:
+    """Returns the ledger when the changes are made."""
+    rows = {row.place: row for row in ledger}
+    # Removals first: a place that one NIC leaves may be the one that another takes.
+    for change in changes:
+        if change.row is None:
+            rows.pop(change.place, None)
+    for change in changes:
+        if change.row is not None:
+            rows[change.place] = change.row
+    return tuple(sorted(rows.values()))
+
+
 def plain_keys(ledger: Sequence[Owned]) -> FrozenSet[str]:
     """Returns the keys whose parts are as cloud-init wrote them by itself."""
     return frozenset(row.key for row in ledger if row.plain)

@@ -386,7 +386,7 @@ def test_on_another_instance_only_what_still_has_its_hash_is_deleted(guest):
 
 def test_the_paths_of_this_test_are_not_the_machines(guest):
     assert paths.STORE.startswith(str(guest))
-    assert isinstance(commit.ledger_after([Owned(*"kmnbpsdD")], []), tuple)
+    assert isinstance(plan.ledger_after([Owned(*"kmnbpsdD")], []), tuple)
 
 
 # -- a disk that fails ---------------------------------------------------------------------------------------

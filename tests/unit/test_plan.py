@@ -2,8 +2,6 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """plan: what is written, removed, adopted, forgotten, left alone; which NICs are touched, and why."""
 
-import os
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,15 +51,6 @@ def told(made):
         [(t.action, t.name) for t in made.touches],
         [d.name for d in made.drifted],
     )
-
-
-on_unix = pytest.mark.skipif(os.name == "nt", reason="what writes a ledger imports fcntl; the plan itself is for any system")
-
-
-def ledger_after(rows, changes):
-    from cloudinit_osnetd.apply import commit
-
-    return commit.ledger_after(rows, changes)
 
 
 # -- a NIC that comes, changes and goes ---------------------------------------------------------------
@@ -141,12 +130,11 @@ def device_row(disk="n1", **fields):
     return owned(name="bond0", disk=disk, file=path("bond0").replace(".network", ".netdev"))._replace(**fields)
 
 
-@on_unix
 def test_each_part_is_owned_and_the_nic_is_touched_once():
     parts = [staged(name="bond0"), device()]
     made = make([want(name="bond0")], parts)
     assert told(made) == ([("write", "bond0"), ("write", "bond0")], [("up", "bond0")], [])
-    rows = ledger_after([], made.changes)
+    rows = plan.ledger_after([], made.changes)
     assert {row.place for row in rows} == {part.place for part in parts}
     made = make([want(name="bond0", digest="d2")], [staged(name="bond0", digest="d2"), device("n2", digest="d2")], on_disk(*rows), rows)
     assert told(made) == ([("adopt", "bond0"), ("write", "bond0")], [("reconfigure", "bond0")], [])
@@ -280,10 +268,9 @@ def test_what_cloud_init_wrote_is_told_from_what_a_person_wrote(there, nics, don
     assert told(make([want()], [ALONE], {ALONE.place: there}, [], nics)) == done
 
 
-@on_unix
 def test_what_cloud_init_wrote_is_adopted_as_it_stands_and_a_second_run_does_nothing():
     made = make([want()], [ALONE], {ALONE.place: "alone"}, [], LIVE)
-    (row,) = ledger_after([], made.changes)
+    (row,) = plan.ledger_after([], made.changes)
     assert row == owned(disk="alone")._replace(plain=True, by="")
     assert not plan.needs_render(want(), [row], {row.place: "alone"}, BACKEND)
     assert plan.needs_render(want(digest="d2"), [row], {row.place: "alone"}, BACKEND)
@@ -298,17 +285,15 @@ def test_what_it_does_not_say_is_told(nics, action):
     assert change.row.unsaid == ("dns 10.0.0.2; search example.com" if action == "adopt" else "")
 
 
-@on_unix
 def test_a_boot_may_write_anew_what_was_adopted_as_cloud_init_wrote_it():
     row = owned(disk="alone")._replace(plain=True)
     assert plan.needs_render(want(), [row], {row.place: "alone"}, BACKEND, unfinished=True)
     made = make([want()], [ALONE], {row.place: "alone"}, [row], None)
     assert told(made) == ([("write", "ens3")], [("reconfigure", "ens3")], [])
-    (row,) = ledger_after([row], made.changes)
+    (row,) = plan.ledger_after([row], made.changes)
     assert not plan.needs_render(want(), [row], {row.place: row.disk}, BACKEND, unfinished=True)
 
 
-@on_unix
 def test_what_another_version_rendered_is_rendered_anew_where_nobody_is_disturbed():
     row = owned()._replace(by="0.1.0")
     disk = on_disk(row)
@@ -321,7 +306,7 @@ def test_what_another_version_rendered_is_rendered_anew_where_nobody_is_disturbe
     assert told(same) == ([("adopt", "ens3")], [], [])
     mended = make([want()], [staged(fingerprint="m2")], disk, [row], None)
     assert [(c.action, c.reason) for c in mended.changes] == [("write", "rendered by another version")]
-    assert ledger_after([row], mended.changes)[0].by == __version__
+    assert plan.ledger_after([row], mended.changes)[0].by == __version__
 
 
 def test_what_cloud_init_wrote_is_not_kicked_for_a_route_that_it_did_not_get_into_the_kernel():
@@ -331,7 +316,7 @@ def test_what_cloud_init_wrote_is_not_kicked_for_a_route_that_it_did_not_get_int
     wanted = [Want((Item(one.key, one, "ens3", ()),), "d1")]
     first = make(wanted, [ALONE], {ALONE.place: "alone"}, [], LIVE)
     assert told(first) == ([("adopt", "ens3")], [], [])
-    rows = ledger_after([], first.changes)
+    rows = plan.ledger_after([], first.changes)
     assert make(wanted, [], {ALONE.place: "alone"}, rows, LIVE).empty
     assert told(make(wanted, [], {ALONE.place: "m1"}, [owned()], LIVE))[1] == [("kick", "ens3")]
 
@@ -360,7 +345,7 @@ def test_a_name_that_another_nic_takes_over_is_rewritten_and_not_removed():
     made = make([want(B)], [staged(B, fingerprint="m2")], on_disk(owned()), [owned()])
     assert told(made) == ([("write", "ens3")], [("reconfigure", "ens3")], [])
     assert made.changes[0].row == owned(B, disk="m2")
-    assert ledger_after([owned()], made.changes) == (owned(B, disk="m2"),)
+    assert plan.ledger_after([owned()], made.changes) == (owned(B, disk="m2"),)
 
 
 def test_two_nics_that_swap_their_names_are_both_rewritten():
@@ -372,7 +357,7 @@ def test_two_nics_that_swap_their_names_are_both_rewritten():
         [("reconfigure", "ens4"), ("reconfigure", "ens3")],
         [],
     )
-    assert {(row.mac, row.name) for row in ledger_after(rows, made.changes)} == {(A, "ens4"), (B, "ens3")}
+    assert {(row.mac, row.name) for row in plan.ledger_after(rows, made.changes)} == {(A, "ens4"), (B, "ens3")}
 
 
 def test_a_name_taken_over_in_the_section_of_a_shared_file():
@@ -475,7 +460,7 @@ def carry_out(made, ledger, disk):
             disk[change.place] = change.row.disk
         elif change.action == "remove":
             disk.pop(change.place)
-    return ledger_after(ledger, made.changes), disk
+    return plan.ledger_after(ledger, made.changes), disk
 
 
 @given(situations(), st.booleans())
