@@ -55,9 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: List[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
-        # A console's code page has not every script that a NIC's name may be in. (Python 3.7 and later.)
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+        _take_any_name(stream)
     parser = _parser()
     args = parser.parse_args(argv)
     if args.command in ("apply", "plan"):
@@ -69,6 +67,12 @@ def main(argv: List[str]) -> int:
         return _install(args)
     parser.print_usage(sys.stderr)
     return EXIT_REFUSED
+
+
+def _take_any_name(stream: Any) -> None:
+    """A NIC's name may be in any script: a program (the guest agent) gets UTF-8, a console what its code page has."""
+    if hasattr(stream, "reconfigure"):  # Python 3.7 and later
+        stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
 
 
 def _install(args: argparse.Namespace) -> int:

@@ -30,7 +30,13 @@ class Owned(NamedTuple):
 
     def with_all_of(self, other: "Owned") -> "Owned":
         """Returns the row for the time between: after an interruption either of the two may be on the NIC."""
-        return other._replace(addresses=self.addresses | other.addresses, routes=self.routes | other.routes)
+        return Owned(
+            self.addresses | other.addresses,
+            self.routes | other.routes,
+            other.dns4 or self.dns4,
+            other.dns6 or self.dns6,
+            other.suffix or self.suffix,
+        )
 
 
 def wanted(item: Item) -> Owned:

@@ -2,7 +2,9 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """What is pure in the Windows part. tests/windows runs all of it on a Windows Python."""
 
+import io
 import json
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -210,6 +212,21 @@ def test_a_time_to_wait_is_a_number_that_ends(seconds, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(["apply", "--stdin", "--timeout", seconds])
     assert ended.value.code == cli.EXIT_REFUSED and "invalid number of seconds value" in capsys.readouterr().err
+
+
+class Console(io.TextIOWrapper):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.skipif(sys.version_info < (3, 7), reason="no Python of cloudbase-init's is that old")
+@pytest.mark.parametrize(("kind", "shown"), [(io.TextIOWrapper, "Сеть".encode()), (Console, b"\\u0421\\u0435\\u0442\\u044c")])
+def test_a_program_gets_utf_8_and_a_console_what_it_can_show(kind, shown):
+    stream = kind(io.BytesIO(), encoding="cp437")
+    cli._take_any_name(stream)
+    stream.write("Сеть")
+    stream.flush()
+    assert stream.buffer.getvalue() == shown
 
 
 def test_names_of_a_document():

@@ -130,3 +130,34 @@ def test_what_an_operator_added_stays(machine, first, second):
             card.routes["203.0.113.128/25", "192.0.2.9"] = 0
     assert {"192.0.2.200/24", "2001:db8::200/64"} <= set(card.addresses)
     assert ("203.0.113.128/25", "192.0.2.9") in card.routes
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("when", range(9))
+def test_a_run_that_was_killed_is_completed_by_the_next(machine, monkeypatch, when):
+    """At any command of an edit that takes everything away but an address: nothing that was ours stays."""
+    services = [{"type": "dns", "address": one, "search": ["a.example"]} for one in ("192.0.2.53", "2001:db8::53")]
+    first = [net("a", *POOL[0]), net("a", *POOL[2]), net("a", *POOL[7]), dict(net("a", *POOL[6]), services=services)]
+    made = machine([A])
+    assert_in_force(made, network_data.parse(document([link(A, "a", mtu=1400)], first)))
+    data = network_data.parse(document([link(A, "a")], [net("a", "ipv4", "192.0.2.11", "24")]))
+    left = [when]
+
+    def run(step):
+        if not left[0]:
+            raise Killed
+        left[0] -= 1
+        return made.run(step)
+
+    monkeypatch.setattr(netsh, "run", run)
+    try:
+        push(data)
+    except Killed:
+        assert when < 9
+    monkeypatch.setattr(netsh, "run", made.run)
+    assert_in_force(made, data)
+    card = made.card(A)
+    assert (card.routes, card.dns, card.suffix) == ({}, {"ipv4": [], "ipv6": []}, "")
