@@ -129,12 +129,10 @@ def test_a_push_of_200_kilobytes(windows: Windows) -> None:
     assert windows.addresses(windows.first) == ["10.0.0.7/24", "10.0.1.7/24", "10.0.2.7/24"]
 
 
-def test_a_name_that_the_console_cannot_show(windows: Windows) -> None:
-    # As on a console of that code page. (Python reads no environment where a ._pth file stands beside it.)
-    run = "import sys; sys.stdout.reconfigure(encoding='cp437'); from cloudinit_osnetd.windows import cli; sys.exit(cli.main(['apply', '--stdin']))"
-    done = windows.python("-c", run, text=json.dumps(document(link(1), static(1, "203.0.113.5/24"))).encode())
+def test_a_name_in_cyrillic_is_told(windows: Windows) -> None:
+    done = windows.apply(document(link(1), static(1, "203.0.113.5/24")))
     assert done.status == 0, done
-    assert f"\\u0421\\u0435\\u0442\\u044c{windows.second[4:]} ({MACS[1]}): ok" in done.out, done
+    assert f"{windows.second} ({MACS[1]}): ok" in done.out
     assert windows.addresses(windows.second) == ["203.0.113.5/24"]
     as_json = json.loads(windows.apply(document(link(1), static(1, "203.0.113.5/24")), "--json").out)
     assert as_json["links"][0]["name"] == windows.second
@@ -200,11 +198,12 @@ def test_addresses_of_both_families_and_gateways_that_no_subnet_holds_on_a_nic_w
     assert "nothing to do" in windows.apply(RICH).out
     assert len(windows.netsh.calls) == calls
     # And all of it goes again but what the next document says too.
-    done = windows.apply(document(link(1, id="тап"), static(1, "192.0.2.11/24", **ON)))
+    own = {"services": [{"type": "dns", "address": "192.0.2.99"}]}
+    done = windows.apply(document(link(1, id="тап"), static(1, "192.0.2.11/24", **ON, **own)))
     assert done.status == 0, done
     assert windows.addresses(windows.second) == ["192.0.2.11/24"]
     assert windows.routes(windows.second) == []
-    assert (dns(windows), dns(windows, "Tcpip6")) == ("", "")
+    assert (dns(windows), dns(windows, "Tcpip6")) == ("192.0.2.99", "")
 
 
 def test_a_link_is_renamed_only_where_that_is_asked(windows: Windows) -> None:

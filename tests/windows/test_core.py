@@ -14,7 +14,7 @@ from tests.windows.machine import TOP, Windows
 # All of core/ that Windows uses, its store, and what is pure in the Windows part. What writes files on Linux (test_files,
 # test_store) imports fcntl: Windows has test_windows_store in its place.
 TESTS = (
-    "bond_keys", "conformance", "desired", "documents", "meaning", "metrics", "network_data", "network_data_faults", "plan", "rejections", "truth",
+    "bond_keys", "conformance", "desired", "documents", "meaning", "metrics", "network_data", "network_data_faults", "plan", "truth",
     "windows", "windows_documents", "windows_store",
 )  # fmt: skip
 EXAMPLES = "10"  # of Hypothesis, for each property: Linux tries a hundred, and nothing in them depends on the system

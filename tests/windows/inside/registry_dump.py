@@ -13,8 +13,9 @@ def walk(path):
         return
     try:
         key = winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, path)
+        winreg.QueryInfoKey(key)
     except OSError:
-        return
+        return  # performance counters look like keys and are none
     with key:
         keys, values, _changed = winreg.QueryInfoKey(key)
         print(json.dumps([path, None, None]))
