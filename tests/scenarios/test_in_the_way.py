@@ -153,6 +153,25 @@ def test_the_stanzas_of_an_image(cloud: Cloud, guest_factory: GuestFactory, kind
     assert_nothing_to_do(guest)
 
 
+@pytest.mark.on("ifupdown")
+def test_a_stanza_that_has_another_name_of_the_nic(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """As where a server's NICs had other names before: udev keeps these beside the new ones, and `ifup` takes them."""
+    first, guest = a_server_with_one_nic(cloud, guest_factory)
+    server = cloud.servers[0]
+    server.freeze_metadata()
+    port = server.create_port(cloud.network("green", subnets=[_V4], mtu=1400))
+    name = guest.plug(port)
+    guest.run(f"ip link property add dev {name} altname enp0s9")
+    guest.run("printf '\nauto enp0s9\niface enp0s9 inet static\n    address 10.91.0.99/24\n' >> /etc/network/interfaces; ifup enp0s9")
+    server.thaw_metadata()
+    wait_until(lambda: state_of(guest, port) == "drifted", 20 * guest.patience, "it is left to the stanza")
+    settled(guest)
+    assert "/etc/network/interfaces" in reason_of(guest, port)
+    assert "10.91.0.99/24" in guest.run(f"ip -o -4 address show dev {name}").stdout
+    assert_follows(guest, first)
+    assert_nothing_to_do(guest)
+
+
 def test_a_leased_default_route_has_its_metric_from_the_first_lease_on(
     cloud: Cloud, guest_factory: GuestFactory
 ) -> None:

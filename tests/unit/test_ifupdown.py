@@ -9,6 +9,7 @@ from cloudinit_osnetd.backends.eni.backend import Ifupdown
 from cloudinit_osnetd.backends.ifupdown import activator, start_order
 from cloudinit_osnetd.core.desired import Item
 from cloudinit_osnetd.core.records import Touch
+from cloudinit_osnetd.kernel import alternative_names
 from cloudinit_osnetd.system import command, files, paths
 
 from .build import A, dhcp, entry, static
@@ -77,6 +78,16 @@ def test_a_nic_that_somebody_has_a_stanza_for_is_left_to_it(network, path, text,
     files.replace(str(network / path), text)
     items = [Item(name, entry(static()), name, ()) for name in ("ens3", "ens9")]
     assert BACKEND.claimed(items) == ({"ens9": str(network / path)} if theirs else {})
+
+
+@pytest.mark.parametrize(("stanza", "theirs"), [("enp0s9", True), ("enp0s8", False), ("enp0s3", False)])
+def test_a_stanza_by_another_name_counts(network, monkeypatch, stanza, theirs):
+    """`ifup enp0s9` configures ens9; ens3 is ours by its own name."""
+    others = {"ens9": ("enp0s9", "enxfa163e000001"), "ens8": ("enp0s8",), "ens3": ("enp0s3",)}
+    monkeypatch.setattr(alternative_names, "of_links", lambda: others)
+    files.replace(str(network / "interfaces.d/x"), "auto %s\niface %s inet dhcp\n" % (stanza, stanza))
+    items = [Item(name, entry(static()), name, ()) for name in ("ens3", "ens9")]
+    assert BACKEND.claimed(items) == ({"ens9": str(network / "interfaces.d/x")} if theirs else {})
 
 
 def test_files_that_source_each_other_are_read_once(network):

@@ -10,6 +10,7 @@ from typing import Dict, FrozenSet, List, Optional, Sequence, Set
 from ...core.desired import Item, wanted_metric
 from ...core.network_data import link_routes, off_subnet_gateways
 from ...core.records import Part
+from ...kernel.alternative_names import LinkNames
 from ...system import files
 from ..base import Format
 from . import finish_stanza, interfaces_file, sourced_files
@@ -63,7 +64,11 @@ class EniFormat(Format):
                 ours |= names
             else:
                 found.update(dict.fromkeys(names, path))
-        return {item.name: found[item.name] for item in items if item.name in found and item.name not in ours}
+        # `ifup` configures a NIC by its alternative names too.
+        all_names = LinkNames()
+        others = [item.name for item in items if item.name not in ours] if set(found) - {"lo"} else []
+        claims = {name: next((found[one] for one in all_names.of(name) if one in found), "") for name in others}
+        return {name: path for name, path in claims.items() if path}
 
     def finish(self, text: str, item: Item) -> str:
         """Completes the section so that a setting that the kernel refuses does not end `ifup`: see finish_stanza.py.
