@@ -135,7 +135,7 @@ def host(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "PROC", str(tmp_path / "proc"))
     (tmp_path / "proc").mkdir()
     monkeypatch.setattr(sourced_files, "DIRECTORY", str(tmp_path / "network"))
-    monkeypatch.setattr(activator.os.path, "isdir", lambda path: path != "/run/systemd/system")
+    monkeypatch.setattr(paths, "SYSTEMD", str(tmp_path / "no-systemd"))
     fakes = {name: script.replace("$IFSTATE", str(state)) for name, script in FAKES.items()}
     found = programs(tmp_path, monkeypatch, fakes)
     found.state = state
@@ -534,6 +534,6 @@ def test_what_udev_starts(text, yes):
     assert interfaces_file.is_hotplugged(text, "ens4") is yes
 
 
-def test_two_scopes_have_two_names(monkeypatch):
-    monkeypatch.setattr(activator.os.path, "isdir", lambda path: True)
+def test_two_scopes_have_two_names(monkeypatch, tmp_path):
+    monkeypatch.setattr(paths, "SYSTEMD", str(tmp_path))
     assert len({activator._ifup(name)[5] for name in ("ens3", "ens3", "a.b", "a-b", "a_b")}) == 5
