@@ -77,7 +77,7 @@ for rule in policy.terules():
             rules[name].append([how, source, str(rule.target), str(rule.tclass), what])
 json.dump([attributes, rules], sys.stdout)
 """
-DOMAINS = ("osnetd_t", "osnetd_event_t", "virt_qemu_ga_t", "udev_t", "dhcpc_t")
+DOMAINS = ("osnetd_t", "osnetd_event_t", "virt_qemu_ga_t", "udev_t", "dhcpc_t", "init_t", "initrc_t", "systemd_networkd_t")
 
 
 class Rule(NamedTuple):
@@ -105,6 +105,9 @@ class Policy:
             for rule in self._rules[source]
             if rule.how == how and kind in ("", rule.kind) and (not direct or rule.source == source) and (not target or rule.target in of_target)
         ]
+
+    def attributes(self, name: str) -> Set[str]:
+        return set(self._attributes[name])
 
     def transitions(self, source: str) -> Dict[str, str]:
         """By the type of a program: the domain in which it runs."""
@@ -224,6 +227,53 @@ def test_the_program_changes_the_networks_configuration_and_its_own_state(policy
     for kind in ("blk_file", "chr_file"):
         disks = [rule for rule in policy.rules("osnetd_t", kind) if rule.permissions & WRITES[kind]]
         assert not [rule for rule in disks if "disk" in rule.target or "removable" in rule.target]
+
+
+# What a day of work takes, beside what every domain may: who, on what, of which class, which permissions.
+TAKES = """
+init_t            osnetd_t                    process             transition
+init_t            osnetd_queue_t              dir                 watch read search create
+osnetd_t          osnetd_exec_t               file                entrypoint execute execute_no_trans
+osnetd_t          bin_t                       file                execute execute_no_trans map
+osnetd_t          sysctl_net_t                file                read write
+osnetd_t          osnetd_t                    process             setfscreate signal
+osnetd_t          osnetd_t                    netlink_route_socket create bind nlmsg_read nlmsg_write
+osnetd_t          osnetd_t                    packet_socket       create bind
+osnetd_t          osnetd_t                    rawip_socket        create setopt
+osnetd_t          osnetd_t                    capability          net_admin net_raw chown fowner
+osnetd_t          http_port_t                 tcp_socket          name_connect
+osnetd_t          net_conf_t                  dir                 add_name remove_name
+osnetd_t          net_conf_t                  file                create write rename unlink setattr
+osnetd_t          osnetd_runtime_t            dir                 create rmdir
+osnetd_t          removable_device_t          blk_file            read open
+osnetd_t          iso9660_t                   file                read open
+osnetd_t          systemd_networkd_t          dbus                send_msg
+systemd_networkd_t osnetd_t                   dbus                send_msg
+systemd_networkd_t net_conf_t                 file                read open
+osnetd_t          systemd_networkd_t          unix_stream_socket  connectto
+osnetd_t          systemd_networkd_runtime_t  sock_file           write
+osnetd_t          system_dbusd_t              unix_stream_socket  connectto
+osnetd_t          init_t                      unix_stream_socket  connectto
+osnetd_t          osnetd_unit_t               service             start stop status
+udev_t            osnetd_event_t              process             transition
+osnetd_event_t    osnetd_queue_t              file                create write open
+osnetd_event_t    osnetd_queue_t              dir                 add_name write search
+osnetd_event_t    shell_exec_t                file                execute
+initrc_t          osnetd_var_lib_t            file                create write
+virt_qemu_ga_t    osnetd_t                    process             transition
+"""
+
+
+@pytest.mark.parametrize("line", TAKES.strip().splitlines(), ids=lambda line: "-".join(line.split()[:3]))
+def test_what_a_days_work_takes_is_allowed(policy: Policy, line: str) -> None:
+    source, target, kind, *wanted = line.split()
+    assert not set(wanted) - {name for rule in policy.rules(source, kind, target) for name in rule.permissions}
+
+
+def test_a_file_may_be_labelled_with_another_user_than_who_writes_it(policy: Policy) -> None:
+    """As from an administrator's shell: what is written has system_u, as restorecon(8) would say, and he has not."""
+    assert "can_change_object_identity" in policy.attributes("osnetd_t")
+    assert "can_change_object_identity" not in policy.attributes("osnetd_event_t")
 
 
 @pytest.mark.parametrize("domain", ["osnetd_t", "osnetd_event_t"])
