@@ -46,6 +46,7 @@ class Passes(RunState):
         self.settled = False
         earlier = dict(self._take_back(), **self._resume_confirmation())
         self.known, self.known_rejections = self.state.truth, self.state.rejections
+        self.known_metrics = self.state.metrics
         undo, self.undo = self.undo, None
         if undo is not None:
             earlier.update(self._roll_back(undo))
@@ -211,7 +212,7 @@ class Passes(RunState):
         if made.changes or made.touches:
             self.number()
         known, nics = self.known, self.env.snapshot().by_mac()
-        state = self.state._replace(rejections=self.known_rejections)
+        state = self.state._replace(rejections=self.known_rejections, metrics=self.known_metrics)
 
         def read_rendered_from() -> Dict[str, truth.KeyTruth]:
             return rendered_from(self.on, state, known, nics)

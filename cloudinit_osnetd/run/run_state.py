@@ -61,6 +61,7 @@ class RunState:
         self.reload()
         # As they were before the current pass read the sources.
         self.known, self.known_rejections = self.state.truth, self.state.rejections
+        self.known_metrics = self.state.metrics
 
     def reload(self) -> None:
         """Reads the state from disk: another run may have changed it, or may have been interrupted."""
