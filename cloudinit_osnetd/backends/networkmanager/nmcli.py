@@ -19,6 +19,15 @@ def loaded() -> List[str]:
     return [re.sub(r"\\(.)", r"\1", line) for line in out.splitlines()]
 
 
+def uuid_of(path: str) -> str:
+    """Returns the UUID of the loaded profile of a file, empty if there is none."""
+    for line in run(["nmcli", "-t", "-f", "UUID,FILENAME", "connection", "show"]).splitlines():
+        uuid, _, file = line.partition(":")
+        if re.sub(r"\\(.)", r"\1", file) == path:
+            return uuid
+    return ""
+
+
 def up(uuid: str, name: str) -> None:
     """Starts the activation and does not wait for its end, which the kernel shows."""
     run(["nmcli", "--wait", "0", "connection", "up", "uuid", uuid, "ifname", name])

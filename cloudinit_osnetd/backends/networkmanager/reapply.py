@@ -15,7 +15,7 @@ from typing import FrozenSet, Iterator
 
 from ...kernel import dhcp_probe, netlink
 from ...system import files, paths
-from .keyfile import Values, numbered, parsed, path_of, value
+from .keyfile import Values, numbered, parsed, value
 
 LOG = logging.getLogger(__name__)
 # nm_device_reapply refuses a change of anything else.
@@ -37,37 +37,34 @@ def differences(old: Values, new: Values) -> FrozenSet[str]:
     return frozenset("%s.%s" % (s, k) for s, k in places if value(old, s, k) != value(new, s, k))
 
 
-def serves(old: str, new: str, name: str) -> bool:
-    """True if a reapply can change the device from one keyfile to the other, and the device has the profile."""
-    then, now = parsed(old), parsed(new)
+def serves(then: Values, now: Values) -> bool:
+    """True if a reapply can change a device from one profile to the other."""
     for place in differences(then, now):
         section, _, key = place.partition(".")
         if section not in _SECTIONS and key not in _KEYS.get(section, ()):
             return False
-    return value(then, "connection", "uuid") == value(now, "connection", "uuid") and is_active(name)
+    return value(then, "connection", "uuid") == value(now, "connection", "uuid")
 
 
-def is_active(name: str) -> bool:
-    """True if the profile in our file is the active one of the NIC, as NetworkManager notes it."""
+def is_active(name: str, uuid: str) -> bool:
+    """True if the profile of this UUID is the active one of the NIC, as NetworkManager notes it."""
     nic = netlink.snapshot().named(name)
     if nic is None or not nic.up:
         return False
-    active = value(_noted(nic.ifindex), "device", "connection-uuid")
-    return bool(active) and active == value(parsed(files.read(path_of(name)) or ""), "connection", "uuid")
+    return bool(uuid) and value(_noted(nic.ifindex), "device", "connection-uuid") == uuid
 
 
 def _noted(ifindex: int) -> Values:
     return parsed(files.read(os.path.join(_DEVICES, str(ifindex))) or "")
 
 
-def loses_lease(name: str, old: str, new: str) -> bool:
+def loses_lease(name: str, then: Values, now: Values) -> bool:
     """True if the NIC has a lease, and a change in [ipv4] would restart DHCP where no server answers.
 
     The address would be gone after 15 s, and the NIC fail after 45 s. An activation loses it at once.
     """
-    then, now = parsed(old), parsed(new)
     both = value(then, "ipv4", "method") == value(now, "ipv4", "method") == "auto"
-    if not both or (old != new and not any(place.startswith("ipv4.") for place in differences(then, now))):
+    if not both or (then != now and not any(place.startswith("ipv4.") for place in differences(then, now))):
         return False
     nic = netlink.snapshot().named(name)
     if nic is None or not nic.up or not value(_noted(nic.ifindex), "dhcp4", "dhcp4.ip_address"):
@@ -76,9 +73,8 @@ def loses_lease(name: str, old: str, new: str) -> bool:
 
 
 @contextlib.contextmanager
-def ipv6_kept(name: str, old: str, new: str) -> Iterator[None]:
+def ipv6_kept(name: str, then: Values, now: Values) -> Iterator[None]:
     """Keeps the NIC's IPv6 addresses usable during a reapply, if they stay the same."""
-    then, now = parsed(old), parsed(new)
     changed = any(place.startswith(("ipv4.", "ipv6.")) for place in differences(then, now))
     known = {text for _key, text in numbered(then.get("ipv6", {}), "address")}
     added = {text for _key, text in numbered(now.get("ipv6", {}), "address")} - known

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""NetworkManager: the changed files are loaded, and just their profiles are activated or reapplied.
+
+It is the same for keyfiles, for ifcfg files and for the keyfiles that netplan's generator writes: a subclass says which
+file NetworkManager loads for a NIC, and what the profile in it is.
+"""
+
+import logging
+import os
+import time
+from typing import Dict, FrozenSet, List, Optional, Sequence, Set
+
+from ...core.records import Dns, Touch
+from ...kernel import netlink
+from ...system import files
+from ...system.command import CommandError
+from ..base import Activator
+from . import nmcli, reapply
+from .keyfile import Values, value
+
+LOG = logging.getLogger(__name__)
+# NetworkManager learns of a new device from udev, as we do.
+_KNOWN_SECONDS, _FIRST_PAUSE = 3.0, 0.1
+_NO_SERVER = (
+    "no DHCP server answers, so NetworkManager would lose the lease: the profile is loaded, and applied at the next "
+    "boot, or by `reconcile --force` once a server answers"
+)
+# With systemd-resolved the other file names its stub.
+_RESOLVERS = ("/run/NetworkManager/no-stub-resolv.conf", "/run/NetworkManager/resolv.conf")
+
+
+class ProfileActivator(Activator):
+    def __init__(self) -> None:
+        self._waiting: Set[str] = set()  # NICs whose change would cost them their lease
+        self._before: Dict[str, Values] = {}  # the profiles that are replaced
+
+    def file_of(self, name: str) -> str:
+        """Returns the file that NetworkManager loads for the NIC `name`."""
+        raise NotImplementedError
+
+    def profile_of(self, name: str) -> Values:
+        """Returns the profile that is on disk for the NIC, with the sections and keys of a keyfile; empty if none."""
+        raise NotImplementedError
+
+    def recover(self, boot: bool = False) -> None:
+        reapply.recover()
+
+    def before(self, touches: Sequence[Touch]) -> None:
+        """Keeps the profiles that are replaced: the difference decides whether a reapply applies it."""
+        self._before = {touch.name: self.profile_of(touch.name) for touch in touches if touch.action == "reconfigure"}
+
+    def after(self, touches: Sequence[Touch], changed: FrozenSet[str]) -> Dict[str, str]:
+        """Loads the files of these NICs, and activates their profiles. Those of NICs that are gone are unloaded."""
+        for touch in touches:
+            if touch.action == "down":
+                self._disconnect(touch)
+        try:
+            nmcli.load([self.file_of(touch.name) for touch in touches])
+        except CommandError as exc:
+            return {touch.name: str(exc) for touch in touches}
+        coming = [touch for touch in touches if touch.action != "down"]
+        refused = nmcli.refused([self.file_of(touch.name) for touch in coming]) if coming else {}
+        problems = {}
+        for touch in self._in_order(coming):
+            try:
+                problem = refused.get(self.file_of(touch.name)) or self._activated(touch)
+            except CommandError as exc:
+                problem = str(exc)
+            if problem:
+                problems[touch.name] = problem
+        self._before = {}
+        return problems
+
+    def dns(self, name: str, ifindex: int) -> Optional[Dns]:
+        """Returns all servers and domains that NetworkManager has, because it notes nowhere whose they are."""
+        return dns_of(next(filter(None, map(files.read, _RESOLVERS)), None))
+
+    def _activated(self, touch: Touch) -> str:
+        """Makes the loaded profile that of the device. Returns why it is not, empty if it is. Raises CommandError."""
+        if touch.name in self._waiting:
+            return _NO_SERVER
+        now = self.profile_of(touch.name)
+        then = now if touch.action == "kick" else self._before.get(touch.name)
+        if then and self._can_reapply(then, now, touch):
+            if reapply.loses_lease(touch.name, then, now):
+                return _NO_SERVER
+            if _reapplied(touch.name, then, now):
+                return ""
+        self._up(touch.name)
+        return ""
+
+    def _can_reapply(self, then: Values, now: Values, touch: Touch) -> bool:
+        if touch.action == "kick":  # brings back what the kernel lost
+            return reapply.is_active(touch.name, self._uuid_of(touch.name))
+        return reapply.serves(then, now) and reapply.is_active(touch.name, self._uuid_of(touch.name))
+
+    def _uuid_of(self, name: str) -> str:
+        """Returns the UUID of the NIC's profile; of a file without one, the one that NetworkManager made up."""
+        return value(self.profile_of(name), "connection", "uuid") or nmcli.uuid_of(self.file_of(name))
+
+    def _in_order(self, touches: Sequence[Touch]) -> List[Touch]:
+        """Returns bonds before their members and VLANs after their parents."""
+        kinds = {"bond": 0, "vlan": 2}
+        types = {touch.name: value(self.profile_of(touch.name), "connection", "type") for touch in touches}
+        return sorted(touches, key=lambda touch: kinds.get(types[touch.name], 1))
+
+    def _up(self, name: str) -> None:
+        """Activates the profile in this NIC's file; waits a moment for NetworkManager to know the NIC."""
+        uuid = self._uuid_of(name)
+        deadline, pause = time.monotonic() + _KNOWN_SECONDS, _FIRST_PAUSE
+        while True:
+            try:
+                nmcli.up(uuid, name)
+                return
+            except CommandError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(pause)
+            pause *= 2
+
+    def _disconnect(self, touch: Touch) -> None:
+        """Takes down a NIC that stays but has lost its part: an own "Wired connection" would take it otherwise."""
+        nic = netlink.snapshot().named(touch.name)
+        there = os.path.exists(self.file_of(touch.name))
+        if nic is None or (nic.mac != touch.mac and nic.kind != "bond") or there:
+            return
+        try:
+            nmcli.disconnect(touch.name)
+        except CommandError as exc:
+            LOG.info("not disconnected: nic=%s error=%s", touch.name, exc)
+
+
+def dns_of(text: Optional[str]) -> Optional[Dns]:
+    """Returns the servers and domains of a resolv.conf(5); None without a file."""
+    if text is None:
+        return None
+    lines = [line.split() for line in text.splitlines()]
+    servers = frozenset(line[1] for line in lines if line[:1] == ["nameserver"] and len(line) > 1)
+    search = frozenset(word for line in lines if line[:1] == ["search"] for word in line[1:])
+    return Dns(servers, search=search)
+
+
+def _reapplied(name: str, then: Values, now: Values) -> bool:
+    """Reapplies the loaded profile to an active device. False if it must be activated."""
+    try:
+        with reapply.ipv6_kept(name, then, now):
+            nmcli.reapply(name)
+        return True
+    except CommandError as exc:
+        LOG.info("not reapplied, it is activated: nic=%s error=%s", name, exc)
+        return False
