@@ -15,8 +15,11 @@ from . import loaded_files, other_files
 DROP_IN, ADVERTISED = "cloudinit-osnetd.conf", "cloudinit-osnetd-advertised.conf"
 PREFIX = "10-netplan-"  # the beginning of the names of networkd's files that the generator writes
 OLD, NEW = paths.GENERATED + "/old", paths.GENERATED + "/new"
-# What is put in place of the generator's output: networkd's and udevd's files. systemd reads units at daemon-reload.
-_PLACES = ("/run/systemd/network", "/run/udev/rules.d")
+NM_PREFIX = "netplan-"  # of NetworkManager's
+NM_FILES = "/run/NetworkManager/system-connections"
+# What is put in place of the generator's output: the files of networkd, udevd and NetworkManager. systemd reads units at
+# daemon-reload.
+_PLACES = ("/run/systemd/network", "/run/udev/rules.d", NM_FILES)
 
 
 def run_generator(root: str) -> None:
@@ -88,4 +91,5 @@ def put(change: Change) -> None:
 
 def _nic_of(path: str) -> str:
     name = os.path.splitext(os.path.basename(path))[0]
-    return name[len(PREFIX) :] if name.startswith(PREFIX) else ""
+    prefix = NM_PREFIX if os.path.dirname(path) == NM_FILES else PREFIX
+    return name[len(prefix) :] if name.startswith(prefix) else ""

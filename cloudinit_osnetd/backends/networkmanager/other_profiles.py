@@ -27,6 +27,7 @@ _UDEV = "/run/udev/data"
 _SETTLES, _POLL_SECONDS = 2.0, 0.02  # until NetworkManager has taken a new device, at most
 _OURS = 120
 _ETHERNET = ("ethernet", "802-3-ethernet")
+UNMANAGED = "an operator (NetworkManager does not manage it)"
 
 
 class Profile(NamedTuple):
@@ -78,11 +79,16 @@ def _profiles() -> Iterator[Profile]:
                 yield Profile(path, parsed(text))
 
 
-def claimed(items: Sequence[Item]) -> Dict[str, str]:
-    """Returns by name the NICs that are not ours, with the profile that configures them or why nothing does."""
+def claimed(items: Sequence[Item], ours: str = "", also: Sequence[Profile] = ()) -> Dict[str, str]:
+    """Returns by name the NICs that are not ours, with the profile that configures them or why nothing does.
+
+    `ours`: the beginning of the paths of our profiles, cloud-init's keyfiles if empty. `also`: foreign profiles that
+    are not in keyfiles.
+    """
     # Also under another name: a NIC that comes back with one is taken by the profile of its MAC.
-    cloud_inits = path_of("")[: -len(SUFFIX)]
-    foreign = [one for one in _profiles() if not one.path.startswith(cloud_inits) and not one.is_generated]
+    beginning = ours or path_of("")[: -len(SUFFIX)]
+    foreign = [one for one in _profiles() if not one.path.startswith(beginning) and not one.is_generated]
+    foreign += also
     now = netlink.snapshot()
     found = {}
     for item in items:
@@ -98,7 +104,7 @@ def _claim(nic: Nic, foreign: List[Profile]) -> str:
     active = value(device or {}, "device", "connection-uuid")
     by_udev = (files.read(os.path.join(_UDEV, "n%d" % nic.ifindex)) or "").splitlines()
     if (device is not None and value(device, "device", "managed") != "true") or "E:NM_UNMANAGED=1" in by_udev:
-        return "an operator (NetworkManager does not manage it)"
+        return UNMANAGED
     for one in foreign:
         auto = value(one.values, "connection", "autoconnect", "true") != "false"
         if one.uuid == active or (one.is_for(nic) and auto and one.priority > _OURS):

@@ -56,7 +56,8 @@ class ProfileActivator(Activator):
             if touch.action == "down":
                 self._disconnect(touch)
         try:
-            nmcli.load([self.file_of(touch.name) for touch in touches])
+            if touches:
+                nmcli.load([self.file_of(touch.name) for touch in touches])
         except CommandError as exc:
             return {touch.name: str(exc) for touch in touches}
         coming = [touch for touch in touches if touch.action != "down"]

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""The network-scripts of Enterprise Linux 7 and 8: `ifdown` while the old files are in place, `ifup` with the new ones.
+
+They were not available for tests: the commands are tested with stand-ins of ifup and ifdown (docs/matrix.md).
+"""
+
+import itertools
+import logging
+import os
+import re
+import time
+from typing import Dict, FrozenSet, List, Optional, Sequence, Tuple
+
+from ...core.records import Dns, Touch
+from ...kernel import netlink
+from ...system import files, paths
+from ...system.command import CommandError, Job, end, run, start
+from ..base import Activator
+from ..ifcfg import ifcfg_file, profile
+from ..ifcfg.resolv_conf import FILE
+from ..networkmanager.keyfile import value
+from ..networkmanager.profile_activator import dns_of
+
+LOG = logging.getLogger(__name__)
+_UP_SECONDS = 30.0
+_ORDER = {"ethernet": 0, "bond": 1, "vlan": 2}
+_started = itertools.count()
+
+
+class ScriptsActivator(Activator):
+    def before(self, touches: Sequence[Touch]) -> None:
+        """Takes NICs down by the files that brought them up, VLANs first; also those that are gone, for their clients."""
+        for name in reversed(_in_order([touch.name for touch in touches])):
+            _take_down(name)
+
+    def after(self, touches: Sequence[Touch], changed: FrozenSet[str]) -> Dict[str, str]:
+        """Brings NICs up: those without a parent at the same time, then bonds, then VLANs."""
+        coming = {touch.name: touch for touch in touches if touch.action != "down"}
+        for touch in coming.values():
+            if touch.action == "kick" and _leases(touch.name):
+                _take_down(touch.name)  # ifup would start a second DHCP client
+        members = {name for name in coming if _bond_of(name) in coming}
+        problems: Dict[str, str] = {}
+        deadline = time.monotonic() + _UP_SECONDS
+        for kind in sorted(_ORDER, key=lambda kind: _ORDER[kind]):
+            # ifup of a bond brings its members up.
+            names = [name for name in _in_order(list(coming)) if _kind(name) == kind and name not in members]
+            problems.update(_bring_up(names, deadline))
+        return problems
+
+    def dns(self, name: str, ifindex: int) -> Optional[Dns]:
+        """Returns what resolv.conf has: ifup adds DNS1, DNS2, ... to it."""
+        return dns_of(files.read(FILE))
+
+
+def _in_order(names: Sequence[str]) -> List[str]:
+    return sorted(names, key=lambda name: (_ORDER[_kind(name)], name))
+
+
+def _kind(name: str) -> str:
+    return value(profile.of_nic(name), "connection", "type", "ethernet")
+
+
+def _values(name: str) -> ifcfg_file.Values:
+    return ifcfg_file.parsed(files.read(ifcfg_file.path_of(name)) or "")
+
+
+def _bond_of(name: str) -> str:
+    return _values(name).get("MASTER", "")
+
+
+def _leases(name: str) -> bool:
+    return _values(name).get("BOOTPROTO", "").lower() in ("dhcp", "bootp")
+
+
+def _take_down(name: str) -> None:
+    if not os.path.exists(ifcfg_file.path_of(name)):
+        return
+    try:
+        run(["ifdown", name])
+    except CommandError as exc:
+        # Of a NIC that is gone, or that was down: what matters is whether it comes up.
+        known = netlink.snapshot().named(name)
+        LOG.log(logging.WARNING if known is not None else logging.INFO, "not taken down: nic=%s error=%s", name, exc)
+
+
+def _bring_up(names: Sequence[str], deadline: float) -> Dict[str, str]:
+    problems: Dict[str, str] = {}
+    jobs: List[Tuple[str, Job]] = []
+    for name in names:
+        try:
+            jobs.append((name, start(_ifup(name))))
+        except CommandError as exc:
+            problems[name] = str(exc)
+    for name, job in jobs:
+        try:
+            # A DHCP client without an answer continues, and may still succeed.
+            end(job, max(1.0, deadline - time.monotonic()), kill=False)
+        except CommandError as exc:
+            problems[name] = str(exc)
+    return problems
+
+
+def _ifup(name: str) -> List[str]:
+    """Returns the command. In a scope of its own: the DHCP client would end with our service otherwise."""
+    if not os.path.isdir(paths.SYSTEMD):
+        return ["ifup", name]
+    word = re.sub(r"[^A-Za-z0-9]", "-", name)
+    unit = "osnetd-ifup-%s-%d-%d-%d" % (word, os.getpid(), time.monotonic() * 1e3, next(_started))
+    # Without --collect: systemd 219 of Enterprise Linux 7 does not know it.
+    return ["systemd-run", "--quiet", "--scope", "--unit", unit, "ifup", name]
