@@ -14,6 +14,7 @@ from typing import Dict, List, NamedTuple, Optional
 DIRECTORY = "/etc/sysconfig/network-scripts"
 PREFIX, PREFIX_ROUTE4, PREFIX_ROUTE6 = "ifcfg-", "route-", "route6-"
 _ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)\Z")
+_UNQUOTED = re.compile(r"(?:[^\s\\]|\\.)*")
 _PLAIN = re.compile(r"[A-Za-z0-9_.,:/%@+=-]*\Z")
 _NUMBERED = re.compile(r"ADDRESS(\d+)\Z")
 
@@ -38,7 +39,8 @@ def _unquoted(word: str) -> str:
     if quote == '"':
         match = re.match(r'"((?:[^"\\]|\\.)*)"', word)
         return re.sub(r"\\(.)", r"\1", match.group(1)) if match else word
-    return re.sub(r"\\(.)", r"\1", re.split(r"\s", word, maxsplit=1)[0])
+    match = _UNQUOTED.match(word)
+    return re.sub(r"\\(.)", r"\1", match.group()) if match else word
 
 
 def quoted(word: str) -> str:

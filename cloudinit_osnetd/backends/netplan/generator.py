@@ -17,7 +17,7 @@ PREFIX = "10-netplan-"  # the beginning of the names of networkd's files that th
 OLD, NEW = paths.GENERATED + "/old", paths.GENERATED + "/new"
 NM_PREFIX = "netplan-"  # of NetworkManager's
 NM_FILES = "/run/NetworkManager/system-connections"
-# What is put in place of the generator's output: the files of networkd, udevd and NetworkManager. systemd reads units at
+# What is put in place of the generator's output: files of networkd, udevd and NetworkManager. systemd reads units at
 # daemon-reload.
 _PLACES = ("/run/systemd/network", "/run/udev/rules.d", NM_FILES)
 

@@ -30,7 +30,10 @@ _started = itertools.count()
 
 class ScriptsActivator(Activator):
     def before(self, touches: Sequence[Touch]) -> None:
-        """Takes NICs down by the files that brought them up, VLANs first; also those that are gone, for their clients."""
+        """Takes NICs down by the files that brought them up, VLANs first.
+
+        Also those that are gone: their DHCP client may still run.
+        """
         for name in reversed(_in_order([touch.name for touch in touches])):
             _take_down(name)
 

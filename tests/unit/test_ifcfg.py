@@ -1,0 +1,582 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""ifcfg files: what they mean, how they are finished, and by which commands NetworkManager follows them."""
+
+import pytest
+
+from cloudinit_osnetd.backends.ifcfg import backend as ifcfg_backend
+from cloudinit_osnetd.backends.ifcfg import ifcfg_file, profile, resolv_conf
+from cloudinit_osnetd.backends.networkmanager import other_profiles, reapply
+from cloudinit_osnetd.core.desired import Item
+from cloudinit_osnetd.core.records import Part, Touch
+from cloudinit_osnetd.kernel import netlink
+from cloudinit_osnetd.system import files
+
+from .build import A, B, bond, data, dhcp, dns, document, entry, link, nic, snapshot, static, vlan
+from .programs import programs
+
+HEAD = "# Created by cloud-init automatically, do not edit.\n#\n"
+# As cloud-init 25.1.4 writes it.
+STATIC = (
+    HEAD
+    + "BOOTPROTO=none\nDEFROUTE=yes\nDEVICE=ens3\nDNS1=10.0.0.2\nGATEWAY=10.0.0.1\nHWADDR=fa:16:3e:00:00:01\nIPADDR=10.0.0.5\nMTU=1450\nNETMASK=255.255.255.0\nONBOOT=yes\nTYPE=Ethernet\nUSERCTL=no\n"
+)
+LEASED = HEAD + "BOOTPROTO=dhcp\nDEVICE=ens3\nHWADDR=fa:16:3e:00:00:01\nONBOOT=yes\nTYPE=Ethernet\nUSERCTL=no\n"
+DEFAULT = {"network": "0.0.0.0", "netmask": "0.0.0.0", "gateway": "10.0.0.1"}
+SIX = static("2001:db8::5", "64", routes=[{"network": "::", "netmask": "::", "gateway": "2001:db8::1"}])
+SLAAC = {"id": "n", "link": "tap1", "type": "ipv6_slaac"}
+# md5 of the path: the UUID of "System eth0" on every server with this file.
+ETH0 = "5fb06bd0-0bb0-7ffb-45f1-d6edd65f3e03"
+
+
+@pytest.fixture
+def backend():
+    return ifcfg_backend.Ifcfg()
+
+
+@pytest.fixture
+def scripts():
+    return ifcfg_backend.NetworkScripts()
+
+
+def item(*networks, metric=0, **fields):
+    return Item(A + "/phy", entry(*networks, **fields), "ens3", (), metric)
+
+
+def finished(backend, text, *networks, **fields):
+    return ifcfg_file.parsed(backend.finish(text, item(*networks, **fields)))
+
+
+def items_of(document_, **names):
+    """The items of a document's links by name: of the kernel's NICs, bonds and VLANs."""
+    entries = data(document_).entries
+    return {name: Item(key, entries[key], name, ()) for name, key in names.items() if key in entries}
+
+
+# -- the text --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("A=b", "b"),
+        ('A="b c"', "b c"),
+        ("A='b \"c'", 'b "c'),
+        ('A="b \\"c"', 'b "c'),
+        ("A=b # comment", "b"),
+        ("  export A=b", "b"),
+        ("A=", ""),
+        ('A=""', ""),
+        ("A=b\\ c", "b c"),
+        ("A=$(id)", "$(id)"),
+        ('A="never ends', '"never ends'),
+        ("A=b\nA=c", "c"),
+    ],
+)
+def test_words_as_a_shell_reads_them(line, value):
+    assert ifcfg_file.parsed("# A=no\n" + line + "\n") == {"A": value}
+
+
+def test_a_value_is_set_and_no_other_line_changes():
+    text = "# kept\nA=1\n\nB='2'\n# C=3\n"
+    assert ifcfg_file.with_values(text, {"A": "4", "B": "2", "D": "5 6"}) == "# kept\nA=4\n\nB='2'\n# C=3\nD=\"5 6\"\n"
+    assert ifcfg_file.with_values(text, {"A": None, "Z": None}) == "# kept\n\nB='2'\n# C=3\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("ADDRESS0=10.8.0.0\nNETMASK0=255.255.0.0\nGATEWAY0=10.0.0.9\n", ("10.8.0.0/16", "10.0.0.9", "", "")),
+        ("ADDRESS0=10.8.0.0\nPREFIX0=16\nGATEWAY0=10.0.0.9\nMETRIC0=7\n", ("10.8.0.0/16", "10.0.0.9", "7", "")),
+        ("ADDRESS3=10.8.0.0\nNETMASK3=255.255.0.0\n", ("10.8.0.0/16", "", "", "")),
+        ("10.8.0.0/16 via 10.0.0.9 dev ens3\n", ("10.8.0.0/16", "10.0.0.9", "", "")),
+        ("default via 10.0.0.9 dev ens3 metric 7\n", ("default", "10.0.0.9", "7", "")),
+        ("2001:db8:9::/48 via fe80::1  dev ens3\n", ("2001:db8:9::/48", "fe80::1", "", "")),
+        ("to 10.8.0.0/16 dev ens3 onlink mtu 1400 # why\n", ("10.8.0.0/16", "", "", "onlink mtu 1400")),
+    ],
+)
+def test_routes_are_read_in_both_forms(text, line):
+    (found,) = ifcfg_file.routes(HEAD + text)
+    assert found == line
+    (again,) = ifcfg_file.routes(HEAD + ifcfg_file.words_of(found, "ens3"))
+    assert again == found
+
+
+def test_many_numbered_routes_are_in_the_order_of_their_numbers():
+    text = "".join("ADDRESS%d=10.%d.0.0\nNETMASK%d=255.255.0.0\nGATEWAY%d=10.0.0.9\n" % (n, n, n, n) for n in (10, 2, 1))
+    assert [line.to for line in ifcfg_file.routes(text)] == ["10.1.0.0/16", "10.2.0.0/16", "10.10.0.0/16"]
+
+
+def test_each_file_is_a_part(backend, tmp_path):
+    texts = {"ifcfg-ens3": STATIC, "route-ens3": HEAD, "route6-ens3": HEAD, "ifcfg-ens3.100": STATIC}
+    for name, text in texts.items():
+        files.replace(str(tmp_path / "etc/sysconfig/network-scripts" / name), text)
+    files.replace(str(tmp_path / "etc/sysconfig/network"), "NETWORKING=yes\n")
+    files.replace(str(tmp_path / "etc/resolv.conf"), "nameserver 10.0.0.2\n")
+    found = backend.staged(str(tmp_path))
+    assert {(part.path.rpartition("/")[2], part.name) for part in found} == {
+        ("ifcfg-ens3", "ens3"),
+        ("route-ens3", "ens3"),
+        ("route6-ens3", "ens3"),
+        ("ifcfg-ens3.100", "ens3.100"),
+    }
+    assert all(part.path.startswith(ifcfg_file.DIRECTORY) and part.section == "" for part in found)
+
+
+def test_comments_and_blank_lines_are_no_change(backend):
+    assert backend.normal("# x\n\n" + STATIC + " \n") == backend.normal(STATIC)
+    assert backend.normal(STATIC) != backend.normal(STATIC.replace("10.0.0.5", "10.0.0.6"))
+
+
+# -- finish ----------------------------------------------------------------------------------------
+
+
+def test_metrics_are_fixed_and_ipv6_of_an_ipv4_port_takes_no_advertisement(backend):
+    values = finished(backend, STATIC, static(routes=[DEFAULT], services=dns("10.0.0.2")))
+    assert values["IPV4_ROUTE_METRIC"] == "100" and "IPV6_ROUTE_METRIC" not in values
+    assert (values["IPV6INIT"], values["IPV6_AUTOCONF"]) == ("yes", "no")
+    assert (values["ARPING_WAIT"], values["IPV4_FAILURE_FATAL"]) == ("0", "yes")
+    assert finished(backend, STATIC, static(), metric=2100)["IPV4_ROUTE_METRIC"] == "2100"
+
+
+def test_the_metric_of_the_document_s_default_route(backend):
+    values = finished(backend, STATIC, static(routes=[dict(DEFAULT, metric=7)]))
+    assert values["IPV4_ROUTE_METRIC"] == "7"
+
+
+@pytest.mark.parametrize("kind", ["ipv6_dhcpv6-stateful", "ipv6_dhcpv6-stateless", "ipv6_slaac"])
+def test_dhcpv6_follows_the_advertisement(backend, kind):
+    text = LEASED.replace("dhcp", "none") + "DHCPV6C=yes\nIPV6INIT=yes\nIPV6_AUTOCONF=no\nIPV6_FAILURE_FATAL=yes\n"
+    values = finished(backend, text, {"id": "n", "link": "tap1", "type": kind})
+    assert values["IPV6_AUTOCONF"] == "yes"
+    assert values["IPV6_ROUTE_METRIC"] == "100"
+    assert ("DHCPV6C" in values) == (kind != "ipv6_slaac")
+
+
+def test_a_static_address_beside_an_advertised_one(backend):
+    text = STATIC + "IPV6ADDR=2001:db8::5/64\nIPV6INIT=yes\nIPV6_AUTOCONF=no\nIPV6_FORCE_ACCEPT_RA=no\n"
+    values = finished(backend, text, SIX, SLAAC)
+    assert (values["IPV6_AUTOCONF"], values["IPV6ADDR"]) == ("yes", "2001:db8::5/64")
+    assert "IPV6_FORCE_ACCEPT_RA" not in values
+
+
+def test_a_silent_dhcp_server_does_not_take_the_static_family_down(backend):
+    values = finished(backend, LEASED + "IPV6ADDR=2001:db8::5/64\n", dhcp(), SIX)
+    assert (values.get("IPV4_FAILURE_FATAL"), values["IPV6_FAILURE_FATAL"]) == (None, "yes")
+    assert finished(backend, LEASED, dhcp())["IPV4_FAILURE_FATAL"] == "yes"
+
+
+def test_the_dns_of_all_subnets_and_of_no_other_family(backend):
+    networks = static(services=dns("10.0.0.2", "2001:db8::53")), dict(SIX, services=dns("2001:db8::54"))
+    values = finished(backend, STATIC.replace("DNS1=10.0.0.2", "DNS1=2001:db8::54\nDNS2=x"), *networks)
+    assert ifcfg_file.numbered(values, "DNS") == ["10.0.0.2", "2001:db8::53", "2001:db8::54"]
+    values = finished(backend, STATIC, networks[0])
+    assert ifcfg_file.numbered(values, "DNS") == ["10.0.0.2"], "NetworkManager refuses DNS where a family has nothing else"
+
+
+def test_networkmanager_takes_the_profile_of_an_old_cloud_init(backend, scripts):
+    text = STATIC + "NM_CONTROLLED=no\n"
+    assert "NM_CONTROLLED" not in finished(backend, text, static())
+    assert finished(scripts, STATIC, static())["NM_CONTROLLED"] == "no"
+
+
+def test_a_bond_its_members_and_a_vlan(backend):
+    """22.4 writes no mode, no MAC, no MTU, and gives the second member the MAC of the first."""
+    links = [link(), link(B, "tap2"), bond(mtu=1400, bond_miimon=100), vlan("fa:16:3e:00:00:09", parent="bond1", mtu=1380)]
+    found = data(document(links)).entries
+    by_kind = {one.kind + one.mac: Item(key, one, "x", ()) for key, one in found.items()}
+    member = by_kind["phy" + B]
+    text = STATIC.split("BOOTPROTO")[0] + "DEVICE=ens4\nHWADDR=%s\nMASTER=bond0\nSLAVE=yes\nTYPE=Ethernet\n" % A
+    values = ifcfg_file.parsed(backend.finish(text, member))
+    assert values["HWADDR"] == B
+    assert "IPV6INIT" not in values and "BOOTPROTO" not in values
+    (above,) = [one for kind, one in by_kind.items() if kind.startswith("bond")]
+    values = ifcfg_file.parsed(backend.finish("BONDING_OPTS=miimon=100\nDEVICE=bond0\nTYPE=Bond\n", above))
+    assert set(values["BONDING_OPTS"].split()) == {"miimon=100", "mode=802.3ad"}
+    assert (values["MACADDR"], values["MTU"]) == (above.entry.mac, "1400")
+    (on_top,) = [one for kind, one in by_kind.items() if kind.startswith("vlan")]
+    values = ifcfg_file.parsed(backend.finish("DEVICE=bond0.100\nVLAN=yes\nPHYSDEV=bond0\n", on_top))
+    assert (values["MACADDR"], values["MTU"]) == ("fa:16:3e:00:00:09", "1380")
+
+
+@pytest.mark.parametrize("which", ["backend", "scripts"])
+@pytest.mark.parametrize("networks", [(static(routes=[DEFAULT]), SIX), (dhcp(), SLAAC), ()])
+def test_finished_twice_is_finished_once(request, which, networks):
+    on, one = request.getfixturevalue(which), item(*networks)
+    assert on.finish(on.finish(STATIC, one), one) == on.finish(STATIC, one)
+
+
+def test_a_file_of_routes_is_not_an_interface(backend):
+    text = HEAD + "ADDRESS0=10.8.0.0\nGATEWAY0=10.0.0.9\nNETMASK0=255.255.0.0\n"
+    assert backend.finish(text, item(static())) == text
+    assert backend.finish(HEAD, item(static())) == HEAD
+
+
+# -- routes ----------------------------------------------------------------------------------------
+
+NINE = {"network": "10.9.0.0", "netmask": "255.255.0.0", "gateway": "10.0.0.9", "metric": 7}
+EIGHT = {"network": "10.8.0.0", "netmask": "255.255.0.0"}
+
+
+def own(text=STATIC):
+    return Part(ifcfg_file.path_of("ens3"), "", "ens3", text)
+
+
+def completed(backend, one, *more):
+    parts = backend.completed([own(), *more], [one])
+    return {part.path.rpartition("/")[2]: part.text for part in parts if "route" in part.path}
+
+
+def test_a_file_that_has_its_routes_is_kept(backend):
+    text = HEAD + "ADDRESS0=10.9.0.0\nGATEWAY0=10.0.0.9\nMETRIC0=7\nNETMASK0=255.255.0.0\n"
+    there = Part(ifcfg_file.path_of("ens3", "route-"), "", "ens3", text)
+    assert completed(backend, item(static(routes=[DEFAULT, NINE])), there) == {"route-ens3": text}
+
+
+def test_a_route_without_a_gateway_makes_a_file(backend):
+    assert completed(backend, item(static(routes=[DEFAULT, EIGHT]))) == {"route-ens3": HEAD + "10.8.0.0/16 dev ens3\n"}
+    assert completed(backend, item(static(routes=[DEFAULT]))) == {}
+
+
+def test_the_scripts_read_metrics_in_words_only(scripts):
+    text = HEAD + "ADDRESS0=10.9.0.0\nGATEWAY0=10.0.0.9\nMETRIC0=7\nNETMASK0=255.255.0.0\n"
+    there = Part(ifcfg_file.path_of("ens3", "route-"), "", "ens3", text)
+    found = completed(scripts, item(static(routes=[DEFAULT, NINE])), there)
+    assert found == {"route-ens3": HEAD + "10.9.0.0/16 via 10.0.0.9 dev ens3 metric 7\n"}
+
+
+def test_the_scripts_take_a_metric_of_the_ipv6_default_route_in_words_only(scripts):
+    one = item(SIX, metric=2100)
+    assert completed(scripts, one) == {"route6-ens3": HEAD + "::/0 via 2001:db8::1 dev ens3 metric 2100\n"}
+    assert "IPV6_DEFAULTGW" not in ifcfg_file.parsed(scripts.finish(STATIC + "IPV6_DEFAULTGW=2001:db8::1\n", one))
+
+
+def test_a_told_default_route_is_not_made_one_with_the_advertised_one(backend):
+    network = dict(SLAAC, routes=SIX["routes"])
+    assert completed(backend, item(network))["route6-ens3"].endswith("::/0 via 2001:db8::1 dev ens3 metric 101\n")
+    assert completed(backend, item(network, metric=2100))["route6-ens3"].endswith("metric 2101\n")
+    assert completed(backend, item(SIX)) == {}
+
+
+# -- meaning ---------------------------------------------------------------------------------------
+
+
+def test_what_an_ifcfg_file_means(backend):
+    text = STATIC + 'IPV6ADDR=2001:DB8::5/64\nIPV6ADDR_SECONDARIES="2001:db8::6/64 2001:db8::7/64"\nIPV6INIT=yes\n'
+    text += 'IPV6_AUTOCONF=no\nIPV6_DEFAULTGW=2001:db8::1%ens3\nIPADDR1=10.1.0.5\nPREFIX1=16\nDOMAIN="a b"\nDNS2=10.0.0.3\n'
+    assert backend.meaning(text, "ens3") == {
+        "match name ens3",
+        "match mac fa:16:3e:00:00:01",
+        "mtu 1450",
+        "address 10.0.0.5/24",
+        "address 10.1.0.5/16",
+        "address 2001:db8::5/64",
+        "address 2001:db8::6/64",
+        "address 2001:db8::7/64",
+        "route 0.0.0.0/0 via 10.0.0.1",
+        "route ::/0 via 2001:db8::1",
+        "dns 10.0.0.2 10.0.0.3",
+        "search a b",
+    }
+    assert "dhcp4" in backend.meaning(LEASED, "ens3")
+
+
+def test_as_networkmanager_writes_it_anew_it_means_the_same(backend):
+    """After a roll-back of a checkpoint, or an edit with nmcli that was taken back: without comments, in its order."""
+    other = (
+        "TYPE=Ethernet\nHWADDR=FA:16:3E:00:00:01\nMTU=1450\nPROXY_METHOD=none\nBROWSER_ONLY=no\nBOOTPROTO=none\n"
+        "IPADDR=10.0.0.5\nPREFIX=24\nGATEWAY=10.0.0.1\nDNS1=10.0.0.2\nDEFROUTE=yes\nIPV4_FAILURE_FATAL=no\n"
+        'IPV6_DISABLED=no\nNAME="System ens3"\nUUID=%s\nDEVICE=ens3\nONBOOT=yes\n' % ETH0
+    )
+    assert backend.meaning(other, "ens3") == backend.meaning(STATIC, "ens3")
+
+
+@pytest.mark.parametrize(
+    ("lines", "means"),
+    [
+        ("IPV6INIT=yes\n", {"slaac"}),
+        ("IPV6INIT=yes\nIPV6_AUTOCONF=yes\nDHCPV6C=yes\n", {"slaac", "dhcp6"}),
+        ("IPV6INIT=yes\nIPV6_AUTOCONF=no\nDHCPV6C=yes\n", {"dhcp6"}),
+        ("IPV6INIT=yes\nIPV6_AUTOCONF=no\n", {"ipv6 link-local"}),
+        ("IPV6INIT=no\n", set()),
+        ("NM_CONTROLLED=no\n", {"NM_CONTROLLED no"}),
+        ("ONBOOT=no\n", {"ONBOOT no"}),
+        ("MASTER=bond0\nSLAVE=yes\n", {"belongs to bond0"}),
+        ('BONDING_OPTS="mode=4 miimon=100"\n', {"bond mode 802.3ad", "bond miimon 100"}),
+        ("ETHTOOL_OPTS=\"-K ens3 gro off\"\n", {"ETHTOOL_OPTS -K ens3 gro off"}),
+        ("IPV4_ROUTE_METRIC=7\n", {"ipv4.route-metric 7"}),
+    ],
+)
+def test_what_a_key_means(backend, lines, means):
+    base = "DEVICE=ens3\nTYPE=Ethernet\n"
+    assert backend.meaning(base + lines, "ens3") == {"match name ens3"} | means
+
+
+def test_routes_mean_the_same_in_both_forms(backend):
+    numbered = "ADDRESS0=10.9.0.0\nGATEWAY0=10.0.0.9\nMETRIC0=7\nNETMASK0=255.255.0.0\n"
+    words = "10.9.0.0/16 via 10.0.0.9 dev ens3 metric 7\n"
+    assert backend.meaning(numbered, "ens3") == backend.meaning(words, "ens3") == {"route 10.9.0.0/16 via 10.0.0.9 metric 7"}
+    assert backend.meaning(HEAD, "ens3") == frozenset()
+
+
+# -- the server ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """One NIC, ens3, with NetworkManager's and the scripts' directories below tmp_path."""
+    monkeypatch.setattr(other_profiles, "_DIRECTORIES", (str(tmp_path / "keyfiles"),))
+    for module in (other_profiles, reapply):
+        monkeypatch.setattr(module, "_DEVICES", str(tmp_path / "devices"))
+    monkeypatch.setattr(other_profiles, "_UDEV", str(tmp_path / "udev"))
+    monkeypatch.setattr(ifcfg_file, "DIRECTORY", str(tmp_path / "ifcfg"))
+    monkeypatch.setattr(resolv_conf, "FILE", str(tmp_path / "resolv.conf"))
+    monkeypatch.setattr(resolv_conf, "_CONFIGURATION", (str(tmp_path / "conf/*.conf"),))
+    monkeypatch.setattr(netlink, "snapshot", lambda: snapshot(nic()))
+    files.replace(ifcfg_file.path_of("ens3"), STATIC)
+    return tmp_path
+
+
+def active(server, uuid, managed="true"):
+    files.replace(str(server / "devices/2"), "[device]\nmanaged=%s\nconnection-uuid=%s\n" % (managed, uuid))
+
+
+def other(server, name="eth0", **values):
+    path = ifcfg_file.path_of(name)
+    files.replace(path, ifcfg_file.with_values("TYPE=Ethernet\n", values))
+    return path
+
+
+def test_the_uuid_of_a_file_without_one():
+    path = "/etc/sysconfig/network-scripts/ifcfg-eth0"
+    assert profile.uuid_of(path, {}) == ETH0
+    assert profile.uuid_of(path, {"UUID": "u"}) == "u"
+
+
+@pytest.mark.parametrize(
+    ("values", "theirs"),
+    [
+        ({"HWADDR": A.upper(), "AUTOCONNECT_PRIORITY": "200"}, True),
+        ({"DEVICE": "ens3", "AUTOCONNECT_PRIORITY": "200"}, True),
+        ({"HWADDR": A}, False),
+        ({"HWADDR": B, "AUTOCONNECT_PRIORITY": "200"}, False),
+        ({"HWADDR": A, "AUTOCONNECT_PRIORITY": "200", "ONBOOT": "no"}, False),
+    ],
+)
+def test_another_ifcfg_file_that_networkmanager_prefers(backend, server, values, theirs):
+    path = other(server, **values)
+    assert backend.claimed([item(static())]) == ({"ens3": path} if theirs else {})
+
+
+def test_another_ifcfg_file_that_is_active(backend, server):
+    path = other(server, HWADDR=A)
+    active(server, profile.uuid_of(path, {}))
+    assert backend.claimed([item(static())]) == {"ens3": path}
+    active(server, profile.uuid_of(ifcfg_file.path_of("ens3"), {}))
+    assert backend.claimed([item(static())]) == {}
+
+
+@pytest.mark.parametrize("left", ["ifcfg-eth0.bak", "ifcfg-eth0~", "ifcfg-eth0.rpmsave", "ifcfg-lo"])
+def test_what_nobody_reads_claims_nothing(backend, server, left):
+    files.replace(str(server / "ifcfg" / left), "DEVICE=ens3\nAUTOCONNECT_PRIORITY=200\n")
+    assert backend.claimed([item(static())]) == {}
+
+
+def test_a_device_that_is_unmanaged_by_an_operator_or_by_our_own_file(backend, server):
+    active(server, "", managed="false")
+    assert "does not manage it" in backend.claimed([item(static())])["ens3"]
+    files.replace(ifcfg_file.path_of("ens3"), STATIC + "NM_CONTROLLED=no\n")
+    assert backend.claimed([item(static())]) == {}, "cloud-init wrote that up to 24.1"
+
+
+# -- the commands ----------------------------------------------------------------------------------
+
+
+def touch(action, name="ens3"):
+    return Touch(action, A, name, "")
+
+
+def uuid():
+    return profile.uuid_of(ifcfg_file.path_of("ens3"), {})
+
+
+@pytest.fixture
+def host(server, monkeypatch):
+    monkeypatch.setattr(reapply, "_DETECTION", str(server / "accept_dad-%s"))
+    monkeypatch.setattr(reapply, "_NOTE", str(server / "note"))
+    monkeypatch.setattr(reapply, "_SETTLES", 0.0)
+    files.replace(str(server / "accept_dad-ens3"), "1\n")
+    return programs(server, monkeypatch, {"nmcli": 'case "$*" in *FILENAME*) ls %s/ifcfg/ifcfg-*;; esac' % server})
+
+
+def edited(backend, new, routes=None):
+    """Applies a changed file, as the commit does."""
+    backend.before([touch("reconfigure")])
+    files.replace(ifcfg_file.path_of("ens3"), new)
+    if routes is not None:
+        files.replace(ifcfg_file.path_of("ens3", "route-"), routes)
+    return backend.after([touch("reconfigure")], frozenset())
+
+
+def test_a_new_nics_file_is_loaded_and_its_profile_brought_up(backend, host):
+    assert backend.after([touch("up")], frozenset()) == {}
+    assert host.ran() == [
+        "nmcli connection load " + ifcfg_file.path_of("ens3"),
+        "nmcli -t -f FILENAME connection show",
+        "nmcli --wait 0 connection up uuid %s ifname ens3" % uuid(),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "by_reapply"),
+    [
+        (("10.0.0.5", "10.0.0.6"), True),
+        (("DNS1=10.0.0.2", "DNS1=10.0.0.3"), True),
+        (("MTU=1450", "MTU=1400"), True),
+        (("HWADDR=fa:16:3e:00:00:01", "HWADDR=fa:16:3e:00:00:02"), False),
+        (("MTU=1450", "MTU=1450\nMACADDR=fa:16:3e:00:00:02"), False),
+        (("MTU=1450", "MTU=1450\nMASTER=bond0"), False),
+        (("MTU=1450", 'MTU=1450\nETHTOOL_OPTS="wol g"'), False),
+    ],
+)
+def test_what_a_reapply_can_change(backend, server, host, change, by_reapply):
+    active(server, uuid())
+    assert edited(backend, STATIC.replace(*change)) == {}
+    ends = "nmcli device reapply ens3" if by_reapply else "nmcli --wait 0 connection up uuid %s ifname ens3" % uuid()
+    assert host.ran()[-1] == ends
+    assert files.read(str(server / "accept_dad-ens3")).strip() == "1"
+
+
+def test_a_change_of_routes_alone_is_reapplied(backend, server, host):
+    active(server, uuid())
+    assert edited(backend, STATIC, "10.9.0.0/16 via 10.0.0.9 dev ens3\n") == {}
+    assert host.ran()[-1] == "nmcli device reapply ens3"
+
+
+def test_another_profile_is_active(backend, server, host):
+    active(server, "another")
+    edited(backend, STATIC.replace("10.0.0.5", "10.0.0.6"))
+    assert host.ran()[-1].startswith("nmcli --wait 0 connection up")
+
+
+def test_a_change_that_would_cost_the_lease_waits(backend, server, host, monkeypatch):
+    files.replace(ifcfg_file.path_of("ens3"), LEASED)
+    text = "[device]\nmanaged=true\nconnection-uuid=%s\n[dhcp4]\ndhcp4.ip_address=10.0.0.5\n" % uuid()
+    files.replace(str(server / "devices/2"), text)
+    monkeypatch.setattr(reapply.dhcp_probe, "server_answers", lambda *_: False)
+    problems = edited(backend, LEASED + "DNS1=10.0.0.2\n")
+    assert "no DHCP server answers" in problems["ens3"]
+    assert not any("reapply" in line or " up " in line for line in host.ran())
+    monkeypatch.setattr(reapply.dhcp_probe, "server_answers", lambda *_: True)
+    assert edited(backend, LEASED + "DNS1=10.0.0.3\n") == {}
+    assert host.ran()[-1] == "nmcli device reapply ens3"
+
+
+def test_a_nic_that_is_gone_is_unloaded(backend, host, monkeypatch):
+    monkeypatch.setattr(netlink, "snapshot", snapshot)
+    assert backend.after([touch("down", "ens9")], frozenset()) == {}
+    assert host.ran() == ["nmcli connection load " + ifcfg_file.path_of("ens9")]
+
+
+# -- resolv.conf -----------------------------------------------------------------------------------
+
+RESOLV = "; cloud-init\nsearch a b\nnameserver 10.0.0.2\noptions rotate\n"
+Words = resolv_conf.Words
+
+
+@pytest.mark.parametrize(
+    ("gone", "coming", "text"),
+    [
+        (Words(), Words(), RESOLV),
+        (Words(), Words(("10.0.0.3",)), RESOLV + "nameserver 10.0.0.3\n"),
+        (Words(("10.0.0.2",)), Words(("10.0.0.2",)), RESOLV),
+        (Words(("10.0.0.2",)), Words(("10.0.0.3",)), "; cloud-init\nsearch a b\noptions rotate\nnameserver 10.0.0.3\n"),
+        (Words((), ("a", "b")), Words(), "; cloud-init\nnameserver 10.0.0.2\noptions rotate\n"),
+        (Words((), ("a",)), Words((), ("c",)), RESOLV.replace("a b", "b c")),
+    ],
+)
+def test_resolv_conf_is_changed_by_words(gone, coming, text):
+    assert resolv_conf.updated(RESOLV, gone, coming) == text
+
+
+def test_an_empty_resolv_conf():
+    assert resolv_conf.updated("", Words(), Words(("10.0.0.3",), ("x",))) == "search x\nnameserver 10.0.0.3\n"
+
+
+@pytest.fixture
+def dns_none(server):
+    files.replace(str(server / "conf/99-cloud-init.conf"), "# Created by cloud-init\n[main]\ndns = none\n")
+    files.replace(resolv_conf.FILE, RESOLV)
+
+
+def test_a_later_nics_name_servers_arrive_and_go(backend, server, host, dns_none):
+    other(server, "ens4", DEVICE="ens4", DNS1="10.4.0.2", DNS2="10.0.0.2", DOMAIN="four")
+    assert backend.after([touch("up", "ens4")], frozenset()) == {}
+    assert files.read(resolv_conf.FILE) == RESOLV.replace("a b", "a b four") + "nameserver 10.4.0.2\n"
+    assert backend.dns("ens4", 3).servers == {"10.0.0.2", "10.4.0.2"}
+    backend.before([touch("down", "ens4")])
+    files.remove(ifcfg_file.path_of("ens4"))
+    assert backend.after([touch("down", "ens4")], frozenset()) == {}
+    assert files.read(resolv_conf.FILE) == RESOLV, "ens3 has 10.0.0.2 as well"
+
+
+def test_networkmanagers_own_resolv_conf_is_left(backend, server, host, dns_none):
+    files.replace(str(server / "conf/999.conf"), "[main]\ndns=default\n")
+    other(server, "ens4", DEVICE="ens4", DNS1="10.4.0.2")
+    backend.after([touch("up", "ens4")], frozenset())
+    assert files.read(resolv_conf.FILE) == RESOLV
+
+
+def test_a_boot_adds_what_is_missing(backend, server, dns_none):
+    files.replace(resolv_conf.FILE, "nameserver 10.9.9.9\n")
+    backend.boot([item(static())])
+    assert files.read(resolv_conf.FILE) == "nameserver 10.9.9.9\nnameserver 10.0.0.2\n"
+    files.replace(resolv_conf.FILE, "nameserver 10.9.9.9\n")
+    backend.boot([item(static())], left=frozenset(["ens3"]))
+    assert files.read(resolv_conf.FILE) == "nameserver 10.9.9.9\n"
+
+
+# -- which of the two --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """A server's directories below tmp_path; the result adds a file to it."""
+    for name in ("_UNITS", "_RUNS"):
+        monkeypatch.setattr(ifcfg_backend, name, str(tmp_path) + getattr(ifcfg_backend, name))
+    for name in ("_PLUGINS", "_SCRIPTS"):
+        monkeypatch.setattr(ifcfg_backend, name, tuple(str(tmp_path) + path for path in getattr(ifcfg_backend, name)))
+    return lambda *paths: [files.replace(str(tmp_path) + path, "") for path in paths]
+
+
+PLUGIN = "/usr/lib64/NetworkManager/1.42.2-1.el9/libnm-settings-plugin-ifcfg-rh.so"
+WANTED = "/etc/systemd/system/multi-user.target.wants/NetworkManager.service"
+BOTH = ("/etc/sysconfig/network-scripts/network-functions", "/etc/sysconfig/network-scripts/ifup-eth")
+
+
+@pytest.mark.parametrize(
+    ("has", "name"),
+    [
+        ((PLUGIN, WANTED), "ifcfg"),
+        ((PLUGIN, WANTED, *BOTH), "ifcfg"),
+        ((PLUGIN, "/run/NetworkManager/devices/1"), "ifcfg"),
+        ((PLUGIN.replace("lib64", "lib/x86_64-linux-gnu"), WANTED), "ifcfg"),
+        (BOTH, "network-scripts"),
+        ((PLUGIN, *BOTH), "network-scripts"),
+        ((WANTED, *BOTH), "network-scripts"),
+        ((PLUGIN,), ""),
+        ((WANTED,), ""),
+        ((), ""),
+        (BOTH[:1], ""),
+    ],
+)
+def test_the_program_that_reads_ifcfg_files(machine, has, name):
+    machine(*has)
+    found = ifcfg_backend.chosen()
+    assert (found.name if not found.unfit() else "") == name
+
+
+def test_a_networkmanager_that_is_masked(machine, tmp_path):
+    machine(PLUGIN, WANTED, *BOTH)
+    (tmp_path / "etc/systemd/system/NetworkManager.service").symlink_to("/dev/null")
+    assert ifcfg_backend.chosen().name == "network-scripts"
