@@ -1,21 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""netplan: one YAML file for all NICs, whose definitions NetworkManager gets as keyfiles."""
+"""netplan: one YAML file for all NICs, whose definitions NetworkManager gets as keyfiles.
+
+What netplan has no key for is given to NetworkManager by `networkmanager: passthrough:` (netplan-yaml(5), since 0.102):
+- The UUID: that of a VLAN's parent is a random one each time that the generator runs, and NetworkManager takes the
+  profile with another UUID for another one.
+- The methods: for a family without a configuration netplan writes `link-local` (IPv4), so that the NIC has an address of
+  169.254.0.0/16, and `ignore` (IPv6), so that the kernel takes advertised addresses and routes.
+- The rest is as in a keyfile of cloud-init's: networkmanager/finish_keyfile.py says why.
+"""
 
 from typing import Dict, Sequence
 
 from ...core.desired import Item
-from ..networkmanager import other_profiles
+from ..networkmanager import finish_keyfile, other_profiles
 from . import generator, other_files, yaml_file
 from .format import NetplanFormat
 
 # NetworkManager's own default for the first NIC of type ethernet, without its count.
 _FIRST_METRIC = 100
+_PRIORITY = 120
+_NAMESPACE = "a3924cb8-09e0-43e9-890b-77972a800108"  # cloud-init's, for the UUIDs of its keyfiles
 
 
 class NetplanForNetworkManager(NetplanFormat):
     def finish(self, text: str, item: Item) -> str:
-        """Sets the metric of both families: NetworkManager's default counts up with each activation.
+        """Sets the metric of both families, and what netplan leaves to NetworkManager's defaults.
 
         `optional` and `on-link` are for networkd: nothing waits by NIC, and NetworkManager reaches any gateway.
         """
@@ -26,6 +36,11 @@ class NetplanForNetworkManager(NetplanFormat):
         if item.entry.networks:
             for family in ("dhcp4", "dhcp6"):  # with and without a lease; netplan requires equal values
                 body[family + "-overrides"] = {"route-metric": item.metric or _FIRST_METRIC}
+        passed = {"connection.uuid": _uuid(item.name), "connection.autoconnect-priority": str(_PRIORITY)}
+        if "link" in body:
+            passed["vlan.parent"] = str(body["link"])
+        passed.update(_families(item))
+        body["networkmanager"] = {"passthrough": passed}
         return yaml_file.part(group, name, body)
 
     def claimed(self, items: Sequence[Item]) -> Dict[str, str]:
@@ -36,5 +51,21 @@ class NetplanForNetworkManager(NetplanFormat):
 
     def _by_networkmanager(self, items: Sequence[Item]) -> Dict[str, str]:
         """Returns the NICs for which NetworkManager uses a profile that is not netplan's."""
-        ours = "%s/%s" % (generator.NM_FILES, generator.NM_PREFIX)
-        return other_profiles.claimed(items, ours=ours, priority=0)  # netplan has no autoconnect-priority
+        return other_profiles.claimed(items, ours="%s/%s" % (generator.NM_FILES, generator.NM_PREFIX))
+
+
+def _families(item: Item) -> Dict[str, str]:
+    methods = finish_keyfile.methods(item)
+    passed = {"ipv4.method": methods["ipv4"], "ipv6.method": methods["ipv6"], "ipv6.addr-gen-mode": "eui64"}
+    for family in ("ipv4", "ipv6"):
+        if methods[family] in ("auto", "manual"):
+            passed[family + ".may-fail"] = "true" if finish_keyfile.depends(methods, family) else "false"
+    if methods["ipv4"] == "manual":
+        passed["ipv4.dad-timeout"] = "0"
+    return passed
+
+
+def _uuid(name: str) -> str:
+    import uuid  # 5 ms, and only needed if something is rendered
+
+    return str(uuid.uuid5(uuid.UUID(_NAMESPACE), "netplan-" + name))

@@ -36,18 +36,18 @@ def finished(text: str, item: Item) -> str:
     values = parsed(text)
     if value(values, "connection", "master") or value(values, "connection", "controller"):
         return text  # a bond's member has no addresses
-    methods = _methods(item)
+    wanted = methods(item)
     for family in ("ipv4", "ipv6"):
         there = parsed(text).get(family, {})
-        changes: _Changes = {"method": methods[family]}
-        if methods[family] in ("auto", "manual"):
+        changes: _Changes = {"method": wanted[family]}
+        if wanted[family] in ("auto", "manual"):
             changes["route-metric"] = str(item.metric or _FIRST_METRIC)
-            changes["may-fail"] = "true" if _depends(methods, family) else "false"
-            changes.update(_routes(there, item, family, advertised=(family, methods[family]) == ("ipv6", "auto")))
+            changes["may-fail"] = "true" if depends(wanted, family) else "false"
+            changes.update(_routes(there, item, family, advertised=(family, wanted[family]) == ("ipv6", "auto")))
             changes.update(_dns(item, family))
         else:
             changes.update({"may-fail": None, "dns": None, "dns-search": None, "route-metric": None})
-        if methods[family] == "manual" and family == "ipv4":
+        if wanted[family] == "manual" and family == "ipv4":
             changes["dad-timeout"] = "0"
         if family == "ipv6":
             changes["addr-gen-mode"] = "eui64"
@@ -55,7 +55,8 @@ def finished(text: str, item: Item) -> str:
     return text
 
 
-def _methods(item: Item) -> Dict[str, str]:
+def methods(item: Item) -> Dict[str, str]:
+    """Returns the method of each family."""
     types = {net.type for net in item.entry.networks}
     static = [net for net in item.entry.networks if net.address and net.type not in DHCP4 | DHCP6 | SLAAC]
     by_version = {ipaddress.ip_interface(net.address).version for net in static}
@@ -65,7 +66,7 @@ def _methods(item: Item) -> Dict[str, str]:
     }
 
 
-def _depends(methods: Dict[str, str], family: str) -> bool:
+def depends(methods: Dict[str, str], family: str) -> bool:
     """True if a family waits for others, and the other family of the NIC has a configuration too."""
     other = methods["ipv6" if family == "ipv4" else "ipv4"]
     return methods[family] == "auto" and other in ("auto", "manual")

@@ -79,13 +79,11 @@ def _profiles() -> Iterator[Profile]:
                 yield Profile(path, parsed(text))
 
 
-def claimed(
-    items: Sequence[Item], ours: str = "", also: Sequence[Profile] = (), priority: int = _OURS
-) -> Dict[str, str]:
+def claimed(items: Sequence[Item], ours: str = "", also: Sequence[Profile] = ()) -> Dict[str, str]:
     """Returns by name the NICs that are not ours, with the profile that configures them or why nothing does.
 
     `ours`: the beginning of the paths of our profiles, cloud-init's keyfiles if empty. `also`: foreign profiles that
-    are not in keyfiles. `priority`: our profiles' autoconnect-priority.
+    are not in keyfiles.
     """
     # Also under another name: a NIC that comes back with one is taken by the profile of its MAC.
     beginning = ours or path_of("")[: -len(SUFFIX)]
@@ -95,13 +93,13 @@ def claimed(
     found = {}
     for item in items:
         nic = now.named(item.name)
-        why = _claim(nic, foreign, priority) if nic is not None else ""
+        why = _claim(nic, foreign) if nic is not None else ""
         if why:
             found[item.name] = why
     return found
 
 
-def _claim(nic: Nic, foreign: List[Profile], priority: int) -> str:
+def _claim(nic: Nic, foreign: List[Profile]) -> str:
     device = _device(nic)
     active = value(device or {}, "device", "connection-uuid")
     by_udev = (files.read(os.path.join(_UDEV, "n%d" % nic.ifindex)) or "").splitlines()
@@ -109,7 +107,7 @@ def _claim(nic: Nic, foreign: List[Profile], priority: int) -> str:
         return UNMANAGED
     for one in foreign:
         auto = value(one.values, "connection", "autoconnect", "true") != "false"
-        if one.uuid == active or (one.is_for(nic) and auto and one.priority > priority):
+        if one.uuid == active or (one.is_for(nic) and auto and one.priority > _OURS):
             return one.path
     return ""
 
