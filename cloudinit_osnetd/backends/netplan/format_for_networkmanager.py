@@ -5,8 +5,8 @@
 What netplan has no key for is given to NetworkManager by `networkmanager: passthrough:` (netplan-yaml(5), since 0.102):
 - The UUID: that of a VLAN's parent is a random one each time that the generator runs, and NetworkManager takes the
   profile with another UUID for another one.
-- The methods: for a family without a configuration netplan writes `link-local` (IPv4), so that the NIC has an address of
-  169.254.0.0/16, and `ignore` (IPv6), so that the kernel takes advertised addresses and routes.
+- The methods: for a family without a configuration netplan writes `link-local` (IPv4), so that the NIC has an address
+  of 169.254.0.0/16, and `ignore` (IPv6), so that the kernel takes advertised addresses and routes.
 - The rest is as in a keyfile of cloud-init's: networkmanager/finish_keyfile.py says why.
 """
 
