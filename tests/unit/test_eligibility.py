@@ -34,7 +34,9 @@ def test_on_openstack_with_a_known_renderer_we_work(server):
         ({"disabled_by": "disabled by the kernel command line"}, "disabled by the kernel command line"),
         ({"settings": context.Settings(enabled=False)}, "switched off"),
         ({"settings": context.Settings(invalid="osnetd.ignore: invalid: 4")}, "invalid: osnetd.ignore: invalid: 4"),
-        ({"renderer": "sysconfig"}, "renderer sysconfig is not supported"),
+        ({"renderer": "freebsd"}, "renderer freebsd is not supported"),
+        # As on openSUSE with wicked, which neither NetworkManager nor the network-scripts stand for.
+        ({"renderer": "sysconfig"}, "no program reads ifcfg files"),
     ],
 )
 def test_hands_off_where_the_configuration_says_so(server, fields, why):

@@ -542,16 +542,16 @@ def test_a_boot_adds_what_is_missing(backend, server, dns_none):
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
     """A server's directories below tmp_path; the result adds a file to it."""
-    for name in ("_UNITS", "_RUNS"):
+    for name in ("_UNITS", "_RUNS", "_SCRIPTS"):
         monkeypatch.setattr(ifcfg_backend, name, str(tmp_path) + getattr(ifcfg_backend, name))
-    for name in ("_PLUGINS", "_SCRIPTS"):
+    for name in ("_PLUGINS", "_IFUP"):
         monkeypatch.setattr(ifcfg_backend, name, tuple(str(tmp_path) + path for path in getattr(ifcfg_backend, name)))
     return lambda *paths: [files.replace(str(tmp_path) + path, "") for path in paths]
 
 
 PLUGIN = "/usr/lib64/NetworkManager/1.42.2-1.el9/libnm-settings-plugin-ifcfg-rh.so"
 WANTED = "/etc/systemd/system/multi-user.target.wants/NetworkManager.service"
-BOTH = ("/etc/sysconfig/network-scripts/network-functions", "/etc/sysconfig/network-scripts/ifup-eth")
+BOTH = ("/etc/sysconfig/network-scripts/network-functions", "/usr/sbin/ifup")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,8 @@ _PLUGINS = (
     "/usr/lib*/NetworkManager/*/libnm-settings-plugin-ifcfg-rh.so",
     "/usr/lib/*/NetworkManager/*/libnm-settings-plugin-ifcfg-rh.so",
 )
-_SCRIPTS = ("/etc/sysconfig/network-scripts/network-functions", "/etc/sysconfig/network-scripts/ifup-eth")
+_SCRIPTS = "/etc/sysconfig/network-scripts/network-functions"
+_IFUP = ("/usr/sbin/ifup", "/sbin/ifup")
 
 
 class Ifcfg(ForNetworkManager, IfcfgActivator, Backend):
@@ -39,7 +40,7 @@ class NetworkScripts(ForScripts, ScriptsActivator, Backend):
 
 def chosen() -> Backend:
     """Returns the backend of this server. NetworkManager is preferred: where it is on, ifup leaves its NICs to it."""
-    if not _networkmanager_reads() and all(map(os.path.exists, _SCRIPTS)):
+    if not _networkmanager_reads() and os.path.exists(_SCRIPTS) and any(map(os.path.exists, _IFUP)):
         return NetworkScripts()
     return Ifcfg()
 
