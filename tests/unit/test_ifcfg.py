@@ -251,6 +251,17 @@ def test_the_scripts_take_a_metric_of_the_ipv6_default_route_in_words_only(scrip
     assert "IPV6_DEFAULTGW" not in ifcfg_file.parsed(scripts.finish(STATIC + "IPV6_DEFAULTGW=2001:db8::1\n", one))
 
 
+def test_a_gateway_outside_of_the_subnets(backend, scripts):
+    """NetworkManager adds the route to it; ifup has no word for it but those of ip-route(8)."""
+    one = item(static(routes=[dict(DEFAULT, gateway="192.0.2.1")]), metric=2100)
+    text = STATIC.replace("GATEWAY=10.0.0.1", "GATEWAY=192.0.2.1")
+    found = completed(scripts, one)
+    assert found == {"route-ens3": HEAD + "0.0.0.0/0 via 192.0.2.1 dev ens3 metric 2100 onlink\n"}
+    assert "GATEWAY" not in ifcfg_file.parsed(scripts.finish(text, one))
+    assert completed(backend, one) == {}
+    assert ifcfg_file.parsed(backend.finish(text, one))["GATEWAY"] == "192.0.2.1"
+
+
 def test_a_told_default_route_is_not_made_one_with_the_advertised_one(backend):
     network = dict(SLAAC, routes=SIX["routes"])
     assert completed(backend, item(network))["route6-ens3"].endswith("::/0 via 2001:db8::1 dev ens3 metric 101\n")
@@ -317,6 +328,15 @@ def test_routes_mean_the_same_in_both_forms(backend):
     words = "10.9.0.0/16 via 10.0.0.9 dev ens3 metric 7\n"
     assert backend.meaning(numbered, "ens3") == backend.meaning(words, "ens3") == {"route 10.9.0.0/16 via 10.0.0.9 metric 7"}
     assert backend.meaning(HEAD, "ens3") == frozenset()
+
+
+def test_what_older_releases_wrote_is_recognised(backend):
+    plain = backend.meaning(STATIC, "ens3")
+    assert backend.meaning(STATIC + "NM_CONTROLLED=no\n", "ens3") in backend.as_older_releases(plain)
+    assert plain in backend.as_older_releases(backend.meaning(STATIC + "NM_CONTROLLED=no\n", "ens3"))
+    stateful = LEASED + "DHCPV6C=yes\nIPV6INIT=yes\nIPV6_AUTOCONF=no\n"
+    newer = backend.meaning(stateful + "IPV6_FAILURE_FATAL=yes\n", "ens3")
+    assert backend.meaning(stateful + "NM_CONTROLLED=no\n", "ens3") in backend.as_older_releases(newer)
 
 
 # -- the server ------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import ipaddress
 from typing import Dict, List, Optional, Set
 
 from ...core.desired import Item
-from ...core.network_data import DEFAULT4, DEFAULT6, DHCP4, DHCP6, SLAAC, Route
+from ...core.network_data import DEFAULT4, DEFAULT6, DHCP4, DHCP6, SLAAC, Route, off_subnet_gateways
 from . import ifcfg_file
 from .ifcfg_file import Values
 
@@ -53,6 +53,8 @@ def for_scripts(text: str, item: Item) -> str:
         changes.update({"IPV4_ROUTE_METRIC": None, "IPV6_ROUTE_METRIC": None, "IPV6_DEFAULTGW": None})
         metric = _told(item, DEFAULT4) or item.metric
         changes["METRIC"] = str(metric) if metric else None
+        if _off_subnet_default(item):
+            changes["GATEWAY"] = None  # ifup does not reach it: its route is in the file of routes
         if _static(item, 4):
             changes["ARPCHECK"] = "no"
         if _types(item) & DHCP4:
@@ -153,6 +155,11 @@ def _told(item: Item, network: str) -> Optional[int]:
     return next((metric for metric in told if metric is not None), None)
 
 
+def _off_subnet_default(item: Item) -> bool:
+    gateways = {route.gateway for route in wanted_routes(item, 4) if route.network == DEFAULT4}
+    return bool(gateways & off_subnet_gateways(item.entry))
+
+
 def _metric(item: Item, version: int) -> int:
     """Returns the metric of a family's routes: GATEWAY has no other one."""
     told = None if _dynamic(item, version) else _told(item, DEFAULT4 if version == 4 else DEFAULT6)
@@ -163,18 +170,22 @@ def in_files(item: Item, version: int, scripts: bool) -> List[ifcfg_file.Line]:
     """Returns what the file of routes has: the routes but the default route, which is GATEWAY or IPV6_DEFAULTGW.
 
     A default route beside an advertised one is here, with the next metric: with the same one both become a single
-    multipath route. The scripts have no metric for IPV6_DEFAULTGW, so their IPv6 default route is here as well.
+    multipath route. The scripts have no metric for IPV6_DEFAULTGW, and for a gateway outside of the subnets they have
+    no word but `onlink` of ip-route(8): such a default route is here as well.
     """
     found = []
     advertised = version == 6 and _dynamic(item, 6)
+    off = off_subnet_gateways(item.entry) if scripts else frozenset()
     for route in wanted_routes(item, version):
         is_default = route.network in (DEFAULT4, DEFAULT6) and bool(route.gateway)
-        if is_default and (version == 4 or not (advertised or scripts)):
+        here = route.gateway in off if version == 4 else advertised or scripts
+        if is_default and not here:
             continue
         metric = route.metric if route.metric is not None else item.metric or None
         if is_default and advertised and route.metric is None:
             metric = (item.metric or _FIRST_METRIC) + 1
-        line = ifcfg_file.Line(route.network, route.gateway or "", "" if metric is None else str(metric))
+        more = "onlink" if route.gateway in off else ""
+        line = ifcfg_file.Line(route.network, route.gateway or "", "" if metric is None else str(metric), more)
         if line not in found:
             found.append(line)
     return found

@@ -58,8 +58,8 @@ class IfcfgFormat(Format):
 
     def _has(self, text: str, wanted: List[ifcfg_file.Line]) -> bool:
         there = ifcfg_file.routes(text)
-        # Of numbered routes the scripts read no metric.
-        plain = not (self.scripts and any(line.metric for line in wanted) and ifcfg_file.parsed(text))
+        # Of numbered routes the scripts read no metric and no options.
+        plain = not (self.scripts and any(line.metric or line.more for line in wanted) and ifcfg_file.parsed(text))
         return plain and set(there) == set(wanted)
 
     def finish(self, text: str, item: Item) -> str:
@@ -83,6 +83,11 @@ class IfcfgFormat(Format):
         from . import ifcfg_meaning  # only needed to compare meanings
 
         return ifcfg_meaning.of(text)
+
+    def as_older_releases(self, meaning: FrozenSet[str]) -> Sequence[FrozenSet[str]]:
+        from . import ifcfg_meaning
+
+        return ifcfg_meaning.as_older_releases(meaning)
 
 
 class ForNetworkManager(IfcfgFormat):

@@ -3,7 +3,7 @@
 """The meaning of an ifcfg file and of a file of routes: nm-settings-ifcfg-rh(5), initscripts' sysconfig.txt."""
 
 import re
-from typing import Iterator, Set
+from typing import Iterator, Sequence, Set
 
 from ...core import meaning
 from . import ifcfg_file
@@ -60,6 +60,14 @@ def of(text: str) -> meaning.Meaning:
     return frozenset(facts)
 
 
+def as_older_releases(found: meaning.Meaning) -> Sequence[meaning.Meaning]:
+    """Up to 24.1 cloud-init writes NM_CONTROLLED=no, and up to 22.4 no IPV6_FAILURE_FATAL beside DHCPV6C."""
+    left = frozenset(["NM_CONTROLLED no"])
+    fatal = frozenset(["IPV6_FAILURE_FATAL yes"])
+    others = [found - left, found | left, found - fatal - left, (found - fatal) | left]
+    return [other for other in others if other != found]
+
+
 def _route(line: ifcfg_file.Line) -> str:
     to = meaning.network(line.to, "", line.via)
     return meaning.route(to, line.via, line.metric or None, *line.more.split())
@@ -90,7 +98,7 @@ def _methods(values: Values) -> Iterator[str]:
 
 
 def _line(key: str, word: str) -> Iterator[str]:
-    plain = meaning.truth(word)
+    plain = word if word.isdigit() else meaning.truth(word)
     if not word or key in _IGNORED or (key, plain) in _DEFAULTS or _NUMBERED.match(key):
         return
     if key in _TOPICS:
