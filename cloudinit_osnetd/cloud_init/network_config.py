@@ -7,10 +7,10 @@ module. So both write the same text for the same entry.
 """
 
 import ipaddress
-from typing import Any, Callable, Dict, Iterable, List
+from typing import Any, Callable, Dict, Iterable, List, Set
 
 from ..core.desired import Item, Want
-from ..core.network_data import DHCP4, DHCP6, SLAAC, Network, Route
+from ..core.network_data import DEFAULT4, DEFAULT6, DHCP4, DHCP6, SLAAC, Network, Route
 
 Convert = Callable[[Dict[str, Any], Dict[str, str]], Dict[str, Any]]
 
@@ -80,6 +80,32 @@ def _renderable(net: Network, item: Item) -> Network:
     """Removes the routes that no renderer may get: on-link routes, for which half of the renderers raise an error or
     write a route without a valid gateway (see Backend.finish), and routes via an address of this server itself."""
     return net._replace(routes=tuple(route for route in net.routes if route.gateway and route.gateway not in item.own))
+
+
+def for_renderer(wants: Iterable[Want], renderer: Callable[[], str]) -> List[Want]:
+    """Returns what cloud-init's renderer accepts; `renderer` returns its name and is called only if that matters.
+
+    That of ifcfg files refuses a whole document if a NIC has two default routes of a family. It gets the first of them;
+    see Backend.completed.
+    """
+    wants = list(wants)
+    fewer = [want._replace(items=tuple(map(_with_one_default, want.items))) for want in wants]
+    return fewer if fewer != wants and renderer() == "sysconfig" else wants
+
+
+def _with_one_default(item: Item) -> Item:
+    seen: Set[str] = set()
+    networks = []
+    for net in item.entry.networks:
+        kept = []
+        for route in net.routes:
+            if route.network in (DEFAULT4, DEFAULT6) and route.gateway and route.gateway not in item.own:
+                if route.network in seen:
+                    continue
+                seen.add(route.network)
+            kept.append(route)
+        networks.append(net._replace(routes=tuple(kept)))
+    return item._replace(entry=item.entry._replace(networks=tuple(networks)))
 
 
 def supports_bond_names(convert: Convert) -> bool:

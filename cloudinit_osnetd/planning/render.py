@@ -38,7 +38,8 @@ def _render_one(want: Want, backend: Backend, using: Renderer, tree: str) -> Lis
     from ..cloud_init import compat  # 40 to 60 ms: imported only if something is rendered
 
     os.makedirs(tree)
-    compat.render(network_config.build([want], compat.convert), tree, using)
+    given = network_config.for_renderer([want], lambda: using.name)
+    compat.render(network_config.build(given, compat.convert), tree, using)
     by_name = {item.name: item for item in want.items}
     parts = []
     rendered = {(part.path, part.section): part.text for part in backend.staged(tree)}

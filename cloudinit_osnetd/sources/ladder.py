@@ -102,7 +102,10 @@ def _config(
     keys = desired.configurable(known, nics)
     metrics = desired.assign_metrics(known, keys, given, configured)
     wants = desired.desired(known, nics, bonds=named, given=metrics)
-    return network_config.build(select(wants, nics), _convert) if wants else None
+    if not wants:
+        return None
+    accepted = network_config.for_renderer(select(wants, nics), lambda: context.load(remember=False).renderer)
+    return network_config.build(accepted, _convert)
 
 
 def _without_unmanaged(

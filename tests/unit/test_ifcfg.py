@@ -7,7 +7,8 @@ import pytest
 from cloudinit_osnetd.backends.ifcfg import backend as ifcfg_backend
 from cloudinit_osnetd.backends.ifcfg import ifcfg_file, profile, resolv_conf
 from cloudinit_osnetd.backends.networkmanager import other_profiles, reapply
-from cloudinit_osnetd.core.desired import Item
+from cloudinit_osnetd.cloud_init import network_config
+from cloudinit_osnetd.core.desired import Item, Want
 from cloudinit_osnetd.core.records import Part, Touch
 from cloudinit_osnetd.kernel import netlink
 from cloudinit_osnetd.system import files
@@ -260,6 +261,27 @@ def test_a_gateway_outside_of_the_subnets(backend, scripts):
     assert "GATEWAY" not in ifcfg_file.parsed(scripts.finish(text, one))
     assert completed(backend, one) == {}
     assert ifcfg_file.parsed(backend.finish(text, one))["GATEWAY"] == "192.0.2.1"
+
+
+def test_a_second_default_route(backend, scripts):
+    """cloud-init's renderer refuses it, and all other NICs with it: it gets the first one."""
+    second = dict(DEFAULT, gateway="10.0.0.254")
+    one = item(static(routes=[DEFAULT, second]))
+    want = Want((one,), "d")
+    (given,) = network_config.for_renderer([want], lambda: "sysconfig")
+    assert [route.gateway for net in given.items[0].entry.networks for route in net.routes] == ["10.0.0.1"]
+    assert network_config.for_renderer([want], lambda: "eni") == [want]
+    for on in (backend, scripts):
+        assert completed(on, one) == {"route-ens3": HEAD + "0.0.0.0/0 via 10.0.0.254 dev ens3\n"}
+
+
+def test_a_default_route_of_each_family_is_no_second_one():
+    want = Want((item(static(routes=[DEFAULT]), SIX),), "d")
+
+    def asked():
+        raise AssertionError("the renderer does not matter")
+
+    assert network_config.for_renderer([want], asked) == [want]
 
 
 def test_a_told_default_route_is_not_made_one_with_the_advertised_one(backend):

@@ -171,15 +171,18 @@ def in_files(item: Item, version: int, scripts: bool) -> List[ifcfg_file.Line]:
 
     A default route beside an advertised one is here, with the next metric: with the same one both become a single
     multipath route. The scripts have no metric for IPV6_DEFAULTGW, and for a gateway outside of the subnets they have
-    no word but `onlink` of ip-route(8): such a default route is here as well.
+    no word but `onlink` of ip-route(8): such a default route is here as well. So are a family's further ones, which the
+    renderer does not accept.
     """
-    found = []
+    found: List[ifcfg_file.Line] = []
+    first = None
     advertised = version == 6 and _dynamic(item, 6)
     off = off_subnet_gateways(item.entry) if scripts else frozenset()
     for route in wanted_routes(item, version):
         is_default = route.network in (DEFAULT4, DEFAULT6) and bool(route.gateway)
         here = route.gateway in off if version == 4 else advertised or scripts
-        if is_default and not here:
+        first = route if first is None and is_default else first
+        if is_default and not here and first is not None and route.gateway == first.gateway:
             continue
         metric = route.metric if route.metric is not None else item.metric or None
         if is_default and advertised and route.metric is None:
