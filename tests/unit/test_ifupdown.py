@@ -4,6 +4,7 @@
 
 import pytest
 
+from cloudinit_osnetd.backends import ifup_command
 from cloudinit_osnetd.backends.eni import interfaces_file, sourced_files
 from cloudinit_osnetd.backends.eni.backend import Ifupdown
 from cloudinit_osnetd.backends.ifupdown import activator, start_order
@@ -536,4 +537,4 @@ def test_what_udev_starts(text, yes):
 
 def test_two_scopes_have_two_names(monkeypatch, tmp_path):
     monkeypatch.setattr(paths, "SYSTEMD", str(tmp_path))
-    assert len({activator._ifup(name)[5] for name in ("ens3", "ens3", "a.b", "a-b", "a_b")}) == 5
+    assert len({ifup_command.ifup(name)[5] for name in ("ens3", "ens3", "a.b", "a-b", "a_b")}) == 5

@@ -101,8 +101,7 @@ def test_a_client_outlives_our_service(host, monkeypatch, tmp_path):
     monkeypatch.setattr(paths, "SYSTEMD", str(tmp_path))
     BACKEND.after([touch("up")], frozenset())
     (line,) = host.ran()
-    assert line.startswith("systemd-run --quiet --scope --unit osnetd-ifup-ens3-") and line.endswith(" ifup ens3")
-    assert "--collect" not in line, "systemd 219 does not know it"
+    assert line.startswith("systemd-run --quiet --scope --collect --unit osnetd-ifup-ens3-") and line.endswith(" ifup ens3")
 
 
 def test_dns_is_what_ifup_wrote(host):

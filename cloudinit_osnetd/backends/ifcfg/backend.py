@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """The backends for the ifcfg files that cloud-init's renderer sysconfig writes: NetworkManager, or the network-scripts.
 
-Which of the two reads them is a matter of the server: Enterprise Linux 7 and 8 have both.
+Which of the two reads them is a matter of the server: Enterprise Linux 8 has both.
 """
 
 import glob

@@ -4,10 +4,8 @@
 
 import functools
 import glob
-import itertools
 import logging
 import os
-import re
 import time
 from typing import Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
@@ -19,11 +17,11 @@ from ...system import files, paths
 from ...system.command import CommandError, Job, end, start
 from ..base import Activator
 from ..eni import interfaces_file, sourced_files
+from ..ifup_command import ifup
 from . import dhcp_helper, hotplug_unit, ifstate, lease_metric, start_order
 
 LOG = logging.getLogger(__name__)
 _UP_SECONDS = 30.0
-_started = itertools.count()
 
 
 class IfupdownActivator(Activator):
@@ -78,11 +76,7 @@ class IfupdownActivator(Activator):
         self._also_down += sorted(there - ifstate.up() - {touch.name for touch in touches})
 
     def after(self, touches: Sequence[Touch], changed: FrozenSet[str]) -> Dict[str, str]:
-        """Brings NICs up in parallel; bonds before their members, and VLANs last.
-
-        Each `ifup` runs in a scope unit of its own, because the DHCP client that it starts stays in the caller's
-        cgroup. In our service's cgroup the client would end with the service, and the lease would expire minutes later.
-        """
+        """Brings NICs up in parallel; bonds before their members, and VLANs last."""
         text = sourced_files.all_text()
         wanted = {touch.name: touch for touch in touches if touch.action != "down"}
         for touch in touches:
@@ -99,7 +93,7 @@ class IfupdownActivator(Activator):
             start_order.await_ready(jobs, names, text, deadline)
             for name in names:
                 try:
-                    jobs.append((name, start(_ifup(name))))
+                    jobs.append((name, start(ifup(name))))
                 except CommandError as exc:
                     problems[name] = str(exc)
         for name, job in jobs:
@@ -132,12 +126,3 @@ class IfupdownActivator(Activator):
             for wanted in (("nameserver",), ("search", "domain"))
         )
         return Dns(servers, search=domains)
-
-
-def _ifup(name: str) -> List[str]:
-    if not os.path.isdir(paths.SYSTEMD):
-        return ["ifup", name]
-    # A name that no other has: the scope of an earlier one, of this process or of another, lives as long as its client.
-    word = re.sub(r"[^A-Za-z0-9]", "-", name)
-    unit = "osnetd-ifup-%s-%d-%d-%d" % (word, os.getpid(), time.monotonic() * 1e3, next(_started))
-    return ["systemd-run", "--quiet", "--scope", "--collect", "--unit", unit, "ifup", name]

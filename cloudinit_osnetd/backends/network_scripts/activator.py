@@ -1,31 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""The network-scripts of Enterprise Linux 7 and 8: `ifdown` while the old files are in place, `ifup` with the new ones.
+"""The network-scripts of Enterprise Linux 8: `ifdown` while the old files are in place, `ifup` with the new ones.
 
 They were not available for tests: the commands are tested with stand-ins of ifup and ifdown (docs/matrix.md).
 """
 
-import itertools
 import logging
 import os
-import re
 import time
 from typing import Dict, FrozenSet, List, Optional, Sequence, Tuple
 
 from ...core.records import Dns, Touch
 from ...kernel import netlink
-from ...system import files, paths
+from ...system import files
 from ...system.command import CommandError, Job, end, run, start
 from ..base import Activator
 from ..ifcfg import ifcfg_file, profile
 from ..ifcfg.resolv_conf import FILE
+from ..ifup_command import ifup
 from ..networkmanager.keyfile import value
 from ..networkmanager.profile_activator import dns_of
 
 LOG = logging.getLogger(__name__)
 _UP_SECONDS = 30.0
 _ORDER = {"ethernet": 0, "bond": 1, "vlan": 2}
-_started = itertools.count()
 
 
 class ScriptsActivator(Activator):
@@ -93,7 +91,7 @@ def _bring_up(names: Sequence[str], deadline: float) -> Dict[str, str]:
     jobs: List[Tuple[str, Job]] = []
     for name in names:
         try:
-            jobs.append((name, start(_ifup(name))))
+            jobs.append((name, start(ifup(name))))
         except CommandError as exc:
             problems[name] = str(exc)
     for name, job in jobs:
@@ -103,13 +101,3 @@ def _bring_up(names: Sequence[str], deadline: float) -> Dict[str, str]:
         except CommandError as exc:
             problems[name] = str(exc)
     return problems
-
-
-def _ifup(name: str) -> List[str]:
-    """Returns the command. In a scope of its own: the DHCP client would end with our service otherwise."""
-    if not os.path.isdir(paths.SYSTEMD):
-        return ["ifup", name]
-    word = re.sub(r"[^A-Za-z0-9]", "-", name)
-    unit = "osnetd-ifup-%s-%d-%d-%d" % (word, os.getpid(), time.monotonic() * 1e3, next(_started))
-    # Without --collect: systemd 219 of Enterprise Linux 7 does not know it.
-    return ["systemd-run", "--quiet", "--scope", "--unit", unit, "ifup", name]
