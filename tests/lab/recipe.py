@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Dict, NamedTuple, Tuple
 
 SUITES = ("bullseye", "bookworm", "trixie", "forky", "sid")  # oldest first
-BACKENDS = ("ifupdown", "networkd", "netplan", "nm")  # netplan on networkd: in VMs only, a veth has no permanent MAC
-NETWORK_MANAGER = ("nm",)  # with keyfiles
+BACKENDS = ("ifupdown", "networkd", "netplan", "nm", "ifcfg")  # netplan on networkd: in VMs only, a veth has no permanent MAC
+NETWORK_MANAGER = ("nm", "ifcfg")  # with keyfiles; with ifcfg files, in trixie only
 
 _COMMON = (
     "systemd-sysv udev dbus kmod procps netbase "
@@ -36,7 +36,9 @@ MASKED_IN_CONTAINERS = (
     "systemd-hwdb-update.service systemd-journal-catalog-update.service ldconfig.service getty@tty1.service console-getty.service systemd-logind.service"
 ).split()
 
-_RENDERER = {"ifupdown": "eni", "networkd": "networkd", "netplan": "netplan", "nm": "network-manager"}
+_RENDERER = {"ifupdown": "eni", "networkd": "networkd", "netplan": "netplan", "nm": "network-manager", "ifcfg": "sysconfig"}
+_ACTIVATOR = {**_RENDERER, "ifcfg": "network-manager"}
+_EL_RELEASE = 'NAME="Rocky Linux"\nID="rocky"\nID_LIKE="rhel centos fedora"\nVERSION_ID="9.6"\nPRETTY_NAME="Rocky Linux (the lab\'s)"\n'
 
 
 class Recipe(NamedTuple):
@@ -72,7 +74,8 @@ class Recipe(NamedTuple):
 
     def files(self) -> Dict[str, str]:
         """The lab's own files, path inside the root to content."""
-        renderer = _RENDERER[self.backend]
+        renderer, activator = _RENDERER[self.backend], _ACTIVATOR[self.backend]
+        distro = "distro: rocky, " if self.backend == "ifcfg" else ""
         files = {
             "etc/hostname": "osnetd-lab\n",
             "etc/hosts": "127.0.0.1 localhost osnetd-lab\n::1 localhost ip6-localhost\n",
@@ -83,7 +86,7 @@ class Recipe(NamedTuple):
                 "locale: false\n"
                 "ssh_genkeytypes: [ed25519]\n"
                 "apt: {preserve_sources_list: true}\n"
-                f"system_info: {{network: {{renderers: [{renderer}], activators: [{renderer}]}}}}\n"
+                f"system_info: {{{distro}network: {{renderers: [{renderer}], activators: [{activator}]}}}}\n"
             ),
             "etc/udev/rules.d/50-osnetd-lab.rules": (
                 "# The NICs that the lab plugs into a container are veths: claim them as real.\n"
@@ -92,11 +95,15 @@ class Recipe(NamedTuple):
         }
         if self.backend in NETWORK_MANAGER:
             # Debian's own has ifupdown first, which is not installed.
-            files["etc/NetworkManager/NetworkManager.conf"] = "[main]\nplugins=keyfile\n"
+            plugins = "ifcfg-rh,keyfile" if self.backend == "ifcfg" else "keyfile"
+            files["etc/NetworkManager/NetworkManager.conf"] = f"[main]\nplugins={plugins}\n"
             files["etc/udev/rules.d/90-osnetd-lab-nm.rules"] = (
                 "# NetworkManager's own rules (85) leave veths alone.\n"
                 f'SUBSYSTEM=="net", ACTION!="remove", ATTR{{netdev_group}}=="{NIC_GROUP}", ENV{{NM_UNMANAGED}}="0"\n'
             )
+        if self.backend == "ifcfg":  # cloud-init writes ifcfg files on the like of Enterprise Linux only
+            files["etc/os-release"] = _EL_RELEASE
+            files["etc/sysconfig/network-scripts/readme-ifcfg-rh.txt"] = ""
         if self.vm:
             # It would note every question whether a command has ended yet, and bury what a test prints of the journal.
             files["etc/systemd/system/qemu-guest-agent.service.d/osnetd-lab.conf"] = "[Service]\nLogLevelMax=notice\n"
@@ -118,6 +125,8 @@ class Recipe(NamedTuple):
             for unit in ("systemd-networkd.service", "systemd-networkd.socket", "networking.service"):
                 links[f"etc/systemd/system/{unit}"] = "/dev/null"
             links["etc/NetworkManager/dispatcher.d/01-ifupdown"] = "/dev/null"  # it fails without /etc/network
+            if self.backend == "ifcfg":
+                links["usr/libexec/cloud-init"] = "../lib/cloud-init"
         elif self.backend != "ifupdown":
             for unit in ("systemd-networkd.service", "systemd-resolved.service"):
                 links[f"{wants}/{unit}"] = f"/lib/systemd/system/{unit}"

@@ -160,6 +160,9 @@ def _extract(recipe: Recipe, root: Path) -> None:
             _replace(root / name).symlink_to(target)
         if recipe.backend in NETWORK_MANAGER:
             _order_after_network_manager(root)
+        if recipe.backend == "ifcfg":
+            plugin = _ifcfg_plugin(recipe.suite)
+            call(["tar", "-C", str(root), "--keep-directory-symlink", "-xf", str(plugin)], "unpacking the ifcfg-rh plugin")
         # As in a published image: host keys are made by cloud-init, man pages of what is installed later are kept.
         for leftover in (*root.glob("etc/ssh/ssh_host_*"), *root.glob("etc/dpkg/dpkg.cfg.d/*mmdebstrap*")):
             leftover.unlink()
@@ -181,6 +184,22 @@ def _order_after_network_manager(root: Path) -> None:
                 after = "After=NetworkManager.service\nAfter=NetworkManager-wait-online.service\n"
                 text = text.replace("After=networking.service\n", after)
             _replace(root / f"etc/systemd/system/{unit}.service").write_text(text)
+
+
+def _ifcfg_plugin(suite: str) -> Path:
+    """NetworkManager of a suite with its plugin for ifcfg files, which Debian leaves out; built once, in minutes."""
+    script = Path(__file__).with_name("ifcfg_plugin.sh")
+    digest = hashlib.sha256(script.read_bytes()).hexdigest()[:10]
+    path = run.lab_dir() / "packages" / f"ifcfg-rh-{suite}-{digest}.tar.gz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with run.locked(path.with_suffix(".lock")):
+        if not path.exists():
+            unfinished = path.with_suffix(".unfinished")
+            words = ["env", f"MIRROR={mirror.debian_mirror() or ''}", "bash", str(script), suite, str(unfinished)]
+            with step(f"building NetworkManager of {suite} with its ifcfg-rh plugin"):
+                call(words, "building the ifcfg-rh plugin")
+            unfinished.rename(path)
+    return path
 
 
 def _replace(path: Path) -> Path:

@@ -118,6 +118,8 @@ def configuration(guest: Guest, port: Port) -> str:
         return guest.run(f"cat '/etc/systemd/network/10-cloud-init-{name}.network'", check=False).stdout
     if guest.backend == "nm":
         return guest.run(f"cat '{KEYFILES}/cloud-init-{name}.nmconnection'", check=False).stdout
+    if guest.backend == "ifcfg":
+        return guest.run(f"cd {IFCFG} && tail -n +1 'ifcfg-{name}' 'route-{name}' 'route6-{name}'", check=False).stdout
     if guest.backend == "netplan":
         return _definition(guest.run(f"cat {NETPLAN}").stdout, str(name))
     return _stanzas(guest.run("cat /etc/network/interfaces.d/50-cloud-init").stdout, str(name))
@@ -129,7 +131,9 @@ def _stanzas(text: str, name: str) -> str:
     return "\n\n".join(part for part in parts if f"auto {name}\n" in part or f"iface {name} " in part)
 
 
+IFCFG = "/etc/sysconfig/network-scripts"
 KEYFILES = "/etc/NetworkManager/system-connections"
+PROFILES = {"nm": "cloud-init ", "ifcfg": "System "}  # NetworkManager's names of them, without the NIC's
 NETPLAN = "/etc/netplan/50-cloud-init.yaml"
 
 
@@ -153,6 +157,9 @@ def configured_names(guest: Guest) -> List[str]:
     if guest.backend == "nm":
         found = guest.run(f"ls {KEYFILES}").stdout.splitlines()
         return sorted(name[len("cloud-init-") : -len(".nmconnection")] for name in found if re.match("cloud-init-.*[.]nmconnection$", name))
+    if guest.backend == "ifcfg":
+        found = guest.run(f"ls {IFCFG}").stdout.splitlines()  # a file of routes must go with its NIC too
+        return sorted({name.partition("-")[2] for name in found if re.match("(ifcfg|route|route6)-", name)})
     if guest.backend == "netplan":
         return netplan_names(guest.run(f"cat {NETPLAN}").stdout)
     text = guest.run("cat /etc/network/interfaces.d/50-cloud-init").stdout
@@ -215,10 +222,14 @@ def _wrong_routes(port: Port, version: int, there: Set[Tuple[str, str]]) -> List
 
 def _wrong_in_backend(guest: Guest, port: Port, name: str) -> List[str]:
     servers = {dns for subnet, _ in port.subnets() for dns in subnet.dns}
-    if guest.backend == "nm":
+    if guest.backend in PROFILES:
+        profile = PROFILES[guest.backend] + name
         shown = guest.run(f"nmcli -t -f DEVICE,STATE,CONNECTION device | grep -F -e '{name}:'", check=False).stdout.splitlines()
-        wrong = [] if f"{name}:connected:cloud-init {name}" in shown else [f"NetworkManager says {shown}"]
+        wrong = [] if f"{name}:connected:{profile}" in shown else [f"NetworkManager says {shown}"]
         told = set(guest.run(f"nmcli -g IP4.DNS,IP6.DNS device show '{name}'", check=False).stdout.replace("|", " ").replace("\\", "").split())
+        if guest.backend == "ifcfg":  # NetworkManager leaves it alone there
+            asked = guest.run("cat /etc/resolv.conf").stdout.split()
+            wrong += [f"{server} is not in resolv.conf" for server in servers if server not in asked]
     elif guest.backend != "ifupdown":
         index = ip(guest, f"link show dev '{name}'")[0]["ifindex"]  # a name is a pattern to networkctl
         shown = json.loads(guest.run(f"networkctl --json=short status {index}", check=False).stdout or "{}")
@@ -262,9 +273,9 @@ def assert_gone(guest: Guest, name: str, seconds: float = 6) -> None:
     """Nothing of a departed NIC is left: no configuration, no state of the backend's, no DHCP client."""
     seconds *= guest.patience
     wait_until(lambda: name not in configured_names(guest), seconds, f"configuration of {name} removed")
-    if guest.backend == "nm":
-        loaded = "nmcli -g NAME connection"
-        wait_until(lambda: f"cloud-init {name}" not in guest.run(loaded).stdout.splitlines(), seconds, f"{name}'s profile unloaded")
+    if guest.backend in PROFILES:
+        loaded, profile = "nmcli -g NAME connection", PROFILES[guest.backend] + name
+        wait_until(lambda: profile not in guest.run(loaded).stdout.splitlines(), seconds, f"{name}'s profile unloaded")
     if guest.backend == "ifupdown":
         wait_until(lambda: f"{name}=" not in guest.run("ifquery --state", check=False).stdout, seconds, f"{name} out of ifstate")
         assert f"dhclient.{name}" not in guest.run("ps axww").stdout

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""NetworkManager with keyfiles: which of its ways serves a port, and what it does by itself before and after."""
+"""NetworkManager with keyfiles and with ifcfg files: which of its ways serves a port, and what it does by itself before and after."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from tests.lab import Cloud, Container, Port
 from tests.lab.ports import Subnet, address_by_mac
 from tests.scenarios.conftest import KINDS, GuestFactory, Kind
 from tests.scenarios.seen import (
+    IFCFG,
+    KEYFILES,
+    PROFILES,
     assert_boot,
     assert_follows,
     assert_gone,
@@ -29,7 +32,7 @@ from tests.scenarios.seen import (
 )
 from tests.scenarios.serving import serving
 
-_ASKED = [kind for kind in KINDS if kind.backend == "nm"]
+_ASKED = [kind for kind in KINDS if kind.backend in PROFILES]
 pytestmark = pytest.mark.parametrize("kind", _ASKED or [Kind("trixie", "nm")], ids=str)
 
 
@@ -45,6 +48,10 @@ def _profile(guest: Container, port: Port) -> str:
     """The file of the profile that is active on the port's NIC."""
     lines = guest.run("nmcli -t -f DEVICE,FILENAME connection show --active").stdout.splitlines()
     return dict(line.split(":", 1) for line in lines)[str(guest.nic(port))]
+
+
+def _path(guest: Container, name: str) -> str:
+    return f"{KEYFILES}/cloud-init-{name}.nmconnection" if guest.backend == "nm" else f"{IFCFG}/ifcfg-{name}"
 
 
 def test_ports_come_and_go(cloud: Cloud, guest_factory: GuestFactory) -> None:
@@ -63,13 +70,13 @@ def test_ports_come_and_go(cloud: Cloud, guest_factory: GuestFactory) -> None:
         with serving(guest, touches=[port], events=["added"]) as served:
             name = guest.plug(port)
             assert_follows(guest, first, port)
-        path = f"/etc/NetworkManager/system-connections/cloud-init-{name}.nmconnection"
+        path = _path(guest, name)
         commands = _commands(served.records)
         assert commands[0] == f"nmcli connection load {path}"
         assert any(command.startswith("nmcli --wait 0 connection up uuid ") for command in commands)
         assert all(command.startswith("nmcli ") for command in commands), commands
         assert _profile(guest, port) == path
-        assert guest.run(f"stat -c '%a %U' {path}").stdout == "600 root\n"
+        assert guest.run(f"stat -c '%a %U' {path}").stdout == ("600 root\n" if guest.backend == "nm" else "644 root\n")
     name = str(guest.nic(static))
     with serving(guest, leaves=[static], events=["removed"]):
         guest.unplug(static)
@@ -150,10 +157,12 @@ def test_profiles_of_others_and_what_is_not_managed(cloud: Cloud, guest_factory:
     assert_follows(guest, first, edited, own)
     names = [str(guest.nic(port)) for port in (edited, own, left)]
     assert names == ["ens4", "ens5", "ens6"]
-    path = "/etc/NetworkManager/system-connections/mine.nmconnection"
+    # The first plugin in NetworkManager's list writes a new profile.
+    path = f"{KEYFILES}/mine.nmconnection" if guest.backend == "nm" else f"{IFCFG}/ifcfg-mine"
+    profile = PROFILES[guest.backend]
     guest.run("nmcli connection add type ethernet con-name mine ifname ens5 ipv4.method manual ipv4.addresses 10.90.0.250/24")
     guest.run("nmcli connection up mine")
-    guest.run("nmcli connection modify 'cloud-init ens4' ipv4.dns 10.90.0.9 && nmcli device reapply ens4")
+    guest.run(f"nmcli connection modify '{profile}ens4' ipv4.dns 10.90.0.9 && nmcli device reapply ens4")
     for port in (edited, own, left):
         server.edit_port(port, mtu=1400)
     record = reconcile(guest)
@@ -163,7 +172,7 @@ def test_profiles_of_others_and_what_is_not_managed(cloud: Cloud, guest_factory:
     assert "does not manage it" in reason_of(guest, left)
     assert "10.90.0.250/24" in guest.run("ip -brief address show ens5").stdout
     assert_nothing_to_do(guest)
-    guest.run("nmcli connection delete mine; nmcli connection up 'cloud-init ens5'")
+    guest.run(f"nmcli connection delete mine; nmcli connection up '{profile}ens5'")
     reconcile(guest)
     assert_follows(guest, first, own)
 

@@ -225,7 +225,8 @@ def own(text=STATIC):
 
 def completed(backend, one, *more):
     parts = backend.completed([own(), *more], [one])
-    return {part.path.rpartition("/")[2]: part.text for part in parts if "route" in part.path}
+    names = {part.path.rpartition("/")[2]: part.text for part in parts}
+    return {name: text for name, text in names.items() if name.startswith("route")}
 
 
 def test_a_file_that_has_its_routes_is_kept(backend):
@@ -416,6 +417,16 @@ def test_another_ifcfg_file_that_is_active(backend, server):
     assert backend.claimed([item(static())]) == {"ens3": path}
     active(server, profile.uuid_of(ifcfg_file.path_of("ens3"), {}))
     assert backend.claimed([item(static())]) == {}
+
+
+def test_routes_of_somebody_are_a_part_of_the_nic(backend, server):
+    """NetworkManager reads them with the NIC's ifcfg file: an operator's edit, or what another tool left behind."""
+    one = item(static(routes=[DEFAULT]))
+    path = ifcfg_file.path_of("ens3", "route-")
+    assert completed(backend, one) == {}
+    files.replace(path, "10.1.0.0/16 via 192.0.2.9 dev ens3\n")
+    assert completed(backend, one) == {"route-ens3": HEAD}
+    assert backend.meaning(HEAD, "ens3") == frozenset()
 
 
 @pytest.mark.parametrize("left", ["ifcfg-eth0.bak", "ifcfg-eth0~", "ifcfg-eth0.rpmsave", "ifcfg-lo"])

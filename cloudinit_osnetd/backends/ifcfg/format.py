@@ -38,7 +38,10 @@ class IfcfgFormat(Format):
 
     def completed(self, parts: Sequence[Part], items: Sequence[Item]) -> List[Part]:
         """Writes the files of routes from what is wanted: the renderer gets no route without a gateway, and writes no
-        metric that both families take. A file that has the same routes is kept as it is."""
+        metric that both families take. A file that has the same routes is kept as it is.
+
+        A file of routes that is on disk is a part of the NIC's profile whoever wrote it, so it is one here as well.
+        """
         found = {part.path: part for part in parts}
         for item in items:
             own = found.get(ifcfg_file.path_of(item.name))
@@ -48,7 +51,7 @@ class IfcfgFormat(Format):
                 path = ifcfg_file.path_of(item.name, prefix)
                 there = found.get(path)
                 wanted = finish_ifcfg.in_files(item, version, self.scripts)
-                if there is None and not wanted:
+                if there is None and not wanted and not os.path.exists(path):
                     continue
                 text = there.text if there is not None else ifcfg_file.header_of(own.text)
                 if there is None or not self._has(text, wanted):
