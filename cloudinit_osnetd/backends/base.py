@@ -37,6 +37,10 @@ class Format:
         """Returns the parts of links that are configured together, with those that cloud-init does not write."""
         return list(parts)
 
+    def link_names(self, parts: Sequence[Part]) -> Dict[str, str]:
+        """Returns the names of links by what other parts refer to them with, where that is not the name."""
+        return {}
+
     def finish(self, text: str, item: Item) -> str:
         """Returns a rendered part, with what cloud-init's renderer cannot express added."""
         return text

@@ -89,11 +89,21 @@ def of_kernel(snapshot: Snapshot) -> List[Found]:
 def of_disk(backend: Backend, nics: Mapping[str, Nic]) -> List[Found]:
     """Returns the bonds in the files that cloud-init writes; an empty list if they cannot be read."""
     try:
-        parts = {part.name: backend.meaning(part.text, part.name) for part in backend.staged("")}
+        staged = backend.staged("")
+        parts: Dict[str, Meaning] = {}
+        for part in staged:  # a NIC may have several
+            parts[part.name] = parts.get(part.name, frozenset()) | backend.meaning(part.text, part.name)
+        names = backend.link_names(staged)
     except (OSError, ValueError) as exc:
         LOG.warning("the network configuration cannot be read: %s", exc)
         return []
-    return of_parts(parts, frozenset(nic.name for nic in nics.values()))
+    known = {name: frozenset(_by_name(line, names) for line in lines) for name, lines in parts.items()}
+    return of_parts(known, frozenset(nic.name for nic in nics.values()))
+
+
+def _by_name(line: str, names: Mapping[str, str]) -> str:
+    before, _, word = line.rpartition(" ")
+    return "belongs to " + names[word] if before == "belongs to" and word in names else line
 
 
 def of_parts(parts: Mapping[str, Meaning], nics: FrozenSet[str]) -> List[Found]:

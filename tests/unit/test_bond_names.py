@@ -4,13 +4,17 @@
 
 import pytest
 
+from cloudinit_osnetd.backends.base import Format
 from cloudinit_osnetd.backends.eni import stanza_meaning
+from cloudinit_osnetd.backends.ifcfg import backend as ifcfg_backend
 from cloudinit_osnetd.backends.netplan import yaml_meaning
 from cloudinit_osnetd.backends.networkd import file_meaning
+from cloudinit_osnetd.backends.networkmanager.format import KeyfileFormat
 from cloudinit_osnetd.core import truth
 from cloudinit_osnetd.core.desired import desired
 from cloudinit_osnetd.planning import bond_names
 from cloudinit_osnetd.state import store
+from cloudinit_osnetd.system import files
 
 from .build import A, B, C, bond, data, document, link, nic, nics, owned_bond, snapshot, static
 
@@ -32,7 +36,7 @@ NICS = nics(nic("ens3", A, 2), nic("ens4", B, 3), nic("ens5", C, 4), nic("ens6",
 RIGHT = {HIGH + "/bond": "bond0", LOW + "/bond": "bond1"}
 
 
-class Disk:
+class Disk(Format):
     """A backend, as far as it is asked here."""
 
     def __init__(self, parts=()):
@@ -93,6 +97,28 @@ def test_a_bond_of_which_neither_members_nor_mac_are_written_is_known_by_its_add
     heard = store.empty("i")._replace(truth=truth.observe(truth.EMPTY, "drive", data(doc), 0.0))
     there = dict(NICS, **{"fa:16:3e:00:00:09": nic("ens9", "fa:16:3e:00:00:09", 6)})
     assert bond_names.known(heard, there, None, Disk(parts)).bonds == {C + "/bond": "bond0", A + "/bond": "bond1"}
+
+
+MEMBERS = (("ens3", "bond0"), ("ens4", "bond0"), ("ens5", "bond1"), ("ens6", "bond1"))
+# A member's keyfile has the UUID of the bond's.
+KEYFILES = {
+    "system-connections/cloud-init-%s.nmconnection" % name: "[connection]\nuuid=u-%s\ntype=%s\n%s" % (name, kind, more)
+    for name, kind, more in [(of, "bond", "interface-name=%s\n" % of) for of in ("bond0", "bond1")]
+    + [(name, "ethernet", "master=u-%s\nslave-type=bond\n" % of) for name, of in MEMBERS]
+}
+IFCFG = {"ifcfg-" + name: "DEVICE=%s\nMASTER=%s\nSLAVE=yes\n" % (name, of) for name, of in MEMBERS}
+IFCFG.update({"ifcfg-" + name: "DEVICE=%s\nTYPE=Bond\n" % name for name in ("bond0", "bond1")})
+IFCFG.update({"route-bond0": "10.8.0.0/16 via 10.0.0.9 dev bond0\n", "route6-ens3": "#\n", "ifcfg-lo": "DEVICE=lo\n"})
+
+
+@pytest.mark.parametrize(("format_", "texts"), [(KeyfileFormat, KEYFILES), (ifcfg_backend.Ifcfg, IFCFG)])
+def test_a_bonds_name_is_learned_from_files(format_, texts, tmp_path):
+    for name, text in texts.items():
+        files.replace(str(tmp_path / format_.directories[0][1:] / name.rpartition("/")[2]), text)
+    backend = format_()
+    staged = backend.staged(str(tmp_path))
+    backend.staged = lambda _tree: staged
+    assert bond_names.known(state(), NICS, None, backend).bonds == RIGHT
 
 
 def running(of_first="bond0", of_second="bond1", high="02:00:00:00:00:01", low="02:00:00:00:00:02"):

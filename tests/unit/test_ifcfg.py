@@ -429,6 +429,14 @@ def test_routes_of_somebody_are_a_part_of_the_nic(backend, server):
     assert backend.meaning(HEAD, "ens3") == frozenset()
 
 
+def test_a_keyfile_that_another_renderer_left(backend, server):
+    path = str(server / "keyfiles/cloud-init-ens3.nmconnection")
+    files.replace(path, "[connection]\ntype=ethernet\nuuid=u\n[ethernet]\nmac-address=%s\n" % A)
+    assert backend.claimed([item(static())]) == {}
+    active(server, "u")
+    assert backend.claimed([item(static())]) == {"ens3": path}
+
+
 @pytest.mark.parametrize("left", ["ifcfg-eth0.bak", "ifcfg-eth0~", "ifcfg-eth0.rpmsave", "ifcfg-lo"])
 def test_what_nobody_reads_claims_nothing(backend, server, left):
     files.replace(str(server / "ifcfg" / left), "DEVICE=ens3\nAUTOCONNECT_PRIORITY=200\n")

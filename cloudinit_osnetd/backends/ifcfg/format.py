@@ -100,7 +100,8 @@ class ForNetworkManager(IfcfgFormat):
         Not those that it leaves alone because of our own file: cloud-init up to 24.1 wrote NM_CONTROLLED=no.
         """
         ours = [ifcfg_file.path_of(item.name) for item in items]
-        found = other_profiles.claimed(items, also=profile.others(ours))
+        # No keyfile is ours, cloud-init's neither: they are left from another renderer.
+        found = other_profiles.claimed(items, ours=ifcfg_file.path_of(""), also=profile.others(ours))
         for item in items:
             if found.get(item.name) == other_profiles.UNMANAGED and _left_by_our_file(item.name):
                 del found[item.name]

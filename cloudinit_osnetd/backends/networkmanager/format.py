@@ -11,7 +11,7 @@ from ...core.records import Part
 from ...system import files
 from ..base import Format
 from . import finish_keyfile, other_profiles
-from .keyfile import DIRECTORY, PREFIX, SUFFIX
+from .keyfile import DIRECTORY, PREFIX, SUFFIX, parsed, value
 
 
 class KeyfileFormat(Format):
@@ -27,6 +27,10 @@ class KeyfileFormat(Format):
             Part(path[len(tree) :], "", os.path.basename(path)[len(PREFIX) : -len(SUFFIX)], files.read(path) or "")
             for path in found
         ]
+
+    def link_names(self, parts: Sequence[Part]) -> Dict[str, str]:
+        """A member refers to its bond, and a VLAN to its parent, by the UUID of the profile."""
+        return {value(parsed(part.text), "connection", "uuid"): part.name for part in parts}
 
     def finish(self, text: str, item: Item) -> str:
         return finish_keyfile.finished(text, item)
