@@ -159,6 +159,18 @@ def test_a_static_address_beside_an_advertised_one(backend):
     values = finished(backend, text, SIX, SLAAC)
     assert (values["IPV6_AUTOCONF"], values["IPV6ADDR"]) == ("yes", "2001:db8::5/64")
     assert "IPV6_FORCE_ACCEPT_RA" not in values
+    text += "IPV6_DEFAULTGW=2001:db8::1\n"
+    assert "IPV6_DEFAULTGW" not in finished(backend, text, SIX, SLAAC), "with the same metric both are one route"
+    assert finished(backend, text, SIX)["IPV6_DEFAULTGW"] == "2001:db8::1"
+    assert completed(backend, item(SIX, SLAAC)) == {"route6-ens3": HEAD + "::/0 via 2001:db8::1 dev ens3 metric 101\n"}
+
+
+@pytest.mark.parametrize("which", ["backend", "scripts"])
+def test_a_told_default_route_beside_a_lease(request, which):
+    """GATEWAY is ignored there."""
+    on, network = request.getfixturevalue(which), dhcp(routes=[DEFAULT])
+    assert "GATEWAY" not in finished(on, LEASED + "GATEWAY=10.0.0.1\n", network)
+    assert completed(on, item(network)) == {"route-ens3": HEAD + "0.0.0.0/0 via 10.0.0.1 dev ens3\n"}
 
 
 def test_a_silent_dhcp_server_does_not_take_the_static_family_down(backend):
@@ -274,6 +286,7 @@ def test_a_second_default_route(backend, scripts):
     assert network_config.for_renderer([want], lambda: "eni") == [want]
     for on in (backend, scripts):
         assert completed(on, one) == {"route-ens3": HEAD + "0.0.0.0/0 via 10.0.0.254 dev ens3\n"}
+        assert ifcfg_file.parsed(on.finish(STATIC, one))["GATEWAY"] == "10.0.0.1"
 
 
 def test_a_default_route_of_each_family_is_no_second_one():

@@ -33,6 +33,7 @@ def for_networkmanager(text: str, item: Item) -> str:
     if "MASTER" not in values:  # a bond's member has no addresses
         changes.update(_families(item))
         changes.update(dns(item, _served(item)))
+        changes.update(_gateways(item, scripts=False))
         for family, version in (("IPV4", 4), ("IPV6", 6)):
             configured = version in _served(item)
             changes[family + "_ROUTE_METRIC"] = str(_metric(item, version)) if configured else None
@@ -50,11 +51,10 @@ def for_scripts(text: str, item: Item) -> str:
     if "MASTER" not in values:
         changes.update(_families(item))
         changes.update(dns(item, [4, 6]))
-        changes.update({"IPV4_ROUTE_METRIC": None, "IPV6_ROUTE_METRIC": None, "IPV6_DEFAULTGW": None})
+        changes.update({"IPV4_ROUTE_METRIC": None, "IPV6_ROUTE_METRIC": None})
+        changes.update(_gateways(item, scripts=True))
         metric = _told(item, DEFAULT4) or item.metric
         changes["METRIC"] = str(metric) if metric else None
-        if _off_subnet_default(item):
-            changes["GATEWAY"] = None  # ifup does not reach it: its route is in the file of routes
         if _static(item, 4):
             changes["ARPCHECK"] = "no"
         if _types(item) & DHCP4:
@@ -155,9 +155,27 @@ def _told(item: Item, network: str) -> Optional[int]:
     return next((metric for metric in told if metric is not None), None)
 
 
-def _off_subnet_default(item: Item) -> bool:
-    gateways = {route.gateway for route in wanted_routes(item, 4) if route.network == DEFAULT4}
-    return bool(gateways & off_subnet_gateways(item.entry))
+def _is_in_file(item: Item, route: Route, scripts: bool) -> bool:
+    """True for a default route that neither GATEWAY nor IPV6_DEFAULTGW can express."""
+    version = ipaddress.ip_network(route.network).version
+    if _dynamic(item, version):
+        # NetworkManager ignores GATEWAY beside a lease, and so does ifup. Beside an advertised default route, one with
+        # the same metric would make both a single multipath route.
+        return True
+    # The scripts have no metric for IPV6_DEFAULTGW, and for a gateway outside of the subnets no word but `onlink`.
+    return scripts and (version == 6 or route.gateway in off_subnet_gateways(item.entry))
+
+
+def _in_gateway(item: Item, version: int, scripts: bool) -> Optional[Route]:
+    """Returns the default route that is GATEWAY or IPV6_DEFAULTGW: the first one, if these can express it."""
+    defaults = [one for one in wanted_routes(item, version) if one.network in (DEFAULT4, DEFAULT6) and one.gateway]
+    return defaults[0] if defaults and not _is_in_file(item, defaults[0], scripts) else None
+
+
+def _gateways(item: Item, scripts: bool) -> _Changes:
+    """Returns the gateways, without those whose default routes are in the files of routes."""
+    routes = {"GATEWAY": _in_gateway(item, 4, scripts), "IPV6_DEFAULTGW": _in_gateway(item, 6, scripts)}
+    return {key: None if route is None else route.gateway for key, route in routes.items()}
 
 
 def _metric(item: Item, version: int) -> int:
@@ -167,23 +185,18 @@ def _metric(item: Item, version: int) -> int:
 
 
 def in_files(item: Item, version: int, scripts: bool) -> List[ifcfg_file.Line]:
-    """Returns what the file of routes has: the routes but the default route, which is GATEWAY or IPV6_DEFAULTGW.
+    """Returns what the file of routes has: the routes without the one that is GATEWAY or IPV6_DEFAULTGW.
 
-    A default route beside an advertised one is here, with the next metric: with the same one both become a single
-    multipath route. The scripts have no metric for IPV6_DEFAULTGW, and for a gateway outside of the subnets they have
-    no word but `onlink` of ip-route(8): such a default route is here as well. So are a family's further ones, which the
-    renderer does not accept.
+    A default route beside an advertised one has the next metric. A family's further default routes, which the renderer
+    does not accept, are here.
     """
     found: List[ifcfg_file.Line] = []
-    first = None
     advertised = version == 6 and _dynamic(item, 6)
     off = off_subnet_gateways(item.entry) if scripts else frozenset()
     for route in wanted_routes(item, version):
-        is_default = route.network in (DEFAULT4, DEFAULT6) and bool(route.gateway)
-        here = route.gateway in off if version == 4 else advertised or scripts
-        first = route if first is None and is_default else first
-        if is_default and not here and first is not None and route.gateway == first.gateway:
+        if route == _in_gateway(item, version, scripts):
             continue
+        is_default = route.network in (DEFAULT4, DEFAULT6) and bool(route.gateway)
         metric = route.metric if route.metric is not None else item.metric or None
         if is_default and advertised and route.metric is None:
             metric = (item.metric or _FIRST_METRIC) + 1
