@@ -187,6 +187,17 @@ def test_the_dns_of_all_subnets_and_of_no_other_family(backend):
     assert ifcfg_file.numbered(values, "DNS") == ["10.0.0.2"], "NetworkManager refuses DNS where a family has nothing else"
 
 
+def test_the_search_domains_of_a_nic_of_ipv6_alone(backend, scripts):
+    """NetworkManager reads DOMAIN for IPv4 only."""
+    one = item(SIX)._replace(search=("a", "b"))
+    values = ifcfg_file.parsed(backend.finish(STATIC, one))
+    assert (values.get("DOMAIN"), values["IPV6_DOMAIN"]) == (None, "a b")
+    assert "search a b" in backend.meaning(backend.finish(STATIC, one), "ens3")
+    assert ifcfg_file.parsed(scripts.finish(STATIC, one))["DOMAIN"] == "a b"
+    values = ifcfg_file.parsed(backend.finish(STATIC, item(static())._replace(search=("a", "b"))))
+    assert (values["DOMAIN"], values.get("IPV6_DOMAIN")) == ("a b", None)
+
+
 def test_networkmanager_takes_the_profile_of_an_old_cloud_init(backend, scripts):
     text = STATIC + "NM_CONTROLLED=no\n"
     assert "NM_CONTROLLED" not in finished(backend, text, static())

@@ -136,7 +136,10 @@ def dns(item: Item, versions: List[int]) -> _Changes:
     servers = [one for one in item.all_dns if ipaddress.ip_address(one).version in versions][:_MOST_SERVERS]
     changes: _Changes = {"DNS%d" % number: None for number in range(1, _MOST_SERVERS + 1)}
     changes.update({"DNS%d" % number: server for number, server in enumerate(servers, 1)})
-    changes["DOMAIN"] = " ".join(item.all_search) or None if versions else None
+    search = " ".join(item.all_search) or None
+    changes["DOMAIN"] = search if 4 in versions else None
+    # NetworkManager reads DOMAIN with the addresses of IPv4 only.
+    changes["IPV6_DOMAIN"] = search if versions == [6] else None
     return changes
 
 

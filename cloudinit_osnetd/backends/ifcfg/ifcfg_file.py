@@ -108,6 +108,10 @@ def numbered(values: Values, key: str) -> List[str]:
     return [word for _number, word in sorted(found)]
 
 
+def search_domains(values: Values) -> List[str]:
+    return list(dict.fromkeys(values.get("DOMAIN", "").split() + values.get("IPV6_DOMAIN", "").split()))
+
+
 # -- routes -----------------------------------------------------------------------------------------
 
 

@@ -13,8 +13,8 @@ from .ifcfg_file import Values, truth
 _IGNORED = (
     "NAME", "UUID", "TYPE", "AUTOCONNECT_PRIORITY", "LAST_CONNECT", "USERCTL", "SLAVE", "BONDING_MASTER",
     "VLAN", "PROXY_METHOD", "BROWSER_ONLY", "DHCLIENT_SET_DEFAULT_ROUTE", "BOOTPROTO", "IPV6INIT",
-    "IPV6_AUTOCONF", "DHCPV6C", "DOMAIN", "IPV6ADDR", "IPV6ADDR_SECONDARIES", "IPV6_DEFAULTGW", "NETWORK",
-    "BROADCAST",
+    "IPV6_AUTOCONF", "DHCPV6C", "DOMAIN", "IPV6_DOMAIN", "IPV6ADDR", "IPV6ADDR_SECONDARIES", "IPV6_DEFAULTGW",
+    "NETWORK", "BROADCAST",
 )
 _NUMBERED = re.compile(r"(IPADDR|NETMASK|PREFIX|GATEWAY|DNS)\d*\Z")
 _DEFAULTS = frozenset(
@@ -54,7 +54,7 @@ def of(text: str) -> meaning.Meaning:
     facts.update(_addresses(values))
     facts.update(_methods(values))
     facts.update(meaning.in_order("dns", map(meaning.address, ifcfg_file.numbered(values, "DNS"))))
-    facts.update(meaning.in_order("search", values.get("DOMAIN", "").split()))
+    facts.update(meaning.in_order("search", ifcfg_file.search_domains(values)))
     for key, word in values.items():
         facts.update(_line(key, word))
     return frozenset(facts)

@@ -56,7 +56,7 @@ def words_of(names: Optional[Iterable[str]] = None) -> Words:
     for path in paths:
         values = ifcfg_file.parsed(files.read(path) or "")
         servers += ifcfg_file.numbered(values, "DNS")
-        search += values.get("DOMAIN", "").split()
+        search += ifcfg_file.search_domains(values)
     return Words(tuple(dict.fromkeys(servers)), tuple(dict.fromkeys(search)))
 
 
