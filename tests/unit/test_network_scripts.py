@@ -12,7 +12,7 @@ from cloudinit_osnetd.core.records import Touch
 from cloudinit_osnetd.kernel import netlink
 from cloudinit_osnetd.system import files, paths
 
-from .build import A, B, dhcp, entry, nic, snapshot, static
+from .build import A, B, data, dhcp, document, entry, link, nic, snapshot, static, vlan
 from .programs import programs
 
 BACKEND = ifcfg_backend.NetworkScripts()
@@ -125,6 +125,19 @@ def test_metrics_are_in_the_words_of_the_scripts():
     assert "METRIC" not in finished(static())
     told = [{"network": "0.0.0.0", "netmask": "0.0.0.0", "gateway": "10.0.0.1", "metric": 7}]
     assert finished(static(routes=told), metric=2100)["METRIC"] == "7"
+
+
+def test_no_route_takes_the_metadata_service_from_the_others():
+    """ifup adds one to 169.254.0.0/16, unless it is told not to."""
+    assert finished(static())["NOZEROCONF"] == finished()["NOZEROCONF"] == "yes"
+
+
+def test_a_vlan_whose_name_is_not_that_of_its_parent():
+    """Of a long name the end is cut off: ifup would take what is before the dot for the parent."""
+    found = data(document([link(), vlan(vlan_id=100)])).entries
+    (one,) = [Item(key, entry_, "enp0s1f0d1a.100", ()) for key, entry_ in found.items() if entry_.kind == "vlan"]
+    values = ifcfg_file.parsed(BACKEND.finish("DEVICE=enp0s1f0d1a.100\nVLAN=yes\nPHYSDEV=enp0s31f6d1p2\n", one))
+    assert (values["VID"], values["PHYSDEV"]) == ("100", "enp0s31f6d1p2")
 
 
 def test_a_lease_is_asked_for_until_it_comes_and_a_static_address_is_not_probed():

@@ -44,9 +44,14 @@ def for_networkmanager(text: str, item: Item) -> str:
 
 
 def for_scripts(text: str, item: Item) -> str:
-    """ifup reads METRIC for the default route of GATEWAY and of a lease; other metrics are in the files of routes."""
+    """ifup reads METRIC for the default route of GATEWAY and of a lease; other metrics are in the files of routes.
+
+    Without NOZEROCONF it adds a route to 169.254.0.0/16 on each NIC, and the metadata service is in that network.
+    """
     values = ifcfg_file.parsed(text)
-    changes: _Changes = {"NM_CONTROLLED": "no"}
+    changes: _Changes = {"NM_CONTROLLED": "no", "NOZEROCONF": "yes"}
+    if item.entry.kind == "vlan":
+        changes["VID"] = str(item.entry.vlan_id)  # otherwise ifup cuts the parent's name from the VLAN's
     changes.update(device(values, item))
     if "MASTER" not in values:
         changes.update(_families(item))
