@@ -11,7 +11,7 @@ from cloudinit_osnetd.backends.netplan import backend, generator, other_files, y
 from cloudinit_osnetd.backends.netplan.backend_on_networkmanager import NetplanOnNetworkManager
 from cloudinit_osnetd.backends.networkmanager import other_profiles, reapply
 from cloudinit_osnetd.core.desired import Item
-from cloudinit_osnetd.core.records import Touch
+from cloudinit_osnetd.core.records import Part, Touch
 from cloudinit_osnetd.kernel import netlink
 from cloudinit_osnetd.system import files, paths
 
@@ -252,6 +252,15 @@ def test_what_netplan_refuses_is_told_and_nothing_is_loaded(two):
     assert "netplan does not like it" in problems["ens3"]
     assert two.ran() == []
     assert "10.0.0.5/24" in files.read(two.profiles + "/netplan-ens3.nmconnection")
+
+
+def test_a_part_is_checked_with_the_renderer_that_gets_it(machine, two, on, tmp_path):
+    part = Part("/" + FILE, "ens3", "ens3", on.finish(yaml_file.part("ethernets", "ens3", {}), item(static())))
+    on.check([part], str(tmp_path / "tree"))
+    text = files.read(str(tmp_path / "tree/check" / FILE))
+    assert "renderer: NetworkManager" in text and "passthrough" in text
+    with pytest.raises(ValueError, match="netplan does not like it"):
+        on.check([part._replace(text=yaml_file.part("ethernets", "ens3", {"addresses": ["bad"]}))], str(tmp_path / "tree"))
 
 
 def test_a_definition_that_makes_no_profile_is_told(two):

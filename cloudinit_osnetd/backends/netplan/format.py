@@ -22,6 +22,7 @@ class NetplanFormat(Format):
     mode = 0o600  # netplan warns about a file that is readable by others
     finishes_at_boot = True
     directories = (os.path.dirname(FILE),)
+    check_with: Optional[str] = None  # a file without definitions, None: netplan's defaults
 
     def staged(self, tree: str) -> List[Part]:
         text = files.read(tree + FILE)
@@ -69,7 +70,7 @@ class NetplanFormat(Format):
 
     def check(self, parts: Sequence[Part], tree: str) -> None:
         """Lets netplan read the finished parts: with a file that it refuses, a boot has no network at all."""
-        text = yaml_file.join(None, {part.name: part.text for part in parts})
+        text = yaml_file.join(self.check_with, {part.name: part.text for part in parts})
         root = os.path.join(tree, "check")
         files.replace(root + FILE, text, mode=self.mode, sync=False)
         try:

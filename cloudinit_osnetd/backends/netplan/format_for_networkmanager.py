@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """netplan: one YAML file for all NICs, whose definitions NetworkManager gets as keyfiles.
 
-What netplan has no key for is given to NetworkManager by `networkmanager: passthrough:` (netplan-yaml(5), since 0.102):
+What netplan has no key for is given to NetworkManager by `networkmanager: passthrough:` (netplan-yaml(5), since 0.103):
 - The UUID: that of a VLAN's parent is a random one each time that the generator runs, and NetworkManager takes the
   profile with another UUID for another one.
 - The methods: for a family without a configuration netplan writes `link-local` (IPv4), so that the NIC has an address
@@ -24,6 +24,8 @@ _NAMESPACE = "a3924cb8-09e0-43e9-890b-77972a800108"  # cloud-init's, for the UUI
 
 
 class NetplanForNetworkManager(NetplanFormat):
+    check_with = "network:\n  version: 2\n  renderer: NetworkManager\n"  # it supports less than networkd
+
     def finish(self, text: str, item: Item) -> str:
         """Sets the metric of both families, and what netplan leaves to NetworkManager's defaults.
 
