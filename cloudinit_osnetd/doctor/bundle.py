@@ -36,7 +36,8 @@ _COMMANDS = (
 _NETWORK = (
     "/etc/network/interfaces", "/etc/network/interfaces.d/*", "/etc/netplan/*.yaml", "/run/netplan/*.yaml",
     "/etc/systemd/network/*", "/etc/systemd/network/*/*", "/run/systemd/network/*", "/run/systemd/network/*/*",
-    "/etc/NetworkManager/system-connections/*", "/etc/sysconfig/network-scripts/ifcfg-*", "/etc/resolv.conf",
+    "/etc/NetworkManager/system-connections/*", "/etc/sysconfig/network-scripts/ifcfg-*",
+    "/etc/sysconfig/network-scripts/route*-*", "/etc/resolv.conf",
     "/run/network/interfaces.d/*", "/etc/udev/rules.d/*net*",
 )  # fmt: skip
 _SENSITIVE = "/run/cloud-init/instance-data-sensitive.json"

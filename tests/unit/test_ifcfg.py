@@ -538,6 +538,17 @@ def test_a_change_of_routes_alone_is_reapplied(backend, server, host):
     assert host.ran()[-1] == "nmcli device reapply ens3"
 
 
+def test_a_bond_stays_up_when_a_member_comes(backend, server, host):
+    """The bond's file lists it, which NetworkManager does not read."""
+    text = STATIC.replace("TYPE=Ethernet", "TYPE=Bond\nBONDING_MASTER=yes\nBONDING_OPTS=mode=4\nBONDING_SLAVE0=ens4")
+    files.replace(ifcfg_file.path_of("ens3"), text)
+    active(server, uuid())
+    assert edited(backend, text + "BONDING_SLAVE1=ens5\n") == {}
+    assert host.ran()[-1] == "nmcli device reapply ens3"
+    edited(backend, text.replace("mode=4", "mode=1"))
+    assert host.ran()[-1].startswith("nmcli --wait 0 connection up")
+
+
 def test_another_profile_is_active(backend, server, host):
     active(server, "another")
     edited(backend, STATIC.replace("10.0.0.5", "10.0.0.6"))

@@ -26,6 +26,8 @@ _FOR_IPV6 = re.compile(r"IPV6|DHCPV6")
 _FOR_BOTH = re.compile(r"DNS\d+\Z|DOMAIN\Z|RES_OPTIONS\Z")
 _OF_CONNECTION = {"NAME": "id", "ONBOOT": "autoconnect", "AUTOCONNECT_PRIORITY": "autoconnect-priority", "ZONE": "zone"}
 _OF_ETHERNET = {"MTU": "mtu", "HWADDR": "mac-address", "MACADDR": "cloned-mac-address"}
+# What NetworkManager does not read: a bond's members name the bond themselves, and the rest is for the scripts.
+_UNREAD = re.compile(r"BONDING_SLAVE\d+\Z|(USERCTL|NOZEROCONF|PERSISTENT_DHCLIENT|VID)\Z")
 # Files that neither NetworkManager nor the scripts read.
 _LEFT_OVERS = re.compile(r"(\.(bak|orig|rej|rpmnew|rpmorig|rpmsave)|~)\Z")
 
@@ -77,6 +79,8 @@ def of(path: str, text: str, routes4: str = "", routes6: str = "") -> Profile:
 
 def _places(key: str) -> Iterator[List[str]]:
     """Yields section and key for each setting that an ifcfg key belongs to."""
+    if _UNREAD.match(key):
+        return
     if key in _OF_CONNECTION:
         yield ["connection", _OF_CONNECTION[key]]
     elif key in _OF_ETHERNET:
