@@ -274,6 +274,8 @@ def test_a_definition_that_makes_no_profile_is_told(two):
 def test_a_keyfile_of_somebody_has_the_nic(machine, on):
     text = "[connection]\ntype=ethernet\nuuid=u\ninterface-name=ens3\n"
     files.replace(str(machine / "keyfiles/mine.nmconnection"), text)
+    assert on.claimed([item(static())]) == {"ens3": str(machine / "keyfiles/mine.nmconnection")}
+    files.replace(on.file_of("ens3"), "[connection]\n")
     assert on.claimed([item(static())]) == {}
     files.replace(str(machine / "devices/2"), "[device]\nmanaged=true\nconnection-uuid=u\n")
     assert on.claimed([item(static())]) == {"ens3": str(machine / "keyfiles/mine.nmconnection")}

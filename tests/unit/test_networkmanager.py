@@ -264,6 +264,29 @@ def test_a_profile_of_a_higher_priority_for_this_nic(server, values, theirs):
     assert claimed() == ({"ens3": path} if theirs else {})
 
 
+@pytest.mark.parametrize("runs", [True, False], ids=["runs", "before it runs"])
+@pytest.mark.parametrize(
+    ("values", "theirs"),
+    [
+        ({"ethernet__mac_address": A.upper()}, True),
+        ({"connection__interface_name": "ens3"}, True),
+        ({"match__interface_name": "ens3;ens4;"}, True),
+        ({"match__interface_name": "ens*;"}, False),
+        ({"connection__interface_name": "ens3", "connection__autoconnect": "false"}, False),
+        ({"connection__interface_name": "ens3", ".nmmeta__nm_generated": "true"}, False),
+        ({}, False),
+    ],
+)
+def test_a_nic_without_a_profile_of_ours_is_left_to_one_that_names_it(server, values, theirs, runs):
+    """Ours would have cloud-init's priority, and so take the NIC at the next boot."""
+    path = profile(server, **values)
+    if runs:
+        active(server, "w")
+    assert claimed() == {}
+    files.remove(keyfile.path_of("ens3"))
+    assert claimed() == ({"ens3": path} if theirs else {})
+
+
 @pytest.mark.parametrize("by", ["udev", "nmcli", "conf", "never"])
 def test_a_device_that_networkmanager_does_not_manage(server, by):
     if by == "udev":

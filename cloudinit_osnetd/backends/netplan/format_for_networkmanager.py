@@ -53,7 +53,7 @@ class NetplanForNetworkManager(NetplanFormat):
 
     def _by_networkmanager(self, items: Sequence[Item]) -> Dict[str, str]:
         """Returns the NICs for which NetworkManager uses a profile that is not netplan's."""
-        return other_profiles.claimed(items, ours="%s/%s" % (generator.NM_FILES, generator.NM_PREFIX))
+        return other_profiles.claimed(items, ours=other_files.TOP + "%s/%s" % (generator.NM_FILES, generator.NM_PREFIX))
 
 
 def _families(item: Item) -> Dict[str, str]:

@@ -3,7 +3,8 @@
 """Foreign profiles and unmanaged devices: NICs that NetworkManager configures from another profile, or not at all.
 
 NetworkManager notes the profile of each active device in /run/NetworkManager/devices/IFINDEX (NetworkManager(8)), and
-takes of several profiles that match a device the one with the highest autoconnect-priority. A profile that it made by
+takes of several profiles that match a device the one with the highest autoconnect-priority. So ours would win over an
+operator's, and it is not written where a foreign profile names the NIC already. A profile that NetworkManager made by
 itself ("Wired connection 1") gives way to ours. Of a device that it does not manage there is no file, or the file does
 not say `managed=true`; so it is for a moment also after the device was added.
 """
@@ -49,6 +50,17 @@ class Profile(NamedTuple):
         except ValueError:
             return 0
 
+    @property
+    def starts(self) -> bool:
+        """True if NetworkManager activates it by itself."""
+        return value(self.values, "connection", "autoconnect", "true") != "false"
+
+    def is_for_just(self, nic: Nic) -> bool:
+        """True if it names this NIC, and not by a pattern that fits others like it as well."""
+        names = words(value(self.values, "match", "interface-name"))
+        name = value(self.values, "connection", "interface-name")
+        return self.is_for(nic) and bool(name or self._mac or nic.name in names)
+
     def is_for(self, nic: Nic) -> bool:
         """True if it names this NIC by its MAC or its name."""
         names = words(value(self.values, "match", "interface-name"))
@@ -93,21 +105,24 @@ def claimed(items: Sequence[Item], ours: str = "", also: Sequence[Profile] = ())
     found = {}
     for item in items:
         nic = now.named(item.name)
-        why = _claim(nic, foreign) if nic is not None else ""
+        own = any(os.path.exists(beginning + item.name + suffix) for suffix in ("", SUFFIX))
+        why = _claim(nic, foreign, own) if nic is not None else ""
         if why:
             found[item.name] = why
     return found
 
 
-def _claim(nic: Nic, foreign: List[Profile]) -> str:
+def _claim(nic: Nic, foreign: List[Profile], own: bool) -> str:
+    """Returns why a NIC is not ours, empty if it is. `own`: it has a profile of ours."""
     device = _device(nic)
     active = value(device or {}, "device", "connection-uuid")
     by_udev = (files.read(os.path.join(_UDEV, "n%d" % nic.ifindex)) or "").splitlines()
     if (device is not None and value(device, "device", "managed") != "true") or "E:NM_UNMANAGED=1" in by_udev:
         return UNMANAGED
     for one in foreign:
-        auto = value(one.values, "connection", "autoconnect", "true") != "false"
-        if one.uuid == active or (one.is_for(nic) and auto and one.priority > _OURS):
+        if active and one.uuid == active:
+            return one.path
+        if one.starts and ((one.is_for(nic) and one.priority > _OURS) or (not own and one.is_for_just(nic))):
             return one.path
     return ""
 
