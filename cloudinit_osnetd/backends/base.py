@@ -145,6 +145,10 @@ class Activator:
         """
         raise NotImplementedError
 
+    def unapplied(self) -> FrozenSet[str]:
+        """Returns the names of NICs whose configuration on disk waits to be applied until something else is there."""
+        return frozenset()
+
     def dns(self, name: str, ifindex: int) -> Optional[Dns]:
         """Returns the DNS servers that are in use from a NIC's configuration; None if that is not known."""
         return None

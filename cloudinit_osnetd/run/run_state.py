@@ -40,7 +40,7 @@ class RunState:
         self.force = force
         self.env = env
         self.removed = RemovedNics(env.monotonic)
-        self.reapplying = Reapplying()
+        self.reapplying = Reapplying(on.backend.unapplied())
         self.duplicates = Duplicates(retry, env)
         self.corrections = Corrections(env.monotonic)
         self.no_lease: Set[str] = set()  # MACs of NICs that did not get the lease this run requested
@@ -86,7 +86,9 @@ class RunState:
     def set_timer(self) -> float:
         """Starts the timer of the next check if one is needed. Returns the seconds until then, 0 without a timer."""
         pending = self.pending if self.on.asks_openstack else ()  # without OpenStack no source will list them
-        awaited = sorted({*pending, *self.duplicates.macs, *self.no_carrier})
+        unapplied = self.on.backend.unapplied()
+        waiting = {row.mac for row in self.state.ledger if row.name in unapplied}
+        awaited = sorted({*pending, *self.duplicates.macs, *self.no_carrier, *waiting})
         retry = rejections.seconds_to_retry(self.state.truth, self.state.rejections, time.time())
         if self.state.provisional:
             from ..apply import provisional_push

@@ -198,6 +198,7 @@ def server(tmp_path, monkeypatch):
     for module in (other_profiles, reapply):
         monkeypatch.setattr(module, "_DEVICES", str(tmp_path / "devices"))
     monkeypatch.setattr(other_profiles, "_UDEV", str(tmp_path / "udev"))
+    monkeypatch.setattr(reapply, "_WAITING", str(tmp_path / "waiting"))
     monkeypatch.setattr(keyfile, "DIRECTORY", places[0])
     monkeypatch.setattr(netlink, "snapshot", lambda: snapshot(nic()))
     files.replace(keyfile.path_of("ens3"), STATIC)
@@ -378,3 +379,61 @@ def test_what_a_reapply_can_change(server, change, by_reapply):
     assert reapplied() == by_reapply
     active(server, "another")
     assert not reapplied()
+
+
+# -- an edit that waits for a DHCP server ----------------------------------------------------------
+
+
+@pytest.fixture
+def leased(server, monkeypatch):
+    """ens3 has a lease; `leased.answers` says whether a DHCP server answers."""
+
+    class Lease:
+        answers = False
+
+    files.replace(keyfile.path_of("ens3"), LEASED)
+    held = "[device]\nmanaged=true\nconnection-uuid=fbc49833-4cdb-548b-a293-c38b39836fdb\n[dhcp4]\ndhcp4.ip_address=10.0.0.5\n"
+    files.replace(str(server / "devices/2"), held)
+    monkeypatch.setattr(reapply.dhcp_probe, "server_answers", lambda _name, _seconds: Lease.answers)
+    Lease.host = programs(server, monkeypatch, {"nmcli": _LOADED % server})
+    return Lease
+
+
+def edited(text):
+    """What becomes of an edit: the problems."""
+    touches = [touch("reconfigure")]
+    edits = BACKEND.edits(touches, {"ens3": text})
+    BACKEND.before([one for one in touches if one.name not in edits])
+    files.replace(keyfile.path_of("ens3"), text)
+    return {} if edits and edits["ens3"]() else BACKEND.after(touches, frozenset())
+
+
+def test_it_is_noted_and_a_later_run_applies_it(leased):
+    assert BACKEND.unapplied() == frozenset()
+    assert "no DHCP server answers" in edited(LEASED + "[ipv4]\ndns=10.0.0.9;\n")["ens3"]
+    assert BACKEND.unapplied() == {"ens3"}
+    assert "nmcli device reapply ens3" not in leased.host.ran()
+    assert "no DHCP server answers" in BACKEND.after([touch("kick")], frozenset())["ens3"]
+    leased.answers = True
+    assert BACKEND.after([touch("kick")], frozenset()) == {}
+    assert leased.host.ran()[-1] == "nmcli device reapply ens3"
+    assert BACKEND.unapplied() == frozenset()
+
+
+def test_an_edit_of_the_mtu_does_not_apply_what_waits(leased):
+    dns = LEASED + "[ipv4]\ndns=10.0.0.9;\n"
+    edited(dns)
+    assert "no DHCP server answers" in edited(dns.replace("[ethernet]\n", "[ethernet]\nmtu=1400\n"))["ens3"]
+    assert BACKEND.unapplied() == {"ens3"}
+
+
+def test_an_edit_of_the_mtu_alone_asks_no_server(leased):
+    assert edited(LEASED.replace("[ethernet]\n", "[ethernet]\nmtu=1400\n")) == {}
+    assert leased.host.ran()[-1] == "nmcli device reapply ens3"
+
+
+def test_a_nic_that_goes_waits_for_nothing(leased):
+    edited(LEASED + "[ipv4]\ndns=10.0.0.9;\n")
+    files.remove(keyfile.path_of("ens3"))
+    assert BACKEND.after([touch("down")], frozenset()) == {}
+    assert BACKEND.unapplied() == frozenset()

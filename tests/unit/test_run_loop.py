@@ -302,6 +302,19 @@ def test_an_entry_that_goes_back_to_an_earlier_one_is_doubted_and_checked_again(
     assert 0 < record.next_check <= truth.DOUBT_LOOK and len(server.timers) == 1
 
 
+def test_what_a_backend_could_not_apply_yet_is_tried_by_each_run_and_the_timer(server):
+    """The kernel shows nothing of it: DNS servers that wait for a DHCP server, for example."""
+    waiting = {"ens3", "ens9"}  # one of them is gone
+    server.backend.unapplied = lambda: frozenset(waiting)
+    record = server.run("added")
+    assert server.backend.after_calls == [[("kick", "ens3")]], "once in a run"
+    assert record.next_check == 15 and server.timers == [15.0]
+    server.now += 15
+    waiting.remove("ens3")
+    record = server.run("timer")
+    assert record.touches == () and record.next_check == 0
+
+
 def test_told_to_stop_while_a_nic_is_pending_the_timer_is_left(server):
     server.nics.append(nic("ens4", B, 3))
 

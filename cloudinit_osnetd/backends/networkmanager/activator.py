@@ -49,6 +49,7 @@ def _load_and_reapply(name: str, old: Values, new: Values) -> bool:
             return False
         with reapply.ipv6_kept(name, old, new):
             nmcli.reapply(name)
+        reapply.wait_no_more(name)
         return True
     except CommandError as exc:
         LOG.info("not reapplied, it is activated: nic=%s error=%s", name, exc)

@@ -22,10 +22,6 @@ from .keyfile import Values, value
 LOG = logging.getLogger(__name__)
 # NetworkManager learns of a new device from udev, as we do.
 _KNOWN_SECONDS, _FIRST_PAUSE = 3.0, 0.1
-_NO_SERVER = (
-    "no DHCP server answers, so NetworkManager would lose the lease: the profile is loaded, and applied at the next "
-    "boot, or by `reconcile --force` once a server answers"
-)
 # With systemd-resolved the other file names its stub.
 _RESOLVERS = ("/run/NetworkManager/no-stub-resolv.conf", "/run/NetworkManager/resolv.conf")
 
@@ -54,6 +50,7 @@ class ProfileActivator(Activator):
         """Loads the files of these NICs, and activates their profiles. Those of NICs that are gone are unloaded."""
         for touch in touches:
             if touch.action == "down":
+                reapply.wait_no_more(touch.name)
                 self._disconnect(touch)
         try:
             if touches:
@@ -71,24 +68,30 @@ class ProfileActivator(Activator):
             if problem:
                 problems[touch.name] = problem
         self._before = {}
+        self._waiting.clear()
         return problems
 
     def dns(self, name: str, ifindex: int) -> Optional[Dns]:
         """Returns all servers and domains that NetworkManager has, because it notes nowhere whose they are."""
         return dns_of(next(filter(None, map(files.read, _RESOLVERS)), None))
 
+    def unapplied(self) -> FrozenSet[str]:
+        return reapply.waiting()
+
     def _activated(self, touch: Touch) -> str:
         """Makes the loaded profile that of the device. Returns why it is not, empty if it is. Raises CommandError."""
         if touch.name in self._waiting:
-            return _NO_SERVER
+            return reapply.wait_for_server(touch.name)
         now = self.profile_of(touch.name)
         then = now if touch.action == "kick" else self._before.get(touch.name)
         if then and self._can_reapply(then, now, touch):
             if reapply.loses_lease(touch.name, then, now):
-                return _NO_SERVER
+                return reapply.wait_for_server(touch.name)
             if _reapplied(touch.name, then, now):
+                reapply.wait_no_more(touch.name)
                 return ""
         self._up(touch.name)
+        reapply.wait_no_more(touch.name)
         return ""
 
     def _can_reapply(self, then: Values, now: Values, touch: Touch) -> bool:

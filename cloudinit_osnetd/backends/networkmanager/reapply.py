@@ -4,7 +4,8 @@
 
 A reapply with a change in [ipv4] or [ipv6] removes the NIC's IPv6 addresses and adds them again, which repeats
 duplicate address detection: without IPv6 for 1 to 2 s. The addresses were unique a moment ago, so the detection is
-switched off meanwhile if none is new. A change in [ipv4] restarts DHCP: it waits if no server answers.
+switched off meanwhile if none is new. A change in [ipv4] restarts DHCP: it waits if no server answers, and is noted, so
+that later runs try it again.
 """
 
 import contextlib
@@ -27,6 +28,11 @@ _KEYS = {
 _DEVICES = "/run/NetworkManager/devices"
 _DETECTION = "/proc/sys/net/ipv6/conf/%s/accept_dad"
 _NOTE = os.path.join(paths.RUN, "accept-dad")
+_WAITING = os.path.join(paths.RUN, "waiting-for-dhcp")  # names, a line each
+_NO_SERVER = (
+    "no DHCP server answers, so NetworkManager would lose the lease: the profile is loaded, and applied at the next "
+    "boot, or by a later run once a server answers"
+)
 _ANSWERS = 3.0  # seconds for a DHCP server to answer
 _SETTLES = 0.3  # seconds until NetworkManager has added the addresses again
 
@@ -64,12 +70,38 @@ def loses_lease(name: str, then: Values, now: Values) -> bool:
     The address would be gone after 15 s, and the NIC fail after 45 s. An activation loses it at once.
     """
     both = value(then, "ipv4", "method") == value(now, "ipv4", "method") == "auto"
-    if not both or (then != now and not any(place.startswith("ipv4.") for place in differences(then, now))):
+    restarts = then == now or name in waiting() or any(one.startswith("ipv4.") for one in differences(then, now))
+    if not both or not restarts:
         return False
     nic = netlink.snapshot().named(name)
     if nic is None or not nic.up or not value(_noted(nic.ifindex), "dhcp4", "dhcp4.ip_address"):
         return False
     return not dhcp_probe.server_answers(name, _ANSWERS)
+
+
+def waiting() -> FrozenSet[str]:
+    """Returns the names of NICs whose loaded profile is not applied yet, because no DHCP server answered."""
+    return frozenset((files.read(_WAITING) or "").splitlines())
+
+
+def wait_for_server(name: str) -> str:
+    """Notes such a NIC. Returns the problem."""
+    _keep(waiting() | {name})
+    return _NO_SERVER
+
+
+def wait_no_more(name: str) -> None:
+    """Notes that the profile of a NIC is applied."""
+    _keep(waiting() - {name})
+
+
+def _keep(names: FrozenSet[str]) -> None:
+    if names == waiting():
+        return
+    if names:
+        files.replace(_WAITING, "".join(name + "\n" for name in sorted(names)), sync=False)
+    else:
+        files.remove(_WAITING)
 
 
 @contextlib.contextmanager
