@@ -5,7 +5,7 @@
 import pytest
 
 from cloudinit_osnetd.backends import of_renderer
-from cloudinit_osnetd.backends.networkmanager import keyfile, other_profiles, reapply
+from cloudinit_osnetd.backends.networkmanager import keyfile, other_profiles, profile_activator, reapply
 from cloudinit_osnetd.core.desired import Item
 from cloudinit_osnetd.core.records import Touch
 from cloudinit_osnetd.kernel import netlink
@@ -437,3 +437,16 @@ def test_a_nic_that_goes_waits_for_nothing(leased):
     files.remove(keyfile.path_of("ens3"))
     assert BACKEND.after([touch("down")], frozenset()) == {}
     assert BACKEND.unapplied() == frozenset()
+
+
+# -- DNS -------------------------------------------------------------------------------------------
+
+
+def test_dns_of_a_nic_where_systemd_resolved_has_it(server, monkeypatch):
+    monkeypatch.setattr(profile_activator, "_RESOLVERS", (str(server / "resolv.conf"),))
+    monkeypatch.setattr(profile_activator, "_RESOLVED", str(server / "netif-%d"))
+    files.replace(str(server / "resolv.conf"), "nameserver 10.0.0.1\nnameserver 10.0.0.2\nsearch a b\n")
+    assert BACKEND.dns("ens3", 2)[0] == {"10.0.0.1", "10.0.0.2"}
+    files.replace(str(server / "netif-2"), "# private\nSERVERS=10.0.0.2\nDOMAINS=b ~.\n")
+    found = BACKEND.dns("ens3", 2)
+    assert (found.servers, found.search) == ({"10.0.0.2"}, {"b"})

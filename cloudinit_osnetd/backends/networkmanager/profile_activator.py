@@ -24,6 +24,8 @@ LOG = logging.getLogger(__name__)
 _KNOWN_SECONDS, _FIRST_PAUSE = 3.0, 0.1
 # With systemd-resolved the other file names its stub.
 _RESOLVERS = ("/run/NetworkManager/no-stub-resolv.conf", "/run/NetworkManager/resolv.conf")
+# What systemd-resolved was told of a link, by its index.
+_RESOLVED = "/run/systemd/resolve/netif/%d"
 
 
 class ProfileActivator(Activator):
@@ -72,7 +74,11 @@ class ProfileActivator(Activator):
         return problems
 
     def dns(self, name: str, ifindex: int) -> Optional[Dns]:
-        """Returns all servers and domains that NetworkManager has, because it notes nowhere whose they are."""
+        """Returns what systemd-resolved has of the NIC. Without it, all servers and domains that NetworkManager has:
+        they are in one resolv.conf then, which is for the whole server."""
+        told = files.read(_RESOLVED % ifindex)
+        if told is not None:
+            return dns_of_link(told)
         return dns_of(next(filter(None, map(files.read, _RESOLVERS)), None))
 
     def unapplied(self) -> FrozenSet[str]:
@@ -143,6 +149,13 @@ def dns_of(text: Optional[str]) -> Optional[Dns]:
     servers = frozenset(line[1] for line in lines if line[:1] == ["nameserver"] and len(line) > 1)
     search = frozenset(word for line in lines if line[:1] == ["search"] for word in line[1:])
     return Dns(servers, search=search)
+
+
+def dns_of_link(text: str) -> Dns:
+    """Returns the servers and search domains in systemd-resolved's note of a link."""
+    said = {key: word.split() for key, _, word in (line.partition("=") for line in text.splitlines())}
+    domains = [word for word in said.get("DOMAINS", []) if not word.startswith("~")]  # others choose the link only
+    return Dns(frozenset(said.get("SERVERS", [])), search=frozenset(domains))
 
 
 def _reapplied(name: str, then: Values, now: Values) -> bool:
