@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Dict, NamedTuple, Tuple
 
 SUITES = ("bullseye", "bookworm", "trixie", "forky", "sid")  # oldest first
-BACKENDS = ("ifupdown", "networkd", "netplan", "nm", "ifcfg")  # netplan on networkd: in VMs only, a veth has no permanent MAC
-NETWORK_MANAGER = ("nm", "ifcfg")  # with keyfiles; with ifcfg files, in trixie only
+# netplan on networkd: in VMs only, a veth has no permanent MAC.
+BACKENDS = ("ifupdown", "networkd", "netplan", "nm", "ifcfg", "netplan_nm")
+NETWORK_MANAGER = ("nm", "ifcfg", "netplan_nm")  # with keyfiles; with ifcfg files, in trixie only; below netplan
 
 _COMMON = (
     "systemd-sysv udev dbus kmod procps netbase "
@@ -36,7 +37,7 @@ MASKED_IN_CONTAINERS = (
     "systemd-hwdb-update.service systemd-journal-catalog-update.service ldconfig.service getty@tty1.service console-getty.service systemd-logind.service"
 ).split()
 
-_RENDERER = {"ifupdown": "eni", "networkd": "networkd", "netplan": "netplan", "nm": "network-manager", "ifcfg": "sysconfig"}
+_RENDERER = {"ifupdown": "eni", "networkd": "networkd", "netplan": "netplan", "nm": "network-manager", "ifcfg": "sysconfig", "netplan_nm": "netplan"}
 _ACTIVATOR = {**_RENDERER, "ifcfg": "network-manager"}
 _EL_RELEASE = 'NAME="Rocky Linux"\nID="rocky"\nID_LIKE="rhel centos fedora"\nVERSION_ID="9.6"\nPRETTY_NAME="Rocky Linux (the lab\'s)"\n'
 
@@ -63,14 +64,15 @@ class Recipe(NamedTuple):
             names += ["network-manager"]
         elif suite >= SUITES.index("bookworm"):  # before that it was a part of the systemd package
             names += ["systemd-resolved"]
-        names += ["netplan.io"] if self.backend == "netplan" else []
+        names += ["netplan.io"] if self.backend in ("netplan", "netplan_nm") else []
         names += [*(_VM if self.vm else []), *self.also]
         return tuple(name for name in names if name not in self.without)
 
     @property
     def key(self) -> str:
         """Names the tarball: changes when the packages do."""
-        return f"{self.suite}-{self.backend}{'-vm' if self.vm else ''}-{_digest(' '.join(self.packages))}"
+        packages = "nm" if self.backend == "ifcfg" else self.backend  # the same ones
+        return f"{self.suite}-{packages}{'-vm' if self.vm else ''}-{_digest(' '.join(self.packages))}"
 
     def files(self) -> Dict[str, str]:
         """The lab's own files, path inside the root to content."""
@@ -104,6 +106,8 @@ class Recipe(NamedTuple):
         if self.backend == "ifcfg":  # cloud-init writes ifcfg files on the like of Enterprise Linux only
             files["etc/os-release"] = _EL_RELEASE
             files["etc/sysconfig/network-scripts/readme-ifcfg-rh.txt"] = ""
+        if self.backend == "netplan_nm":  # as on Ubuntu's desktop
+            files["etc/netplan/01-network-manager-all.yaml"] = "network:\n  version: 2\n  renderer: NetworkManager\n"
         if self.vm:
             # It would note every question whether a command has ended yet, and bury what a test prints of the journal.
             files["etc/systemd/system/qemu-guest-agent.service.d/osnetd-lab.conf"] = "[Service]\nLogLevelMax=notice\n"

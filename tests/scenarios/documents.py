@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Tuple
 
 from tests.lab import Cloud, Network, Subnet
-from tests.scenarios.seen import Guest, ip
+from tests.scenarios.seen import PROFILES, Guest, ip
 
 DIRECTORY = Path(__file__).parents[1] / "documents"
 ONE, TWO, THREE = (f"00:00:5e:00:53:0{number}" for number in (1, 2, 3))  # the MACs in the documents
@@ -197,6 +198,10 @@ def _differ(what: str, wanted: Any, there: Any) -> List[str]:
 
 def dns_of(guest: Guest, name: str) -> Tuple[Optional[FrozenSet[str]], Optional[FrozenSet[str]]]:
     """A device's DNS servers and search domains, as the backend's resolver has them; None where nobody can tell."""
+    if guest.backend in PROFILES:
+        words = ("IP4.DNS,IP6.DNS", "IP4.SEARCHES,IP6.SEARCHES")
+        servers, domains = (guest.run(f"nmcli -g {word} device show '{name}'", check=False).stdout for word in words)
+        return frozenset(re.findall(r"[^\s|]+", servers.replace("\\", ""))), frozenset(re.findall(r"[^\s|]+", domains))
     if guest.backend != "ifupdown":
         servers = guest.run(f"resolvectl dns {name}", check=False).stdout.partition("):")[2].split()
         return frozenset(servers), frozenset(guest.run(f"resolvectl domain {name}", check=False).stdout.partition("):")[2].split())

@@ -31,6 +31,7 @@ QUEUE_EVENT = "/usr/lib/cloudinit-osnetd/queue-event"
 STATE, RUN = "var/lib/cloudinit-osnetd", "run/cloudinit-osnetd"
 _NETPLAN = "etc/netplan/50-cloud-init.yaml"
 _NETWORKD, _INTERFACES = "etc/systemd/network", "etc/network/interfaces.d/50-cloud-init"
+_KEYFILES, _IFCFG = "etc/NetworkManager/system-connections", "etc/sysconfig/network-scripts"
 
 
 class Parts(NamedTuple):
@@ -46,7 +47,13 @@ def parts_of(root: Path, backend: str) -> Parts:
         files = (root / _NETWORKD).glob("10-cloud-init-*.network")
         return Parts({path.name[len("10-cloud-init-") : -len(".network")]: path.read_text() for path in files}, "")
     of: Dict[str, str] = {}
-    if backend == "netplan":
+    if backend == "nm":
+        files = (root / _KEYFILES).glob("cloud-init-*.nmconnection")
+        return Parts({path.name[len("cloud-init-") : -len(".nmconnection")]: path.read_text() for path in files}, "")
+    if backend == "ifcfg":  # no port of the change has a route of its own
+        files = (path for path in (root / _IFCFG).glob("ifcfg-*") if path.name != "ifcfg-lo")
+        return Parts({path.name[len("ifcfg-") :]: path.read_text() for path in files}, "")
+    if backend in ("netplan", "netplan_nm"):
         said = yaml.safe_load((root / _NETPLAN).read_text())["network"]
         nics = said.pop("ethernets")
         return Parts({name: yaml.safe_dump(body) for name, body in nics.items()}, yaml.safe_dump(said))

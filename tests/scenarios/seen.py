@@ -120,7 +120,7 @@ def configuration(guest: Guest, port: Port) -> str:
         return guest.run(f"cat '{KEYFILES}/cloud-init-{name}.nmconnection'", check=False).stdout
     if guest.backend == "ifcfg":
         return guest.run(f"cd {IFCFG} && tail -n +1 'ifcfg-{name}' 'route-{name}' 'route6-{name}'", check=False).stdout
-    if guest.backend == "netplan":
+    if guest.backend in ("netplan", "netplan_nm"):
         return _definition(guest.run(f"cat {NETPLAN}").stdout, str(name))
     return _stanzas(guest.run("cat /etc/network/interfaces.d/50-cloud-init").stdout, str(name))
 
@@ -133,8 +133,16 @@ def _stanzas(text: str, name: str) -> str:
 
 IFCFG = "/etc/sysconfig/network-scripts"
 KEYFILES = "/etc/NetworkManager/system-connections"
-PROFILES = {"nm": "cloud-init ", "ifcfg": "System "}  # NetworkManager's names of them, without the NIC's
+PROFILES = {"nm": "cloud-init ", "ifcfg": "System ", "netplan_nm": "netplan-"}  # NetworkManager's names of them, without the NIC's
 NETPLAN = "/etc/netplan/50-cloud-init.yaml"
+
+
+def profile_path(guest: Guest, port: Union[Port, str]) -> str:
+    """The file of a NIC's NetworkManager profile."""
+    name = port if isinstance(port, str) else guest.nic(port)
+    if guest.backend == "netplan_nm":
+        return f"/run/NetworkManager/system-connections/netplan-{name}.nmconnection"
+    return f"{KEYFILES}/cloud-init-{name}.nmconnection" if guest.backend == "nm" else f"{IFCFG}/ifcfg-{name}"
 
 
 def netplan_names(text: str) -> List[str]:
@@ -160,7 +168,7 @@ def configured_names(guest: Guest) -> List[str]:
     if guest.backend == "ifcfg":
         found = guest.run(f"ls {IFCFG}").stdout.splitlines()  # a file of routes must go with its NIC too
         return sorted({name.partition("-")[2] for name in found if re.match("(ifcfg|route|route6)-", name)})
-    if guest.backend == "netplan":
+    if guest.backend in ("netplan", "netplan_nm"):
         return netplan_names(guest.run(f"cat {NETPLAN}").stdout)
     text = guest.run("cat /etc/network/interfaces.d/50-cloud-init").stdout
     return sorted({line.split()[1] for line in text.splitlines() if line.startswith("iface ")} - {"lo"})

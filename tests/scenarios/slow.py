@@ -9,7 +9,7 @@ from tests.scenarios.seen import wait_until
 
 # The program by which a NIC is put in force. ifup goes by the name that it is called by.
 _TOOL = {"networkd": "/usr/bin/networkctl", "netplan": "/usr/bin/networkctl", "ifupdown": "/sbin/ifup", "nm": "/usr/bin/nmcli"}
-_TOOL["ifcfg"] = _TOOL["nm"]
+_TOOL["ifcfg"] = _TOOL["netplan_nm"] = _TOOL["nm"]
 _AT_WORK = "/run/lab-at-work"
 _SLOW = """
 mkdir -p /root/quick

@@ -220,7 +220,7 @@ def test_the_lines_in_which_an_operators_file_differs_are_told(cloud: Cloud, gue
         "netplan": "sed -i 's/^\\( *\\)routes:.*/&\\n\\1- {to: 10.1.0.0\\/16, via: 192.0.2.9}/' /etc/netplan/50-cloud-init.yaml",
         "ifcfg": "printf '10.1.0.0/16 via 192.0.2.9 dev ens3\\n' >> /etc/sysconfig/network-scripts/route-ens3",
         "nm": "sed -i 's/^\\[ipv4\\]/&\\nroute9=10.1.0.0\\/16,192.0.2.9/' /etc/NetworkManager/system-connections/cloud-init-*",
-    }[guest.backend]
+    }[guest.backend.partition("_")[0]]
     guest.run(edit)
     with untouched(guest):
         package.install(guest)

@@ -188,7 +188,7 @@ def test_an_address_that_another_host_has_is_told(cloud: Cloud, guest_factory: G
 
 # Where a backend takes away what others gave, with its own.
 _WHERE = {"ifupdown": ("ip", "address replace", False), "nm": ("nmcli", "device reapply", True)}
-_WHERE["ifcfg"] = _WHERE["nm"]
+_WHERE["ifcfg"] = _WHERE["netplan_nm"] = _WHERE["nm"]
 _WHERE["networkd"] = _WHERE["netplan"] = ("networkctl", "reload", True)
 
 

@@ -17,6 +17,7 @@ from tests.scenarios.seen import (
     assert_nothing_to_do,
     configuration,
     ip,
+    profile_path,
     reason_of,
     reconcile,
     settled,
@@ -128,11 +129,13 @@ def test_dns_that_somebody_took_out_of_what_is_ours_stays_out(cloud: Cloud, gues
     settled(guest)
     assert_follows(guest, first, second)
 
-    path = "/etc/netplan/50-cloud-init.yaml" if guest.backend == "netplan" else f"/etc/systemd/network/10-cloud-init-{guest.nic(second)}.network"
+    path = "/etc/netplan/50-cloud-init.yaml" if guest.backend in ("netplan", "netplan_nm") else f"/etc/systemd/network/10-cloud-init-{guest.nic(second)}.network"
     if guest.backend == "ifupdown":
         path = "/etc/network/interfaces.d/50-cloud-init"
-    guest.run(f"sed -i '/10\\.91\\.0\\.2$/d' {path}")
-    assert not re.search(r"10\.91\.0\.2$", configuration(guest, second), re.MULTILINE)
+    if guest.backend in ("nm", "ifcfg"):
+        path = profile_path(guest, second)
+    guest.run(f"sed -i '/10\\.91\\.0\\.2;\\?$/d' {path}")
+    assert not re.search(r"10\.91\.0\.2;?$", configuration(guest, second), re.MULTILINE)
     record = reconcile(guest)
     assert (record["changes"], record["touches"], record["problems"]) == ([], [], {}), record
     assert state_of(guest, second) == "drifted"
@@ -151,8 +154,12 @@ def edit_by_hand(guest: Container, port: Port) -> None:
     name = guest.nic(port)
     if guest.backend == "networkd":
         guest.run(f"printf '\\n[Network]\\nAddress=10.99.0.9/24\\n' >> /etc/systemd/network/10-cloud-init-{name}.network")
-    elif guest.backend == "netplan":
+    elif guest.backend in ("netplan", "netplan_nm"):
         guest.run(f"netplan set ethernets.{name}.addresses=[10.99.0.9/24] --origin-hint 50-cloud-init")
+    elif guest.backend == "nm":
+        guest.run(f"sed -i 's|^address1=.*|&\\naddress2=10.99.0.9/24|' {profile_path(guest, port)}")
+    elif guest.backend == "ifcfg":
+        guest.run(f"printf 'IPADDR1=10.99.0.9\\nPREFIX1=24\\n' >> {profile_path(guest, port)}")
     else:
         guest.run(
             f"sed -i '/^iface {name} inet static/a \\    up ip addr add 10.99.0.9/24 dev {name}' "

@@ -17,7 +17,7 @@ import pytest
 from tests.lab import Cloud
 from tests.scenarios.conftest import GuestFactory
 from tests.scenarios.killing import PROGRAM, SERVE, SETTINGS, STRIKE, Scene
-from tests.scenarios.seen import assert_follows, assert_nothing_to_do, settled, wait_until
+from tests.scenarios.seen import IFCFG, KEYFILES, assert_follows, assert_nothing_to_do, settled, wait_until
 from tests.scenarios.strike import Operation
 
 pytestmark = pytest.mark.long
@@ -249,7 +249,7 @@ def test_a_run_directory_that_is_full(scene: Scene) -> None:
 @pytest.mark.parametrize("what", ["state", "parts"])
 def test_a_disk_that_is_really_full(scene: Scene, what: str) -> None:
     guest = scene.guest
-    place = {"networkd": "/etc/systemd/network", "ifupdown": "/etc/network/interfaces.d"}[guest.backend]
+    place = {"networkd": "/etc/systemd/network", "ifupdown": "/etc/network/interfaces.d", "nm": KEYFILES, "ifcfg": IFCFG}[guest.backend]
     directory = "/var/lib/cloudinit-osnetd" if what == "state" else place
     guest.run(f"cp -a {directory} /root/copy; mount -t tmpfs -o size=256k,mode=755 full {directory}; cp -a /root/copy/. {directory}/")
     if guest.backend == "networkd" and what == "parts":

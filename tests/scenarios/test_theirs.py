@@ -42,7 +42,18 @@ BY_HAND = {
         "network:\n  version: 2\n  ethernets:\n    san:\n      match: {{macaddress: '{mac}'}}\n      addresses: [10.77.0.5/24]\n",
         "netplan apply",
     ),
+    "nm": (
+        "/etc/NetworkManager/system-connections/mine.nmconnection",
+        "[connection]\nid=mine\ntype=ethernet\ninterface-name={name}\n\n[ipv4]\nmethod=manual\naddress1=10.77.0.5/24\n",
+        "chmod 600 {path} && nmcli connection load {path} && nmcli connection up mine",
+    ),
+    "ifcfg": (
+        "/etc/sysconfig/network-scripts/ifcfg-mine",
+        "TYPE=Ethernet\nNAME=mine\nDEVICE={name}\nONBOOT=yes\nBOOTPROTO=none\nIPADDR=10.77.0.5\nPREFIX=24\n",
+        "nmcli connection load {path} && nmcli connection up mine",
+    ),
 }
+BY_HAND["netplan_nm"] = BY_HAND["nm"]
 
 
 def _addresses(guest: Container, name: str) -> list[str]:
@@ -64,7 +75,8 @@ def test_a_nic_that_was_configured_by_hand_before_the_package_came(
     by_hand = server.create_port(green)
     guest.plug(by_hand)
     name = str(guest.nic(by_hand))
-    path, text, command = (word.format(name=name, mac=by_hand.mac) for word in BY_HAND[guest.backend])
+    path = BY_HAND[guest.backend][0].format(name=name)
+    text, command = (word.format(name=name, mac=by_hand.mac, path=path) for word in BY_HAND[guest.backend][1:])
     guest.put(text.encode(), path)
     guest.run(command)
 
