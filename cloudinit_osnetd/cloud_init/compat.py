@@ -283,6 +283,9 @@ def render(config: Dict[str, Any], tree: str, using: Renderer) -> None:
     """Lets a renderer write `config` (version 1) below `tree`."""
     # Not through cloudinit.net.renderers: it imports all renderers. NetworkManager's names a function of sysconfig's,
     # which imports the distros: a second.
+    if using.name == "sysconfig":
+        # It imports the distros, and from 23.2 on they import it by way of NetworkManager's: only this order works.
+        importlib.import_module("cloudinit.distros")
     with lazy_imports.named_only(*(_BY_RENDERER.get(using.name, ()) if lazy_imports.is_our_process() else ())):
         module = importlib.import_module("cloudinit.net." + using.name.replace("-", "_"))
     renderer = module.Renderer(config=copy.deepcopy(dict(using.config)))
