@@ -124,3 +124,31 @@ def test_a_route_that_both_sections_have_and_the_kernel_lacks_is_added():
         "ip link set dev ens4 mtu 1300",
         "ip -4 route add default via 10.91.0.1 dev ens4",
     ]
+
+
+@pytest.mark.parametrize(
+    ("there", "deleted"),
+    [
+        ([Route("2000::/3", "fe80::1", 5, 1)], ["ip -6 route del 2000::/3 via fe80::1 metric 1 dev ens4"]),  # route(8)'s
+        ([Route("2000::/3", "fe80::1", 4, 1)], []),  # by another NIC: a link-local gateway, and no `dev`
+        ([], []),
+    ],
+)
+def test_an_old_route_that_the_kernel_lacks_does_not_cost_the_new_one(there, deleted):
+    """Without a metric `ip route del` would delete the new one, which differs in its metric alone."""
+    old = "auto ens4\niface ens4 inet static\n    address 10.91.0.50/24\n    post-up route add -A inet6 2000::/3 gw fe80::1 || true\n"
+    new = old.replace("route add -A inet6 2000::/3 gw fe80::1", "ip -family inet6 route add 2000::/3 via fe80::1 metric 2100 dev ens4")
+    edit = live_edit.between(old, new, "ens4", snapshot(nic("ens4", A, 5, ["10.91.0.50/24"]), routes=there))
+    added, *rest = [" ".join(command) for command in edit.commands]
+    assert (added, rest) == ("ip -6 route add 2000::/3 via fe80::1 metric 2100 dev ens4", deleted)
+
+
+def test_an_old_ipv4_route_that_the_kernel_lacks_does_not_cost_the_new_one():
+    new = PLAIN.replace("default gw 10.91.0.1 ", "default gw 10.91.0.1 metric 2100 ")
+    nic_ = nic("ens4", A, 5, ["10.91.0.50/24", "2001:db8::50/64"])
+    others = [Route("10.9.0.0/16", "10.91.0.9", 5, 0), Route("::/0", "2001:db8::1", 5, 1024)]
+    for has, deletes in (([Route("0.0.0.0/0", "10.91.0.1", 5, 0)], True), ([], False)):
+        edit = live_edit.between(PLAIN, new, "ens4", snapshot(nic_, routes=others + has))
+        said = [" ".join(command) for command in edit.commands]
+        assert ("ip -4 route del default via 10.91.0.1 dev ens4" in said) is deletes, said
+        assert "ip -4 route add default via 10.91.0.1 metric 2100 dev ens4" in said

@@ -168,7 +168,8 @@ def between(old: str, new: str, name: str, now: Optional[Snapshot] = None) -> Op
             commands.append(_by_ip("append" if there else "add", route, name))
         elif now is not None and nic is not None and not _has(now, nic, route):
             commands.append(_by_ip("add", route, name))
-    commands += [_by_ip("del", route, name) for route in was.routes if route not in will.routes]
+    old_routes = [route for route in was.routes if route not in will.routes]
+    commands += [_by_ip("del", there, name) for route in old_routes for there in _there(route, now, nic)]
     commands += [_address("del", one, name) for one in gone]
     if gone:
         # Deleting an address deletes the others of its subnet, unless promoted, and the routes that name it.
@@ -178,14 +179,30 @@ def between(old: str, new: str, name: str, now: Optional[Snapshot] = None) -> Op
     return Edit(name, tuple(commands), will.addresses)
 
 
+def _there(route: Route, now: Optional[Snapshot], nic: Optional[Nic]) -> List[Route]:
+    """Returns the route as the kernel has it; none if the NIC lacks it, because its command had failed.
+
+    Without a metric `ip route del` deletes the first route to the same network: then that would be the new one.
+    """
+    if now is None or nic is None or route.metric:
+        return [route]
+    if not _has(now, nic, route):
+        return []
+    metrics = _metrics(now, nic, route)
+    return [route._replace(metric=str(min(metrics)) if route.six and metrics else "")]
+
+
 def _has(now: Snapshot, nic: Nic, route: Route) -> bool:
     """True where the main table has the route, or the route is of another table."""
+    return "table" in route.words or bool(_metrics(now, nic, route))
+
+
+def _metrics(now: Snapshot, nic: Nic, route: Route) -> List[int]:
+    """Returns the metrics with which the main table has the route on the NIC."""
     words = dict(zip(route.words[::2], route.words[1::2]))
-    if "table" in words:
-        return True
     network = (DEFAULT6 if route.six else DEFAULT4) if route.network == "default" else route.network
     wanted = (str(ipaddress.ip_network(network, strict=False)), words.get("via", ""))
-    return any((r.network, r.gateway) == wanted and r.ifindex == nic.ifindex for r in now.routes)
+    return [r.metric for r in now.routes if (r.network, r.gateway) == wanted and r.ifindex == nic.ifindex]
 
 
 def _address(verb: str, cidr: str, name: str) -> Tuple[str, ...]:
