@@ -694,6 +694,7 @@ Held = collections.namedtuple("Held", "addresses routes")  # routes: Route -> pr
 SYS_NET = "/sys/class/net"
 _GETADDR, _GETROUTE, _DONE, _ERROR, _DUMP, _INTERRUPTED = 22, 26, 3, 2, 0x301, 0x10
 _MAIN_TABLE, _UNICAST, _BY_KERNEL = 254, 1, 2
+_STATIC = 4  # RTPROT_STATIC: NetworkManager's routes
 _VIRTUAL = ("vlan", "bridge", "bond", "macvlan", "macvtap", "ipvlan", "vxlan", "wlan", "gre", "team")
 
 
@@ -983,6 +984,18 @@ def in_kernel(route):
     return route._replace(metric=route.metric or (1024 if is6(route.network) else 0))
 
 
+def answering(route, routes):
+    """Those of the kernel's routes (with their protocols) that are a wanted one: of its metric.
+
+    NetworkManager gives a route for which no metric is said one of its own, 100 or a little more.
+    """
+    exact = in_kernel(route)
+    if exact in routes or route.metric:
+        return [exact] if exact in routes else []
+    same = [r for r in routes if (r.network, r.gateway) == (route.network, route.gateway) and r.metric < FIRST_METRIC]
+    return [r for r in same if routes[r] == _STATIC]
+
+
 def missing(config, nic, now):
     """What a NIC lacks, for people; empty where it is as wanted."""
     lacks = []
@@ -993,7 +1006,7 @@ def missing(config, nic, now):
     here = [address.cidr for address in now.addresses]
     lacks += ["address " + cidr for cidr in config.addresses if cidr not in here]
     for route in all_routes(config):
-        if in_kernel(route) not in now.routes:
+        if not answering(route, now.routes):
             lacks.append("route " + " ".join(route_words(route)))
     return lacks
 
@@ -1006,7 +1019,7 @@ def surplus(config, now, ours):
     ips = [cidr.partition("/")[0] for cidr in config.addresses]
     spare = [a.cidr for a in now.addresses if a.cidr not in config.addresses]
     addresses = [cidr for cidr in spare if cidr in ours.addresses or cidr.partition("/")[0] in ips]
-    wanted = [in_kernel(route) for route in all_routes(config)]
+    wanted = [there for route in all_routes(config) for there in answering(route, now.routes)]
     gone = [
         route
         for route in now.routes
@@ -1034,7 +1047,7 @@ def steps(config, nic, now, ours):
     found += [address_step("del", cidr, nic.name) for cidr in changed]
     found += [address_step("add", cidr, nic.name) for cidr in config.addresses if cidr not in here]
     # Of two routes to one place with one metric the kernel takes no second one: the old one goes first.
-    wanted = [in_kernel(route) for route in all_routes(config) if in_kernel(route) not in now.routes]
+    wanted = [in_kernel(route) for route in all_routes(config) if not answering(route, now.routes)]
     places = [(route.network, route.metric) for route in wanted]
     first = [route for route in routes if (route.network, route.metric) in places]
     found += [route_step("del", route, nic.name) for route in first]

@@ -45,11 +45,11 @@ def guest(cloud: Cloud) -> Iterator[Container]:
         yield made
 
 
-def legacy(guest: Container, words: str, text: str = "") -> str:
+def legacy(guest: Container, words: str, text: str = "", python: str = PYTHON) -> str:
     """Run the program, as a host would through the guest agent; what it printed."""
     guest.put(PROGRAM.read_bytes(), "/root/osnetd_legacy.py")
     guest.put(text.encode(), "/root/input")
-    return guest.run(f"cd /root; LC_ALL=C {PYTHON} osnetd_legacy.py {words} < /root/input 2>&1", timeout=150).stdout
+    return guest.run(f"cd /root; LC_ALL=C {python} osnetd_legacy.py {words} < /root/input 2>&1", timeout=150).stdout
 
 
 def install(guest: Container, words: str = "") -> None:
@@ -177,6 +177,51 @@ def test_it_follows_ports_that_come_and_go_and_a_reboot_keeps_them(guest: Contai
     assert third.mac in text and second.mac not in text
     fourth = attach(guest)
     assert_follows(guest, fourth, seconds=QUICK)
+
+
+@pytest.fixture
+def enterprise(cloud: Cloud) -> Iterator[Container]:
+    """As `guest`, with NetworkManager and its plugin for ifcfg files, as on Enterprise Linux 8; its Python is Debian 13's."""
+    blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.1"])
+    cloud.network("green", cidr="10.91.0.0/24", gateway="10.91.0.1", dns=["10.91.0.2"])
+    server = cloud.server("elder")
+    server.create_port(blue)
+    with Container(cloud, server, "trixie", "ifcfg", package=False) as made:
+        yield made
+
+
+def reached(guest: Container, port: Port) -> List[str]:
+    """Addresses, and routes without what NetworkManager adds to each: a metric of its own where none is said."""
+    name = guest.nic(port)
+    (link,) = ip(guest, f"address show dev {name}")
+    found = [f"{one['local']}/{one['prefixlen']}" for one in link["addr_info"] if not one["local"].startswith("fe80")]
+    routes = [route for family in ("-4", "-6") for route in ip(guest, f"{family} route show dev {name}") if "gateway" in route]
+    metrics = [f" metric {route['metric']}" if route.get("metric", 0) >= 2100 else "" for route in routes]
+    return sorted(found + [f"{route['dst']} via {route['gateway']}{metric}" for route, metric in zip(routes, metrics)])
+
+
+@pytest.mark.deep
+def test_networkmanagers_plugin_reads_of_ifcfg_files_what_was_set_live(enterprise: Container) -> None:
+    guest = enterprise
+    guest.boot()
+    (first,) = guest.server.ports
+    port = attach(guest)
+    said = legacy(guest, "-v apply -", rich(port), python="python3")
+    assert f"{port.mac}  configured" in said, said
+    live = reached(guest, port)
+    for word in ("10.91.0.50/24", "10.91.0.51/24", "10.95.0.5/32", "2001:db8:91::5/64", "2001:db8:92::5/128"):
+        assert word in live
+    for route in ("default via 10.91.0.1 metric 2100", "10.96.0.0/16 via 10.95.9.1 metric 2100", "default via fe80::1 metric 2100", "2001:db8:96::/48 via 2001:db8:9::1 metric 2100"):
+        assert route in live
+    assert "+ ip" not in legacy(guest, "-v apply -", rich(port), python="python3")
+    guest.reboot()
+    wait_until(lambda: reached(guest, port) == live, 2 * QUICK, f"{live} again")
+    name = guest.nic(port)
+    used = guest.run("nmcli -t -f DEVICE,FILENAME connection").stdout
+    assert f"{name}:/etc/sysconfig/network-scripts/ifcfg-{name}" in used
+    assert guest.run(f"nmcli -g GENERAL.MTU,IP4.DNS device show {name}").stdout == "1400\n10.91.0.2\n"
+    assert "+ ip" not in legacy(guest, "-v apply -", rich(port), python="python3")
+    assert_follows(guest, first, seconds=QUICK)
 
 
 @pytest.mark.deep
