@@ -247,6 +247,10 @@ osnetd_t          net_conf_t                  file                create write r
 osnetd_t          osnetd_runtime_t            dir                 create rmdir
 osnetd_t          removable_device_t          blk_file            read open
 osnetd_t          iso9660_t                   file                read open
+osnetd_t          initrc_runtime_t            file                read open getattr ioctl
+osnetd_t          initrc_runtime_t            lnk_file            read
+osnetd_t          nsfs_t                      file                getattr
+osnetd_t          sysctl_vm_overcommit_t      file                read open
 osnetd_t          systemd_networkd_t          dbus                send_msg
 systemd_networkd_t osnetd_t                   dbus                send_msg
 systemd_networkd_t net_conf_t                 file                read open
