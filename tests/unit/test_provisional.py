@@ -8,7 +8,7 @@ import pytest
 
 from cloudinit_osnetd.core import provisional, rejections, truth
 
-from .build import A, B, data, dns, document, link, static
+from .build import A, B, C, bond, data, dns, document, link, static, vlan
 
 KEY, OTHER = A + "/phy", B + "/phy"
 
@@ -81,6 +81,15 @@ def test_a_nic_that_only_the_push_listed_is_forgotten_or_has_what_others_say_sin
     later = heard(after, "metadata", doc("10.0.0.1", "10.1.0.9"), 60)
     known, _rejected = provisional.without(hold(before, after), later, ())
     assert in_force(known)[OTHER][:2] == ("metadata", ["10.1.0.9/24"])
+
+
+def test_a_bond_and_a_vlan_that_only_the_push_listed_are_forgotten_and_their_members_have_what_they_had():
+    before = said(("metadata", doc("10.0.0.1", "10.1.0.1")))
+    made = [link(), link(B, "tap2"), bond(C, "bond1", ["tap1", "tap2"]), vlan(C, parent="bond1")]
+    after = heard(before, "push", document(made, [static("10.2.0.5", link="bond1"), static("10.3.0.5", link="vlan1", id="n2")]))
+    assert len(after.keys) == 4 and in_force(after)[KEY][:2] == ("push", [])
+    known, _rejected = provisional.without(hold(before, after), after, ())
+    assert known._replace(counter=0) == before._replace(counter=0)
 
 
 def test_what_was_forgotten_is_in_force_again():
