@@ -88,6 +88,16 @@ def test_another_address_comes_before_the_old_one_goes(finish):
     assert any(command.startswith("ip -4 route add default via 10.91.0.1") for command in got[places[1] :])
 
 
+@pytest.mark.parametrize("finish", [str, finished], ids=["cloud-init's", "ours"])
+def test_an_address_of_several_comes_and_goes_while_the_nic_is_up(finish):
+    """Each further stanza of a NIC follows a comment of cloud-init's."""
+    more = "\n# control-alias ens4\niface ens4 inet static\n    address 10.91.0.51/24\n    dns-nameservers 10.91.0.2\n    mtu 1400\n"
+    three = PLAIN + more + more.replace(".51/", ".52/")
+    two = PLAIN + more.replace(".51/", ".52/")
+    assert commands(finish(three), finish(two))[0] == "ip -4 address del 10.91.0.51/24 dev ens4"
+    assert commands(finish(two), finish(three))[0].startswith("ip -4 address add 10.91.0.51/24 dev ens4")
+
+
 def test_what_cloud_init_wrote_and_what_we_make_of_it_mean_the_same_but_for_settings():
     got = commands(PLAIN, finished(PLAIN))
     assert got is not None and all("/proc/sys/net/ipv6/conf/ens4/" in command for command in got), got

@@ -67,7 +67,8 @@ def facts(section: str, name: str) -> Facts:
         static = words[:1] == ["iface"] and words[3:] in (["static"], ["manual"])
         # A static IPv6 address is set by a command in a "manual" stanza (finish_stanza.py).
         by_command = words[3:] == ["manual"] and any(_is_address6(line) for line in lines)
-        if words and words[3:] != ["static"] and not by_command:
+        # cloud-init has "# control-alias" before each further stanza of a NIC.
+        if words and not words[0].startswith("#") and words[3:] != ["static"] and not by_command:
             out = out._replace(rest=out.rest + (" ".join(words),))
         family = words[2] if len(words) > 2 else ""
         options = {line[0]: line[1:] for line in lines[1:] if line}
