@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""Pushes at a bad moment, and with more than Nova's document can say."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, List, Set
+
+import pytest
+
+from tests.lab import Cloud, Container, Port
+from tests.scenarios.conftest import GuestFactory
+from tests.scenarios.seen import (
+    assert_boot,
+    assert_follows,
+    assert_nothing_to_do,
+    ip,
+    settled,
+    wait_until,
+)
+from tests.scenarios.serving import history, serving
+from tests.scenarios.test_push import a_server, push
+
+# Started before cloud-init's local stage, and not waited for: as a host may push at any moment of a boot.
+_UNIT = """[Unit]
+DefaultDependencies=no
+Before=cloud-init-local.service
+[Service]
+ExecStart=/bin/sh -c 'cloudinit-osnetd apply --json --file /root/pushed.json {options} >/root/said.{name} 2>&1; echo $? >/root/ended.{name}'
+"""
+_SLOW = "[Service]\nExecStartPre=/bin/sleep 6\n"
+
+
+def addresses_of(guest: Container, port: Port) -> Set[str]:
+    return {a["local"] for a in ip(guest, f"-4 addr show dev {guest.nic(port)}")[0]["addr_info"]}
+
+
+def with_addresses(document: Dict[str, Any], port: Port, addresses: List[str]) -> Dict[str, Any]:
+    """What Nova leaves out: every fixed IP of a subnet."""
+    (link,) = [one["id"] for one in document["links"] if one["ethernet_mac_address"] == port.mac]
+    (network,) = [one for one in document["networks"] if one["link"] == link]
+    others = [one for one in document["networks"] if one["link"] != link]
+    first = dict(network, ip_address=addresses[0])
+    return dict(document, networks=[*others, first, *(dict(first, id=f"n{a}", ip_address=a, routes=[]) for a in addresses[1:])])
+
+
+@pytest.mark.on("ifupdown")  # on networkd it fails: the run begins before networkd has started, and each NIC counts as down
+def test_a_push_during_a_boot_waits_for_cloud_inits_local_stage_and_not_for_ever(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    first, second, guest = a_server(cloud, guest_factory)
+    server = guest.server
+    server.freeze_metadata()
+    server.edit_port(second, fixed_ips=["10.91.0.77"], mtu=1380)
+    ran = len(history(guest))
+    guest.poweroff()
+    files = {"root/pushed.json": json.dumps(server.network_data()), "etc/systemd/system/cloud-init-local.service.d/slow.conf": _SLOW}
+    for name, options in (("patient", ""), ("hasty", "--timeout 1")):
+        files[f"etc/systemd/system/push-{name}.service"] = _UNIT.format(name=name, options=options)
+    for path, text in files.items():
+        (guest.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (guest.root / path).write_text(text)
+    wants = guest.root / "etc/systemd/system/sysinit.target.wants"
+    wants.mkdir(exist_ok=True)
+    for name in ("patient", "hasty"):
+        (wants / f"push-{name}.service").symlink_to(f"/etc/systemd/system/push-{name}.service")
+    guest.boot()
+
+    wait_until(lambda: guest.run("cat /root/ended.patient", check=False).stdout, 60 * guest.patience, "the end of the push")
+    said = guest.run("cat /root/said.*").stdout
+    assert guest.run("cat /root/ended.patient /root/ended.hasty").stdout.split() == ["0", "5"], said
+    assert "cloud-init has not run at this boot" in json.loads(guest.run("cat /root/said.hasty").stdout)["hands_off"]
+    settled(guest)
+    assert_follows(guest, first, second)
+    pushes = [record for record in history(guest)[ran:] if "push" in record["reasons"]]
+    assert len(pushes) == 1 and {change["mac"] for change in pushes[0]["changes"]} == {second.mac}, said
+    assert guest.run("systemctl --failed --no-legend --plain").stdout == ""
+    assert_nothing_to_do(guest)
+    for name in ("patient", "hasty"):
+        guest.run(f"rm /etc/systemd/system/sysinit.target.wants/push-{name}.service")
+    guest.reboot()
+    assert_boot(guest, level="store")
+    assert_follows(guest, first, second)
+
+
+def test_one_of_three_fixed_ips_goes_and_the_others_never_do(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    first, second, guest = a_server(cloud, guest_factory)
+    document = guest.server.network_data()
+    three = [second.fixed_ips[0], "10.91.0.201", "10.91.0.202"]
+    with serving(guest, touches=[second], starts_of_service=0, nothing_to_do=False, by_hand="push"):
+        assert push(guest, with_addresses(document, second, three))[0] == 0
+        assert addresses_of(guest, second) == set(three)
+    for left in ([three[0], three[2]], [three[2]]):  # the second one, then the first
+        guest.run("ip -oneline -4 monitor address >/root/seen 2>&1 </dev/null & echo $! >/root/monitor")
+        gone = addresses_of(guest, second) - set(left)
+        with serving(guest, touches=[second], starts_of_service=0, by_hand="push"):
+            code, said = push(guest, with_addresses(document, second, left))
+            assert code == 0 and [touch["mac"] for touch in said["touches"]] == [second.mac], said
+            assert addresses_of(guest, second) == set(left)
+        deleted = guest.run("kill $(cat /root/monitor); grep Deleted /root/seen", check=False).stdout
+        assert all(address in deleted for address in gone), deleted
+        # With the first address of a subnet the kernel deletes the others, unless it promotes them (docs/architecture.md).
+        assert three[0] in gone or all(address not in deleted for address in left), deleted
+    guest.reboot()
+    assert_boot(guest, level="store")
+    assert addresses_of(guest, second) == set(left)
+    assert_follows(guest, first)
+    assert_nothing_to_do(guest)
