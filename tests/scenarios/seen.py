@@ -237,7 +237,9 @@ def _wrong_in_backend(guest: Guest, port: Port, name: str) -> List[str]:
         told = set(guest.run(f"nmcli -g IP4.DNS,IP6.DNS device show '{name}'", check=False).stdout.replace("|", " ").replace("\\", "").split())
         if guest.backend == "ifcfg":  # NetworkManager leaves it alone there
             asked = guest.run("cat /etc/resolv.conf").stdout.split()
-            wrong += [f"{server} is not in resolv.conf" for server in servers if server not in asked]
+            leased = {dns for subnet, _ in port.subnets() if subnet.dhcp or subnet.ipv6_mode for dns in subnet.dns}
+            # With `dns = none` nobody writes what a lease brings: cloud-init's choice, not ours.
+            wrong += [f"{server} is not in resolv.conf" for server in servers - leased if server not in asked]
     elif guest.backend != "ifupdown":
         index = ip(guest, f"link show dev '{name}'")[0]["ifindex"]  # a name is a pattern to networkctl
         shown = json.loads(guest.run(f"networkctl --json=short status {index}", check=False).stdout or "{}")

@@ -173,6 +173,15 @@ def test_a_change_of_routes_alone_is_reapplied(backend, server, host):
     assert host.ran()[-1] == "nmcli device reapply ens3"
 
 
+def test_a_first_file_of_routes_is_reapplied(backend, server, host):
+    """The plan calls the touch of a new part `up`, and the NIC is up."""
+    active(server, uuid())
+    backend.edits([touch("up")], {})
+    files.replace(ifcfg_file.path_of("ens3", "route-"), "10.9.0.0/16 via 10.0.0.9 dev ens3\n")
+    assert backend.after([touch("up")], frozenset()) == {}
+    assert host.ran()[-1] == "nmcli device reapply ens3"
+
+
 def test_a_bond_stays_up_when_a_member_comes(backend, server, host):
     """The bond's file lists it, which NetworkManager does not read."""
     text = STATIC.replace("TYPE=Ethernet", "TYPE=Bond\nBONDING_MASTER=yes\nBONDING_OPTS=mode=4\nBONDING_SLAVE0=ens4")

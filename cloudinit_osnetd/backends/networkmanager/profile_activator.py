@@ -46,7 +46,9 @@ class ProfileActivator(Activator):
 
     def before(self, touches: Sequence[Touch]) -> None:
         """Keeps the profiles that are replaced: the difference decides whether a reapply applies it."""
-        self._before = {touch.name: self.profile_of(touch.name) for touch in touches if touch.action == "reconfigure"}
+        for touch in touches:
+            if touch.action == "reconfigure":
+                self._before[touch.name] = self.profile_of(touch.name)
 
     def after(self, touches: Sequence[Touch], changed: FrozenSet[str]) -> Dict[str, str]:
         """Loads the files of these NICs, and activates their profiles. Those of NICs that are gone are unloaded."""
