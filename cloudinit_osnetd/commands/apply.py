@@ -15,6 +15,8 @@ from ..run.reconcile import run
 from ..run.record import Push
 from ..state import run_lock
 from ..system import paths
+from ..system.command import CommandError
+from ..system.command import run as run_command
 from .document import EXIT_REFUSED, parsed, read, tell_refused
 from .output import print_json, width, wrapped
 from .reconcile import announce, as_json, keep, note
@@ -23,6 +25,8 @@ from .report import print_decided
 if TYPE_CHECKING:
     import argparse
 
+_LOOK_SECONDS = 0.2
+_STARTING = ("cloudinit-osnetd-early.service", "systemd-networkd.service", "NetworkManager.service")
 EXIT_NIC_FAILED, EXIT_ROLLED_BACK, EXIT_NOT_MANAGED, EXIT_BUSY = 1, 4, 5, 6
 
 
@@ -31,7 +35,23 @@ def _await_cloud_init(until: float) -> None:
     while not (os.path.exists(paths.CLOUD_RAN) and instance.instance_id()):
         if time.monotonic() > until or os.path.exists(paths.CLOUD_DISABLED):
             return  # and run() says what is missing
-        time.sleep(0.2)
+        time.sleep(_LOOK_SECONDS)
+
+
+def _await_network_service(until: float) -> None:
+    """Waits until no service that takes files while it starts is about to: a host may push while its guest boots.
+
+    Before networkd or NetworkManager has started each NIC would count as down. ifupdown's service is not waited for: it
+    ends when its last lease has come, or has not.
+    """
+    while not os.path.exists(paths.CLOUD_DONE) and time.monotonic() < until:
+        try:
+            jobs = run_command(["systemctl", "show", "--property=Job", *_STARTING], timeout=10.0).split()
+        except CommandError:
+            return  # no systemd
+        if not any(job for job in jobs if job not in ("Job=", "Job=0")):
+            return
+        time.sleep(_LOOK_SECONDS)
 
 
 def _status(report: Dict[str, Any]) -> int:
@@ -59,6 +79,7 @@ def main(args: "argparse.Namespace") -> int:
     try:
         data = None if args.forget else parsed(read(args))
         _await_cloud_init(began + args.timeout)
+        _await_network_service(began + args.timeout)
         left = max(0.0, began + args.timeout - time.monotonic())
         report = as_json(run(["push"], patient=False, note=note, keep=keep, push=Push(data, left, args.confirm_within)))
     except Refused as exc:

@@ -42,6 +42,7 @@ INSTANCE_ID = ("/run/cloud-init/.instance-id", "/var/lib/cloud/data/instance-id"
 INSTANCES = "/var/lib/cloud/instances"
 CLOUD_DISABLED = "/etc/cloud/cloud-init.disabled"
 CLOUD_RAN = "/run/cloud-init/status.json"  # written by the first stage of each boot
+CLOUD_DONE = "/run/cloud-init/result.json"  # written by the last one
 HOTPLUG_ENABLED = "/var/lib/cloud/hotplug.enabled"  # 24.1
 SEED = "/var/lib/cloud/seed/config_drive"
 DATASOURCE_CACHE = "/var/lib/cloud/instance/obj.pkl"

@@ -7,8 +7,6 @@ from __future__ import annotations
 import json
 from typing import Any, Dict, List, Set
 
-import pytest
-
 from tests.lab import Cloud, Container, Port
 from tests.scenarios.conftest import GuestFactory
 from tests.scenarios.seen import (
@@ -45,7 +43,6 @@ def with_addresses(document: Dict[str, Any], port: Port, addresses: List[str]) -
     return dict(document, networks=[*others, first, *(dict(first, id=f"n{a}", ip_address=a, routes=[]) for a in addresses[1:])])
 
 
-@pytest.mark.on("ifupdown")  # on networkd it fails: the run begins before networkd has started, and each NIC counts as down
 def test_a_push_during_a_boot_waits_for_cloud_inits_local_stage_and_not_for_ever(cloud: Cloud, guest_factory: GuestFactory) -> None:
     first, second, guest = a_server(cloud, guest_factory)
     server = guest.server

@@ -8,9 +8,12 @@ import json
 import pytest
 
 from cloudinit_osnetd import cli
+from cloudinit_osnetd.commands import apply
 from cloudinit_osnetd.commands import document as handed_over
 from cloudinit_osnetd.core import truth
 from cloudinit_osnetd.kernel import netlink
+from cloudinit_osnetd.system import files, paths
+from cloudinit_osnetd.system.command import CommandError
 
 from .build import A, B, data, document, link, nic, snapshot, static
 
@@ -24,6 +27,38 @@ def kernel(monkeypatch):
 
 def b64(value):
     return base64.b64encode(json.dumps(value).encode())
+
+
+@pytest.mark.parametrize(
+    ("said", "looked"),
+    [
+        (["Job=\n\nJob=\n"], 1),
+        (["\n"], 1),
+        (["Job=71\n\nJob=\n\nJob=\n", "Job=\n\nJob=80\n", "Job=0\n"], 3),
+        (["Job=71\n"] * 9, 4),  # and not for ever
+        ([CommandError("no systemd")], 1),
+    ],
+)
+def test_it_waits_for_what_a_boot_is_about_to_start(said, looked, guest, monkeypatch):
+    clock, asked = [0.0], []
+
+    def run(argv, timeout):
+        asked.append(argv)
+        if isinstance(said[len(asked) - 1], Exception):
+            raise said[len(asked) - 1]
+        return said[len(asked) - 1]
+
+    monkeypatch.setattr(apply, "run_command", run)
+    monkeypatch.setattr(apply.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(apply.time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + 1.0))
+    apply._await_network_service(4.0)
+    assert len(asked) == looked and "systemd-networkd.service" in asked[0]
+
+
+def test_after_the_boot_systemd_is_not_asked(guest, monkeypatch):
+    files.replace(paths.CLOUD_DONE, "{}")
+    monkeypatch.setattr(apply, "run_command", lambda *_args, **_options: pytest.fail("asked"))
+    apply._await_network_service(1e9)
 
 
 @pytest.mark.parametrize(
