@@ -104,7 +104,9 @@ def _with_one_default(item: Item) -> Item:
                     continue
                 seen.add(route.network)
             kept.append(route)
-        networks.append(net._replace(routes=tuple(kept)))
+        # Its family is that of its address: by its type, both families would have a default route of IPv4.
+        kind = "ipv6" if net.type == "ipv4" and ":" in net.address else net.type
+        networks.append(net._replace(routes=tuple(kept), type=kind))
     return item._replace(entry=item.entry._replace(networks=tuple(networks)))
 
 
