@@ -102,7 +102,8 @@ def _compare(kind: Kind, args: argparse.Namespace) -> List[Result]:
 def _measure(scene: str, kind: Kind, benches: List[Bench], args: argparse.Namespace) -> List[Result]:
     found = {}
     for bench in benches:
-        takes_part = {"nothing": isinstance(bench.contender, Osnetd), "boot": bool(bench.contender.early_unit)}
+        who = bench.contender
+        takes_part = {"nothing": isinstance(who, Osnetd), "boot": bool(who.early_unit), "push": who.can_be_pushed}
         if takes_part.get(scene, True):
             wanted = 8 if scene.startswith("eight") else 1
             found[bench] = Result(str(kind), scene, bench.contender.name, wanted, [], None)

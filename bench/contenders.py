@@ -23,6 +23,7 @@ from tests.lab import Cloud, Container, Network, Port, Server, Subnet, netns
 SLICE = "bench.slice"
 _FLOOR = "/etc/bench-floor"
 _IN_SLICE = f"[Service]\nSlice={SLICE}\n"
+_INTO_SLICE = f"echo $$ > /sys/fs/cgroup/{SLICE}/floor/cgroup.procs"
 
 _FLOOR_RULE = (
     'SUBSYSTEM=="net", ENV{OSNETD_MANAGE}=="1", ACTION=="add", RUN+="/etc/bench-floor/follow up $name"\n'
@@ -45,6 +46,7 @@ echo $$ > /sys/fs/cgroup/bench.slice/floor/cgroup.procs
 there=/etc/network/interfaces.d/$2
 case $1 in
     up) cp /etc/bench-floor/$2 $there && ifup $2 ;;
+    edit) ifdown $2; cp /etc/bench-floor/$2 $there && ifup $2 ;;
     down) ifdown --force $2; rm -f $there ;;
 esac
 """,
@@ -52,7 +54,7 @@ esac
 echo $$ > /sys/fs/cgroup/bench.slice/floor/cgroup.procs
 there=/etc/systemd/network/10-floor-$2.network
 case $1 in
-    up) cp /etc/bench-floor/$2 $there ;;
+    up | edit) cp /etc/bench-floor/$2 $there ;;
     down) rm -f $there ;;
 esac
 networkctl reload
@@ -77,6 +79,7 @@ class Contender:
     package = False
     unit = ""  # what works for it; empty where a udev rule does
     early_unit = ""  # what the network waits for at a boot
+    can_be_pushed = False  # a host can hand it a document
     patience = 25.0  # seconds in which it follows a NIC that leaves
 
     def __init__(self, kind: Kind) -> None:
@@ -126,6 +129,13 @@ class Contender:
     def make_ready(self, port: Port, name: str) -> None:
         """What is to be at hand before the NIC comes."""
 
+    def push_command(self, document: Dict[str, Any], port: Port, name: str) -> str:
+        """What a host has the guest run to put a document in force in which `port` was edited."""
+        raise NotImplementedError
+
+    def forget(self) -> None:
+        """Drop what was pushed."""
+
     def create_ports(self, count: int) -> List[Port]:
         return [self.server.create_port(self.networks[n % len(self.networks)]) for n in range(count)]
 
@@ -139,6 +149,13 @@ class Osnetd(Contender):
     package = True
     unit = "cloudinit-osnetd.service"
     early_unit = "cloudinit-osnetd-early.service"
+    can_be_pushed = True
+
+    def push_command(self, document: Dict[str, Any], port: Port, name: str) -> str:
+        return f"{_INTO_SLICE}; exec cloudinit-osnetd apply --stdin <<'end'\n{json.dumps(document)}\nend"
+
+    def forget(self) -> None:
+        self.guest.run("cloudinit-osnetd apply --forget")
 
 
 class CloudInit(Contender):
@@ -171,6 +188,7 @@ class CloudInit(Contender):
 class Floor(Contender):
     name = "floor"
     early_unit = "bench-floor-early.service"
+    can_be_pushed = True
 
     def files(self) -> Dict[str, str]:
         return {
@@ -184,6 +202,10 @@ class Floor(Contender):
         wants = self.guest.root / "etc/systemd/system/multi-user.target.wants"
         wants.mkdir(parents=True, exist_ok=True)
         (wants / self.early_unit).symlink_to(f"/etc/systemd/system/{self.early_unit}")
+
+    def push_command(self, document: Dict[str, Any], port: Port, name: str) -> str:
+        self.make_ready(port, name)
+        return f"{_FLOOR}/follow edit {name}"
 
     def make_ready(self, port: Port, name: str) -> None:
         (subnet, addresses), *_ = port.subnets()

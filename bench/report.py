@@ -17,6 +17,7 @@ _WHAT = {
     "one_100ms": "one NIC, metadata at 100 ms",
     "eight_100ms": "eight at once, metadata at 100 ms",
     "removal": "removal, still listed",
+    "push": "push of an edit",
     "veths": "NIC after 200 veth pairs",
     "nothing": "nothing to do",
     "boot": "boot, nothing changed",

@@ -16,6 +16,7 @@ from tests.lab.stopwatch import Stopwatch
 from tests.scenarios.stream import Stream
 
 LIMIT = 25.0  # seconds after which a contender counts as one that does not get there
+PUSHED = "10.91.0.250"  # in the first network of contenders.py
 LATENCY = 0.1  # seconds for each answer of the metadata service, as in a real cloud
 
 
@@ -82,6 +83,26 @@ class Bench:
         self.server.delete_port(ports[0])
         self._leave([])
         return Sample(cleaned - began if began and cleaned else None, used)
+
+    def push(self) -> Sample:
+        """A host pushes a document with another fixed IP, the metadata tells nothing: from its command to the address."""
+        ports = self.contender.create_ports(1)
+        self._attach(ports)
+        name = self.guest.nic(ports[0]) or ""
+        self.server.freeze_metadata()
+        self.server.edit_port(ports[0], fixed_ips=[PUSHED])
+        command = self.contender.push_command(self.server.network_data(), ports[0], name)
+        with Stopwatch(self.guest, [PUSHED], seconds=LIMIT) as watch:
+            before = self.meter.cpu()
+            began = time.monotonic()  # a container has the clock of its host
+            self.guest.run(command)
+        self.meter.settle(LIMIT)
+        used = self.meter.cpu().since(before)
+        sample = Sample(watch.seconds(timeout=1.0, since=began), used, watch.reached())
+        self.server.thaw_metadata()
+        self.contender.forget()
+        self._leave(ports)
+        return sample
 
     def veths(self) -> Sample:
         """200 veth pairs come and go, as of containers, and right after them a NIC: its time, and all of the CPU."""
@@ -187,4 +208,4 @@ changed = max(max(os.stat(path).st_mtime, os.stat(path).st_ctime) for path in pl
 print(json.dumps(None if traces else changed - time.time() + time.monotonic()))
 """
 
-SCENES: List[str] = ["one", "eight", "one_100ms", "eight_100ms", "removal", "veths", "nothing", "boot"]
+SCENES: List[str] = ["one", "eight", "one_100ms", "eight_100ms", "removal", "push", "veths", "nothing", "boot"]
