@@ -38,5 +38,8 @@ def test_history_and_show_tell_what_each_run_did(cloud: Cloud, guest_factory: Gu
     removed = [line for line in told.splitlines() if line.startswith("-") and "1400" in line]
     added = [line for line in told.splitlines() if line.startswith("+") and "1380" in line]
     assert removed and added, told
-    assert "not recorded" in guest.run(f"cloudinit-osnetd show {attach['run']}").stdout
+    first = guest.run(f"cloudinit-osnetd show {attach['run']}").stdout.splitlines()
+    assert [line for line in first if line.startswith("+") and "1400" in line], first
+    # There was nothing before, which the record knows.
+    assert not [line for line in first if line.startswith("-") and not line.startswith("---") or "not recorded" in line], first
     assert guest.run("cloudinit-osnetd show 999", check=False).returncode == 2
