@@ -9,6 +9,7 @@
 set -euo pipefail
 suite=$1; out=$(realpath "$2"); work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+# shellcheck disable=SC2016 # apt's fields, not the shell's
 mirror=${MIRROR:-$(apt-get indextargets --format '$(ORIGIN) $(REPO_URI)' | sed -n 's/^Debian //p' | grep -v security | head -n1)}
 deps=gcc,libc6-dev,meson,ninja-build,pkgconf,gettext,xsltproc,perl,python3,bzip2,xz-utils,dpkg-dev
 deps+=,debian-archive-keyring,libglib2.0-dev,libglib2.0-dev-bin,libudev-dev,libsystemd-dev,libndp-dev,uuid-dev,libdbus-1-dev
@@ -41,6 +42,7 @@ install -Ds b/src/core/NetworkManager /out/usr/sbin/NetworkManager
 install -Ds b/src/core/settings/plugins/ifcfg-rh/libnm-settings-plugin-ifcfg-rh.so /out/usr/lib/NetworkManager/$version/libnm-settings-plugin-ifcfg-rh.so
 install -Dm 644 src/core/settings/plugins/ifcfg-rh/nm-ifcfg-rh.conf /out/usr/share/dbus-1/system.d/nm-ifcfg-rh.conf
 B
-time unshare --mount sh -c 'mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" && cp /etc/resolv.conf "$1/etc/resolv.conf" && exec chroot "$1" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 sh /build.sh' sh "$work/root"
+# shellcheck disable=SC2016 # the inner shell's
+unshare --mount sh -c 'mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" && cp /etc/resolv.conf "$1/etc/resolv.conf" && exec chroot "$1" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 sh /build.sh' sh "$work/root"
 tar -C "$work/root/out" -czf "$out" .
 tar tvf "$out"

@@ -10,7 +10,7 @@ from tests.lab import Cloud, Container, deb
 from tests.scenarios import package
 from tests.scenarios.conftest import GuestFactory
 from tests.scenarios.package import untouched
-from tests.scenarios.seen import assert_boot, assert_nothing_to_do, log_of, settled, status
+from tests.scenarios.seen import assert_boot, assert_nothing_to_do, log_of, settled, status, wait_until
 
 
 def selftest(guest: Container, *words: str) -> "tuple[int, list[str]]":
@@ -37,6 +37,7 @@ def test_the_main_job_on_a_virtual_nic(cloud: Cloud, guest_factory: GuestFactory
     path = deb.under_test()
     package.install(guest, path.with_name(path.name.replace("osnetd_", "osnetd-selftest_")))
 
+    wait_until(lambda: "tentative" not in the_rest(guest), 10, "the check for duplicates of each address")
     before = the_rest(guest)
     code, said = selftest(guest)
     assert code == 0, "\n".join(said)
