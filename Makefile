@@ -5,7 +5,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' cloudinit_osnetd/__in
 DEB := dist/cloudinit-osnetd_$(VERSION)_all.deb
 # All that the package is made of. git names the files, so what a build leaves behind is never among them.
 GIT := git -c safe.directory='*'
-PACKAGED := $(shell $(GIT) ls-files --cached --others --exclude-standard -- bin cloudinit_osnetd debian dhcp docs osnetd_push selinux systemd \
+PACKAGED := $(shell $(GIT) ls-files --cached --others --exclude-standard -- bin cloudinit_osnetd debian dhcp docs osnetd_push selinux-policy systemd \
 	udev cloud.cfg.d clean.d setup.py Makefile scripts/make-completion README.md CHANGELOG.md LICENSE 2>/dev/null)
 
 # Where things go in the target. Packages set these; the defaults are Debian's.
@@ -142,7 +142,7 @@ install-selftest: build/man/cloudinit-osnetd-selftest.8 ## install the self-test
 selinux: build/selinux/cloudinit-osnetd.pp ## the SELinux policy module, for the policy whose headers are installed
 
 # In a copy: the makefile writes beside its sources.
-build/selinux/cloudinit-osnetd.pp: selinux/cloudinit-osnetd.te selinux/cloudinit-osnetd.fc selinux/cloudinit-osnetd.if
+build/selinux/cloudinit-osnetd.pp: selinux-policy/cloudinit-osnetd.te selinux-policy/cloudinit-osnetd.fc selinux-policy/cloudinit-osnetd.if
 	@mkdir -p $(@D)
 	cp $^ $(@D)
 	$(MAKE) --no-print-directory -C $(@D) -f $(SELINUX_MAKEFILE) NAME=$(SELINUX_TYPE) $(@F)
@@ -151,7 +151,7 @@ install-selinux: build/selinux/cloudinit-osnetd.pp ## install the policy module 
 	install -d $(DESTDIR)/usr/share/selinux/packages/$(SELINUX_TYPE)
 	bzip2 -9c $< > $(DESTDIR)/usr/share/selinux/packages/$(SELINUX_TYPE)/cloudinit-osnetd.pp.bz2
 	chmod 0644 $(DESTDIR)/usr/share/selinux/packages/$(SELINUX_TYPE)/cloudinit-osnetd.pp.bz2
-	install -D -m 0644 selinux/cloudinit-osnetd.if $(DESTDIR)/usr/share/selinux/devel/include/distributed/cloudinit-osnetd.if
+	install -D -m 0644 selinux-policy/cloudinit-osnetd.if $(DESTDIR)/usr/share/selinux/devel/include/distributed/cloudinit-osnetd.if
 
 clean: ## remove what was built and tested, not .venv and the guests' roots (.lab)
 	rm -rf build dist .pybuild *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .tox

@@ -29,7 +29,7 @@ PACKAGES = ("selinux-basics", "selinux-policy-default", "selinux-policy-dev", "a
 COMMAND_LINE = "security=selinux selinux=1 enforcing=1 audit=1 audit_backlog_limit=8192"
 # Unpacked, none is installed: what selinux-policy-default installs would compile a policy for the host.
 _ON_THE_HOST = "selinux-policy-dev selinux-policy-default checkpolicy semodule-utils setools python3-setools python3-networkx python3-pkg-resources"
-_SOURCES = (run.CHECKOUT / "selinux", run.CHECKOUT / "tests/lab/selinux_agent")
+_SOURCES = (run.CHECKOUT / "selinux-policy", run.CHECKOUT / "tests/lab/selinux_agent")
 _CONFIG = "etc/selinux/config"
 _LABELS = "/etc/selinux/default/contexts/files/file_contexts"
 # Ours, and the stand-in for what Enterprise Linux has for the guest agent, into the store of a policy at rest (-n). -D: every

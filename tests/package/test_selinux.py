@@ -23,7 +23,7 @@ import pytest
 
 from tests.lab import run, selinux
 
-SOURCES = run.CHECKOUT / "selinux"
+SOURCES = run.CHECKOUT / "selinux-policy"
 AGENT = run.CHECKOUT / "tests/lab/selinux_agent"
 # Modules of the distribution with which ours meets.
 BESIDE = ("base", "networkmanager", "unconfined", "dhcp")

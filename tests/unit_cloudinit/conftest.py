@@ -6,8 +6,6 @@ import glob
 import os
 import shutil
 import subprocess
-import sys
-from typing import Any, Dict
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,10 +15,6 @@ from tests.unit.build import A, B
 INSIDE = os.environ.get("OSNETD_IN_ROOT") == "1"
 if not INSIDE:
     collect_ignore_glob = ["test_*.py"]  # they write to /etc; see __main__.py
-else:
-    # cloud-init imports a module of that name if it can, and the checkout has a directory: a package without contents.
-    _MODULES: Dict[str, Any] = sys.modules
-    _MODULES["selinux"] = None
 
 settings.register_profile(
     "house",
