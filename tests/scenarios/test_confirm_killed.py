@@ -43,7 +43,9 @@ def scene(cloud: Cloud, guest_factory: GuestFactory) -> Iterator[Scene]:
 
 
 def queued(scene: Scene) -> List[str]:
-    return os.listdir(scene.guest.running_root / RUN / "queue")
+    """The events that the next run serves: also those that a run which was killed had taken."""
+    places = (scene.guest.running_root / RUN / name for name in ("queue", "work"))
+    return [name for place in places if place.is_dir() for name in os.listdir(place)]
 
 
 def is_pushed(scene: Scene) -> bool:
