@@ -16,7 +16,7 @@ from tests.lab.stopwatch import Stopwatch
 from tests.scenarios.stream import Stream
 
 LIMIT = 25.0  # seconds after which a contender counts as one that does not get there
-PUSHED = "10.91.0.250"  # in the first network of contenders.py
+PUSHED = ("10.91.0.250", "10.91.0.251")  # in the first network of contenders.py; the port may have one of them
 LATENCY = 0.1  # seconds for each answer of the metadata service, as in a real cloud
 
 
@@ -90,9 +90,10 @@ class Bench:
         self._attach(ports)
         name = self.guest.nic(ports[0]) or ""
         self.server.freeze_metadata()
-        self.server.edit_port(ports[0], fixed_ips=[PUSHED])
+        pushed = next(address for address in PUSHED if address not in ports[0].fixed_ips)
+        self.server.edit_port(ports[0], fixed_ips=[pushed])
         command = self.contender.push_command(self.server.network_data(), ports[0], name)
-        with Stopwatch(self.guest, [PUSHED], seconds=LIMIT) as watch:
+        with Stopwatch(self.guest, [pushed], seconds=LIMIT) as watch:
             before = self.meter.cpu()
             began = time.monotonic()  # a container has the clock of its host
             self.guest.run(command)
