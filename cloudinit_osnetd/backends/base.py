@@ -64,16 +64,16 @@ class Format:
         return {}
 
     def split(self, text: str) -> Dict[str, str]:
-        """Returns the sections of a file by NIC name; the whole text under "" for a file of one NIC."""
-        raise NotImplementedError
+        """Returns the sections of a file by NIC name; the whole text under "" for a file of one NIC, as here."""
+        return {"": text}
 
     def join(self, old: Optional[str], template: Optional[str], changes: Dict[str, Optional[str]]) -> Optional[str]:
         """Returns the text of a file with `changes` applied (None removes a section); None to remove the file.
 
         `template` is a freshly rendered file, for what a new file needs besides its sections. What is in `old` and not
-        in `changes` is kept unchanged.
+        in `changes` is kept unchanged. Here for a file of one NIC.
         """
-        raise NotImplementedError
+        return changes[""]
 
     def normal(self, text: str) -> str:
         """Returns a part without what the backend ignores. Its fingerprint shows whether the part was changed.

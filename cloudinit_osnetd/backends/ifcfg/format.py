@@ -8,7 +8,7 @@ What the renderer writes besides is left out: /etc/resolv.conf and NetworkManage
 
 import glob
 import os
-from typing import Dict, FrozenSet, List, Optional, Sequence
+from typing import Dict, FrozenSet, List, Sequence
 
 from ...core.desired import Item
 from ...core.records import Part
@@ -71,12 +71,6 @@ class IfcfgFormat(Format):
         if self.scripts:
             return finish_ifcfg.for_scripts(text, item)
         return finish_ifcfg.for_networkmanager(text, item)
-
-    def split(self, text: str) -> Dict[str, str]:
-        return {"": text}
-
-    def join(self, old: Optional[str], template: Optional[str], changes: Dict[str, Optional[str]]) -> Optional[str]:
-        return changes[""]
 
     def normal(self, text: str) -> str:
         lines = [line.strip() for line in text.splitlines()]

@@ -53,12 +53,7 @@ class NetplanActivator(Activator):
     ) -> None:
         """Updates the generated files: systemd ran the generator before the early flow."""
         try:
-            generator.generate(generator.NEW)
-            new, now = generator.output(generator.NEW), generator.output(other_files.TOP)
-            changed = generator.differing(new, now)
-            for path in sorted(changed):
-                generator.put(generator.Change(path, new.get(path)))
-            stale = bool(changed) and _waits_for_others()
+            stale = bool(generator.regenerate()) and _waits_for_others()
         except (CommandError, OSError) as exc:
             LOG.error("netplan's generator failed: %s", exc)
             stale = False

@@ -36,10 +36,7 @@ class NetplanOnNetworkManagerActivator(ProfileActivator):
     ) -> None:
         """Updates the generated files: systemd ran the generator before the early flow, NetworkManager starts later."""
         try:
-            generator.generate(generator.NEW)
-            new, now = generator.output(generator.NEW), generator.output(other_files.TOP)
-            for path in sorted(generator.differing(new, now)):
-                generator.put(generator.Change(path, new.get(path)))
+            generator.regenerate()
         except (CommandError, OSError) as exc:
             LOG.error("netplan's generator failed: %s", exc)
         finally:

@@ -58,6 +58,19 @@ def differing(new: Dict[str, str], old: Dict[str, str]) -> FrozenSet[str]:
     return frozenset(path for path in paths_ if _content(new.get(path)) != _content(old.get(path)))
 
 
+def regenerate() -> FrozenSet[str]:
+    """Generates from the files on disk, and puts in place what differs; returns its paths.
+
+    Raises CommandError or OSError.
+    """
+    generate(NEW)
+    new = output(NEW)
+    changed = differing(new, output(other_files.TOP))
+    for path in sorted(changed):
+        put(Change(path, new.get(path)))
+    return changed
+
+
 def _content(path: Optional[str]) -> Optional[bytes]:
     return loaded_files.content(path) if path is not None else None
 

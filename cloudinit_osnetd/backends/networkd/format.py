@@ -4,7 +4,7 @@
 
 import glob
 import os
-from typing import Dict, FrozenSet, List, Optional, Sequence
+from typing import Dict, FrozenSet, List, Sequence
 
 from ...core.desired import Item
 from ...core.network_data import DHCP4
@@ -100,12 +100,6 @@ class NetworkdFormat(Format):
     def configured_elsewhere(self, items: Sequence[Item]) -> Dict[str, str]:
         """Returns the NICs for which networkd uses a foreign .network file, by name."""
         return match_section.claimed(items, match_section.Ours(DIRECTORY, PREFIX))
-
-    def split(self, text: str) -> Dict[str, str]:
-        return {"": text}
-
-    def join(self, old: Optional[str], template: Optional[str], changes: Dict[str, Optional[str]]) -> Optional[str]:
-        return changes[""]
 
     def normal(self, text: str) -> str:
         lines = [line.strip() for line in text.splitlines()]

@@ -4,7 +4,7 @@
 
 import glob
 import os
-from typing import Dict, FrozenSet, List, Optional, Sequence
+from typing import Dict, FrozenSet, List, Sequence
 
 from ...core.desired import Item
 from ...core.records import Part
@@ -38,12 +38,6 @@ class KeyfileFormat(Format):
     def configured_elsewhere(self, items: Sequence[Item]) -> Dict[str, str]:
         """Returns the NICs for which NetworkManager uses a foreign profile, and those that it does not manage."""
         return other_profiles.claimed(items)
-
-    def split(self, text: str) -> Dict[str, str]:
-        return {"": text}
-
-    def join(self, old: Optional[str], template: Optional[str], changes: Dict[str, Optional[str]]) -> Optional[str]:
-        return changes[""]
 
     def normal(self, text: str) -> str:
         lines = [line.strip() for line in text.splitlines()]
