@@ -8,10 +8,10 @@ tools of the renderers.
 """
 
 import glob
-import importlib.util
 import json
 import logging
 import os
+from importlib.machinery import PathFinder
 from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Tuple
 
 from .. import __version__
@@ -87,7 +87,7 @@ def inputs() -> Tuple[List[str], List[str]]:
 
     Left out are those that cloud-init rewrites in place at each boot (instance.cloud_configs).
     """
-    package = importlib.util.find_spec("cloudinit")
+    package = PathFinder.find_spec("cloudinit")
     origin = os.path.dirname(package.origin) if package and package.origin else ""
     # os-release: the sysconfig renderer is for some distributions only.
     read = ["/etc/cloud/cloud.cfg", "/run/cloud-init/cloud.cfg", "/etc/os-release", "/proc/cmdline"]

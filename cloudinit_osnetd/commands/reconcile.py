@@ -13,8 +13,7 @@ from ..run.reconcile import run
 from ..run.record import Record
 from ..state import event_queue
 from ..system import command, files, paths
-from .output import print_json
-from .report import decided, print_decided
+from .report import decided
 
 if TYPE_CHECKING:
     import argparse
@@ -145,6 +144,9 @@ def _serve_queue() -> int:
 def main(args: "argparse.Namespace") -> int:
     if args.queue:
         return _serve_queue()
+    from .output import print_json
+    from .report import print_decided
+
     try:
         report = as_json(run(["operator"], force=args.force, patient=args.wait, note=note, keep=keep))
     except NotManaged as exc:

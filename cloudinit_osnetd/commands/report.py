@@ -6,7 +6,6 @@ from typing import Any, Dict, List, Mapping, Sequence
 
 from ..core.plan import Change, Drift
 from ..core.records import Touch
-from .output import print_table, printable, width, wrapped
 
 
 def decided(
@@ -44,6 +43,8 @@ def _change(change: Change) -> Dict[str, Any]:
 
 
 def print_decided(report: Dict[str, Any]) -> None:
+    from .output import print_table, printable, width, wrapped  # for people; the service needs none of it
+
     rows = [[c["action"], c["nic"], c["mac"], c["file"], c["reason"]] for c in report["changes"]]
     rows += [[t["action"], t["name"], t["mac"], "", t["reason"]] for t in report["touches"]]
     if rows:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Dict
 
 from ..cloud_init.eligibility import NotManaged
 from ..run.reconcile import run
-from ..run.undo import NoSuchRun, NothingToUndo, NotKept, Undo
+from ..run.record import Undo
+from ..run.undo import NoSuchRun, NothingToUndo, NotKept
 from ..state import run_lock
 from .output import print_json
 from .reconcile import announce, as_json, keep, note

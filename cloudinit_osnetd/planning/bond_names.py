@@ -7,13 +7,15 @@ All functions are pure except for `of_disk`.
 """
 
 import logging
-from typing import Callable, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Set
+from typing import TYPE_CHECKING, Callable, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Set
 
 from ..backends import Backend
-from ..core.meaning import Meaning
 from ..core.network_data import Entry, static_addresses
 from ..core.records import Nic, Snapshot
 from ..state.store import State
+
+if TYPE_CHECKING:
+    from ..core.meaning import Meaning
 
 LOG = logging.getLogger(__name__)
 
@@ -106,7 +108,7 @@ def _by_name(line: str, names: Mapping[str, str]) -> str:
     return "belongs to " + names[word] if before == "belongs to" and word in names else line
 
 
-def of_parts(parts: Mapping[str, Meaning], nics: FrozenSet[str]) -> List[Found]:
+def of_parts(parts: "Mapping[str, Meaning]", nics: FrozenSet[str]) -> List[Found]:
     """Returns the bonds among `parts`, which are by name of the NIC; `nics` has the names of hardware NICs."""
     members: Dict[str, Set[str]] = {}
     macs: Dict[str, Set[str]] = {}

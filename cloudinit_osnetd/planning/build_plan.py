@@ -12,7 +12,6 @@ from ..core import desired, network_data, plan, rejections, truth
 from ..core.records import Nic, Owned, Snapshot, removed_nic
 from ..state import store
 from . import bond_names, render
-from .ownership import means_ours, recognise
 
 LOG = logging.getLogger(__name__)
 
@@ -52,10 +51,15 @@ def build_plan(
     rendering = render.render(todo, on.backend, on.context.renders_with)
     disk = render.disk_parts(on.backend, render.places(state, [p.place for p in rendering.parts]))
     keep = keep | _kept(on, state, nics, rejected)
-    removes = rendering.parts or plan.obsolete_rows(wants, state.ledger, keep)
+    parts: Sequence[plan.Staged] = rendering.parts
+    if parts:  # what is told apart by its meaning takes a while to import
+        from .ownership import recognise
+
+        parts = recognise(on, state, wants, lambda other: _wanted(on, state, other, nics)[0], parts, disk)
+    removes = parts or plan.obsolete_rows(wants, state.ledger, keep)
     made = plan.make(
         wants,
-        recognise(on, state, wants, lambda other: _wanted(on, state, other, nics)[0], rendering.parts, disk),
+        parts,
         disk,
         state.ledger,
         snapshot,
@@ -188,6 +192,8 @@ def written_for_removed_nics(
     gone = {mac: removed_nic(mac, name) for mac, name in names.items() if mac not in nics}
     if not gone:
         return ()
+    from .ownership import means_ours
+
     earlier = dict(gone, **{mac: nics[mac] for mac in names if mac in nics})
     wants, _metrics = _wanted(on, state, state.truth, earlier)
     wants = [want for want in wants if any(item.entry.mac in gone for item in want.items)]

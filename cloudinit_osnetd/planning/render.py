@@ -10,7 +10,6 @@ import os
 from typing import Any, Dict, FrozenSet, List, NamedTuple, Sequence, Tuple
 
 from ..backends import Backend
-from ..cloud_init import network_config
 from ..core import digest
 from ..core.desired import Want
 from ..core.plan import Place, Staged
@@ -35,7 +34,7 @@ class Rendering(NamedTuple):
 
 
 def _render_one(want: Want, backend: Backend, using: Renderer, tree: str) -> List[Staged]:
-    from ..cloud_init import compat  # 40 to 60 ms: imported only if something is rendered
+    from ..cloud_init import compat, network_config  # 40 to 60 ms: imported only if something is rendered
 
     os.makedirs(tree)
     given = network_config.for_renderer([want], lambda: using.name)
@@ -109,7 +108,7 @@ def meanings_alone(
     wants: Sequence[Want], services: Sequence[str], backend: Backend, using: Renderer
 ) -> Dict[Tuple[str, str], FrozenSet[str]]:
     """Returns by place the meanings of the parts that cloud-init writes without the override; none if it fails."""
-    from ..cloud_init import compat
+    from ..cloud_init import compat, network_config
 
     found: Dict[Tuple[str, str], FrozenSet[str]] = {}
     for want in wants:

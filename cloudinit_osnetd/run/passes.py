@@ -10,7 +10,7 @@ import os
 import time
 from typing import Dict, FrozenSet, Tuple
 
-from ..core import desired, network_data, plan, provisional, rejections, truth
+from ..core import desired, network_data, plan, rejections, truth
 from ..core.records import Nic, Snapshot, Touch
 from ..openstack.refresh import refresh_push
 from ..planning.build_plan import (
@@ -25,10 +25,8 @@ from ..planning.build_plan import (
 from ..state import failed_retries, store
 from ..system import lazy_imports, paths
 from . import recheck_timer
-from . import undo as undone_by
-from .record import Push
+from .record import Push, Undo
 from .run_state import RunState
-from .undo import Undo
 
 LOG = logging.getLogger(__name__)
 _BACK_OFF = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
@@ -94,6 +92,9 @@ class Passes(RunState):
 
     def _roll_back(self, undo: Undo) -> Dict[str, str]:
         """Takes what the links had before a run instead of what the cloud says. Returns the problems by link."""
+        from ..core import provisional
+        from . import undo as undone_by
+
         held = provisional.read(self.state.provisional) if self.state.provisional else None
         number = undone_by.number_of(self.state, undo.run, held.run if held else 0)
         problems = self._without_push("rollback") if held is not None and number <= held.run else {}
@@ -189,6 +190,8 @@ class Passes(RunState):
     def _do(self, planned: PlanningResult, tried: FrozenSet[plan.Lacking]) -> None:
         made = planned.plan._replace(touches=self.reapplying.touches(planned, self.state.ledger))
         if self.parts_back:
+            from . import undo as undone_by
+
             made = undone_by.with_parts(made, self.on.backend, self.state.ledger, self.parts_back)
             self.parts_back = {}
         log_plan(made)

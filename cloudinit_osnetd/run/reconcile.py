@@ -12,8 +12,7 @@ from ..system import command
 from . import recheck_timer
 from .environment import REAL, Environment
 from .passes import Passes
-from .record import Push, Record
-from .undo import Undo
+from .record import Push, Record, Undo
 
 
 def run(

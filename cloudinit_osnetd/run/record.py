@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""The record of a run: what it saw, decided and did. `status` shows it, and the history keeps it."""
+"""What is asked of a run, and its record: what it saw, decided and did. `status` shows it, and the history keeps it."""
 
 from typing import Dict, Mapping, NamedTuple, Optional, Tuple
 
@@ -15,6 +15,13 @@ class Push(NamedTuple):
     data: Optional[NetworkData]  # None: what was pushed before is forgotten
     timeout: float  # seconds to wait for another run
     confirm_within: float = 0.0  # seconds after which it is taken back if it is not confirmed; 0: it stays
+
+
+class Undo(NamedTuple):
+    """What `rollback` asks of a run."""
+
+    run: Optional[int]  # None: the last one
+    timeout: float  # seconds to wait for another run
 
 
 class Record(NamedTuple):

@@ -4,7 +4,7 @@
 
 import logging
 import time
-from typing import Dict, List, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Dict, List, Optional, Sequence, Set, Tuple
 
 from ..apply import commit
 from ..cloud_init.eligibility import RunContext
@@ -13,16 +13,17 @@ from ..core.records import Touch
 from ..openstack import temporary_access
 from ..planning.build_plan import pending_macs
 from ..state import store
-from ..state.former import Former
 from ..system import command
 from . import recheck_timer
 from .corrections import Corrections
 from .duplicates import Duplicates
 from .environment import Environment
 from .reapply import Reapplying
-from .record import Push, Record
+from .record import Push, Record, Undo
 from .removed_nics import RemovedNics
-from .undo import Undo
+
+if TYPE_CHECKING:
+    from ..state.former import Former  # of a rollback only
 
 LOG = logging.getLogger(__name__)
 

@@ -31,13 +31,6 @@ class NoSuchRun(Exception):
     """There was no such run yet."""
 
 
-class Undo(NamedTuple):
-    """What `rollback` asks of a run."""
-
-    run: Optional[int]  # None: the last one
-    timeout: float  # seconds to wait for another run
-
-
 class Undone(NamedTuple):
     state: store.State
     parts: Dict[str, Former]  # by key: links that had parts of other software

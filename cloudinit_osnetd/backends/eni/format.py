@@ -13,7 +13,7 @@ from ...core.records import Part
 from ...kernel.alternative_names import LinkNames
 from ...system import files
 from ..base import Format
-from . import finish_stanza, interfaces_file, sourced_files
+from . import interfaces_file, sourced_files
 
 _CLOUD_INITS = "50-cloud-init"  # the beginning of its file's name
 _OLDER = ".cfg"  # the rest of it up to 19.2
@@ -80,6 +80,8 @@ class EniFormat(Format):
         (Linux 5.12 on). It is set before the link is up; other kinds of link are created later. It is one more than the
         metric of our routes, because the kernel refuses two default routes with one metric.
         """
+        from . import finish_stanza  # its patterns take longer to compile than most runs to find nothing to do
+
         when = "pre-up" if item.entry.kind == "phy" else "up"
         text = finish_stanza.finished(text, item.name, when, off_subnet_gateways(item.entry))
         for route in link_routes(item.entry):

@@ -11,7 +11,7 @@ from ...core.network_data import DHCP4
 from ...core.records import Part
 from ...system import files
 from ..base import Format
-from . import file_routes, match_section, netdev_file
+from . import match_section, netdev_file
 from .match_section import DIRECTORY, PREFIX, SUFFIX
 from .netdevs import KIND as DEVICE
 
@@ -71,6 +71,8 @@ class NetworkdFormat(Format):
         """
         if "[NetDev]" in text.splitlines():
             return text
+        from . import file_routes  # as finish_stanza.py
+
         text = file_routes.finished(text, item)
         # Name= is a pattern.
         text = text.replace("\nName=%s\n" % item.name, "\nName=%s\n" % match_section.literal(item.name), 1)
