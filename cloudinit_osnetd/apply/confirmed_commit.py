@@ -74,7 +74,7 @@ def apply_plan(
     verified = verify(seen.wants, outcome.touched, plain=plan.plain_keys(outcome.ledger))
     saved.restore()  # what a backend has removed since
     state, removed = stale_addresses.remove(state, seen.wants, outcome.problems)
-    problems, findings = _merge(outcome.problems, verified)
+    problems, findings = _merge(outcome.problems, verified, on.backend.waits_for_lease)
     # Before the reachability check: a gateway with the same address does not answer, and the NIC is rolled back.
     conflicts = address_conflicts.found(seen.wants, outcome.touched, rendered_from, known)
     confirmed = rollback.unchanged(state._replace(ledger=outcome.ledger))
@@ -204,13 +204,19 @@ def resume(
     return confirmed._replace(state=confirmed.state._replace(on_trial="")), tuple(unfinished)
 
 
-def _merge(by_backend: Dict[str, str], verified: Verified) -> Tuple[Dict[str, str], Dict[str, Tuple[str, ...]]]:
-    """Returns problems and findings. A backend's failure counts as a finding if only a lease is still to come."""
-    problems = {link: text for link, text in by_backend.items() if link not in verified.unleased}
+def _merge(
+    by_backend: Dict[str, str], verified: Verified, waits_for_lease: bool
+) -> Tuple[Dict[str, str], Dict[str, Tuple[str, ...]]]:
+    """Returns problems and findings. The failure of a backend that waits counts as a finding if only a lease lacks.
+
+    What the backend said comes first: it is why the kernel lacks something.
+    """
+    problems = {link: text for link, text in by_backend.items() if not waits_for_lease or link not in verified.unleased}
     findings = dict(verified.findings)
     for link in set(by_backend) - set(problems):
         findings[link] = findings.get(link, ()) + (by_backend[link],)
-    problems.update(verified.problems)
+    for link, text in verified.problems.items():
+        problems[link] = "; ".join(filter(None, [problems.get(link), text]))
     return problems, findings
 
 

@@ -100,6 +100,7 @@ class Activator:
     lag = 0.0  # seconds until an asynchronous service has begun to apply a change, at most
     drops_foreign = False  # reconfiguring one NIC also removes other software's rules and routes that belong to no NIC
     waits_for_unique = False  # it configures a link only after duplicate address detection
+    waits_for_lease = False  # its command fails where no lease comes, so its failure may mean no more than that
     boot_outputs: Tuple[str, ...] = ()  # directories below /run to which boot() writes
     own_directories: Tuple[str, ...] = ()  # where its files are replaced, besides those of the format; glob patterns
 

@@ -2,6 +2,7 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """File access: atomic replacement, and reading of files that may be absent."""
 
+import errno
 import glob
 import json
 import logging
@@ -75,6 +76,24 @@ def replace(path: str, text: str, mode: int = 0o644, sync: bool = True) -> None:
         raise
     if sync:
         sync_directory(os.path.dirname(path))
+
+
+def move(there: str, path: str) -> None:
+    """Puts a file in the place of another, with its owner and mode, and the label that belongs to its new path.
+
+    It is renamed; where the two are on different file systems (a /run/udev of its own) the copy is renamed.
+    """
+    try:
+        labels.move(there, path)
+    except OSError as exc:
+        if exc.errno != errno.EXDEV:
+            raise
+        about, temporary = os.stat(there), temporary_of(path)
+        replace(temporary, read(there) or "", sync=False)
+        os.chown(temporary, about.st_uid, about.st_gid)
+        os.chmod(temporary, about.st_mode & 0o7777)
+        labels.move(temporary, path)
+        remove(there)
 
 
 def remove(path: str, sync: bool = False) -> bool:

@@ -5,6 +5,7 @@
 import errno
 import os
 import stat
+import tempfile
 
 import pyfakefs
 import pytest
@@ -166,3 +167,18 @@ def test_to_remove_what_is_not_there_is_no_error_on_a_disk_that_is_read_only(mon
     assert files.remove(str(tmp_path / "gone")) is False
     with pytest.raises(OSError, match="Read-only"):
         files.remove(str(tmp_path / "there"))
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="needs a second file system")
+def test_a_file_is_moved_to_another_file_system_with_its_owner_and_mode(tmp_path):
+    """/run/udev may be a mount of its own."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        if os.stat(other).st_dev == os.stat(str(tmp_path)).st_dev:
+            pytest.skip("they are one file system here")
+        there, path = os.path.join(other, "90-netplan.rules"), str(tmp_path / "90-netplan.rules")
+        files.replace(there, "new\n", mode=0o640)
+        files.replace(path, "old\n", mode=0o600)
+        files.move(there, path)
+        assert os.listdir(other) == []
+    assert files.read(path) == "new\n" and mode_of(path) == 0o640
+    assert os.listdir(str(tmp_path)) == ["90-netplan.rules"]

@@ -81,6 +81,21 @@ def test_a_nic_of_ipv6_alone_has_no_address_of_169_254(on):
     assert passed(on, item())["ipv4.method"] == "disabled"
 
 
+@pytest.mark.parametrize(
+    ("networks", "left"),
+    [
+        ((SIX,), {"addresses": ["2001:db8::53"], "search": ["example.org"]}),
+        ((static(),), {"addresses": ["192.0.2.53"], "search": ["example.org"]}),
+        ((static(), SIX), {"addresses": ["192.0.2.53", "2001:db8::53"], "search": ["example.org"]}),
+        ((), None),
+    ],
+)
+def test_name_servers_of_a_family_that_the_nic_has_not_are_left_out(on, networks, left):
+    """NetworkManager refuses the profile: "ipv4.dns: this property is not allowed for 'method=disabled'"."""
+    told = {"addresses": ["192.0.2.53", "2001:db8::53"], "search": ["example.org"]}
+    assert finished(on, item(*networks), nameservers=told).get("nameservers") == left
+
+
 @pytest.mark.parametrize("kind", ["ipv6_dhcpv6-stateful", "ipv6_slaac"])
 def test_the_advertisement_is_followed(on, kind):
     found = passed(on, item({"id": "n", "link": "tap1", "type": kind}, dhcp()))

@@ -4,7 +4,7 @@
 
 import pytest
 
-from cloudinit_osnetd.apply import verify
+from cloudinit_osnetd.apply import confirmed_commit, verify
 from cloudinit_osnetd.backends import Backend
 from cloudinit_osnetd.core import plan
 from cloudinit_osnetd.core.desired import Item, Want
@@ -179,3 +179,18 @@ def test_what_was_tried_is_kept_for_this_boot(guest):
 
 def test_a_nic_without_a_carrier_is_not_kicked():
     assert made(frozenset(), UP._replace(carrier=False)).empty
+
+
+def test_what_the_backend_refused_is_told_with_what_the_kernel_lacks():
+    said = verify.Verified({A: "after 30 s the MTU is 1500, not 1400"}, {}, frozenset())
+    problems, findings = confirmed_commit._merge({A: "not loaded", B: "refused"}, said, False)
+    assert problems == {A: "not loaded; after 30 s the MTU is 1500, not 1400", B: "refused"}
+    assert findings == {}
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_failure_is_for_want_of_a_lease_only_where_the_command_waits_for_one(waits):
+    """`ifup` does; what NetworkManager refuses to load never comes by itself."""
+    said = verify.Verified({}, {A: ("no lease yet",)}, frozenset([A]))
+    problems, findings = confirmed_commit._merge({A: "exit 1"}, said, waits)
+    assert (problems, findings[A]) == (({}, ("no lease yet", "exit 1")) if waits else ({A: "exit 1"}, ("no lease yet",)))

@@ -26,6 +26,7 @@ _UP_SECONDS = 30.0
 
 class IfupdownActivator(Activator):
     own_directories = (os.path.dirname(paths.IFSTATE),)
+    waits_for_lease = True
     boot_outputs = (paths.DHCP,)
 
     def __init__(self) -> None:

@@ -7,10 +7,12 @@ What netplan has no key for is given to NetworkManager by `networkmanager: passt
   profile with another UUID for another one.
 - The methods: for a family without a configuration netplan writes `link-local` (IPv4), so that the NIC has an address
   of 169.254.0.0/16, and `ignore` (IPv6), so that the kernel takes advertised addresses and routes.
+- Name servers of a family without a configuration are left out: NetworkManager refuses such a profile.
 - The rest is as in a keyfile of cloud-init's: networkmanager/finish_keyfile.py says why.
 """
 
-from typing import Dict, Sequence
+import ipaddress
+from typing import Any, Dict, Sequence
 
 from ...core.desired import Item
 from ..networkmanager import finish_keyfile, other_profiles
@@ -41,7 +43,9 @@ class NetplanForNetworkManager(NetplanFormat):
         passed = {"connection.uuid": _uuid(item.name), "connection.autoconnect-priority": str(_PRIORITY)}
         if "link" in body:
             passed["vlan.parent"] = str(body["link"])
-        passed.update(_families(item))
+        methods = finish_keyfile.methods(item)
+        passed.update(_families(methods))
+        _only_dns_of(body, [family for family in ("ipv4", "ipv6") if methods[family] in ("auto", "manual")])
         body["networkmanager"] = {"passthrough": passed}
         return yaml_file.part(group, name, body)
 
@@ -56,8 +60,18 @@ class NetplanForNetworkManager(NetplanFormat):
         return other_profiles.claimed(items, ours=other_files.TOP + "%s/%s" % (generator.NM_FILES, generator.NM_PREFIX))
 
 
-def _families(item: Item) -> Dict[str, str]:
-    methods = finish_keyfile.methods(item)
+def _only_dns_of(body: Dict[str, Any], families: Sequence[str]) -> None:
+    """Removes the name servers of other families, and the search domains where there is no family."""
+    said = body.get("nameservers", {})
+    versions = [int(family[-1]) for family in families]
+    servers = [one for one in said.get("addresses", []) if ipaddress.ip_address(one).version in versions]
+    left = {"addresses": servers, "search": said.get("search", []) if families else []}
+    body["nameservers"] = {field: words for field, words in left.items() if words}
+    if not body["nameservers"]:
+        del body["nameservers"]
+
+
+def _families(methods: Dict[str, str]) -> Dict[str, str]:
     passed = {"ipv4.method": methods["ipv4"], "ipv6.method": methods["ipv6"], "ipv6.addr-gen-mode": "eui64"}
     for family in ("ipv4", "ipv6"):
         if methods[family] in ("auto", "manual"):

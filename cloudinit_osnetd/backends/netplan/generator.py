@@ -7,7 +7,7 @@ import os
 import shutil
 from typing import Dict, FrozenSet, List, NamedTuple, Optional, Set
 
-from ...system import files, labels, paths
+from ...system import files, paths
 from ...system.command import run
 from . import loaded_files, other_files
 
@@ -99,7 +99,7 @@ def put(change: Change) -> None:
             pass  # there is none, or a foreign file is in it
     else:
         files.make_directory(os.path.dirname(path))
-        labels.move(change.new, path)  # keeps the owner and mode that the generator set
+        files.move(change.new, path)  # keeps the owner and mode that the generator set
 
 
 def _nic_of(path: str) -> str:

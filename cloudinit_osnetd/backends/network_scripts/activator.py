@@ -27,6 +27,8 @@ _ORDER = {"ethernet": 0, "bond": 1, "vlan": 2}
 
 
 class ScriptsActivator(Activator):
+    waits_for_lease = True
+
     def before(self, touches: Sequence[Touch]) -> None:
         """Takes NICs down by the files that brought them up, VLANs first.
 
