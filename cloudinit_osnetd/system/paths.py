@@ -102,6 +102,7 @@ AGENT_PROGRAMS = ("/usr/sbin/qemu-ga", "/usr/bin/qemu-ga")
 AGENT_CHANNEL = "/dev/virtio-ports/org.qemu.guest_agent.0"
 AGENT_CONFIGS = ("/etc/sysconfig/qemu-ga", "/etc/default/qemu-guest-agent", "/etc/qemu/qemu-ga.conf")
 SELINUX = "/sys/fs/selinux/enforce"
+OWN_CONTEXT = "/proc/self/attr/current"
 AUDIT_LOG = "/var/log/audit/audit.log"
 PRODUCT_UUID = "/sys/class/dmi/id/product_uuid"
 CONTAINER = "/run/systemd/container"  # exists in a container (systemd's container interface)

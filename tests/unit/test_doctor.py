@@ -170,6 +170,22 @@ def test_a_denial_counts_if_it_names_a_program_of_a_run(guest, mode, log, state)
 
 
 @pytest.mark.parametrize(
+    ("context", "state"),
+    [
+        ("system_u:system_r:osnetd_t:s0\0", "skipped"),
+        ("unconfined_u:unconfined_r:unconfined_t:s0-s0:c0.c1023\0", "failed"),
+        ("system_u:system_r:initrc_t:s0\0", "failed"),
+    ],
+)
+def test_in_our_own_domain_the_audit_log_is_not_read(guest, context, state):
+    put(paths.SELINUX, "1")
+    put(paths.AUDIT_LOG, DENIED)
+    put(paths.OWN_CONTEXT, context)
+    (found,) = security.selinux()
+    assert found.state == state and found.found.startswith("enforcing")
+
+
+@pytest.mark.parametrize(
     ("networkd", "manager", "state"),
     [
         ("ADMIN_STATE=configured\n", "[device]\nmanaged=true\n", "failed"),
