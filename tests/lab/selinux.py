@@ -25,8 +25,12 @@ from tests.lab.roots import Tree, on_top
 
 # selinux-policy-dev has the headers and the makefile. auditd keeps /var/log/audit/audit.log.
 PACKAGES = ("selinux-basics", "selinux-policy-default", "selinux-policy-dev", "auditd", "attr")
-# A backlog that holds what is denied before auditd runs: what the kernel has no room for it drops.
-COMMAND_LINE = "security=selinux selinux=1 enforcing=1 audit=1 audit_backlog_limit=8192"
+# A backlog that holds what is denied before auditd runs: what the kernel has no room for it drops. An emulated guest in which
+# each denial is noted takes minutes to boot on a busy host, and systemd gives a service or a device 90 seconds.
+COMMAND_LINE = (
+    "security=selinux selinux=1 enforcing=1 audit=1 audit_backlog_limit=8192 "
+    "systemd.default_timeout_start_sec=900 systemd.default_device_timeout_sec=900"
+)
 # Unpacked, none is installed: what selinux-policy-default installs would compile a policy for the host.
 _ON_THE_HOST = "selinux-policy-dev selinux-policy-default checkpolicy semodule-utils setools python3-setools python3-networkx python3-pkg-resources"
 _SOURCES = (run.CHECKOUT / "selinux-policy", run.CHECKOUT / "tests/lab/selinux_agent")
