@@ -153,9 +153,14 @@ class Stage:
 
     def _drift(self, label: str, address: str) -> None:
         name = self.guest.nic(self.ports[label])
+        by_netplan = f"netplan set ethernets.{name}.addresses=[{address}] --origin-hint 50-cloud-init"
+        one, length = address.split("/")
         edit = {
             "networkd": f"printf '\\n[Network]\\nAddress={address}\\n' >> /etc/systemd/network/10-cloud-init-{name}.network",
-            "netplan": f"netplan set ethernets.{name}.addresses=[{address}] --origin-hint 50-cloud-init",
+            "netplan": by_netplan,
+            "netplan_nm": by_netplan,
+            "nm": f"sed -i '/^.ipv4.$/a address99={address}' '/etc/NetworkManager/system-connections/cloud-init-{name}.nmconnection'",
+            "ifcfg": f"printf 'IPADDR99={one}\nPREFIX99={length}\n' >> /etc/sysconfig/network-scripts/ifcfg-{name}",
             "ifupdown": f"sed -i '/^iface {name} inet static/a \\    up ip addr add {address} dev {name}' "
             "/etc/network/interfaces.d/50-cloud-init",
         }[self.guest.backend]

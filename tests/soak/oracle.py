@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
+from tests.scenarios.seen import PROFILES
 from tests.soak.operations import Step
 from tests.soak.picture import Nic, Picture
 from tests.soak.world import Entry, Wanted
@@ -124,9 +125,14 @@ def _backend(case: Case, entry: Entry, nic: Nic) -> Iterator[str]:
         if nic.dhclients != int(entry.dhcp4) and not (entry.dhcp4 and case.suite in ("forky", "sid")):
             yield f"{nic.dhclients} DHCP clients, not {int(entry.dhcp4)}"
         return
+    if case.backend in PROFILES:
+        good = f"connected:{PROFILES[case.backend]}{nic.name}"
+        if nic.networkmanager != good:
+            yield f"NetworkManager says {nic.networkmanager}, not {good}"
+        return
     # Up to 252 a link stays "configuring" for as long as a router might advertise itself (12 s), whatever it has.
-    good = ("configured", "configuring") if case.suite in ("bullseye", "bookworm") else ("configured",)
-    if nic.networkd not in good:
+    fine = ("configured", "configuring") if case.suite in ("bullseye", "bookworm") else ("configured",)
+    if nic.networkd not in fine:
         yield f"networkd says {nic.networkd}"
 
 

@@ -29,6 +29,7 @@ class Nic(NamedTuple):
     networkd: str
     dns: Optional[Tuple[str, ...]]  # None: nobody takes DNS servers here
     dhclients: int  # IPv4 clients
+    networkmanager: str = ""  # the state of the device, and its profile
 
 
 class Record(NamedTuple):
@@ -103,6 +104,7 @@ def _nics(saw: Dict[str, Any]) -> Dict[str, Nic]:
             advertised=advertised,
             networkd=saw["networkd"].get(name, ""),
             dns=None if saw["dns"] is None else tuple(sorted(saw["dns"].get(name, []))),
+            networkmanager=saw["networkmanager"].get(name, ""),
             dhclients=len([line for line in saw["clients"]["dhcp"] if name in line.split() and " -6" not in line]),
         )
     return found
@@ -128,9 +130,12 @@ def parts_of(files: Dict[str, str]) -> Dict[str, str]:
     """The configuration on disk by NIC's name."""
     found: Dict[str, str] = {}
     for path, text in files.items():
-        network = re.search(r"/10-cloud-init-([^/]+)\.network$", path)
+        network = re.search(r"/(?:10-cloud-init-([^/]+)\.network|cloud-init-([^/]+)\.nmconnection)$", path)
+        ifcfg = re.search(r"/(?:ifcfg|route|route6)-([^/]+)$", path)
         if network:
-            found[network[1]] = text
+            found[network[1] or network[2]] = text
+        elif ifcfg:
+            found[ifcfg[1]] = found.get(ifcfg[1], "") + text
         elif path.endswith(".yaml"):
             said = (yaml.safe_load(text) or {}).get("network", {})
             found.update({name: yaml.safe_dump(body) for name, body in said.get("ethernets", {}).items()})

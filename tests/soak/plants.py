@@ -13,6 +13,9 @@ PART = {
     "networkd": "sed -i s/^Address=.*/Address=10.89.0.66\\\\/24/ /etc/systemd/network/10-cloud-init-{nic}.network",
     "ifupdown": "sed -i '/^iface {nic} /,/^$/s,address .*,address 10.89.0.66/24,' /etc/network/interfaces.d/50-cloud-init",
     "netplan": "netplan set ethernets.{nic}.mtu=1333 --origin-hint 50-cloud-init",
+    "netplan_nm": "netplan set ethernets.{nic}.mtu=1333 --origin-hint 50-cloud-init",
+    "nm": "sed -i s/^mtu=.*/mtu=1333/ /etc/NetworkManager/system-connections/cloud-init-{nic}.nmconnection",
+    "ifcfg": "sed -i s/^MTU=.*/MTU=1333/ /etc/sysconfig/network-scripts/ifcfg-{nic}",
 }
 # name -> what is done, and what the soak says of it
 _PLANTS: Dict[str, Tuple[str, str]] = {

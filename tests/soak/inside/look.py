@@ -14,7 +14,13 @@ import subprocess
 
 TOPS = ["/etc", "/var/lib/cloudinit-osnetd", "/var/lib/cloud", "/usr/lib/systemd/network", "/lib/systemd/network"]
 LEFT_IN = ["/etc", "/var/lib/cloudinit-osnetd", "/var/lib/cloud", "/run/cloudinit-osnetd", "/run/network", "/run/systemd/network"]
-PARTS = ["/etc/systemd/network/10-cloud-init-*", "/etc/network/interfaces.d/50-cloud-init", "/etc/netplan/50-cloud-init.yaml"]
+PARTS = [
+    "/etc/systemd/network/10-cloud-init-*",
+    "/etc/network/interfaces.d/50-cloud-init",
+    "/etc/netplan/50-cloud-init.yaml",
+    "/etc/NetworkManager/system-connections/cloud-init-*",
+    "/etc/sysconfig/network-scripts/*-*",
+]
 
 
 def said(words):
@@ -85,13 +91,16 @@ def clients():
 
 
 def dns():
-    """By NIC, from resolvconf's own files or `resolvectl dns`; None where nobody takes DNS servers."""
+    """By NIC, from resolvconf's own files, `resolvectl dns` or nmcli; None where nobody takes DNS servers."""
     if os.path.isdir("/run/resolvconf/interface"):
         found = {}
         for path in glob.glob("/run/resolvconf/interface/*"):
             servers = [line.split()[1] for line in text(path).splitlines() if line.startswith("nameserver ")]
             found.setdefault(os.path.basename(path).rsplit(".", 1)[0], []).extend(servers)
         return found
+    if devices and not os.path.isdir("/etc/sysconfig/network-scripts"):  # there cloud-init has set `dns = none`
+        shown = {name: said("nmcli -g IP4.DNS,IP6.DNS device show %s" % name) for name in devices}
+        return {name: one.replace("\\", "").replace("|", " ").split() for name, one in shown.items()}
     shown = said("resolvectl dns")
     lines = [line.partition("(")[2].partition("):") for line in shown.splitlines() if line.startswith("Link ")]
     return {name: rest.split() for name, _, rest in lines} if shown else None
@@ -108,6 +117,8 @@ def networkd(links):
     return words
 
 
+# NetworkManager's own: DEVICE:STATE:CONNECTION
+devices = {line.partition(":")[0]: line.partition(":")[2] for line in said("nmcli -t -f DEVICE,STATE,CONNECTION device").splitlines()}
 links = data(said("ip -json address") or "[]", [])
 units = "systemctl list-units --no-legend --plain --type=timer cloudinit-osnetd*"
 history = [data(line, {}) for path in glob.glob("/var/lib/cloudinit-osnetd/history*") for line in text(path).splitlines()]
@@ -119,6 +130,7 @@ print(
             "routes": {"4": data(said("ip -json -4 route") or "[]", []), "6": data(said("ip -json -6 route") or "[]", [])},
             "dns": dns(),
             "networkd": networkd(links),
+            "networkmanager": devices,
             "ifstate": text("/run/network/ifstate").split() if os.path.exists("/run/network/ifstate") else None,
             "clients": clients(),
             "status": data(said("cloudinit-osnetd status --json"), {}),
