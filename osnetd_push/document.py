@@ -15,6 +15,9 @@ MAX_BYTES = (1 << 20) * 3 // 2
 
 def read(path: str) -> bytes:
     """Returns the content of the file, or of standard input for "-". Raises NoDocument."""
+    name = "standard input" if path == "-" else path
+    if path == "-" and sys.stdin is None:
+        raise NoDocument("%s: it is closed" % name)
     try:
         if path == "-":
             data = sys.stdin.buffer.read(MAX_BYTES + 1)
@@ -22,11 +25,11 @@ def read(path: str) -> bytes:
             with open(path, "rb") as fh:
                 data = fh.read(MAX_BYTES + 1)
     except OSError as exc:
-        raise NoDocument("%s: %s" % (path, exc.strerror or exc)) from exc
+        raise NoDocument("%s: %s" % (name, exc.strerror or exc)) from exc
     if len(data) > MAX_BYTES:
-        raise NoDocument("%s: larger than a guest takes (1 MiB)" % path)
+        raise NoDocument("%s: larger than a guest takes (1 MiB)" % name)
     if not data.strip():
-        raise NoDocument("%s: empty" % path)
+        raise NoDocument("%s: empty" % name)
     return data
 
 

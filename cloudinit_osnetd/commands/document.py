@@ -2,12 +2,13 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """A network_data.json that is handed over: on the command line, in a file or on standard input; plain or in base64."""
 
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING
 
 from ..core import network_data, pushed_document
-from ..core.pushed_document import MAX_INPUT, Refused
+from ..core.pushed_document import Refused
 from ..kernel import netlink
 from .output import print_json
 
@@ -18,16 +19,23 @@ EXIT_REFUSED = 3
 
 
 def read(args: "argparse.Namespace") -> bytes:
-    """Returns what `--file`, `--stdin` or the command line gives; raises Refused for a file that cannot be read."""
-    if args.file:
-        try:
-            with open(args.file, "rb") as fh:
-                return fh.read(MAX_INPUT + 1)
-        except OSError as exc:
-            raise Refused(["%s: %s" % (args.file, exc.strerror or exc)]) from exc
+    """Returns what `--file`, `--stdin` or the command line gives; raises Refused for what cannot be read."""
+    if args.file is not None:
+        return pushed_document.limited(lambda size: _from_file(args.file, size), args.file or "--file ''")
     if args.stdin:
-        return sys.stdin.buffer.read(MAX_INPUT + 1)
+        return pushed_document.limited(_from_stdin, "standard input")
     return os.fsencode(args.document)
+
+
+def _from_file(path: str, size: int) -> bytes:
+    with open(path, "rb") as fh:
+        return fh.read(size)
+
+
+def _from_stdin(size: int) -> bytes:
+    if sys.stdin is None:
+        raise OSError(errno.EBADF, "it is closed")
+    return sys.stdin.buffer.read(size)
 
 
 def parsed(raw: bytes) -> network_data.NetworkData:

@@ -74,7 +74,7 @@ def _report(on: RunContext, args: argparse.Namespace, push: Optional[NetworkData
 def main(args: argparse.Namespace) -> int:
     """With --exit-code, 7 says that something would be done."""
     try:
-        push = parsed(read(args)) if args.file or args.stdin else None
+        push = parsed(read(args)) if args.file is not None or args.stdin else None
         with run_lock.without_runs():
             on = run_context(remember=False, push=push is not None)
             report = _report(on, args, push)

@@ -9,7 +9,7 @@ stands twice, NaN) is refused too.
 import base64
 import binascii
 import json
-from typing import Any, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 from . import network_data, truth
 from .document_links import MacsByName
@@ -40,6 +40,18 @@ class Refused(Exception):
     def __init__(self, problems: List[str]) -> None:
         super().__init__("; ".join(problems))
         self.problems = problems
+
+
+def limited(read: Callable[[int], bytes], name: str) -> bytes:
+    """Returns what `read` gives of a file or a stream with this name: at most a byte more than is taken.
+
+    Raises Refused if it cannot be read: a directory, for example, or a standard input that is closed.
+    """
+    try:
+        return read(MAX_INPUT + 1)
+    except (OSError, ValueError) as exc:  # ValueError: a stream that is closed
+        name = name if name.isprintable() else name.encode("unicode_escape").decode("ascii")
+        raise Refused(["%s: %s" % (name, getattr(exc, "strerror", None) or exc)]) from exc
 
 
 def decoded(raw: bytes) -> bytes:

@@ -8,13 +8,14 @@ time; 70 it broke off. Nothing was changed where it is 2 or 6.
 """
 
 import argparse
+import errno
 import json
 import sys
 from typing import Any, List
 
 from ..core import pushed_document
 from ..core.network_data import NetworkData
-from ..core.pushed_document import MAX_INPUT, Refused
+from ..core.pushed_document import Refused
 from . import apply, config, install, service, state, store
 
 EXIT_FAILED, EXIT_REFUSED, EXIT_BUSY, EXIT_BROKE_OFF = 1, 2, 6, 70
@@ -86,15 +87,22 @@ def _install(args: argparse.Namespace) -> int:
 
 
 def _read(args: argparse.Namespace) -> bytes:
-    if args.file:
-        try:
-            with open(args.file, "rb") as fh:
-                return fh.read(MAX_INPUT + 1)
-        except OSError as exc:
-            raise Refused(["%s: %s" % (args.file, exc.strerror or exc)]) from exc
+    if args.file is not None:
+        return pushed_document.limited(lambda size: _from_file(args.file, size), args.file or "--file ''")
     if args.stdin:
-        return sys.stdin.buffer.read(MAX_INPUT + 1)
+        return pushed_document.limited(_from_stdin, "standard input")
     return str(args.document).encode("utf-8", "replace")
+
+
+def _from_file(path: str, size: int) -> bytes:
+    with open(path, "rb") as fh:
+        return fh.read(size)
+
+
+def _from_stdin(size: int) -> bytes:
+    if sys.stdin is None:
+        raise OSError(errno.EBADF, "it is closed")
+    return sys.stdin.buffer.read(size)
 
 
 def _apply(args: argparse.Namespace) -> int:

@@ -4,6 +4,12 @@
 
 import base64
 import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -108,6 +114,59 @@ def test_every_error_is_told_at_once():
     with pytest.raises(handed_over.Refused) as refused:
         handed_over.parsed(b64(wrong))
     assert len(refused.value.problems) >= 2
+
+
+def given(file=None, stdin=False):
+    return SimpleNamespace(file=file, stdin=stdin, document=None, json=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("", "--file '': No such file"),
+        ("nowhere", "nowhere: No such file"),
+        (".", ".: Is a directory"),
+        ("file/below", "file/below: Not a directory"),
+        ("loop", "loop: Too many levels"),
+        ("a\x1b[31m\nb", "a\\x1b[31m\\nb: No such file"),
+        ("n\udcff", "n\\udcff: No such file"),
+        ("x" * 300, "File name too long"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(name, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("{}")
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(handed_over.Refused) as refused:
+        handed_over.read(given(name))
+    assert said in str(refused.value) and str(refused.value).isprintable()
+
+
+def test_a_pipe_and_a_socket_are_read_to_their_end(tmp_path, monkeypatch):
+    raw, pipe = b64(GOOD), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(raw,))
+    writer.start()
+    assert handed_over.read(given(str(pipe))) == raw
+    writer.join()
+    here, there = socket.socketpair()
+    with here, there:
+        there.sendall(raw)
+        there.shutdown(socket.SHUT_WR)
+        with os.fdopen(os.dup(here.fileno())) as stdin:
+            monkeypatch.setattr("sys.stdin", stdin)
+            assert handed_over.read(given(stdin=True)) == raw
+
+
+@pytest.mark.parametrize(("redirected", "said"), [("<&-", "standard input: it is closed"), ("</dev/null", "the document is empty"), ("0>/dev/null", "standard input: ")])
+@pytest.mark.parametrize("command", ["apply", "plan"])
+def test_a_standard_input_that_gives_nothing_is_refused(command, redirected, said):
+    """Closed, empty, or open for writing alone."""
+    script = "import os, sys; os.geteuid = lambda: 0; from cloudinit_osnetd import cli; sys.exit(cli.main(sys.argv[1:]))"
+    words = ["sh", "-c", 'exec "$@" %s' % redirected, "sh", sys.executable, "-c", script, command, "--stdin"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (3, ""), done
+    assert "refused, nothing was changed: " + said in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("words", [["apply"], ["apply", "--file", "x", "--stdin"], ["apply", "e30=", "--forget"]])

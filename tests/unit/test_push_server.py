@@ -7,6 +7,7 @@ tests/neutron asks a real Neutron.
 
 import base64
 import json
+import subprocess
 import sys
 import types
 
@@ -207,3 +208,10 @@ def test_what_is_no_document_is_sent_to_no_domain(data):
 
     with pytest.raises(NoDocument):
         check_names_a_nic_of("web", data, ["fa:16:3e:00:00:01"])
+
+
+@pytest.mark.parametrize(("redirected", "said"), [("<&-", "it is closed"), ("</dev/null", "empty"), ("0>/dev/null", "Bad file descriptor")])
+def test_a_standard_input_that_gives_nothing_is_told(redirected, said):
+    words = ["sh", "-c", 'exec "$@" %s' % redirected, "sh", sys.executable, "-m", "osnetd_push", "--socket", "/nowhere", "-"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (NoDocument.code, "osnetd-push: standard input: %s\n" % said)
