@@ -46,15 +46,19 @@ def begin(state: store.State, before: store.State, deadline: float, until: float
     If an earlier push is not confirmed yet, what was before that one counts.
     """
     earlier = provisional.read(before.provisional) if before.provisional else None
+    rejected = before.rejections
+    if earlier is not None:
+        rejected = provisional.rejections_before(earlier, before.truth, rejected)
     held = Provisional(
         run=state.run,
         boot=boot_id(),
         deadline=deadline,
         until=until,
         truth=earlier.truth if earlier else before.truth,
-        rejections=earlier.rejections if earlier else before.rejections,
+        rejections=rejected,
         pushed=provisional.marks(state.truth),
         note=earlier.note if earlier else "",
+        still=frozenset(one.key for one in state.rejections),
     )
     return state._replace(provisional=provisional.write(held), taken_back="")
 

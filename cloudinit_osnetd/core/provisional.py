@@ -33,6 +33,7 @@ class Provisional(NamedTuple):
     rejections: Rejections  # before the push
     pushed: Mapping[str, Mark]  # by key, as the push left it
     note: str = ""  # of pending_confirmation.py: what the push replaced on disk
+    still: FrozenSet[str] = frozenset()  # the keys whose rejections the push has left in force
 
     def is_due(self, boot: str, now: float) -> bool:
         """True if it was not confirmed in time; `now` by the monotonic clock."""
@@ -51,6 +52,16 @@ def mark(known: KeyTruth) -> Mark:
 
 def marks(known: Truth) -> Dict[str, Mark]:
     return {key: mark(one) for key, one in known.keys.items()}
+
+
+def rejections_before(held: Provisional, known: Truth, rejected: Rejections) -> Rejections:
+    """Returns the rejections from before the push without those that ended since, because what was rejected works now.
+
+    The push itself ends those of the links that it lists, and these come back with what was before it.
+    """
+    now, still_rejected = marks(known), {one.key for one in rejected}
+    ended = {key for key in held.still - held.changed - still_rejected if now.get(key) == held.pushed.get(key)}
+    return tuple(one for one in held.rejections if one.key not in ended)
 
 
 def without(held: Provisional, known: Truth, rejected: Rejections) -> Tuple[Truth, Rejections]:
@@ -86,7 +97,8 @@ def _rejections_without(
     change, by an operator too, stays rolled back.
     """
     during = [one for one in rejections.current(left, rejected) if one.key in as_before]
-    kept = [one for one in held.rejections if one.key in as_before - {one.key for one in during}]
+    before = rejections_before(held, left, rejected)
+    kept = [one for one in before if one.key in as_before - {one.key for one in during}]
     return rejections.ordered([*kept, *during, *(one for one in rejected if one.key not in as_before)])
 
 
@@ -121,6 +133,7 @@ def write(held: Provisional) -> str:
         truth=truth_on_disk.to_json(held.truth),
         rejections=[_rejection_to_json(one) for one in held.rejections],
         pushed={key: list(one) for key, one in held.pushed.items()},
+        still=sorted(held.still),
     )
     return json.dumps(obj, sort_keys=True)
 
@@ -145,6 +158,7 @@ def read(text: str) -> Optional[Provisional]:
                 for key, (source, changed, services, search) in obj["pushed"].items()
             },
             str(obj["note"]),
+            frozenset(map(str, obj.get("still", ()))),
         )
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None

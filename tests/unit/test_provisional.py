@@ -33,8 +33,8 @@ def heard(known, source, one, number=50):
     return truth.with_global_dns(now, data(one)) if source == "push" else now
 
 
-def hold(before, after, rejected=()):
-    return provisional.Provisional(7, "boot", 100.0, 5.0, before, tuple(rejected), provisional.marks(after))
+def hold(before, after, rejected=(), still=()):
+    return provisional.Provisional(7, "boot", 100.0, 5.0, before, tuple(rejected), provisional.marks(after), "", frozenset(still))
 
 
 def in_force(known):
@@ -123,6 +123,19 @@ def test_what_was_rolled_back_meanwhile_of_a_link_that_the_push_did_not_change_s
     assert rejections.current(known, left) == left
 
 
+@pytest.mark.parametrize("still", [[OTHER], []], ids=["by force, or by its time", "by the push itself"])
+def test_a_rejection_that_ended_during_the_trial_does_not_come_back(still):
+    before = said(("metadata", doc("10.0.0.1", "10.1.0.1")))
+    earlier = rejections.add((), before, dict.fromkeys(before.keys), "before", 60.0, 1.0)
+    after = heard(before, "push", doc("10.0.0.5"))
+    known, left = provisional.without(hold(before, after, earlier, still), after, ())
+    assert known._replace(counter=0) == before._replace(counter=0)
+    assert [one.key for one in left] == [KEY] + [OTHER] * (not still)
+    # Its port was edited since: what was rejected is not in force, and no longer said.
+    later = heard(after, "metadata", doc("10.0.0.1", "10.1.0.2"), 60)
+    assert [one.key for one in provisional.without(hold(before, after, earlier, still), later, ())[1]] == [KEY]
+
+
 def test_it_is_due_after_its_time_and_in_another_boot():
     held = hold(truth.EMPTY, truth.EMPTY)
     assert not held.is_due("boot", 99.9) and held.is_due("boot", 100.0) and held.is_due("another", 0.0)
@@ -131,7 +144,7 @@ def test_it_is_due_after_its_time_and_in_another_boot():
 def test_it_is_read_as_it_was_written_and_with_what_a_newer_version_adds():
     before = said(("metadata", doc()), ("push", doc("10.0.0.5", servers=["10.9.9.9"])))
     refused = rejections.add((), before, {KEY: said(("metadata", doc("10.0.0.8"))).keys[KEY]}, "why", 60.0, 1.0)
-    held = hold(before, heard(before, "push", doc("10.0.0.6")), refused)._replace(note="n")
+    held = hold(before, heard(before, "push", doc("10.0.0.6")), refused, [KEY, OTHER])._replace(note="n")
     text = provisional.write(held)
     assert provisional.read(text) == held
     newer = json.loads(text)
