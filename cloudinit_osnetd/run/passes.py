@@ -101,7 +101,9 @@ class Passes(RunState):
         self.number()
         self.known, self.known_rejections = self.state.truth, self.state.rejections
         done = undone_by.undone(self.state, number, self.run)
-        self.state, self.parts_back, self.faults = done.state, done.parts, done.left
+        nics = self.env.snapshot().by_mac()
+        self.state = undone_by.reclaimed(self.state, done.state, self.on.backend, nics)
+        self.parts_back, self.faults = done.parts, done.left
         return problems
 
     def _resume_confirmation(self) -> Dict[str, str]:

@@ -7,12 +7,12 @@ time (core/rejections.py). So the plan, the check of what is reachable, early bo
 """
 
 import time
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple
 
 from ..backends import Backend
 from ..core import rejections
 from ..core.plan import Change, Plan
-from ..core.records import Owned, Touch
+from ..core.records import Nic, Owned, Touch
 from ..core.truth import KeyTruth
 from ..planning import render
 from ..state import store
@@ -74,6 +74,33 @@ def undone(state: store.State, number: int, own: int) -> Undone:
     reason = "rolled back: as before run %d, until its port changes or is pushed again" % number
     refused = rejections.lasting(state.rejections, state.truth, olds, frozenset(parts), reason, time.time())
     return Undone(state._replace(rejections=refused), parts, tuple(left))
+
+
+def reclaimed(before: store.State, done: store.State, backend: Backend, nics: Mapping[str, Nic]) -> store.State:
+    """Returns the state `done` with rows for the parts that an earlier rollback put back and that this one replaces.
+
+    They are other software's, and have no row: without one they would be left alone. One that was edited since is.
+    """
+    keys = _with_foreign_parts(before) - _with_foreign_parts(done)
+    keys = frozenset(key for key in keys if not key.endswith("/phy") or done.truth.keys[key].entry.mac in nics)
+    rows: Dict[Tuple[str, str], Owned] = {}
+    for one in filter(None, map(read, done.former)):
+        for key, link in one.links.items():
+            if key in keys:
+                texts = {(path, section): text for path, section, text in link.parts}
+                now, disk = render.disk_texts(backend, list(texts)), render.disk_parts(backend, list(texts))
+                if texts and now == texts:
+                    owned = {at: Owned(key, link.mac, link.name, backend.name, *at, disk[at], "") for at in texts}
+                    rows.update(owned)
+    have = {row.place for row in done.ledger}
+    new = [row for place, row in rows.items() if place not in have]
+    return done._replace(ledger=tuple(sorted([*done.ledger, *new])))
+
+
+def _with_foreign_parts(state: store.State) -> FrozenSet[str]:
+    """Returns the keys of links that a rollback has given parts of other software."""
+    current = rejections.current(state.truth, state.rejections)
+    return frozenset(one.key for one in current if one.lasting == rejections.LASTING_FOREIGN)
 
 
 def with_parts(made: Plan, backend: Backend, ledger: Tuple[Owned, ...], parts: Dict[str, Former]) -> Plan:

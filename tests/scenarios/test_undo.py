@@ -119,8 +119,18 @@ def test_an_edit_that_was_overwritten_by_force_is_put_back(cloud: Cloud, guest_f
     assert_boot(guest, level="store")
     assert configuration(guest, second) == edited
 
-    assert rollback(guest)[0] == 0  # of the rollback: what is on disk counts as the edit that it is
-    assert state_of(guest, second) == "drifted" and configuration(guest, second) == edited
+    code, said = rollback(guest)  # of the rollback
+    assert code == 0 and {touch["mac"] for touch in said["touches"]} == {second.mac}, said
+    assert_follows(guest, first, second)
+    assert (state_of(guest, second), reason_of(guest, second)) == ("ok", "")
+    assert_nothing_to_do(guest)
+    assert rollback(guest)[0] == 0  # and of that one
+    assert configuration(guest, second) == edited and f"as before run {said['run']}" in reason_of(guest, second)
+
+    # Edited once more since: that is nobody's to overwrite.
+    guest.run(f"sed -i 's/10.91.0.99/10.91.0.98/' {file}")
+    assert rollback(guest)[0] == 0
+    assert state_of(guest, second) == "drifted" and "10.91.0.98" in configuration(guest, second)
     reconcile(guest, "--force")
     assert_follows(guest, first, second)
 
@@ -134,6 +144,13 @@ def test_what_other_software_had_written_is_put_back(cloud: Cloud, guest_factory
     code, said = rollback(guest)
     assert code == 0, said
     assert configuration(guest, port) == before
-    wait_until(lambda: [a["local"] for a in ip(guest, "-4 addr show dev ens3")[0]["addr_info"]] == ["10.91.0.200"], 10, "back")
+    has = lambda: [a["local"] for a in ip(guest, "-4 addr show dev ens3")[0]["addr_info"]]  # noqa: E731
+    wait_until(lambda: has() == ["10.91.0.200"], 10, "back")
+    code, said = rollback(guest)  # of the rollback
+    assert code == 0, said
+    assert_follows(guest, port)
+    assert rollback(guest)[0] == 0
+    wait_until(lambda: has() == ["10.91.0.200"], 10, "back")
+    assert configuration(guest, port) == before
     assert push(guest, server.network_data())[0] == 0
     assert_follows(guest, port)

@@ -4,12 +4,15 @@
 
 import pytest
 
+from cloudinit_osnetd.backends import of_renderer
 from cloudinit_osnetd.core import rejections, truth
 from cloudinit_osnetd.core.plan import Change
+from cloudinit_osnetd.planning import render
 from cloudinit_osnetd.run import undo
 from cloudinit_osnetd.state import former, store
+from cloudinit_osnetd.system import files
 
-from .build import A, B, data, document, link, static
+from .build import A, B, data, document, link, nic, static
 
 KEY, OTHER = A + "/phy", B + "/phy"
 PLACE = ("/etc/network/interfaces", "ens3")
@@ -101,3 +104,41 @@ def test_it_stands_in_the_store(guest):
     done = undo.undone(TWO, 3, 9).state
     store.save(done)
     assert store.load("i") == done
+
+
+@pytest.fixture
+def put_back(tmp_path, backend):
+    """Of a link whose part an operator edited: overwritten by force in run 3, put back by the rollback of run 4."""
+    path = str(tmp_path / "10-cloud-init-ens3.network")
+    edited = "[Match]\nName=ens3\n[Network]\nAddress=10.0.0.99/24\n"
+    there = state((3, [change()._replace(path=path, section="")], {}, {(path, ""): edited}))
+    there = undo.undone(there, 3, 4).state
+    kept = former.added(there.former, 4, 6.0, [change()._replace(path=path, section="")], there.truth.keys, {(path, ""): "ours"})
+    files.replace(path, edited)
+    return there._replace(former=kept, run=4), path
+
+
+@pytest.fixture
+def backend():
+    return of_renderer("networkd")
+
+
+NICS = {A: nic("ens3", A)}
+
+
+def test_the_rollback_of_a_rollback_may_replace_what_that_one_put_back(put_back, backend):
+    there, path = put_back
+    done = undo.undone(there, 4, 5)
+    assert done.state.rejections == () and done.state.ledger == ()
+    (row,) = undo.reclaimed(there, done.state, backend, NICS).ledger
+    assert (row.key, row.path, row.name, row.digest) == (KEY, path, "ens3", "")
+    assert row.disk == render.disk_parts(backend, [row.place])[row.place]
+
+
+def test_but_not_what_was_edited_since_nor_that_of_a_nic_that_is_not_there(put_back, backend):
+    there, path = put_back
+    done = undo.undone(there, 4, 5).state
+    assert undo.reclaimed(there, done, backend, {}).ledger == ()
+    assert undo.reclaimed(there, there, backend, NICS).ledger == ()  # the same again
+    files.replace(path, "[Match]\nName=ens3\n[Network]\nAddress=10.0.0.98/24\n")
+    assert undo.reclaimed(there, done, backend, NICS).ledger == ()
