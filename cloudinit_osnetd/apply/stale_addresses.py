@@ -9,17 +9,15 @@ that was never in a part of ours is not removed: foreign.py preserves those.
 
 import ipaddress
 import logging
-import os
-from contextlib import contextmanager
-from typing import Container, Dict, FrozenSet, Iterable, Iterator, List, Mapping, Sequence, Set, Tuple
+from typing import Container, Dict, FrozenSet, Iterable, List, Mapping, Sequence, Set, Tuple
 
 from ..core.desired import Item, Want
 from ..core.network_data import DHCP4, DHCP6, SLAAC, Entry, static_addresses
 from ..core.records import Nic, Snapshot, Touch
 from ..core.truth import KeyTruth
 from ..kernel import netlink, save_restore
+from ..kernel.secondary_addresses import promoting_secondaries
 from ..state.store import State
-from ..system import files, paths
 
 LOG = logging.getLogger(__name__)
 
@@ -113,35 +111,13 @@ def remove(
     for key, addresses in certainly_stale(state, items, now).items():
         nic, entry = now.named(items[key].name), items[key].entry
         if nic is not None and items[key].link not in spared and all(nic.has(one) for one in static_addresses(entry)):
-            with _promoting(nic.name):
+            with promoting_secondaries(nic.name):
                 findings[items[key].link] = tuple(_remove(nic.ifindex, addresses))
     return state._replace(unwanted=still_present(state, items, netlink.snapshot())), findings
 
 
 def text_of(address: str) -> str:
     return "%s is not wanted any more and still present" % address
-
-
-@contextmanager
-def _promoting(name: str) -> Iterator[None]:
-    """Sets promote_secondaries: without it, removing an IPv4 address also removes the later ones of its subnet."""
-    path = os.path.join(paths.IPV4_SETTINGS, name, "promote_secondaries")
-    before = (files.read(path) or "").strip()
-    if before == "0":
-        _set(path, "1")
-    try:
-        yield
-    finally:
-        if before == "0":
-            _set(path, before)
-
-
-def _set(path: str, value: str) -> None:
-    try:
-        with open(path, "w", encoding="ascii") as fh:
-            fh.write(value)
-    except OSError as exc:
-        LOG.warning("not set: file=%s value=%s error=%s", path, value, exc)
 
 
 def _remove(ifindex: int, addresses: FrozenSet[str]) -> List[str]:

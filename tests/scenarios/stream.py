@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
-from typing import List, Set, Tuple, Union
+from typing import List, Optional, Set, Tuple, Union
 
 from tests.lab import VM, Container, Port, netns
 
@@ -40,9 +40,12 @@ _count = 0
 
 
 class Stream:
-    """Runs from its making to `lost()`: out of the guest's NIC of a port, to the cloud's end of its network."""
+    """Runs from its making to `lost()`: out of the guest's NIC of a port, to the cloud's end of its network.
 
-    def __init__(self, guest: Union[Container, VM], port: Port) -> None:
+    address: from which, else the port's first fixed IP.
+    """
+
+    def __init__(self, guest: Union[Container, VM], port: Port, address: Optional[str] = None) -> None:
         global _count
         _count += 1
         self._guest = guest
@@ -55,7 +58,7 @@ class Stream:
         rate = "100" if isinstance(guest, VM) else "1000"
         guest.put(_SENDER.encode(), f"/root/{self._unit}.py")  # its own: another one may be just starting
         target = self._socket.getsockname()
-        words = [addresses[0], str(guest.nic(port)), target[0], str(target[1]), f"/run/{self._unit}", rate]
+        words = [address or addresses[0], str(guest.nic(port)), target[0], str(target[1]), f"/run/{self._unit}", rate]
         guest.run(f"systemd-run --quiet --collect --unit={self._unit} python3 /root/{self._unit}.py {' '.join(words)}")
 
     def end(self) -> Tuple[int, List[int]]:

@@ -17,6 +17,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 from ...core.entry import DEFAULT4, DEFAULT6
 from ...core.records import Nic, Snapshot
 from ...kernel import netlink
+from ...kernel.secondary_addresses import promoting_secondaries
 from ...system import paths
 from ...system.command import CommandError, run
 from ..eni import finish_stanza, interfaces_file
@@ -173,7 +174,7 @@ def between(old: str, new: str, name: str, now: Optional[Snapshot] = None) -> Op
     commands += [_by_ip("del", there, name) for route in old_routes for there in _there(route, now, nic)]
     commands += [_address("del", one, name) for one in gone]
     if gone:
-        # Deleting an address deletes the others of its subnet, unless promoted, and the routes that name it.
+        # Deleting an address deletes the routes that name it, and the others of its subnet if they cannot be promoted.
         commands += [_address("replace", one, name) for one in will.addresses]
         commands += [_by_ip("add", route, name) for route in will.routes]
     commands += [hook for family in ("inet", "inet6") for hook in _dns(name, family, was, will)]
@@ -243,10 +244,11 @@ def apply(edit: Edit) -> bool:
     Anything else that the kernel refuses (an MTU, a route) is reported by the verification.
     """
     LOG.info("edited without ifdown: nic=%s", edit.name)
-    for command in edit.commands:
-        try:
-            run(command)
-        except CommandError:
-            pass  # run() has logged it
+    with promoting_secondaries(edit.name):
+        for command in edit.commands:
+            try:
+                run(command)
+            except CommandError:
+                pass  # run() has logged it
     nic = netlink.snapshot().named(edit.name)
     return nic is not None and all(nic.has(one) or (":" in one and not nic.ipv6) for one in edit.addresses)
