@@ -20,7 +20,7 @@ from ..system.command import run as run_command
 from .document import EXIT_REFUSED, parsed, read, tell_refused
 from .output import print_json, width, wrapped
 from .reconcile import announce, as_json, keep, note
-from .report import print_decided
+from .report import print_decided, print_next
 
 if TYPE_CHECKING:
     import argparse
@@ -67,6 +67,8 @@ def _tell(args: "argparse.Namespace", report: Dict[str, Any], text: str = "") ->
         sys.stderr.write("cloudinit-osnetd: %s\n" % text)
     else:
         print_decided(report)
+        if report["problems"]:
+            print_next(report)
         if "confirm_by" in report:
             left = max(0.0, report["confirm_by"] - time.time())
             text = "not confirmed: it is taken back in %d s unless `cloudinit-osnetd confirm` comes before" % left

@@ -145,7 +145,7 @@ def main(args: "argparse.Namespace") -> int:
     if args.queue:
         return _serve_queue()
     from .output import print_json
-    from .report import print_decided
+    from .report import print_decided, print_next
 
     try:
         report = as_json(run(["operator"], force=args.force, patient=args.wait, note=note, keep=keep))
@@ -160,4 +160,6 @@ def main(args: "argparse.Namespace") -> int:
         print_json(report)
     else:
         print_decided(report)
+        if report["problems"]:
+            print_next(report)
     return 1 if report["problems"] else 0

@@ -60,8 +60,18 @@ def print_decided(report: Dict[str, Any]) -> None:
     lines += ["finding: %s: %s" % (link, text) for link, said in sorted(report["findings"].items()) for text in said]
     names = {row["mac"]: row["nic"] for row in report["changes"]}
     names.update((touch["mac"], touch["name"]) for touch in report["touches"])
+    names.update(report.get("names", {}))
     for link, text in sorted(report["problems"].items()):
         lines.append("FAILED: %s: %s" % ("%s (%s)" % (names[link], link) if names.get(link) else link, text))
     wide = width()
     for line in lines:
         print("\n".join(wrapped(printable(line), wide, indent="    ")))
+
+
+def print_next(report: Dict[str, Any]) -> None:
+    """Prints what to do about what a run could not do."""
+    from ..run import advice  # a run that has no problem needs none
+    from .output import printable, width, wrapped
+
+    for step in advice.after_run(report):
+        print("\n".join(wrapped(printable("next: " + step), width(), indent="    ")))

@@ -12,7 +12,7 @@ from ..run.undo import NoSuchRun, NothingToUndo, NotKept
 from ..state import run_lock
 from .output import print_json
 from .reconcile import announce, as_json, keep, note
-from .report import print_decided
+from .report import print_decided, print_next
 
 if TYPE_CHECKING:
     import argparse
@@ -46,6 +46,8 @@ def main(args: "argparse.Namespace") -> int:
         print_json(report)
     else:
         print_decided(report)
+        if report["problems"]:
+            print_next(report)
     if any(touch["reason"] == "rolled back" for touch in report["touches"]):
         return EXIT_ROLLED_BACK
     return EXIT_NIC_FAILED if report["problems"] else 0

@@ -59,6 +59,9 @@ class Change(NamedTuple):
         return self.path, self.section
 
 
+EDITED = "its entry changed"  # the reason of an edit
+
+
 class Drift(NamedTuple):
     """A part that somebody else changed or wrote; it is left alone."""
 
@@ -208,7 +211,7 @@ class _Planner:
             if row is not None and self._is_corrected(row) and there != row.disk and not self.options.force:
                 return "write", "%s, and corrected" % _drift_reason(part, there is not None, True)
             if row is not None and row.key == part.key and self._ours(part.place):
-                return "write", "its entry changed" if row.digest != part.digest else "rendered by another version"
+                return "write", EDITED if row.digest != part.digest else "rendered by another version"
             if there not in part.alone | part.same | part.earlier:
                 return "write", "a new NIC"
             return "write", "cloud-init wrote it" + (", without %s" % part.unsaid if part.unsaid else "")

@@ -18,6 +18,8 @@ _PUSH_REJECTED = (
     "or try it again with `cloudinit-osnetd reconcile --force`"
 )
 _REFUSED = "%s: correct the port in OpenStack: its new entry cannot be used"
+_SEE_STATUS = "%s: `cloudinit-osnetd status` says what to do"
+_RUN_FAILED = "%s: `cloudinit-osnetd show` has what was run; try again with `cloudinit-osnetd reconcile`"
 _FAILED = "%s: see `journalctl -u cloudinit-osnetd`, then try `cloudinit-osnetd reconcile`"
 
 
@@ -43,6 +45,17 @@ def next_steps(report: Mapping[str, Any]) -> List[str]:
     if any(source["answered"] is False for source in report.get("sources", ()) if source["source"] == "metadata"):
         steps.append("the metadata service did not answer: `cloudinit-osnetd doctor` asks it through each NIC")
     return steps
+
+
+def after_run(report: Mapping[str, Any]) -> List[str]:
+    """Returns what to do about the NICs that this run could not configure; `report` is the run's record as JSON."""
+    names = {row["mac"]: row["nic"] for row in report["changes"]}
+    names.update({touch["mac"]: touch["name"] for touch in report["touches"]}, **report.get("names", {}))
+    problems = sorted((names.get(link) or link, text) for link, text in report["problems"].items())
+    rejected = [{"name": name} for name, text in problems if text.startswith("rejected until")]
+    others = [{"name": name} for name, text in problems if not text.startswith("rejected until")]
+    told = _PUSH_REJECTED if "push" in report["reasons"] else _SEE_STATUS
+    return [text % _names(rows) for text, rows in ((_RUN_FAILED, others), (told, rejected)) if rows]
 
 
 def _names(rows: List[Dict[str, Any]]) -> str:

@@ -191,11 +191,11 @@ class Passes(RunState):
 
     def _do(self, planned: PlanningResult, tried: FrozenSet[plan.Lacking]) -> None:
         made = planned.plan._replace(touches=self.reapplying.touches(planned, self.state.ledger))
-        if self.parts_back:
+        if self.parts_back is not None:
             from . import undo as undone_by
 
             made = undone_by.with_parts(made, self.on.backend, self.state.ledger, self.parts_back)
-            self.parts_back = {}
+            self.parts_back = None
         log_plan(made)
         self.corrections.note(made.changes)
         self.drifted = made.drifted

@@ -36,7 +36,8 @@ class RunState:
         self.on = on
         self.push: Optional[Push] = None  # for the first pass
         self.undo: Optional[Undo] = None  # likewise
-        self.parts_back: Dict[str, Former] = {}  # by key: parts of other software to put back
+        # By key: parts of other software that a rollback puts back; None if this pass carries out none.
+        self.parts_back: Optional[Dict[str, Former]] = None
         self.confirm_by = 0.0  # seconds since the epoch; of the push that was taken
         self.force = force
         self.env = env

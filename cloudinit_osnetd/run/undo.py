@@ -10,7 +10,7 @@ import time
 from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple
 
 from ..backends import Backend
-from ..core import rejections
+from ..core import plan, rejections
 from ..core.plan import Change, Plan
 from ..core.records import Nic, Owned, Touch
 from ..core.truth import KeyTruth
@@ -104,10 +104,13 @@ def _with_foreign_parts(state: store.State) -> FrozenSet[str]:
 
 
 def with_parts(made: Plan, backend: Backend, ledger: Tuple[Owned, ...], parts: Dict[str, Former]) -> Plan:
-    """Returns the plan that also puts back the parts of other software; a link whose part was edited since is left."""
+    """Returns the plan that also puts back the parts of other software; a link whose part was edited since is left.
+
+    The reason of what it changes is the rollback.
+    """
     disk = render.disk_parts(backend, [row.place for row in ledger if row.key in parts])
-    changes: List[Change] = []
-    touches: List[Touch] = []
+    changes = [one._replace(reason="rollback") if one.reason == plan.EDITED else one for one in made.changes]
+    touches = [one._replace(reason="rollback") if one.reason == plan.EDITED else one for one in made.touches]
     for key, link in parts.items():
         rows = [row for row in ledger if row.key == key]
         if not rows or any(disk.get(row.place) != row.disk for row in rows):
@@ -119,4 +122,4 @@ def with_parts(made: Plan, backend: Backend, ledger: Tuple[Owned, ...], parts: D
             action = "remove" if text is None else "write"
             changes.append(Change(action, key, link.mac, link.name, path, section, text, None, "rollback"))
         touches.append(Touch("reconfigure", link.mac, link.name, "rollback"))
-    return made._replace(changes=(*made.changes, *changes), touches=(*made.touches, *touches))
+    return made._replace(changes=tuple(changes), touches=tuple(touches))

@@ -128,9 +128,9 @@ def test_an_edit_that_was_overwritten_by_force_is_put_back(cloud: Cloud, guest_f
     assert configuration(guest, second) == edited and f"as before run {said['run']}" in reason_of(guest, second)
 
     # Edited once more since: that is nobody's to overwrite.
-    guest.run(f"sed -i 's/10.91.0.99/10.91.0.98/' {file}")
+    guest.run(f"sed -i 's/10.91.0.3/10.91.0.4/' {file}")
     assert rollback(guest)[0] == 0
-    assert state_of(guest, second) == "drifted" and "10.91.0.98" in configuration(guest, second)
+    assert state_of(guest, second) == "drifted" and "10.91.0.4" in configuration(guest, second)
     reconcile(guest, "--force")
     assert_follows(guest, first, second)
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from cloudinit_osnetd import cli
-from cloudinit_osnetd.commands import apply, confirm, rollback
+from cloudinit_osnetd.commands import apply, confirm, reconcile, rollback
 from cloudinit_osnetd.commands.reconcile import as_json
 from cloudinit_osnetd.core.plan import Change, Drift
 from cloudinit_osnetd.core.records import Touch
@@ -74,6 +74,17 @@ finding: fa:16:3e:00:00:02: the carrier is down: nothing is plugged in at the
 FAILED: ens4 (fa:16:3e:00:00:02): no address 10.91.0.77/24; no route 0.0.0.0/0
     via 10.91.0.1: 30 s after the change the kernel does not show it
 """
+NEXT = """\
+next: ens4: `cloudinit-osnetd show` has what was run; try again with
+    `cloudinit-osnetd reconcile`
+"""
+REJECTED = """\
+nothing to do
+FAILED: ens4 (fa:16:3e:00:00:02): rejected until 2026-01-01 00:15:00 UTC,
+    because after the change not reachable: the gateway for 0.0.0.0/0
+    (10.91.0.77)
+next: ens4: %s
+"""
 HISTORY = """\
 RUN  TIME                 REASON           NICS        RESULT
 8    2026-01-01 00:00:00  added, operator  ens6        done
@@ -125,7 +136,19 @@ def pushing(monkeypatch, then):
 
 def test_what_was_done_nic_by_nic(monkeypatch, capsys):
     pushing(monkeypatch, FULL)
-    assert screen(capsys, "apply", "--forget") == (1, DECIDED, "")
+    assert screen(capsys, "apply", "--forget") == (1, DECIDED + NEXT, "")
+
+
+def test_what_was_rolled_back_and_what_to_do_about_it(monkeypatch, capsys):
+    why = "rejected until 2026-01-01 00:15:00 UTC, because after the change not reachable: the gateway for 0.0.0.0/0 (10.91.0.77)"
+    for reason, step in (
+        ("push", "push a corrected document, drop what was pushed with\n    `cloudinit-osnetd apply --forget`, or try it again with `cloudinit-osnetd\n    reconcile --force`"),
+        ("operator", "`cloudinit-osnetd status` says what to do"),
+    ):
+        run = record(reasons=(reason,), problems={B: why}, names={B: "ens4"})
+        pushing(monkeypatch, run)
+        monkeypatch.setattr(reconcile, "run", lambda *_args, run=run, **_options: run)
+        assert screen(capsys, *(["apply", "--forget"] if reason == "push" else ["reconcile"])) == (1, REJECTED % step, "")
 
 
 def test_nothing_to_do_and_a_push_on_trial(monkeypatch, capsys):
