@@ -16,8 +16,11 @@ from tests.scenarios.seen import (
     configuration,
     ip,
     log_of,
+    reason_of,
     reconcile,
+    reconcile_anyway,
     settled,
+    state_of,
     status,
     store_of,
     timers,
@@ -25,6 +28,7 @@ from tests.scenarios.seen import (
 )
 from tests.scenarios.serving import history, serving
 from tests.scenarios.test_push import a_nocloud_server, a_server, push
+from tests.scenarios.test_rollback import BAD, two_subnets
 
 
 def confirm(guest: Container) -> Tuple[int, Dict[str, Any]]:
@@ -158,3 +162,34 @@ def test_a_server_of_another_datasource_goes_back_to_what_it_had(cloud: Cloud, g
     assert configuration(guest, port) == before
     assert "not OpenStack's" in status(guest)["hands_off"]
     assert confirm(guest)[0] == 9
+
+
+def test_what_was_rejected_and_works_since_stays_when_a_push_is_taken_back(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """An edit of the second NIC was rolled back before the push of the first, and is put in force by hand during its trial."""
+    green = cloud.network("green", cidr="10.91.0.0/24", dns=["10.91.0.2"], mtu=1400)
+    blue = two_subnets(cloud)
+    server = cloud.server("rejected")
+    first, second = server.create_port(green), server.create_port(blue, fixed_ips=["10.90.0.5"])
+    guest = guest_factory(server)
+    guest.boot()
+    assert_boot(guest, level="drive")
+    before = configuration(guest, first)
+    server.edit_port(second, fixed_ips=["10.99.0.5"])
+    assert "rejected until" in reconcile_anyway(guest)["problems"][second.mac]
+
+    document = server.network_data()
+    of_first = [link for link in document["links"] if link["ethernet_mac_address"] == first.mac]
+    networks = [network for network in document["networks"] if network["link"] == of_first[0]["id"]]
+    pushed = dict(document, links=[dict(of_first[0], mtu=1380)], networks=networks)
+    code, said = push(guest, pushed, "--confirm-within 15")
+    assert (code, set(said["problems"])) == (1, {second.mac}), said  # as before: it is still rejected
+    cloud.router_up(blue, BAD)
+    record = reconcile(guest, "--force")
+    assert second.mac in {touch["mac"] for touch in record["touches"]} and record["problems"] == {}, record
+    assert_follows(guest, second)
+    wait_until(lambda: "provisional" not in store_of(guest), 20, "taken back")
+    settled(guest)
+    assert configuration(guest, first) == before
+    assert_follows(guest, first, second)
+    assert (state_of(guest, second), reason_of(guest, second), timers(guest)) == ("ok", "", [])
+    assert_nothing_to_do(guest)
