@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+from typing import List
+
 import pytest
 
-from tests.lab import Cloud, foreign
+from tests.lab import Cloud, Network, Port, foreign
 from tests.scenarios.conftest import GuestFactory
 from tests.scenarios.documents import CASES, Case, segment, wrong
 from tests.scenarios.seen import (
@@ -45,6 +47,30 @@ def assert_told(guest: Guest, *macs: str) -> None:
     assert {row["state"] for row in rows} == {"ok"}, rows
 
 
+def add_to(guest: Guest, case: Case, network: Network) -> List[Port]:
+    """Tell the document on the metadata service, beside the guest's one port of Nova's, and plug its NICs; their ports."""
+    (first,) = guest.plugged
+    ports = foreign.tell(guest.server, case.document, network)
+    guest.plug_all(ports)
+    assert_right(guest, case)
+    settled(guest)
+    assert "reason=added" in log_of(guest)
+    assert {row["source"] for row in status(guest)["nics"] if row["mac"] != first.mac} == {"metadata"}
+    assert_follows(guest, first)
+    assert_told(guest)
+    assert_nothing_to_do(guest)
+    return ports
+
+
+def assert_after_a_reboot(guest: Guest, case: Case) -> None:
+    guest.reboot()
+    assert_boot(guest, level="store")
+    settled(guest)
+    assert_right(guest, case)
+    assert_told(guest)
+    assert_nothing_to_do(guest)
+
+
 def test_from_the_first_boot_on(cloud: Cloud, guest_factory: GuestFactory, case: Case) -> None:
     server = cloud.server("foreign")
     foreign.tell(server, case.document, segment(cloud, case))
@@ -55,13 +81,7 @@ def test_from_the_first_boot_on(cloud: Cloud, guest_factory: GuestFactory, case:
     assert_right(guest, case)
     assert_told(guest)
     assert_nothing_to_do(guest)
-
-    guest.reboot()
-    assert_boot(guest, level="store")
-    settled(guest)
-    assert_right(guest, case)
-    assert_told(guest)
-    assert_nothing_to_do(guest)
+    assert_after_a_reboot(guest, case)
 
 
 def test_of_nics_that_come_later(cloud: Cloud, guest_factory: GuestFactory, case: Case) -> None:
@@ -76,19 +96,6 @@ def test_of_nics_that_come_later(cloud: Cloud, guest_factory: GuestFactory, case
     assert_boot(guest, level="drive")
     settled(guest)
 
-    ports = foreign.tell(server, case.document, segment(cloud, case))
-    guest.plug_all(ports)
-    assert_right(guest, case)
-    settled(guest)
-    assert "reason=added" in log_of(guest)
-    assert {row["source"] for row in status(guest)["nics"] if row["mac"] != first.mac} == {"metadata"}
+    add_to(guest, case, segment(cloud, case))
+    assert_after_a_reboot(guest, case)
     assert_follows(guest, first)
-    assert_told(guest)
-    assert_nothing_to_do(guest)
-
-    guest.reboot()
-    assert_boot(guest, level="store")
-    settled(guest)
-    assert_right(guest, case)
-    assert_follows(guest, first)
-    assert_nothing_to_do(guest)

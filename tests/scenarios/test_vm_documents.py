@@ -12,7 +12,7 @@ from typing import Iterator, List
 
 import pytest
 
-from tests.lab import VM, Cloud, Network, Server, foreign
+from tests.lab import VM, Cloud, Network, Server
 from tests.scenarios.conftest import KINDS, Kind, a_machine
 from tests.scenarios.documents import CASES, Case, segment
 from tests.scenarios.place import a_server_with_one_nic
@@ -21,13 +21,11 @@ from tests.scenarios.seen import (
     assert_nothing_to_do,
     configured_names,
     ip,
-    log_of,
     reconcile,
     settled,
-    status,
     wait_until,
 )
-from tests.scenarios.test_documents import assert_right, assert_told
+from tests.scenarios.test_documents import add_to, assert_after_a_reboot
 from tests.scenarios.test_vm_netplan import generated, reference
 
 pytestmark = [pytest.mark.vm, pytest.mark.deep]
@@ -80,21 +78,16 @@ def _devices(guest: VM) -> List[str]:
 def test_its_nics_come_and_go(guest: VM, case: Case) -> None:
     server, (first,) = guest.server, guest.plugged
     before, names = _devices(guest), configured_names(guest)
-    ports = foreign.tell(server, case.document, _segment(guest.cloud, case))
-    guest.plug_all(ports)
-    assert_right(guest, case)
-    settled(guest)
-    assert "reason=added" in log_of(guest)
-    assert {row["source"] for row in status(guest)["nics"] if row["mac"] != first.mac} == {"metadata"}
-    assert_follows(guest, first)
-    assert_told(guest)
-    assert_nothing_to_do(guest)
+    ports = add_to(guest, case, _segment(guest.cloud, case))
     if guest.backend == "netplan":
         # Of its own NICs: an edit of DNS alone, like that of the first one, waits in netplan's file for the next boot.
         own, wanted = ([line for line in text.splitlines() if names[0] not in line] for text in (generated(guest), reference(guest)))
         assert own == wanted, "the next boot would make something else of the file"
     if not case.needs_modules:
         return
+
+    assert_after_a_reboot(guest, case)
+    assert_follows(guest, first)
 
     # Bonds and VLANs are unmade by us alone.
     server.compose = lambda document: document
