@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 import time
-from typing import Iterator
+from typing import Callable, Iterator
 
 _START = time.monotonic()
 _HEARTBEAT_SECONDS = 10
@@ -22,14 +22,17 @@ def say(text: str) -> None:
 
 
 @contextlib.contextmanager
-def step(text: str) -> Iterator[None]:
-    """Announce a slow step, say every few seconds that it still runs, and say how long it took."""
+def step(text: str, last_words: Callable[[], str] = str) -> Iterator[None]:
+    """Announce a slow step, say every few seconds that it still runs, and say how long it took.
+
+    last_words: what it is at, for whoever has to find out why it never ends.
+    """
     began = time.monotonic()
     done = threading.Event()
 
     def beat() -> None:
         while not done.wait(_HEARTBEAT_SECONDS):
-            say(f"{text}: still at it ({time.monotonic() - began:.0f} s)")
+            say(f"{text}: still at it ({time.monotonic() - began:.0f} s) {last_words()}".rstrip())
 
     say(f"{text} ...")
     threading.Thread(target=beat, daemon=True).start()

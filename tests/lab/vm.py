@@ -124,7 +124,7 @@ class VM(Snapshots):
         began = time.monotonic()
         self._start()
         if wait:
-            with step(f"booting {self.name} with {self.accel.name} ({self.accel.why})"):
+            with step(f"booting {self.name} with {self.accel.name} ({self.accel.why})", self._last_words):
                 self.wait_for_cloud_init(timeout)
             self.boot_seconds = time.monotonic() - began
         if saved:
@@ -173,7 +173,7 @@ class VM(Snapshots):
         with self._agent() as agent:
             agent.start("systemctl reboot")  # the answer to more than its start would not come: the agent goes down too
         if wait:
-            with step(f"rebooting {self.name}"):
+            with step(f"rebooting {self.name}", self._last_words):
                 self.wait_for_cloud_init(timeout)
             self.boot_seconds = time.monotonic() - began
         else:
@@ -297,6 +297,9 @@ class VM(Snapshots):
         return (
             log.read_bytes()[self._console_start :].decode(errors="replace").replace("\r", "") if log.exists() else ""
         )
+
+    def _last_words(self) -> str:
+        return (self.console().splitlines() or [""])[-1][:120]
 
     def cloud_init_errors(self) -> list[str]:
         """The errors that cloud-init noted at this boot."""
