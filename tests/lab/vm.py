@@ -134,18 +134,21 @@ class VM(Snapshots):
         """Wait for the last stage's result of a boot that no earlier call has seen: see cloud_init_errors()."""
         limit = timeout * self.patience
         deadline = time.monotonic() + limit
+        answer = 2.0  # nobody answers during most of the boot; a guest that has no CPU for itself answers late, each time
         while time.monotonic() < deadline:
             if not self._alive():
                 raise self._trouble("QEMU ended during the boot")
             deadly = next((words for words in DEADLY if words in self.console()), None)
             if deadly:
                 raise self._trouble(f"the guest is dead: {deadly}")
-            with contextlib.suppress(AgentError, subprocess.TimeoutExpired):
-                with self._agent(2 / self.patience) as agent:
+            try:
+                with Agent(self.agent_socket, answer) as agent:
                     boot_id, *over = agent.run(CLOUD_INIT_STATE).stdout.split()
                 if over and boot_id != self._boot_id:
                     self._boot_id = boot_id
                     return
+            except (AgentError, subprocess.TimeoutExpired):
+                answer = min(answer * 1.3, max(answer, self.patience))
             time.sleep(0.5)
         raise self._trouble(f"cloud-init did not finish in {limit:.0f} s")
 
