@@ -131,7 +131,7 @@ def end(job: Job, timeout: float = 60.0, kill: bool = True) -> str:
         if not _wait(job.process, timeout):
             if kill:
                 _kill(job)
-            error = CommandError("%s: not done within %d s" % (job.text, timeout))
+            error = CommandError("%s: not done after %d s" % (job.text, time.monotonic() - job.began))
             error.out_of_time = True
             raise error
         job.out.seek(0)

@@ -56,6 +56,13 @@ def test_or_left_at_its_work():
     job.process.wait()
 
 
+def test_the_seconds_that_are_told_are_those_since_its_start():
+    """Of several programs that were started together each one's wait begins when the one before it has ended."""
+    job = command.start(["sleep", "60"])
+    with pytest.raises(command.CommandError, match="not done after 31 s"):
+        command.end(job._replace(began=job.began - 31), 0.05)
+
+
 def test_the_words_of_a_program_lie_in_the_staging_tree_where_there_is_one(tmp_path, monkeypatch):
     """`plan` writes nowhere else."""
     monkeypatch.setattr(paths, "STAGING", str(tmp_path / "staging"))
