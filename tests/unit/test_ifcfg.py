@@ -328,6 +328,8 @@ def test_as_networkmanager_writes_it_anew_it_means_the_same(backend):
         ('BONDING_OPTS="mode=4 miimon=100"\n', {"bond mode 802.3ad", "bond miimon 100"}),
         ("ETHTOOL_OPTS=\"-K ens3 gro off\"\n", {"ETHTOOL_OPTS -K ens3 gro off"}),
         ("IPV4_ROUTE_METRIC=7\n", {"ipv4.route-metric 7"}),
+        ("MTU=0\n", set()),
+        ('BONDING_OPTS="mode=4 xmit_hash_policy="\n', {"bond mode 802.3ad"}),
     ],
 )
 def test_what_a_key_means(backend, lines, means):

@@ -187,6 +187,12 @@ method=manual
     assert BACKEND.meaning(other, "ens3") == BACKEND.meaning(STATIC, "ens3")
 
 
+def test_what_a_document_left_empty_means_nothing():
+    plain = "[connection]\nid=x\ntype=bond\n[bond]\nmode=802.3ad\n"
+    empty = plain + "xmit_hash_policy=\n[ethernet]\nmtu=%s\n"
+    assert BACKEND.meaning(empty % "", "bond0") == BACKEND.meaning(empty % "0", "bond0") == BACKEND.meaning(plain, "bond0")
+
+
 # -- whose NIC it is -------------------------------------------------------------------------------
 
 

@@ -99,7 +99,7 @@ def _methods(values: Values) -> Iterator[str]:
 
 def _line(key: str, word: str) -> Iterator[str]:
     plain = word if word.isdigit() else meaning.truth(word)
-    if not word or key in _IGNORED or (key, plain) in _DEFAULTS or _NUMBERED.match(key):
+    if not word or key in _IGNORED or (key, plain) in _DEFAULTS or _NUMBERED.match(key) or (key, word) == ("MTU", "0"):
         return
     if key in _TOPICS:
         yield "%s %s" % (_TOPICS[key], word.lower() if key in ("HWADDR", "MACADDR") else word)
@@ -108,7 +108,7 @@ def _line(key: str, word: str) -> Iterator[str]:
     elif key == "BONDING_OPTS":
         for option in word.split():
             name, _, chosen = option.partition("=")
-            yield meaning.bond_option(name.replace("_", "-"), chosen)
+            yield from [meaning.bond_option(name.replace("_", "-"), chosen)] if chosen else []
     elif re.match(r"BONDING_SLAVE\d+\Z", key):
         yield "member " + word
     else:

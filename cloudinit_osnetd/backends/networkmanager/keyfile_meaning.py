@@ -54,9 +54,10 @@ def _section(section: str, keys: Dict[str, str]) -> Iterator[str]:
         elif section in _ETHERNET and key == "cloned-mac-address":
             yield "mac " + text.lower()
         elif section in _ETHERNET and key == "mtu":
-            yield "mtu " + text
+            yield from ["mtu " + text] if text not in ("", "0") else []
         elif section == "bond":
-            yield meaning.bond_option(key.replace("_", "-"), text)
+            # What a document leaves empty is written so, and means nothing.
+            yield from [] if text == "" else [meaning.bond_option(key.replace("_", "-"), text)]
         elif (key, meaning.truth(text)) not in _DEFAULTS:
             yield "%s.%s %s" % (section, key, meaning.truth(text))
 
