@@ -112,7 +112,8 @@ def _by_cloud_init(
                 results[part.place] = part._replace(earlier=part.earlier | {fingerprint}, differs=())
             else:
                 against = now.of(part.place)[:1] if part.place in ours else now.of(part.place)
-                results[part.place] = part._replace(differs=_least(on_disk, against, part.differs))
+                finished = on.backend.meaning(part.text, part.name)
+                results[part.place] = part._replace(differs=_least(on_disk, [*against, finished], part.differs))
     return results
 
 

@@ -161,15 +161,22 @@ OFF = {
 }
 
 
+# As on Enterprise Linux servers: NetworkManager by itself asks for a lease on a NIC that nobody configures, and waits a minute at a boot.
+_NO_WIRED_CONNECTION = {"etc/NetworkManager/conf.d/50-lab.conf": "[main]\nno-auto-default=*\n"}
+_CONFIGURATIONS = (
+    "cd /etc; find network systemd/network netplan NetworkManager sysconfig -type f 2>/dev/null | sort | xargs sha256sum"
+)
+
+
 def attach_unseen(guest: Container) -> Port:
     """Attach a port, and see the events taken and nothing done."""
-    before = guest.run("cd /etc; find network systemd/network -type f | sort | xargs sha256sum").stdout
+    before = guest.run(_CONFIGURATIONS).stdout
     known = log_of(guest).count("not managed:")
     new = attached(guest)
     wait_until(lambda: log_of(guest).count("not managed:") > known, 15, "an event taken")
     settled(guest)
     assert guest.run("ls -A /run/cloudinit-osnetd/queue /run/cloudinit-osnetd/work | grep [.]", check=False).stdout == ""
-    assert guest.run("cd /etc; find network systemd/network -type f | sort | xargs sha256sum").stdout == before
+    assert guest.run(_CONFIGURATIONS).stdout == before
     assert f"no address {new.fixed_ips[0]}/24" in lacks(guest, new)
     assert timers(guest) == []
     return new
@@ -181,7 +188,7 @@ def test_hands_off_where_the_configuration_says_so_and_status_says_why(
 ) -> None:
     (first,) = one_port(cloud)
     drop_ins, why = OFF[how]
-    guest = guest_factory(cloud.servers[0])
+    guest = guest_factory(cloud.servers[0], files=_NO_WIRED_CONNECTION)
     guest.boot()
     settled(guest)
     assert_follows(guest, first)
@@ -215,7 +222,7 @@ def test_hands_off_where_the_kernel_command_line_says_so(cloud: Cloud, guest_fac
 
 def test_hands_off_where_cloud_init_is_disabled(cloud: Cloud, guest_factory: GuestFactory) -> None:
     (first,) = one_port(cloud)
-    guest = guest_factory(cloud.servers[0])
+    guest = guest_factory(cloud.servers[0], files=_NO_WIRED_CONNECTION)
     guest.boot()
     settled(guest)
     guest.run("touch /etc/cloud/cloud-init.disabled")
@@ -248,7 +255,7 @@ def test_without_hotplug_in_a_given_list_events_are_left_alone(
     cloud: Cloud, guest_factory: GuestFactory, when: str, boots: bool
 ) -> None:
     (first,) = one_port(cloud)
-    guest = guest_factory(cloud.servers[0])
+    guest = guest_factory(cloud.servers[0], files=_NO_WIRED_CONNECTION)
     guest.boot()
     settled(guest)
     # Not in the user-data: there, up to 25.1, `boot` breaks cloud-init's own boot on a config drive.

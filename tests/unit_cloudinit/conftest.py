@@ -28,10 +28,13 @@ settings.load_profile("house")
 RENDERERS = ("eni", "networkd", "netplan")
 _STUB = '#!/bin/sh\n[ "$1" != info ] || echo "netplan.io: {features: []}"\n'
 DROP_IN = "/etc/cloud/cloud.cfg.d/99_unit.cfg"
+# What cloud-init's renderer looks for.
+NETWORK_MANAGER = ("/usr/bin/nmcli", "/etc/NetworkManager/NetworkManager.conf")
 WRITTEN = (
     "/etc/network/interfaces.d/50-cloud-init*",
     "/etc/systemd/network/*",
     "/etc/netplan/50-cloud-init.yaml",
+    "/etc/NetworkManager/system-connections/*",
     "/etc/udev/rules.d/70-persistent-net.rules",
     "/var/lib/cloudinit-osnetd",
     "/run/cloudinit-osnetd",
@@ -56,6 +59,7 @@ class Guest:
 
     def __init__(self):
         self.made = []
+        self.files = []
 
     def nic(self, name, mac):
         ip("link", "add", name, "address", mac, "type", "veth", "peer", "name", name + "p")
@@ -73,6 +77,12 @@ class Guest:
 
         if name not in renderers.NAME_TO_RENDERER:
             pytest.skip("this cloud-init has no renderer %s" % name)
+        for path in NETWORK_MANAGER if name == "network-manager" else ():
+            if not os.path.exists(path):
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                with open(path, "w"):
+                    self.files.append(path)
+                os.chmod(path, 0o755)
         with open(DROP_IN, "w") as fh:
             fh.write("system_info: {network: {renderers: [%s], activators: [%s]}}\n" % (name, name))
         del compat._init[:]
@@ -80,6 +90,8 @@ class Guest:
     def cleanup(self):
         for name in list(self.made):
             self.drop(name)
+        for path in self.files:
+            os.unlink(path)
         wipe()
         if os.path.exists(DROP_IN):
             os.unlink(DROP_IN)

@@ -33,8 +33,12 @@ SEEDS = range(int(os.environ.get("OSNETD_RANDOM_SERVERS", "10")))
 _TEMPLATES = {
     "eni": {"eni_path": "etc/network/interfaces.d/50-cloud-init", "netrules_path": None},
     "networkd": {"network_conf_dir": "/etc/systemd/network/", "resolve_conf_fn": "/etc/systemd/resolved.conf"},
+    "network-manager": {},
     "netplan": {"netplan_path": "etc/netplan/50-cloud-init.yaml", "postcmds": False, "features": ["none"]},
 }
+
+
+ALL = pytest.mark.parametrize("renderer", [*RENDERERS, "network-manager"], indirect=True)
 
 
 def write_alone(doc, macs, renderer):
@@ -96,6 +100,7 @@ def check(doc, macs, renderer):
     assert_edit_is_followed(doc, macs, renderer, assert_adopted(doc, macs, renderer))
 
 
+@ALL
 def test_whatever_nova_told_is_adopted(renderer):
     for seed in SEEDS:
         wipe()
@@ -119,6 +124,7 @@ TOLD_BY_OTHERS = (
 )
 
 
+@ALL
 @pytest.mark.parametrize("name", TOLD_BY_OTHERS)
 def test_what_others_told_is_adopted(renderer, name):
     doc = json.loads((record.HERE.parent / "documents" / (name + ".json")).read_text())
