@@ -75,8 +75,10 @@ def test_every_program_that_a_unit_or_a_rule_names_is_there(root: Root) -> None:
     named = root.run("python3", "-c", ask).stdout.strip()
     texts += [named, *(path.read_text() for path in (root.path / os.path.dirname(named)[1:]).iterdir())]
     programs = set(re.findall(r"/usr/(?:bin|lib|libexec)/cloudinit-osnetd(?:/[a-z-]+)?", "\n".join(texts)))
-    assert {os.path.basename(program) for program in programs} == {"cloudinit-osnetd", "queue-event", "serve-queue"}
-    assert len(programs) == 3, programs
+    assert {os.path.basename(program) for program in programs} == {
+        "cloudinit-osnetd", "early-boot", "queue-event", "serve-queue"
+    }  # fmt: skip
+    assert len(programs) == 4, programs
     for program in programs:
         assert os.access(root.path / program[1:], os.X_OK), program
 

@@ -16,7 +16,7 @@ import pytest
 
 from tests.lab import Cloud
 from tests.scenarios.conftest import GuestFactory
-from tests.scenarios.killing import PROGRAM, SERVE, SETTINGS, STRIKE, Scene
+from tests.scenarios.killing import PROGRAM, QUEUE_EVENT, SERVE, SETTINGS, STRIKE, Scene
 from tests.scenarios.seen import IFCFG, KEYFILES, assert_follows, assert_nothing_to_do, settled, wait_until
 from tests.scenarios.strike import Operation
 
@@ -176,7 +176,7 @@ def test_an_early_unit_that_is_killed_does_not_cost_the_boot(scene: Scene) -> No
     scene.unwatch()
     while results[-1] == "signal":
         drop_in.write_text(
-            "[Service]\nExecStart=\n"
+            f"[Service]\nExecStartPre=-{QUEUE_EVENT} boot\nExecStart=\n"
             f"ExecStart=/usr/bin/python3 /root/strike.py --begin={PROGRAM} --whose=own --how=unit --at={number} -- {' '.join(BOOT)}\n"
         )
         guest.poweroff(hard=True)
