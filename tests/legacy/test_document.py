@@ -173,7 +173,7 @@ def test_order_means_nothing(legacy: ModuleType) -> None:
     assert legacy.link_to_json(legacy.link_from_json(said[0])) == said[0]
 
 
-def test_a_route_by_way_of_the_server_itself_is_left_out_and_told(legacy: ModuleType) -> None:
+def test_a_route_by_way_of_the_server_itself_is_left_out_and_reported(legacy: ModuleType) -> None:
     said = document(link(0), link(1), static(0, "10.0.0.5/24", "10.0.0.1"), static(1, "10.1.0.5/24", "", [("10.9.0.0/16", "10.0.0.5")]))
     found = legacy.parse_document(said)
     assert found.links[MACS[1]].networks[0].routes == ()

@@ -207,7 +207,7 @@ def test_a_host_route_that_another_nic_has_already(cloud: Cloud, guest_factory: 
     assert_nothing_to_do(guest)
 
 
-def test_the_lines_in_which_an_operators_file_differs_are_told(cloud: Cloud, guest_factory: GuestFactory) -> None:
+def test_the_lines_in_which_an_operators_file_differs_are_reported(cloud: Cloud, guest_factory: GuestFactory) -> None:
     server = cloud.server("web")
     port = server.create_port(a_network(cloud))
     guest = guest_factory(server, package=False)

@@ -164,7 +164,7 @@ def test_the_metadata_is_edited_while_a_nic_is_in_a_bridge(cloud: Cloud, guest_f
     assert_follows(guest, first, port, third)
 
 
-def test_an_address_that_another_host_has_is_told(cloud: Cloud, guest_factory: GuestFactory) -> None:
+def test_an_address_that_another_host_has_is_reported(cloud: Cloud, guest_factory: GuestFactory) -> None:
     server, _first, port, guest = _scene(cloud, guest_factory)
     bridge = port.network.bridge
     netns.ip(cloud.namespace, f"address add 10.91.0.66/32 dev {bridge}", f"address add 10.91.0.67/32 dev {bridge}")

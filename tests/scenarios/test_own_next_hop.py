@@ -14,7 +14,7 @@ _BEYOND4, _BEYOND6 = "10.200.0.0/16", "2001:db8:9::/48"
 _OWN4, _OWN6 = "10.91.0.77", "2001:db8:1::77"
 
 
-def test_a_route_by_way_of_the_server_itself_is_left_out_and_told(cloud: Cloud, guest_factory: GuestFactory) -> None:
+def test_a_route_by_way_of_the_server_itself_is_left_out_and_reported(cloud: Cloud, guest_factory: GuestFactory) -> None:
     subnets = [
         Subnet("10.91.0.0/24", routes=((_BEYOND4, _OWN4), ("10.201.0.0/16", "10.91.0.9"))),
         Subnet("2001:db8:1::/64", routes=((_BEYOND6, _OWN6),)),

@@ -80,7 +80,7 @@ def test_each_state_is_shown_with_its_reason(cloud: Cloud, guest_factory: GuestF
 # -- edited by hand ----------------------------------------------------------------------------------------------
 
 
-def test_a_later_word_that_is_refused_is_told_of_the_nic_that_keeps_its_network(
+def test_a_later_document_that_is_refused_is_reported_for_the_nic_that_keeps_its_network(
     cloud: Cloud, guest_factory: GuestFactory
 ) -> None:
     blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", mtu=1450)

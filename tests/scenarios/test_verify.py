@@ -152,7 +152,7 @@ def test_ifupdown_without_net_tools_and_resolvconf(cloud: Cloud, guest_factory: 
 
 
 @pytest.mark.on("bookworm-ifupdown")  # whose root without them the lab has
-def test_installed_on_a_running_server_without_net_tools_nothing_is_touched_and_the_lost_route_is_told(
+def test_installed_on_a_running_server_without_net_tools_nothing_is_touched_and_the_lost_route_is_reported(
     cloud: Cloud, guest_factory: GuestFactory
 ) -> None:
     blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", mtu=1450)

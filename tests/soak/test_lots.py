@@ -93,7 +93,7 @@ _ATTACH = Operation("attach", {"ports": [_PORT]})
 _LOOK = Operation("look", {"via": "reconcile"})
 
 
-def test_a_nic_of_which_nobody_speaks_is_pending_until_somebody_does() -> None:
+def test_a_nic_that_no_source_lists_is_pending_until_one_does() -> None:
     for fault in ("frozen", "refuse", "drop", "503", "garbage"):
         heal = Operation("heal", {"via": "none"})
         assert _do(Operation("fault", {"how": fault}), _ATTACH, _LOOK, heal) == ["", "pending", "pending", "ok"]

@@ -184,7 +184,7 @@ def test_an_address_of_others_that_went_is_found() -> None:
     assert "the address 10.98.0.1/32 that somebody gave it is gone" in [finding.what for finding in found]
 
 
-def test_a_nic_of_which_nobody_speaks_is_looked_for_and_has_nothing() -> None:
+def test_a_nic_that_no_source_lists_is_looked_for_and_has_nothing() -> None:
     world = first_world()
     port = {"label": "p2", "mac": "fa:16:3e:00:00:02", "network": "green", "ips": [], "name": "ens5"}
     apply(world, Operation("attach", {"ports": [port]}))

@@ -39,7 +39,7 @@ def test_the_start_and_the_finish_of_a_run(fields, result, told):
     assert (finish["type"], finish["time"], finish["result"], finish["description"]) == ("finish", 100.5, result, told)
 
 
-def test_a_record_that_lacks_everything_is_told_too():
+def test_a_record_that_lacks_everything_is_reported_too():
     _start, finish = announce.events_of({"run": 1})
     assert finish["description"] == "run 1 (unknown): no NIC: done"
 

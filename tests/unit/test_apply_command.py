@@ -109,7 +109,7 @@ def test_what_is_refused_names_the_field(raw, said):
     assert said in str(refused.value)
 
 
-def test_every_error_is_told_at_once():
+def test_every_error_is_reported_at_once():
     wrong = document([link(mtu="large"), link(B, "tap2", mtu=-1)], [static("10.0.0.999"), static(link="tap2", id="n2")])
     with pytest.raises(handed_over.Refused) as refused:
         handed_over.parsed(b64(wrong))

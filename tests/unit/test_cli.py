@@ -329,7 +329,7 @@ def test_another_clouds_datasource_stays_as_it_is(tmp_path):
     assert path.read_bytes() == before
 
 
-def test_in_what_a_drifted_nic_differs_is_told_line_by_line(capsys):
+def test_in_what_a_drifted_nic_differs_is_shown_line_by_line(capsys):
     drift = DRIFT._replace(reason="differs from what network_data says", differs=("+ mtu 1450", "- mtu 1500"))
     report = decided((), (), (drift,), (), {}, (), {})
     assert report["drifted"][0]["differs"] == ("+ mtu 1450", "- mtu 1500")

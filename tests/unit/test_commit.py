@@ -266,7 +266,7 @@ def test_other_peoples_stanzas_are_there_at_every_instant(guest, monkeypatch):
         instant += 1
 
 
-def test_the_nics_of_a_commit_that_was_cut_short_are_told(scene, monkeypatch):
+def test_the_nics_of_a_commit_that_was_cut_short_are_reported(scene, monkeypatch):
     backend, root = scene
     dies(monkeypatch, 25, lambda: run_to(backend, root, NEW))
     assert store.read_intent() is not None

@@ -101,7 +101,7 @@ def test_files_that_source_each_other_are_read_once(network):
     assert BACKEND.claimed(items) == {"ens9": str(network / "more/a.cfg")}
 
 
-def test_where_cloud_init_writes_to_a_file_of_everybodys_nothing_is_told(network):
+def test_where_cloud_init_writes_to_a_file_of_everybodys_nothing_is_reported(network):
     files.remove(str(network / "interfaces.d/50-cloud-init"))
     files.replace(str(network / "interfaces"), CLOUD)
     assert BACKEND.claimed([Item("k", entry(static()), "ens3", ())]) == {}
@@ -405,7 +405,7 @@ def test_a_name_that_ifupdown_takes_as_it_stands(name):
         "a\n",
     ],
 )
-def test_a_name_that_ifupdown_takes_for_something_else_is_refused_and_told(name):
+def test_a_name_that_ifupdown_takes_for_something_else_is_refused_and_reported(name):
     assert repr(name) in BACKEND.unnameable(name)
 
 
@@ -505,7 +505,7 @@ def test_the_hook_is_told_the_metric_before_ifup_and_nothing_of_a_nic_that_goes(
     assert not (tmp_path / "dhcp/ens3").exists()
 
 
-def test_at_a_boot_the_hook_is_told_of_every_leased_nic_that_is_ours(tmp_path, monkeypatch):
+def test_at_a_boot_the_hook_gets_every_leased_nic_that_is_ours(tmp_path, monkeypatch):
     monkeypatch.setattr(activator.lease_metric.paths, "DHCP", str(tmp_path))
     monkeypatch.setattr(activator.dhcp_helper, "_CONFIGURATION", ())
     items = [

@@ -37,7 +37,7 @@ def test_a_dhcp_client_is_told_by_whom_it_serves(words, serves):
     assert workers.is_client(words.split(), "ens4", DEVICES) == serves
 
 
-def test_a_client_of_a_nic_that_has_left_is_told_too():
+def test_a_client_of_a_nic_that_has_left_is_reported_too():
     assert workers.is_client(["dhclient", "-v", "ens9"], "ens9", DEVICES)
 
 

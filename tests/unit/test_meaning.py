@@ -383,7 +383,7 @@ def test_before_19_4_an_advertised_subnet_was_written_as_a_static_one(more, does
     assert meaning.may_be_cloud_inits(WANTED | set(more), wanted, KNOWN._replace(advertised=1)) is does
 
 
-def test_what_differs_is_told_line_by_line_and_no_more_than_anybody_reads():
+def test_what_differs_is_shown_line_by_line_and_no_more_than_anybody_reads():
     assert meaning.differences(frozenset(["a", "c"]), frozenset(["a", "b"])) == ("+ b", "- c")
     told = meaning.differences(frozenset("x" * 400 + str(n) for n in range(30)), frozenset())
     assert len(told) == 13

@@ -322,7 +322,7 @@ def test_a_kick_alone_names_its_nic(two):
     assert two.ran() == ["networkctl reload", "networkctl reconfigure -- ens3"]
 
 
-def test_what_netplan_says_of_a_failure_is_told_of_each_nic(two):
+def test_what_netplan_says_of_a_failure_is_reported_for_each_nic(two):
     before = two.in_force()
     problems = two.change([Touch("reconfigure", A, "ens3", "")], "network: {version: 2, ethernets: {bad: {}}}\n")
     assert "netplan does not like it" in problems["ens3"]
@@ -335,7 +335,7 @@ def test_a_configuration_that_is_broken_already_keeps_no_nic_from_leaving(two):
     (two.top / "etc/netplan/60-admin.yaml").unlink()
 
 
-def test_a_reload_that_fails_is_told_of_each_nic(machine, monkeypatch):
+def test_a_reload_that_fails_is_reported_for_each_nic(machine, monkeypatch):
     two = Netplanned(machine, monkeypatch, networkctl="echo no bus >&2; exit 1")
     problems = two.change([Touch("reconfigure", A, "ens3", "")], "network: {version: 2, ethernets: {ens3: {mtu: 1400}}}\n")
     assert problems == {"ens3": "networkctl reload: exit 1: no bus"}

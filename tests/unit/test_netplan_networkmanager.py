@@ -262,7 +262,7 @@ def test_a_nic_that_left_is_unloaded(two):
     assert two.ran() == ["nmcli connection load " + path] and not os.path.exists(path)
 
 
-def test_what_netplan_refuses_is_told_and_nothing_is_loaded(two):
+def test_what_netplan_refuses_is_reported_and_nothing_is_loaded(two):
     problems = two.change([touch("reconfigure")], **dict(TWO, ens3={"address": "bad"}))
     assert "netplan does not like it" in problems["ens3"]
     assert two.ran() == []
@@ -278,7 +278,7 @@ def test_a_part_is_checked_with_the_renderer_that_gets_it(machine, two, on, tmp_
         on.check([part._replace(text=yaml_file.part("ethernets", "ens3", {"addresses": ["bad"]}))], str(tmp_path / "tree"))
 
 
-def test_a_definition_that_makes_no_profile_is_told(two):
+def test_a_definition_that_makes_no_profile_is_reported(two):
     problems = two.change([touch("up", "ens9")], **TWO)
     assert "netplan makes no profile" in problems["ens9"]
 

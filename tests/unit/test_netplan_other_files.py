@@ -96,7 +96,7 @@ def test_each_name_of_a_nic_counts(machine, monkeypatch, theirs, claimed):
     assert BACKEND.claimed([ENS3]) == ({"ens3": path} if claimed else {})
 
 
-def test_what_somebody_has_built_on_is_told(machine):
+def test_what_somebody_has_built_on_is_reported(machine):
     theirs = "vlans: {v5: {id: 5, link: ens3}}, bridges: {br0: {interfaces: [ens4, ens5]}}, ethernets: {ens6: {}}"
     ours = "vlans: {ens7.5: {id: 5, link: ens7}, ens8.5: {id: 5, link: ens8}}"
     path = configure(machine, theirs, ours)

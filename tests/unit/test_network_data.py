@@ -193,7 +193,7 @@ def test_an_entry_survives_its_way_through_json(key):
     assert after.digest == before.digest
 
 
-def test_the_static_addresses_are_told():
+def test_the_static_addresses_are_reported():
     assert network_data.static_addresses(entry(static(), V6, dhcp())) == ("10.0.0.5/24", "fd00::5/64")
 
 
@@ -209,7 +209,7 @@ def test_the_static_addresses_are_told():
         ("fe80::1", [], False),
     ],
 )
-def test_a_gateway_that_no_subnet_of_the_link_holds_is_told(gateway, networks, off):
+def test_a_gateway_that_no_subnet_of_the_link_holds_is_reported(gateway, networks, off):
     ours = static("fd00:1::5", 64) if ":" in gateway else static()
     one = entry(dict(ours, gateway=gateway), *networks)
     assert network_data.off_subnet_gateways(one) == ({gateway} if off else set())

@@ -68,7 +68,7 @@ def test_two_files_mean_the_same_but_for_blanks_and_comments(other, same):
         ([], False, []),
     ],
 )
-def test_one_reload_takes_the_files_and_only_a_kick_names_a_nic(tmp_path, monkeypatch, touches, files_changed, ran):
+def test_one_reload_takes_the_files_and_only_reapplying_names_a_nic(tmp_path, monkeypatch, touches, files_changed, ran):
     host = programs(tmp_path, monkeypatch, {"networkctl": ""})
     BACKEND.before(touches)
     assert BACKEND.after(touches, files_changed) == {}
@@ -82,7 +82,7 @@ def test_a_reload_that_fails_is_every_touched_nics_problem(tmp_path, monkeypatch
     assert "no such" in said["ens3"]
 
 
-def test_a_kick_that_fails_is_that_nics_problem(tmp_path, monkeypatch):
+def test_reapplying_that_fails_is_that_nics_problem(tmp_path, monkeypatch):
     programs(tmp_path, monkeypatch, {"networkctl": '[ "$3" != ens3 ]'})
     assert sorted(BACKEND.after([touch("kick"), touch("kick", "ens4")], False)) == ["ens3"]
 
@@ -178,7 +178,7 @@ def test_a_vlan_is_not_taken_for_the_nic_whose_mac_it_has(guest, monkeypatch):
         ("05-san", "", False, False),
     ],
 )
-def test_a_nic_for_which_networkd_takes_somebody_elses_file_is_left_to_it(guest, monkeypatch, name, match, theirs, beside_ours):
+def test_a_nic_for_which_networkd_takes_a_foreign_file_is_left_to_it(guest, monkeypatch, name, match, theirs, beside_ours):
     etc = guest / "etc"
     for module in activator, networkd_format:
         monkeypatch.setattr(module, "DIRECTORY", str(etc))

@@ -43,7 +43,7 @@ def test_a_difference_in_dns_alone(old, new, said):
     assert dns_over_dbus.difference(FILE, FILE.replace(old, new, 1)) == said
 
 
-def test_where_a_lease_may_bring_servers_none_are_told():
+def test_where_a_lease_may_bring_servers_none_are_reported():
     leased = FILE.replace("DHCP=no", "DHCP=ipv4")
     assert dns_over_dbus.difference(leased, leased.replace("10.91.0.2", "10.91.0.4")) is None
 

@@ -112,7 +112,7 @@ def test_each_option_is_said_as_networkd_has_it(field, value, line):
     assert sorted(said) == sorted(mode + ([line] if line else []))
 
 
-def test_a_device_that_somebody_elses_file_makes_is_his(guest):
+def test_a_device_that_a_foreign_file_makes_is_his(guest):
     files.replace(str(guest / "etc/20-mine.netdev"), "[NetDev]\nName=bond0\nKind=bond\n")
     assert "bond0.netdev" not in completed(items())
     assert "bond0.100.netdev" in completed(items())

@@ -356,7 +356,7 @@ def test_a_reapply_where_it_serves_and_ipv6_is_kept(server, monkeypatch):
     assert not (server / "note").exists()
 
 
-def test_an_interrupted_reapply_is_tidied_up(server, monkeypatch):
+def test_an_interrupted_reapply_is_cleaned_up(server, monkeypatch):
     monkeypatch.setattr(reapply, "_DETECTION", str(server / "accept_dad-%s"))
     monkeypatch.setattr(reapply, "_NOTE", str(server / "note"))
     files.replace(str(server / "accept_dad-ens3"), "0\n")

@@ -317,7 +317,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", list(DAMAGES))
-def test_a_note_that_cannot_be_read_is_dropped_and_told(run, monkeypatch, caplog, damage):
+def test_a_note_that_cannot_be_read_is_dropped_and_reported(run, monkeypatch, caplog, damage):
     run.killed_while_unconfirmed(monkeypatch)
     state = store.load("i")
     damaged = DAMAGES[damage](state.on_trial)

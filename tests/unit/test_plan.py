@@ -277,7 +277,7 @@ def test_what_cloud_init_wrote_is_adopted_as_it_stands_and_a_second_run_does_not
 
 
 @pytest.mark.parametrize(("nics", "action"), [(LIVE, "adopt"), (None, "write")])
-def test_what_it_does_not_say_is_told(nics, action):
+def test_what_it_does_not_say_is_reported(nics, action):
     less = ALONE._replace(unsaid="dns 10.0.0.2; search example.com")
     (change,) = make([want()], [less], {ALONE.place: "alone"}, [], nics).changes
     assert change.action == action
@@ -309,7 +309,7 @@ def test_what_another_version_rendered_is_rendered_anew_where_nobody_is_disturbe
     assert plan.ledger_after([row], mended.changes)[0].by == __version__
 
 
-def test_what_cloud_init_wrote_is_not_kicked_for_a_route_that_it_did_not_get_into_the_kernel():
+def test_what_cloud_init_wrote_is_not_reapplied_for_a_route_that_it_did_not_get_into_the_kernel():
     """Without net-tools, or where another NIC has the same route."""
     default = {"network": "0.0.0.0", "netmask": "0.0.0.0", "gateway": "10.0.0.1"}
     one = entry(static(routes=[default]))
@@ -391,16 +391,16 @@ def test_a_nic_that_leaves_two_files_is_taken_down_once():
         (None, ""),
     ],
 )
-def test_a_nic_whose_file_is_right_and_whose_kernel_is_not_is_kicked(there, lacks):
+def test_a_nic_whose_file_is_right_and_whose_kernel_is_not_is_reapplied(there, lacks):
     made = make([want()], [], on_disk(owned()), [owned()], snapshot(there) if there else snapshot())
     assert [(t.action, t.reason) for t in made.touches] == ([("kick", lacks)] if lacks else [])
 
 
-def test_nobody_is_kicked_at_early_boot():
+def test_no_nic_is_reapplied_at_early_boot():
     assert make([want()], [], on_disk(owned()), [owned()], None).empty
 
 
-def test_a_nic_is_not_kicked_when_it_is_touched_anyway_or_drifted():
+def test_a_nic_is_not_reapplied_when_it_is_touched_anyway_or_drifted():
     cold = snapshot(UP._replace(addresses=()))
     made = make([want(digest="d2")], [staged(fingerprint="m2", digest="d2")], on_disk(owned()), [owned()], cold)
     assert [t.action for t in made.touches] == ["reconfigure"]

@@ -139,7 +139,7 @@ def test_no_document_and_nothing_is_asked(agent, tmp_path, capsys, content):
     assert guest.seen == []
 
 
-def test_output_that_the_agent_cut_off_is_told(agent, document, capsys):
+def test_output_that_the_agent_cut_off_is_reported(agent, document, capsys):
     assert push(agent(out=b'{"touches": [', truncated=True), document) == 0
     assert "the guest agent cut off the rest of the output" in capsys.readouterr().err
 
@@ -196,7 +196,7 @@ def test_another_client_holds_the_socket(agent, document, capsys):
     assert "another client holds the agent's socket" in capsys.readouterr().err
 
 
-def test_the_turn_comes_when_the_other_client_is_done(agent, document):
+def test_it_is_served_when_the_other_client_is_done(agent, document):
     guest = agent()
     other = socket.socket(socket.AF_UNIX)
     other.connect(guest.path)

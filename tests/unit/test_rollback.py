@@ -203,7 +203,7 @@ def _wanted_no_more(asked):
     return frozenset(target for target, gateways in asked.items() if gateways is None)
 
 
-def test_where_going_back_restores_nothing_it_goes_forward_again_and_is_told(scene, world):
+def test_where_a_rollback_restores_nothing_the_change_is_applied_again_and_reported(scene, world):
     answering(world, scene, lambda scene: {METADATA, GATEWAY[B]})
     confirmed = scene.confirm(ASKED)
     assert scene.address(A) == NEW[A]

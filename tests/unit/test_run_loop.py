@@ -137,7 +137,7 @@ def test_a_nic_that_no_source_lists_is_asked_for_ever_more_rarely_until_the_pati
     assert record.pending == (B,) and record.next_check == 15 and server.timers == [15.0]
 
 
-def test_a_nic_is_pending_until_its_port_is_told(server, monkeypatch):
+def test_a_nic_is_pending_until_its_port_is_reported(server, monkeypatch):
     """Up to the rendering, for which there is no cloud-init here."""
     monkeypatch.setitem(sys.modules, "cloudinit", None)
     server.nics.append(nic("ens4", B, 3, ["10.0.1.5/24"]))

@@ -111,7 +111,7 @@ def test_the_store_keeps_it(guest):
     assert store.load("i") == state
 
 
-def test_what_was_found_is_told_until_the_nic_is_touched_again(guest):
+def test_what_was_found_is_reported_until_the_nic_is_touched_again(guest):
     assert findings.read() == {}
     findings.keep({A, "b"}, {A: ("one",), "b": ()})
     assert findings.read() == {A: ("one",)}

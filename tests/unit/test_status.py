@@ -175,7 +175,7 @@ def test_what_was_not_done_for_a_link_is_not_said_of_another_one_with_its_mac(gu
     ("addresses", "state", "reason"),
     [(ADDRESS, "ok", "not confirmed yet"), ((), "failed", "not confirmed yet; the kernel lacks 10.0.0.5/24")],
 )
-def test_what_is_not_judged_yet_is_on_trial(guest, addresses, state, reason):
+def test_what_is_not_confirmed_yet_is_on_trial(guest, addresses, state, reason):
     known = know(("metadata", DOC, 0))
     item = Item(A + "/phy", known.keys[A + "/phy"].entry, "ens3", ())
     unit = rollback.Unit((item,), plan.Plan((), (), ()), plan.Plan((), (), ()))
@@ -208,7 +208,7 @@ def tree(root):
     return sorted(os.path.join(d, name) for d, _dirs, names in os.walk(str(root)) for name in names)
 
 
-def test_what_the_last_run_found_wrong_with_a_link_is_told_of_its_nic(guest):
+def test_what_the_last_run_found_wrong_with_a_link_is_reported_for_its_nic(guest):
     bad = document([link(), link(B, "tap2", mtu="x")], [static()], [{"type": "dns", "address": "x"}])
     said = "links[%d].mtu (link tap%d, MAC %s): not a number from 68 to 65535: 'x'"
     seen = rows(know(("metadata", bad, 0)), UP, nic("ens4", B, 3))
@@ -246,7 +246,7 @@ def test_what_is_wrong_with_a_source_is_kept_with_what_it_said(here):
     ],
 )
 @pytest.mark.parametrize("source", ["metadata", "drive"])
-def test_a_later_word_that_is_refused_is_told_of_the_nic_that_keeps_its_network(guest, source, bad):
+def test_a_later_document_that_is_refused_is_reported_for_the_nic_that_keeps_its_network(guest, source, bad):
     row = rows(know((source, DOC, 0), (source, bad, 1)), UP)[A + "/phy"]
     assert row.state == "failed"
     assert "link tap1, MAC %s" % A in row.reason
@@ -260,7 +260,7 @@ def test_a_drive_that_was_always_wrong_says_nothing_of_a_nic_of_which_others_kno
     assert state_of(known, UP) == "ok"
 
 
-def test_what_is_refused_is_told_of_a_drifted_nic_too(guest):
+def test_what_is_refused_is_reported_for_a_drifted_nic_too(guest):
     path = str(guest / "x.network")
     row = owned(path)
     files.replace(path, TEXT + "[Link]\nMTUBytes=1400\n")
@@ -269,7 +269,7 @@ def test_what_is_refused_is_told_of_a_drifted_nic_too(guest):
     assert "links[0].mtu" in seen.reason
 
 
-def test_what_an_adopted_file_does_not_say_is_told_until_it_is_written_anew(guest):
+def test_what_an_adopted_file_does_not_say_is_reported_until_it_is_written_anew(guest):
     path = str(guest / "x.network")
     files.replace(path, TEXT)
     row = owned(path)._replace(plain=True, unsaid="dns 10.0.0.2")
@@ -280,7 +280,7 @@ def test_what_an_adopted_file_does_not_say_is_told_until_it_is_written_anew(gues
 
 
 @pytest.mark.parametrize("text", ["metadata via ens3: network_data: not JSON: x", "network_data.links: not a list"])
-def test_a_document_that_is_refused_whole_is_told(here, text):
+def test_a_document_that_is_refused_whole_is_reported(here, text):
     store.save(store.empty("i")._replace(truth=know(("metadata", DOC, 0))))
     files.replace(paths.STATUS, json.dumps({"faults": [text, "metadata via ens3: timed out"]}))
     assert status.read()["faults"] == [text]
@@ -303,7 +303,7 @@ def test_looking_writes_nothing(here):
     json.dumps(report)
 
 
-def test_the_rung_that_served_this_boot_is_told(here):
+def test_the_fallback_level_that_served_this_boot_is_reported(here):
     files.replace(paths.BOOT, '{"level": "store"}')
     assert status.read()["boot"]["level"] == "store"
 

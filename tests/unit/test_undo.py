@@ -95,7 +95,7 @@ def test_a_new_nic_gets_nothing_and_a_part_of_other_software_is_put_back():
     assert set(done.parts) == {KEY} and done.left == ()
 
 
-def test_a_link_that_nobody_lists_any_more_is_told():
+def test_a_link_that_nobody_lists_any_more_is_reported():
     done = undo.undone(TWO._replace(truth=truth.EMPTY), 5, 9)
     assert len(done.left) == 2 and A in done.left[0] + done.left[1]
 

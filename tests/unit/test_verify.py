@@ -149,7 +149,7 @@ def made(tried, there=UP, force=False):
     return plan.make([want(static(routes=[ROUTE]))], [], {}, [], snapshot(there), "networkd", plan.Options(force, tried=tried))
 
 
-def test_what_a_kick_did_not_help_is_not_kicked_again_but_told():
+def test_what_reapplying_did_not_help_is_not_reapplied_again_but_reported():
     first = made(frozenset())
     assert ([t.action for t in first.touches], first.not_retried) == (["kick"], ())
     second = made(frozenset([LACKS]))
@@ -165,7 +165,7 @@ def test_what_a_kick_did_not_help_is_not_kicked_again_but_told():
         (UP, True),
     ],
 )
-def test_what_is_new_is_kicked(there, force):
+def test_what_is_new_is_reapplied(there, force):
     assert [t.action for t in made(frozenset([LACKS]), there, force).touches] == ["kick"]
 
 
@@ -177,7 +177,7 @@ def test_what_was_tried_is_kept_for_this_boot(guest):
     assert not list(guest.rglob("kicks.json"))
 
 
-def test_a_nic_without_a_carrier_is_not_kicked():
+def test_a_nic_without_a_carrier_is_not_reapplied():
     assert made(frozenset(), UP._replace(carrier=False)).empty
 
 

@@ -78,7 +78,7 @@ def test_dhcp_is_switched_on_and_only_once():
     assert lines(item(lease), state(nic(), dhcp4=True)) == []
 
 
-def test_a_lease_and_a_fixed_address_are_told():
+def test_a_lease_and_a_fixed_address_are_reported():
     both = item({"id": "x", "type": "ipv4_dhcp"}, four("192.0.2.1/24"))
     assert lines(both, state(nic("192.0.2.1/24"))) == []
     assert "either a lease or fixed" in difference.notes(both, nic())[0]

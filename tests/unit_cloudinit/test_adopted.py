@@ -170,7 +170,7 @@ def less_dns(renderer):
     return paths[renderer], before, after
 
 
-def test_dns_that_somebody_took_out_before_we_came_is_told(renderer):
+def test_dns_that_somebody_took_out_before_we_came_is_reported(renderer):
     """An older release may not have written it; so it is adopted, and said what the next boot will add."""
     doc = json.loads((record.HERE.parent / "documents" / "05-dns-nameservers.json").read_text())
     macs = record.nics(doc)

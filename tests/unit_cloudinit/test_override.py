@@ -232,7 +232,7 @@ def test_the_filter_of_the_override_file_itself(monkeypatch, links, macs, kept):
     assert all(m in kept for raw in found["links"] for m in raw.get("bond_links", []))
 
 
-def test_the_macs_of_this_machine_are_told(two_nics):
+def test_the_macs_of_this_machine_are_reported(two_nics):
     found = DataSourceConfigDrive.system_nics()
     assert (found[A], found[B]) == ("ens3", "ens4")
 

@@ -71,7 +71,7 @@ def test_one_command_that_does_nothing_is_found_out_and_done_at_the_next_push(wi
     assert windows.addresses(windows.first) == ["192.0.2.10/24", "192.0.2.11/24"]
 
 
-def test_a_netsh_that_fails_costs_that_nic_and_its_words_are_told(windows: Windows) -> None:
+def test_a_netsh_that_fails_costs_that_nic_and_its_words_are_reported(windows: Windows) -> None:
     windows.netsh.fails = "198.51.100.0"
     done = windows.apply(document(*ONE["links"], link(1), *ONE["networks"], static(1, "203.0.113.5/24")))
     assert done.status == 1, done
@@ -129,7 +129,7 @@ def test_a_push_of_200_kilobytes(windows: Windows) -> None:
     assert windows.addresses(windows.first) == ["10.0.0.7/24", "10.0.1.7/24", "10.0.2.7/24"]
 
 
-def test_a_name_in_cyrillic_is_told(windows: Windows) -> None:
+def test_a_name_in_cyrillic_is_reported(windows: Windows) -> None:
     done = windows.apply(document(link(1), static(1, "203.0.113.5/24")))
     assert done.status == 0, done
     assert f"{windows.second} ({MACS[1]}): ok" in done.out
