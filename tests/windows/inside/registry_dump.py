@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""Prints each value below HKLM\\SYSTEM and HKLM\\SOFTWARE as a line of JSON: [key, name, value]; a key without one has name and value null."""
+"""Prints each value below HKLM\\SYSTEM and HKLM\\SOFTWARE, or below the keys that are named, as a line of JSON.
+
+It is [key, name, value]; a key without a value has name and value null.
+"""
 
 import json
+import sys
 import winreg
 
 REST = "SOFTWARE\\Classes"  # ten thousand keys of Wine's own
@@ -27,5 +31,5 @@ def walk(path):
         walk(path + "\\" + name)
 
 
-walk("SYSTEM")
-walk("SOFTWARE")
+for top in sys.argv[1:] or ["SYSTEM", "SOFTWARE"]:
+    walk(top)
