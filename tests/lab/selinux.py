@@ -33,14 +33,15 @@ COMMAND_LINE = (
 )
 # Unpacked, none is installed: what selinux-policy-default installs would compile a policy for the host.
 _ON_THE_HOST = "selinux-policy-dev selinux-policy-default checkpolicy semodule-utils setools python3-setools python3-networkx python3-pkg-resources"
-_SOURCES = (run.CHECKOUT / "selinux-policy", run.CHECKOUT / "tests/lab/selinux_agent")
+_SOURCES = (run.CHECKOUT / "selinux-policy", run.CHECKOUT / "tests/lab/selinux_modules")
 _CONFIG = "etc/selinux/config"
 _LABELS = "/etc/selinux/default/contexts/files/file_contexts"
-# Ours, and the stand-in for what Enterprise Linux has for the guest agent, into the store of a policy at rest (-n). -D: every
-# denial is noted, those as well that the policy keeps quiet (dontaudit).
-_BUILD = """
-cd /root/selinux && make -f /usr/share/selinux/devel/Makefile NAME=default cloudinit-osnetd.pp osnetd_lab_agent.pp &&
-semodule -n -s default -D -i cloudinit-osnetd.pp -i osnetd_lab_agent.pp
+# Ours, the stand-in for what Enterprise Linux has for the guest agent, and what cloud-init lacks, into the store of a policy at
+# rest (-n). -D: every denial is noted, those as well that the policy keeps quiet (dontaudit).
+_MODULES = ("cloudinit-osnetd.pp", "osnetd_lab_agent.pp", "osnetd_lab_cloud_init.pp")
+_BUILD = f"""
+cd /root/selinux && make -f /usr/share/selinux/devel/Makefile NAME=default {" ".join(_MODULES)} &&
+semodule -n -s default -D {" ".join(f"-i {name}" for name in _MODULES)}
 """
 
 

@@ -24,7 +24,7 @@ import pytest
 from tests.lab import run, selinux
 
 SOURCES = run.CHECKOUT / "selinux-policy"
-AGENT = run.CHECKOUT / "tests/lab/selinux_agent"
+OF_THE_LAB = run.CHECKOUT / "tests/lab/selinux_modules"
 # Modules of the distribution with which ours meets.
 BESIDE = ("base", "networkmanager", "unconfined", "dhcp")
 # What writing is, by class.
@@ -129,7 +129,7 @@ def tools() -> Path:
 
 def build(directory: Path, tools: Path, headers: Path, *modules: str, distribution: str = "debian") -> None:
     """By the makefile of the headers, in a directory of its own."""
-    for path in [*SOURCES.iterdir(), *AGENT.iterdir()]:
+    for path in [*SOURCES.iterdir(), *OF_THE_LAB.iterdir()]:
         shutil.copy(path, directory)
     makefile = re.sub(r"(?m)^SHAREDIR := .*$", f"SHAREDIR := {headers}", (headers / "devel/Makefile").read_text())
     (directory / "Makefile").write_text(makefile)

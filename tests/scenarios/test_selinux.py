@@ -4,7 +4,7 @@
 
 In a virtual machine with Debian's policy, our module built by that policy's own makefile, and labels set as the image was
 made (tests/lab/selinux.py). The policy keeps no denial quiet there. Debian has no domain for the guest agent: one of the name
-and kind that Enterprise Linux has is added for a second agent (tests/lab/selinux_agent).
+and kind that Enterprise Linux has is added for a second agent (tests/lab/selinux_modules).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import pytest
 
 from tests.lab import VM, Cloud, Server, run
 from tests.scenarios.conftest import Kind
+from tests.scenarios.place import KNOWN
 from tests.scenarios.seen import assert_boot, assert_follows, assert_gone, assert_nothing_to_do, reconcile, settled
 
 pytestmark = [pytest.mark.vm, pytest.mark.deep]
@@ -66,11 +67,12 @@ def domains(guest: VM) -> Dict[str, str]:
 
 
 def enforcing(cloud: Cloud, vm_factory: Callable[..., VM], kind: Kind) -> VM:
+    """A server that is the same in any cloud: its first boot is kept, and gone back to by each scenario."""
     blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.1"], mtu=1450)
-    server = cloud.server("web")
-    server.create_port(blue)
+    server = cloud.server("web", uuid=KNOWN.format(17))
+    server.create_port(blue, mac="fa:16:3e:a0:17:01", fixed_ips=["10.90.0.17"])
     guest = vm_factory(server, suite=kind.suite, backend=kind.backend, enforcing=True)
-    guest.boot(timeout=240)
+    guest.boot(timeout=240, saved=True)
     assert guest.run("cat /sys/fs/selinux/enforce").stdout == "1"
     return guest
 

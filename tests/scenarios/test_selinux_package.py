@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The cloudinit-osnetd developers
+"""The package of the policy module comes, is renewed and goes: in a guest that enforces SELinux, and in a root that does not run.
+
+semodule(8), the policy's store and restorecon(8) are the distribution's own in both.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, Callable, List
+
+import pytest
+
+from tests.lab import VM, Cloud, deb, roots, selinux
+from tests.scenarios.seen import assert_follows, assert_gone, settled
+from tests.scenarios.test_selinux import KINDS, denials, domains, enforcing, wrong_labels
+
+pytestmark = [pytest.mark.deep]
+
+NAME = "cloudinit-osnetd-selinux"
+_DPKG = "DEBIAN_FRONTEND=noninteractive dpkg"
+# Which modules of ours there are, at which priority: that of the lab's own is 400.
+_MODULES = "semodule -lfull | grep -F cloudinit-osnetd || true"
+_OURS = "/usr/bin/cloudinit-osnetd /usr/lib/cloudinit-osnetd/queue-event /var/lib/cloudinit-osnetd /run/cloudinit-osnetd/queue"
+WITH = ["osnetd_exec_t", "osnetd_event_exec_t", "osnetd_var_lib_t", "osnetd_queue_t"]
+WITHOUT = ["bin_t", "bin_t", "var_lib_t", "var_run_t"]
+
+
+def package() -> Path:
+    """Beside the package under test, built with it."""
+    (found,) = deb.under_test().parent.glob(f"{NAME}_*_all.deb")
+    return found
+
+
+def newer(scratch: Path) -> Path:
+    """The package with a higher version, as the next release has it."""
+    tree, out = scratch / "tree", scratch / f"{NAME}_9_all.deb"
+    subprocess.run(["dpkg-deb", "-R", str(package()), str(tree)], check=True)
+    control = tree / "DEBIAN/control"
+    control.write_text(control.read_text().replace("\nVersion: ", "\nVersion: 9:"))
+    subprocess.run(["dpkg-deb", "-b", "--root-owner-group", str(tree), str(out)], check=True, stdout=subprocess.DEVNULL)
+    return out
+
+
+def dpkg(guest: VM, words: str) -> str:
+    said = guest.run(f"{_DPKG} {words} 2>&1", timeout=300).stdout
+    assert "takes no module" not in said and "rror" not in said, said
+    return said
+
+
+def modules(guest: VM) -> List[str]:
+    """The priority of each module of our name."""
+    return [line.split()[0] for line in guest.run(_MODULES, timeout=120).stdout.splitlines()]
+
+
+def types(guest: VM) -> List[str]:
+    """Of what the module has types for."""
+    return [label.split(":")[2] for label in guest.run(f"stat -c %C {_OURS}").stdout.split()]
+
+
+@pytest.mark.vm
+def test_the_module_is_in_force_with_its_package_and_gone_with_it(cloud: Cloud, vm_factory: Callable[..., VM], tmp_path: Path) -> None:
+    guest = enforcing(cloud, vm_factory, KINDS[0])
+    green = cloud.network("green", cidr="10.91.4.0/22", dns=["10.91.4.2"], mtu=1400)
+    settled(guest)
+    guest.put(package().read_bytes(), "/root/this.deb")
+    guest.put(newer(tmp_path).read_bytes(), "/root/newer.deb")
+
+    # As before it is installed: the lab puts the module into each image.
+    guest.run(f"semodule -X 400 -r cloudinit-osnetd && restorecon -R -i {_OURS} /run/cloudinit-osnetd /usr/lib/systemd/system", timeout=300)
+    assert (modules(guest), types(guest)) == ([], WITHOUT)
+
+    dpkg(guest, "-i /root/this.deb")
+    assert (modules(guest), types(guest)) == (["200"], WITH)
+    assert wrong_labels(guest) == []
+    port = guest.server.create_port(green)
+    name = guest.plug(port)
+    assert_follows(guest, port)
+    settled(guest)
+    assert domains(guest)["cloudinit-osnetd.service"] == "osnetd_t"
+
+    dpkg(guest, "-i /root/newer.deb")
+    assert (modules(guest), types(guest)) == (["200"], WITH)
+
+    # Removed: the program stays, and runs as any service without a domain.
+    dpkg(guest, f"-r {NAME}")
+    assert (modules(guest), types(guest)) == ([], WITHOUT)
+    guest.server.delete_port(port)
+    guest.unplug(port)
+    assert_gone(guest, name)
+    settled(guest)
+    assert domains(guest)["cloudinit-osnetd.service"] == "initrc_t"
+
+    dpkg(guest, f"-P {NAME}")
+    assert guest.run(f"dpkg -l {NAME}", check=False).returncode != 0
+    assert wrong_labels(guest) == []
+    assert denials(guest) == []
+
+
+# What is written on Debian, and the type that it has to get: that of what the backend itself writes there, or reads.
+WRITTEN = """
+/etc/network/interfaces                                         net_conf_t
+/etc/network/interfaces.d/50-cloud-init                         net_conf_t
+/run/network/ifstate.ens4                                       net_conf_t
+/etc/resolv.conf                                                net_conf_t
+/run/resolvconf/interface/ens4.inet                             net_conf_t
+/etc/systemd/network/10-cloud-init-ens4.network                 net_conf_t
+/etc/systemd/network/10-cloud-init-ens4.network.d/x.conf        net_conf_t
+/etc/netplan/50-cloud-init.yaml                                 net_conf_t
+/run/systemd/network/10-netplan-ens4.network                    systemd_networkd_runtime_t
+/etc/NetworkManager/system-connections/cloud-init-ens4.nmconnection NetworkManager_etc_rw_t
+/var/lib/cloudinit-osnetd/store.json                            osnetd_var_lib_t
+/run/cloudinit-osnetd/status.json                               osnetd_runtime_t
+/run/cloudinit-osnetd/queue/0000000000.00.ens4                  osnetd_queue_t
+"""
+
+_IN_A_ROOT = f"""
+modules() {{ semodule -lfull | grep -F cloudinit-osnetd | cut -d' ' -f1; }}
+say() {{ echo "$1|$(modules)|$(grep -c osnetd_ /etc/selinux/default/contexts/files/file_contexts)"; }}
+say before
+{_DPKG} -i /root/this.deb >&2 && say installed
+matchpathcon -m file {" ".join(line.split()[0] for line in WRITTEN.strip().splitlines())}
+{_DPKG} -i /root/newer.deb >&2 && say upgraded
+{_DPKG} -r {NAME} >&2 && say removed
+{_DPKG} -i /root/this.deb >&2 && {_DPKG} -P {NAME} >&2 && say purged
+"""
+
+
+@pytest.mark.parametrize("kind", KINDS[:2], ids=str)
+def test_in_a_root_that_does_not_run_it_waits_in_the_policys_store(kind: Any, tmp_path: Path) -> None:
+    """As where an image is built: nothing is loaded there, and the first boot has it."""
+    tree = roots.tree(kind.suite, kind.backend, deb.under_test(), True, (), selinux.PACKAGES)
+    with tree.mounted() as root:
+        shutil.copyfile(package(), root / "root/this.deb")
+        shutil.copyfile(newer(tmp_path), root / "root/newer.deb")
+        script = (
+            'mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" && '
+            'exec chroot "$1" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C sh -c "$2"'
+        )
+        words = ["unshare", "--mount", "--pid", "--fork", "sh", "-c", script, "sh", str(root), _IN_A_ROOT]
+        told = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    lines = [line.split("|") for line in told.stdout.splitlines() if "|" in line]
+    states = {state: (priorities, int(contexts) > 0) for state, priorities, contexts in lines}
+    without, with_it = ("", False), ("200", True)
+    assert states == {"before": without, "installed": with_it, "upgraded": with_it, "removed": without, "purged": without}, told.stderr
+    labels = dict(line.split() for line in told.stdout.splitlines() if line.startswith("/"))
+    assert {path: label.split(":")[2] for path, label in labels.items()} == dict(line.split() for line in WRITTEN.strip().splitlines())
