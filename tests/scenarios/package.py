@@ -107,7 +107,8 @@ def _network(guest: Container) -> List[Any]:
 
 
 def _configuration(guest: Container) -> List[str]:
-    script = "find /etc/network /etc/systemd/network /etc/netplan -type f -printf '%i %T@ %s %m ' -exec sha256sum {} + 2> /dev/null"
+    where = "/etc/network /etc/systemd/network /etc/netplan /etc/NetworkManager /etc/sysconfig"
+    script = f"find {where} -type f -printf '%i %T@ %s %m ' -exec sha256sum {{}} + 2> /dev/null"
     return sorted(guest.run(script, check=False).stdout.splitlines())
 
 

@@ -134,6 +134,9 @@ def _stanzas(text: str, name: str) -> str:
 IFCFG = "/etc/sysconfig/network-scripts"
 KEYFILES = "/etc/NetworkManager/system-connections"
 PROFILES = {"nm": "cloud-init ", "ifcfg": "System ", "netplan_nm": "netplan-"}  # NetworkManager's names of them, without the NIC's
+# As on Enterprise Linux servers. Without it NetworkManager asks for a lease on a NIC that nobody configures, and where
+# no DHCP server is a boot waits a minute for that.
+NO_WIRED_CONNECTION = {"etc/NetworkManager/conf.d/50-lab.conf": "[main]\nno-auto-default=*\n"}
 NETPLAN = "/etc/netplan/50-cloud-init.yaml"
 
 

@@ -12,6 +12,7 @@ import pytest
 from tests.lab import Cloud, Container, Port
 from tests.scenarios.conftest import GuestFactory
 from tests.scenarios.seen import (
+    NO_WIRED_CONNECTION,
     assert_follows,
     assert_nothing_to_do,
     lacks,
@@ -161,8 +162,6 @@ OFF = {
 }
 
 
-# As on Enterprise Linux servers: NetworkManager by itself asks for a lease on a NIC that nobody configures, and waits a minute at a boot.
-_NO_WIRED_CONNECTION = {"etc/NetworkManager/conf.d/50-lab.conf": "[main]\nno-auto-default=*\n"}
 _CONFIGURATIONS = (
     "cd /etc; find network systemd/network netplan NetworkManager sysconfig -type f 2>/dev/null | sort | xargs sha256sum"
 )
@@ -188,7 +187,7 @@ def test_hands_off_where_the_configuration_says_so_and_status_says_why(
 ) -> None:
     (first,) = one_port(cloud)
     drop_ins, why = OFF[how]
-    guest = guest_factory(cloud.servers[0], files=_NO_WIRED_CONNECTION)
+    guest = guest_factory(cloud.servers[0], files=NO_WIRED_CONNECTION)
     guest.boot()
     settled(guest)
     assert_follows(guest, first)
@@ -222,7 +221,7 @@ def test_hands_off_where_the_kernel_command_line_says_so(cloud: Cloud, guest_fac
 
 def test_hands_off_where_cloud_init_is_disabled(cloud: Cloud, guest_factory: GuestFactory) -> None:
     (first,) = one_port(cloud)
-    guest = guest_factory(cloud.servers[0], files=_NO_WIRED_CONNECTION)
+    guest = guest_factory(cloud.servers[0], files=NO_WIRED_CONNECTION)
     guest.boot()
     settled(guest)
     guest.run("touch /etc/cloud/cloud-init.disabled")
@@ -255,7 +254,7 @@ def test_without_hotplug_in_a_given_list_events_are_left_alone(
     cloud: Cloud, guest_factory: GuestFactory, when: str, boots: bool
 ) -> None:
     (first,) = one_port(cloud)
-    guest = guest_factory(cloud.servers[0], files=_NO_WIRED_CONNECTION)
+    guest = guest_factory(cloud.servers[0], files=NO_WIRED_CONNECTION)
     guest.boot()
     settled(guest)
     # Not in the user-data: there, up to 25.1, `boot` breaks cloud-init's own boot on a config drive.

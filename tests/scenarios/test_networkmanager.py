@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import Any, Dict, List
 
@@ -84,6 +85,39 @@ def test_ports_come_and_go(cloud: Cloud, guest_factory: GuestFactory) -> None:
     assert_follows(guest, first, dynamic)
     assert len(configured_names(guest)) == 2
     assert_nothing_to_do(guest)
+
+
+def test_a_nic_that_is_not_touched_hears_nothing(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """While another one is attached, edited and detached: no datagram of a thousand a second, no kernel event, no DHCP."""
+    leased = cloud.network("leased", cidr="10.92.0.0/24", dhcp=True, dns=["10.92.0.2"], mtu=1420)
+    green = cloud.network("green", cidr="10.91.0.0/24", dns=["10.91.0.2"], mtu=1400)
+    server = cloud.server("quiet")
+    static, dynamic = server.create_port(_blue(cloud)), server.create_port(leased)
+    guest = guest_factory(server)
+    guest.boot()
+    settled(guest)
+    assert_follows(guest, static, dynamic)
+    names = [str(guest.nic(port)) for port in (static, dynamic)]
+    said = cloud.dhcp_log(leased)
+    watch = "systemd-run --quiet --unit=lab-watch -p StandardOutput=file:/run/lab-watch ip -oneline monitor link address route"
+    guest.run(watch)
+    other = server.create_port(green)
+    with serving(guest, touches=[other], events=["added"], streams=[static, dynamic]):
+        gone = guest.plug(other)
+        assert_follows(guest, other)
+    for edit in ({"routes": [("10.200.0.0/16", "10.91.0.9")], "dns": ["10.91.0.3"]}, {"fixed_ips": ["10.91.0.77"], "mtu": 1380}):
+        with serving(guest, touches=[other], streams=[static, dynamic]):
+            server.edit_port(other, **edit)
+            reconcile(guest)
+            assert_follows(guest, other)
+    with serving(guest, leaves=[other], events=["removed"], streams=[static, dynamic]):
+        guest.unplug(other)
+        assert_gone(guest, gone)
+    guest.run("systemctl stop lab-watch")
+    heard = guest.run("cat /run/lab-watch").stdout.splitlines()
+    assert [line for line in heard if set(names) & set(re.split(r"[\s:@]+", line)) and " lladdr " not in line] == []
+    assert cloud.dhcp_log(leased) == said
+    assert gone in " ".join(heard)
 
 
 _SIX = Subnet("2001:db8:1::/64", "2001:db8:1::1", dns=("2001:db8:1::53",))

@@ -9,6 +9,7 @@ import pytest
 from tests.lab import Cloud
 from tests.scenarios.conftest import GuestFactory
 from tests.scenarios.seen import (
+    NO_WIRED_CONNECTION,
     assert_boot,
     assert_follows,
     assert_gone,
@@ -118,7 +119,7 @@ def test_a_nic_that_the_drive_lists_is_gone_at_the_next_boot(
     green = cloud.network("green", cidr="192.168.7.0/25", mtu=None)
     server = cloud.server("swap")
     first, listed = server.create_port(blue), server.create_port(green)
-    guest = guest_factory(server, trusted_cache=trusted_cache)
+    guest = guest_factory(server, trusted_cache=trusted_cache, files=NO_WIRED_CONNECTION)
     guest.boot()
     assert_boot(guest, level="drive")
     assert_follows(guest, first, listed)
