@@ -24,6 +24,7 @@ from tests.scenarios.seen import (
     assert_nothing_to_do,
     configured_names,
     profile_path,
+    proved_unique,
     reason_of,
     reconcile,
     reconcile_anyway,
@@ -98,6 +99,7 @@ def test_a_nic_that_is_not_touched_hears_nothing(cloud: Cloud, guest_factory: Gu
     settled(guest)
     assert_follows(guest, static, dynamic)
     names = [str(guest.nic(port)) for port in (static, dynamic)]
+    proved_unique(guest)
     said = cloud.dhcp_log(leased)
     watch = "systemd-run --quiet --unit=lab-watch -p StandardOutput=file:/run/lab-watch ip -oneline monitor link address route"
     guest.run(watch)
