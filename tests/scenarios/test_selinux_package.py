@@ -2,7 +2,8 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """The package of the policy module comes, is renewed and goes: in a guest that enforces SELinux, and in a root that does not run.
 
-semodule(8), the policy's store and restorecon(8) are the distribution's own in both.
+semodule(8), the policy's store and restorecon(8) are Debian's own in both, also where the package is an .rpm. The macros of which
+its scriptlets are made are Fedora's, and have stand-ins here.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, Callable, List
 import pytest
 
 from tests.lab import VM, Cloud, deb, roots, selinux
+from tests.package import formats
 from tests.scenarios.seen import assert_follows, assert_gone, settled
 from tests.scenarios.test_selinux import KINDS, denials, domains, enforcing, wrong_labels
 
@@ -129,6 +131,16 @@ matchpathcon -m file {" ".join(line.split()[0] for line in WRITTEN.strip().split
 """
 
 
+def inside(root: Path, script: str) -> "subprocess.CompletedProcess[str]":
+    """A shell script in a root."""
+    enter = (
+        'mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" && '
+        'exec chroot "$1" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C sh -c "$2"'
+    )
+    words = ["unshare", "--mount", "--pid", "--fork", "sh", "-c", enter, "sh", str(root), script]
+    return subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
 @pytest.mark.parametrize("kind", KINDS[:2], ids=str)
 def test_in_a_root_that_does_not_run_it_waits_in_the_policys_store(kind: Any, tmp_path: Path) -> None:
     """As where an image is built: nothing is loaded there, and the first boot has it."""
@@ -136,15 +148,52 @@ def test_in_a_root_that_does_not_run_it_waits_in_the_policys_store(kind: Any, tm
     with tree.mounted() as root:
         shutil.copyfile(package(), root / "root/this.deb")
         shutil.copyfile(newer(tmp_path), root / "root/newer.deb")
-        script = (
-            'mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" && '
-            'exec chroot "$1" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C sh -c "$2"'
-        )
-        words = ["unshare", "--mount", "--pid", "--fork", "sh", "-c", script, "sh", str(root), _IN_A_ROOT]
-        told = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        told = inside(root, _IN_A_ROOT)
     lines = [line.split("|") for line in told.stdout.splitlines() if "|" in line]
     states = {state: (priorities, int(contexts) > 0) for state, priorities, contexts in lines}
     without, with_it = ("", False), ("200", True)
     assert states == {"before": without, "installed": with_it, "upgraded": with_it, "removed": without, "purged": without}, told.stderr
     labels = dict(line.split() for line in told.stdout.splitlines() if line.startswith("/"))
     assert {path: label.split(":")[2] for path, label in labels.items()} == dict(line.split() for line in WRITTEN.strip().splitlines())
+
+
+# Stand-ins for macros of Fedora's package selinux-policy, by what its documentation says that they do.
+_MACROS = """
+%selinux_requires %{nil}
+%selinux_relabel_pre(s:) :
+%selinux_modules_install(s:) semodule -n -s %{-s*} -X 200 -i %* || :
+%selinux_modules_uninstall(s:) semodule -n -s %{-s*} -X 200 -r %* || :
+%selinux_relabel_post(s:) :
+"""
+
+
+def rpm(scratch: Path, release: str) -> Path:
+    """The subpackage as Fedora's macros would have it built, of a release number, for the policy that Debian has."""
+    macros, top = scratch / "macros", scratch / release
+    macros.write_text(_MACROS)
+    where = {"_topdir": str(top), "dist": f".{release}", "selinuxtype": "default", "_unitdir": "/usr/lib/systemd/system"}
+    where.update({"_udevrulesdir": "/usr/lib/udev/rules.d", "python3_sitelib": "/usr/lib/python3/site-packages", "__python3": "/usr/bin/python3"})
+    defined = [word for name, value in where.items() for word in ("--define", f"{name} {value}")]
+    words = ["rpmbuild", "--load", str(macros), "--rebuild", "--nodeps", "--without", "bytecode", *defined]
+    (source,) = formats.built().glob(f"{formats.NAME}-[0-9]*.src.rpm")
+    done = subprocess.run([*words, str(source)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, done.stdout[-3000:]
+    (found,) = top.glob(f"RPMS/noarch/{NAME}-*.rpm")
+    return found
+
+
+def test_the_rpms_scriptlets_put_the_module_into_the_store_and_take_it_out(tmp_path: Path) -> None:
+    kind = KINDS[0]
+    tree = roots.tree(kind.suite, kind.backend, deb.under_test(), True, (), selinux.PACKAGES)
+    this, later = rpm(tmp_path, "1"), rpm(tmp_path, "2")
+    with tree.mounted() as root:
+
+        def after(*words: str) -> List[str]:
+            done = subprocess.run(["rpm", "--root", str(root), "--nodeps", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            assert done.returncode == 0, done.stdout
+            return [line.split()[0] for line in inside(root, _MODULES).stdout.splitlines()]
+
+        assert after("-i", str(this)) == ["200"]
+        # The new one's %post, then the old one's %postun.
+        assert after("-U", str(later)) == ["200"]
+        assert after("-e", NAME) == []
