@@ -356,6 +356,28 @@ def test_a_reapply_where_it_serves_and_ipv6_is_kept(server, monkeypatch):
     assert not (server / "note").exists()
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "in_the_way"),
+    [
+        ("1", "1 2", ""),
+        ("1 2", "1", ""),
+        ("1 2 3", "2 3", ""),  # NetworkManager sees to that itself
+        ("2", "1 2", "2"),
+        ("1 3", "1 2 3", "3"),
+        ("2 3", "1 2 3", "2 3"),
+        ("1 2", "2 1", "1 2"),
+        ("1 4", "3 1 4", "1 4"),
+        ("", "1 2", ""),
+    ],
+)
+def test_an_address_that_comes_ahead_of_others_of_its_subnet(before, after, in_the_way):
+    def profile(numbers):
+        listed = {"address%d" % n: "10.0.0.%s/24,10.0.0.254" % one for n, one in enumerate(numbers.split(), 1)}
+        return {"ipv4": dict(listed, address9="10.1.0.1/24", method="manual"), "ipv6": {"address1": "fd00::1/64"}}
+
+    assert reapply.out_of_order(profile(before), profile(after)) == ["10.0.0.%s/24" % one for one in in_the_way.split()]
+
+
 def test_an_interrupted_reapply_is_cleaned_up(server, monkeypatch):
     monkeypatch.setattr(reapply, "_DETECTION", str(server / "accept_dad-%s"))
     monkeypatch.setattr(reapply, "_NOTE", str(server / "note"))

@@ -48,6 +48,7 @@ def _load_and_reapply(name: str, old: Values, new: Values) -> bool:
         if nmcli.refused([path]):
             return False
         with reapply.ipv6_kept(name, old, new):
+            reapply.make_way(name, old, new)
             nmcli.reapply(name)
         reapply.wait_no_more(name)
         return True

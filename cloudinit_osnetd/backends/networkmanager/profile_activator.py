@@ -164,6 +164,7 @@ def _reapplied(name: str, then: Values, now: Values) -> bool:
     """Reapplies the loaded profile to an active device. False if it must be activated."""
     try:
         with reapply.ipv6_kept(name, then, now):
+            reapply.make_way(name, then, now)
             nmcli.reapply(name)
         return True
     except CommandError as exc:

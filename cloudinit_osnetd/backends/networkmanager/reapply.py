@@ -9,13 +9,15 @@ that later runs try it again.
 """
 
 import contextlib
+import ipaddress
 import logging
 import os
 import time
-from typing import FrozenSet, Iterator
+from typing import Dict, FrozenSet, Iterator, List
 
 from ...kernel import dhcp_probe, netlink
 from ...system import files, paths
+from ...system.command import CommandError, run
 from .keyfile import Values, numbered, parsed, value
 
 LOG = logging.getLogger(__name__)
@@ -50,6 +52,44 @@ def serves(then: Values, now: Values) -> bool:
         if section not in _SECTIONS and key not in _KEYS.get(section, ()):
             return False
     return value(then, "connection", "uuid") == value(now, "connection", "uuid")
+
+
+def out_of_order(then: Values, now: Values) -> List[str]:
+    """Returns the IPv4 addresses that stay and that the kernel would have before one which comes ahead of them. Pure.
+
+    NetworkManager (1.52) adds such a one behind the others of its subnet, removes them all to mend the order, and adds
+    only the old ones again: the new one never comes.
+    """
+    old, new = _networks(then), _networks(now)
+    found: List[str] = []
+    for network, wanted in new.items():
+        kept = [address for address in old.get(network, ()) if address in wanted]
+        while kept and kept[0] == wanted[0]:
+            kept, wanted = kept[1:], wanted[1:]
+        found += kept
+    return found
+
+
+def _networks(values: Values) -> Dict[str, List[str]]:
+    """Returns the static IPv4 addresses of a profile by their networks, in order."""
+    found: Dict[str, List[str]] = {}
+    for _key, text in numbered(values.get("ipv4", {}), "address"):
+        address = text.partition(",")[0].strip()  # the gateway may follow
+        try:
+            network = str(ipaddress.ip_interface(address).network)
+        except ValueError:
+            continue
+        found.setdefault(network, []).append(address)
+    return found
+
+
+def make_way(name: str, then: Values, now: Values) -> None:
+    """Takes away the addresses that `out_of_order` names; the reapply sets them again, in order, some 50 ms later."""
+    for address in out_of_order(then, now):
+        try:
+            run(["ip", "-4", "address", "del", address, "dev", name])
+        except CommandError:
+            pass  # run() has logged it; it may be gone with the one before
 
 
 def is_active(name: str, uuid: str) -> bool:
