@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Set
 from tests.lab import Cloud, Container, Port
 from tests.scenarios.conftest import GuestFactory
 from tests.scenarios.seen import (
+    PROFILES,
     assert_boot,
     assert_follows,
     assert_nothing_to_do,
@@ -97,7 +98,8 @@ class _Others:
     def __exit__(self, *exc: Any) -> None:
         lost = self.stream.lost()
         deleted = self.guest.run("kill $(cat /root/monitor); grep Deleted /root/seen", check=False).stdout
-        if exc[0] is None:
+        # NetworkManager, which keeps them in order, takes the others away itself and sets them again at once.
+        if exc[0] is None and self.guest.backend not in PROFILES:
             assert lost == ""
             assert deleted and all(f" {address}/" not in deleted for address in self.others), deleted
 
@@ -106,7 +108,7 @@ def test_one_of_three_fixed_ips_goes_and_the_others_never_do(cloud: Cloud, guest
     """The second one, then the first: the kernel by itself deletes the others of a subnet with its first address."""
     first, second, guest = a_server(cloud, guest_factory)
     document = guest.server.network_data()
-    three = [second.fixed_ips[0], "10.91.0.201", "10.91.0.202"]
+    three = [second.fixed_ips[0], *[one for one in ("10.91.0.201", "10.91.0.202", "10.91.0.203") if one not in second.fixed_ips][-2:]]
     with serving(guest, touches=[second], starts_of_service=0, nothing_to_do=False, by_hand="push"):
         assert push(guest, with_addresses(document, second, three))[0] == 0
         assert addresses_of(guest, second) == set(three)
@@ -116,14 +118,16 @@ def test_one_of_three_fixed_ips_goes_and_the_others_never_do(cloud: Cloud, guest
             assert code == 0 and [touch["mac"] for touch in said["touches"]] == [second.mac], said
             assert addresses_of(guest, second) == set(left)
     # A push that a boot has brought up first, and that a rollback takes back.
-    assert push(guest, with_addresses(document, second, [three[0], three[2]]))[0] == 0
+    code, said = push(guest, with_addresses(document, second, [three[0], three[2]]))
+    assert code == 0, (said, guest.run("ip addr show; ip route; cat /run/NetworkManager/devices/*").stdout)
     guest.reboot()
     assert_boot(guest, level="store")
     shown = [(a["local"], a.get("secondary", False)) for a in ip(guest, f"-4 addr show dev {guest.nic(second)}")[0]["addr_info"]]
     if guest.backend == "ifupdown":  # networkd sets them in an order of its own
         assert shown == [(three[0], False), (three[2], True)]
     with _Others(guest, second, left):
-        assert rollback(guest)[0] == 0
+        code, said = rollback(guest)
+        assert code == 0, said
     assert addresses_of(guest, second) == set(left)
     assert_follows(guest, first)
     assert_nothing_to_do(guest)
