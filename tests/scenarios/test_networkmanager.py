@@ -23,6 +23,7 @@ from tests.scenarios.seen import (
     assert_gone,
     assert_nothing_to_do,
     configured_names,
+    findings_of,
     profile_path,
     proved_unique,
     reason_of,
@@ -35,6 +36,7 @@ from tests.scenarios.seen import (
     wait_until,
 )
 from tests.scenarios.serving import serving
+from tests.scenarios.stream import Stream
 
 _ASKED = [kind for kind in KINDS if kind.backend in PROFILES]
 pytestmark = pytest.mark.parametrize("kind", _ASKED or [Kind("trixie", "nm")], ids=str)
@@ -157,6 +159,24 @@ def test_an_edit_is_reapplied(cloud: Cloud, guest_factory: GuestFactory) -> None
     guest.reboot()
     assert_boot(guest, level="store")
     assert_follows(guest, first, second)
+
+
+def test_ipv6_that_is_switched_off_costs_no_ipv4(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """Beneath a NIC, by an administrator: NetworkManager gives up IPv6 and keeps the NIC, with our profile."""
+    blue = cloud.network("blue", subnets=[Subnet("10.91.0.0/24", "10.91.0.1"), _SIX])
+    server = cloud.server("four")
+    port = server.create_port(blue)
+    guest = guest_factory(server)
+    guest.boot()
+    settled(guest)
+    assert_follows(guest, port)
+    stream = Stream(guest, port)
+    guest.run("sysctl -w net.ipv6.conf.all.disable_ipv6=1")
+    time.sleep(6)  # it fails a NIC after 2 s
+    assert stream.lost() == ""
+    assert state_of(guest, port) == "ok"
+    assert f"IPv6 is switched off: no {port.fixed_ips[1]}/64" in findings_of(guest, port)
+    assert_nothing_to_do(guest)
 
 
 @pytest.mark.parametrize("auto_default", [True, pytest.param(False, marks=pytest.mark.deep)], ids=["auto-default", "no-auto-default"])

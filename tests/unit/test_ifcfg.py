@@ -148,9 +148,15 @@ def test_a_told_default_route_beside_a_lease(request, which):
     assert completed(on, item(network)) == {"route-ens3": HEAD + "0.0.0.0/0 via 10.0.0.1 dev ens3\n"}
 
 
+def test_static_ipv6_that_the_kernel_refuses_does_not_take_ipv4_down(backend):
+    values = finished(backend, STATIC + "IPV6ADDR=2001:db8::5/64\nIPV6_FAILURE_FATAL=yes\n", static(), SIX)
+    assert (values["IPV4_FAILURE_FATAL"], values.get("IPV6_FAILURE_FATAL")) == ("yes", None)
+    assert finished(backend, STATIC, SIX)["IPV6_FAILURE_FATAL"] == "yes"
+
+
 def test_a_silent_dhcp_server_does_not_take_the_static_family_down(backend):
     values = finished(backend, LEASED + "IPV6ADDR=2001:db8::5/64\n", dhcp(), SIX)
-    assert (values.get("IPV4_FAILURE_FATAL"), values["IPV6_FAILURE_FATAL"]) == (None, "yes")
+    assert (values.get("IPV4_FAILURE_FATAL"), values.get("IPV6_FAILURE_FATAL"), values["IPV6_REQUIRED_TIMEOUT"]) == (None, None, "5000")
     assert finished(backend, LEASED, dhcp())["IPV4_FAILURE_FATAL"] == "yes"
 
 

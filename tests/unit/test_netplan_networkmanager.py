@@ -103,6 +103,11 @@ def test_the_advertisement_is_followed(on, kind):
     assert (found["ipv4.may-fail"], found["ipv6.may-fail"], found["ipv6.addr-gen-mode"]) == ("true", "true", "eui64")
 
 
+def test_static_ipv6_that_the_kernel_refuses_does_not_take_ipv4_down(on):
+    found = passed(on, item(static(), SIX))
+    assert (found["ipv4.may-fail"], found["ipv6.may-fail"], found["ipv6.required-timeout"]) == ("false", "true", "5000")
+
+
 def test_a_uuid_is_the_same_each_time_and_differs_by_nic(on):
     uuids = [passed(on, item(static(), name=name))["connection.uuid"] for name in ("ens3", "ens3", "ens4")]
     assert uuids[0] == uuids[1] != uuids[2]

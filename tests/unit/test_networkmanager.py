@@ -103,13 +103,21 @@ def test_dhcpv6_follows_the_advertisement(kind):
 
 def test_a_static_ipv6_subnet_is_manual_in_any_release():
     text = STATIC + "[ipv6]\nmethod=auto\nmay-fail=true\naddress1=2001:db8::5/64\nroute1=::/0,2001:db8::1\n"
-    values = finished(text, static(routes=[DEFAULT]), SIX)
-    assert (values["ipv6"]["method"], values["ipv6"]["may-fail"]) == ("manual", "false")
+    assert finished(text, static(routes=[DEFAULT]), SIX)["ipv6"]["method"] == "manual"
+
+
+def test_static_ipv6_that_the_kernel_refuses_does_not_take_ipv4_down():
+    """Where IPv6 is switched off. A boot waits for duplicate address detection all the same."""
+    values = finished(STATIC, static(), SIX)
+    assert (values["ipv4"]["may-fail"], values["ipv6"]["may-fail"], values["ipv6"]["required-timeout"]) == ("false", "true", "5000")
+    assert finished(HEAD, SIX)["ipv6"]["may-fail"] == "false"
+    assert "required-timeout" not in finished(STATIC, static(), {"id": "n", "link": "tap1", "type": "ipv6_slaac"})["ipv6"]
 
 
 def test_a_silent_dhcp_server_does_not_take_the_static_family_down():
     values = finished(LEASED + "[ipv6]\nmethod=manual\nmay-fail=false\naddress1=2001:db8::5/64\n", dhcp(), SIX)
-    assert (values["ipv4"]["may-fail"], values["ipv6"]["may-fail"]) == ("true", "false")
+    assert (values["ipv4"]["may-fail"], values["ipv6"]["may-fail"]) == ("true", "true")
+    assert (values["ipv4"].get("required-timeout"), values["ipv6"]["required-timeout"]) == (None, "5000")
     assert finished(LEASED, dhcp())["ipv4"]["may-fail"] == "false"
 
 

@@ -15,6 +15,7 @@ from typing import Dict, List, Optional, Set
 
 from ...core.desired import Item
 from ...core.network_data import DEFAULT4, DEFAULT6, DHCP4, DHCP6, SLAAC, Route, off_subnet_gateways
+from ..networkmanager import finish_keyfile
 from . import ifcfg_file
 from .ifcfg_file import Values
 
@@ -37,7 +38,10 @@ def for_networkmanager(text: str, item: Item) -> str:
         for family, version in (("IPV4", 4), ("IPV6", 6)):
             configured = version in _served(item)
             changes[family + "_ROUTE_METRIC"] = str(_metric(item, version)) if configured else None
-            changes[family + "_FAILURE_FATAL"] = "yes" if configured and not _depends(item, version) else None
+            may_fail = _may_fail(item, version)
+            changes[family + "_FAILURE_FATAL"] = "yes" if configured and not may_fail else None
+            unique = _static(item, version) and not _dynamic(item, version)
+            changes[family + "_REQUIRED_TIMEOUT"] = finish_keyfile.UNIQUE_IN if may_fail and unique else None
         if _static(item, 4):
             changes["ARPING_WAIT"] = "0"
     return ifcfg_file.with_values(text, changes)
@@ -118,9 +122,9 @@ def _served(item: Item) -> List[int]:
     return [version for version in (4, 6) if _static(item, version) or _dynamic(item, version)]
 
 
-def _depends(item: Item, version: int) -> bool:
-    """True if a family waits for others, and the other family of the NIC has a configuration too."""
-    return _dynamic(item, version) and len(_served(item)) == 2
+def _may_fail(item: Item, version: int) -> bool:
+    """True if a family waits for others or is IPv6, and the other family of the NIC has a configuration too."""
+    return (_dynamic(item, version) or version == 6) and len(_served(item)) == 2
 
 
 def _families(item: Item) -> _Changes:

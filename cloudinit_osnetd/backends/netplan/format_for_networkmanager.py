@@ -75,7 +75,9 @@ def _families(methods: Dict[str, str]) -> Dict[str, str]:
     passed = {"ipv4.method": methods["ipv4"], "ipv6.method": methods["ipv6"], "ipv6.addr-gen-mode": "eui64"}
     for family in ("ipv4", "ipv6"):
         if methods[family] in ("auto", "manual"):
-            passed[family + ".may-fail"] = "true" if finish_keyfile.depends(methods, family) else "false"
+            passed[family + ".may-fail"] = "true" if finish_keyfile.may_fail(methods, family) else "false"
+            if finish_keyfile.waits_to_be_unique(methods, family):
+                passed[family + ".required-timeout"] = finish_keyfile.UNIQUE_IN
     if methods["ipv4"] == "manual":
         passed["ipv4.dad-timeout"] = "0"
     return passed

@@ -11,7 +11,9 @@
   beside an advertised one gets the next metric: with the same one NetworkManager makes both a single multipath route.
 - Address conflict detection is off: no static address waits for it, and a conflict is reported instead of a NIC without
   an address.
-- A family whose configuration depends on others may fail without the other family's static addresses.
+- A family whose configuration depends on others may fail without the other family's static addresses. So may IPv6 in
+  any case, because the kernel refuses all of it where IPv6 is switched off, and IPv4 would be gone with it. A boot
+  still waits for static addresses to be proved unique.
 """
 
 import ipaddress
@@ -23,6 +25,9 @@ from .keyfile import numbered, parsed, value, with_values
 
 # NetworkManager's own default for the first NIC of type ethernet, without its count.
 _FIRST_METRIC = 100
+# Milliseconds for duplicate address detection, which takes one or two seconds. Without it the NIC counts as configured
+# as soon as the other family is.
+UNIQUE_IN = "5000"
 _PRIORITY = "120"  # cloud-init's since 23.2: such a profile comes before one that is made with the defaults
 
 _Changes = Dict[str, Optional[str]]
@@ -42,11 +47,13 @@ def finished(text: str, item: Item) -> str:
         changes: _Changes = {"method": wanted[family]}
         if wanted[family] in ("auto", "manual"):
             changes["route-metric"] = str(item.metric or _FIRST_METRIC)
-            changes["may-fail"] = "true" if depends(wanted, family) else "false"
+            changes["may-fail"] = "true" if may_fail(wanted, family) else "false"
+            changes["required-timeout"] = UNIQUE_IN if waits_to_be_unique(wanted, family) else None
             changes.update(_routes(there, item, family, advertised=(family, wanted[family]) == ("ipv6", "auto")))
             changes.update(_dns(item, family))
         else:
-            changes.update({"may-fail": None, "dns": None, "dns-search": None, "route-metric": None})
+            left_out = ("may-fail", "required-timeout", "dns", "dns-search", "route-metric")
+            changes.update(dict.fromkeys(left_out))
         if wanted[family] == "manual" and family == "ipv4":
             changes["dad-timeout"] = "0"
         if family == "ipv6":
@@ -66,10 +73,15 @@ def methods(item: Item) -> Dict[str, str]:
     }
 
 
-def depends(methods: Dict[str, str], family: str) -> bool:
-    """True if a family waits for others, and the other family of the NIC has a configuration too."""
+def may_fail(methods: Dict[str, str], family: str) -> bool:
+    """True if a family waits for others or is IPv6, and the other family of the NIC has a configuration too."""
     other = methods["ipv6" if family == "ipv4" else "ipv4"]
-    return methods[family] == "auto" and other in ("auto", "manual")
+    return (methods[family] == "auto" or family == "ipv6") and other in ("auto", "manual")
+
+
+def waits_to_be_unique(methods: Dict[str, str], family: str) -> bool:
+    """True if static addresses of a family that may fail are tentative at first."""
+    return methods[family] == "manual" and may_fail(methods, family)
 
 
 def _with_device(text: str, item: Item) -> str:
