@@ -10,12 +10,13 @@ from typing import Any, Dict, List, Union
 
 from tests.lab import VM, Cloud, Container, Network, Port
 from tests.scenarios.package import install
+from tests.scenarios.seen import NO_WIRED_CONNECTION
 from tests.soak.operations import STEADY, Operation
 from tests.soak.world import NETWORKS, World
 
 QUEUE_EVENT = "/usr/lib/cloudinit-osnetd/queue-event"
 # Shorter than in life, so that a timer is waited for in seconds.
-SETTINGS = {"etc/cloud/cloud.cfg.d/92_osnetd-soak.cfg": "osnetd: {patience: 3, back_off: 8}\n"}
+SETTINGS = {"etc/cloud/cloud.cfg.d/92_osnetd-soak.cfg": "osnetd: {patience: 3, back_off: 8}\n", **NO_WIRED_CONNECTION}
 _WHOM = {
     "all": "systemctl kill -s KILL cloudinit-osnetd.service",
     "main": "kill -9 $(systemctl show --value -p MainPID cloudinit-osnetd.service)",
