@@ -10,6 +10,7 @@ import pytest
 
 from tests.lab import VM, Cloud, Port, Server
 from tests.scenarios.conftest import Kind
+from tests.scenarios.place import KNOWN
 from tests.scenarios.seen import (
     Guest,
     assert_boot,
@@ -38,9 +39,9 @@ class Bonded(NamedTuple):
 def bonded(cloud: Cloud) -> Bonded:
     blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.2"], mtu=1450)
     trunk = cloud.network("trunk", cidr="10.94.0.0/24", dns=["10.94.0.2"], mtu=1450)
-    server = cloud.server("metal")
-    first = server.create_port(blue)
-    members = [server.create_port(trunk), server.create_port(trunk)]
+    server = cloud.server("bonded", uuid=KNOWN.format(9))
+    first = server.create_port(blue, mac="fa:16:3e:a0:09:01", fixed_ips=["10.90.0.22"])
+    members = [server.create_port(trunk, mac=f"fa:16:3e:a0:09:0{n}", fixed_ips=[f"10.94.0.2{n}"]) for n in (2, 3)]
     macs = [port.mac for port in members]
 
     def compose(document: Dict[str, Any]) -> Dict[str, Any]:
@@ -68,7 +69,7 @@ def _static(link: str, address: str) -> Dict[str, Any]:
 def test_a_bond_follows_its_members(cloud: Cloud, vm_factory: Callable[..., VM], bonded: Bonded, kind: Kind) -> None:
     server, first, (one, other) = bonded
     guest = vm_factory(server, suite=kind.suite, backend=kind.backend)
-    guest.boot()
+    guest.boot(saved=True)
     assert_boot(guest, level="drive")
     assert_follows(guest, first)
     assert_bonded(guest, [one, other])
@@ -120,7 +121,7 @@ def test_a_bond_that_somebody_deletes_is_not_ok(
 ) -> None:
     server, first, members = bonded
     guest = vm_factory(server, suite=kind.suite, backend=kind.backend)
-    guest.boot()
+    guest.boot(saved=True)
     assert_bonded(guest, members)
     settled(guest)
 

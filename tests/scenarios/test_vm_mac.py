@@ -12,6 +12,7 @@ from typing import Callable
 import pytest
 
 from tests.lab import VM, Cloud
+from tests.scenarios.place import KNOWN
 from tests.scenarios.seen import assert_follows, configuration, reconcile, settled, state_of, status
 
 pytestmark = [pytest.mark.vm, pytest.mark.deep]
@@ -24,10 +25,11 @@ OTHER = "02:00:00:00:77:01"
 def test_a_nic_whose_mac_was_changed_has_not_left(cloud: Cloud, vm_factory: Callable[..., VM], told_by: str) -> None:
     blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.1"])
     green = cloud.network("green", cidr="10.91.0.0/24", dns=["10.91.0.2"])
-    server = cloud.server("masked")
-    first, second = server.create_port(blue), server.create_port(green)
+    server = cloud.server("masked", uuid=KNOWN.format(8))
+    first = server.create_port(blue, mac="fa:16:3e:a0:08:01", fixed_ips=["10.90.0.21"])
+    second = server.create_port(green, mac="fa:16:3e:a0:08:02", fixed_ips=["10.91.0.21"])
     guest = vm_factory(server, suite="bookworm", backend="ifupdown")
-    guest.boot()
+    guest.boot(saved=True)
     assert_follows(guest, first, second)
     settled(guest)
     if told_by == "the driver":
