@@ -93,7 +93,8 @@ def _source(source: Dict[str, Any], report: Dict[str, Any], now: float, wide: in
     about = ["%d link%s" % (source["listed"], "" if source["listed"] == 1 else "s")]
     when = (report.get("last_run") or {}).get("when") or 0
     if name == "metadata" and source["answered"] and when:
-        names = {row["mac"]: row["name"] for row in report["nics"]}
+        # Not a bond or a VLAN, which may have its MAC.
+        names = {row["mac"]: row["name"] for row in report["nics"] if row["key"].endswith("/phy")}
         via = report.get("metadata_via") or ""
         about.append("answered %s%s" % (age_text(now - when), " via " + (names.get(via) or via) if via else ""))
     elif source["answered"] is False:

@@ -88,6 +88,8 @@ class _View:
             row = self.unsaid[key]
             findings += ("%s lacks %s: it is written at the next boot or edit" % (row.path, row.unsaid),)
         findings += tuple(stale_addresses.text_of(address) for address in sorted(self.left_over.get(key, ())))
+        if item is None and entry.kind != "phy":
+            nic = None  # it is a parent or a member that has this MAC
         return NicStatus(
             name=nic.name if nic else item.name if item else "",
             mac=entry.mac,

@@ -12,7 +12,7 @@ from cloudinit_osnetd.apply import pending_confirmation, rollback
 from cloudinit_osnetd.backends.networkd.backend import Networkd
 from cloudinit_osnetd.cloud_init import context
 from cloudinit_osnetd.cloud_init.eligibility import NotManaged, RunContext
-from cloudinit_osnetd.core import digest, plan, truth, truth_on_disk
+from cloudinit_osnetd.core import digest, plan, rejections, truth, truth_on_disk
 from cloudinit_osnetd.core.desired import Item
 from cloudinit_osnetd.core.records import Owned, Touch
 from cloudinit_osnetd.kernel import netlink
@@ -192,6 +192,19 @@ def test_a_vlan_is_absent_with_its_parent_and_ok_with_it(guest):
     assert rows(know(("drive", doc, 0)), UP, device)[A + "/vlan.7"].name == "ens3.7"
     lost = rows(know(("drive", doc, 0)), UP)[A + "/vlan.7"]
     assert (lost.name, lost.state, lost.reason) == ("ens3.7", "failed", "ens3.7 does not exist")
+
+
+@pytest.mark.parametrize("lasting", [True, False], ids=["by an operator", "by itself"])
+def test_a_vlan_that_was_rolled_back_is_not_its_parent(guest, lasting):
+    doc = document([link(), vlan(id="v", vlan_id=7)], [static(), static("10.7.0.5", link="v")])
+    known, key = know(("push", doc, 0)), A + "/vlan.7"
+    refuse = rejections.lasting if lasting else rejections.add
+    more = (frozenset(), "as before run 1", time.time()) if lasting else ("as before run 1", 900.0, time.time())
+    state = store.empty("i")._replace(truth=known, rejections=refuse((), known, {key: None}, *more))
+    shown = {row.key: row for row in status._rows(status._View(ground(), state, snapshot(UP), frozenset()))}
+    assert (shown[key].name, shown[key].addresses) == ("", ())
+    assert shown[key].state == ("ok" if lasting else "failed") and "as before run 1" in shown[key].reason
+    assert (shown[A + "/phy"].name, shown[A + "/phy"].addresses) == ("ens3", tuple(ADDRESS))
 
 
 # -- the whole report ------------------------------------------------------------------------------------------

@@ -117,6 +117,12 @@ def test_the_whole_screen_at_80_columns():
     assert "\n".join(command.screen(full(), NOW, 80, 0)) + "\n" == GOLDEN
 
 
+def test_the_metadata_service_is_asked_by_a_nic_whatever_has_its_mac_too():
+    beside = dict(row("ens3.7", A, "ok"), key=A + "/vlan.7")
+    lines = command.screen(report(row("ens3", A, "ok"), beside), NOW, 80, 0)
+    assert [line for line in lines if "answered 65 s ago via ens3;" in line]
+
+
 def test_who_pushed_what_was_rejected_is_told_to_push_again():
     back = "rejected until 2026-01-01 00:15:00 UTC, because after the change not reachable: the gateway for 0.0.0.0/0 (10.0.0.77)"
     (step,) = report(row("ens4", B, "failed", back, "push"))["next"]
