@@ -5,10 +5,11 @@
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Dict
+from typing import TYPE_CHECKING, Any, Dict, Optional
 
 from ..cloud_init import instance
 from ..cloud_init.eligibility import NotManaged
+from ..core.network_data import NetworkData
 from ..core.pushed_document import Refused
 from ..run import recheck_timer
 from ..run.reconcile import run
@@ -54,10 +55,12 @@ def _await_network_service(until: float) -> None:
         time.sleep(_LOOK_SECONDS)
 
 
-def _status(report: Dict[str, Any]) -> int:
+def _status(report: Dict[str, Any], data: Optional[NetworkData]) -> int:
+    """Returns the exit status; a NIC of the document that was left alone, because its file was edited, is not done."""
     if any(touch["reason"] == "rolled back" for touch in report["touches"]):
         return EXIT_ROLLED_BACK
-    return EXIT_NIC_FAILED if report["problems"] else 0
+    left = {drift["key"] for drift in report["drifted"]}.intersection(data.entries if data is not None else ())
+    return EXIT_NIC_FAILED if report["problems"] or left else 0
 
 
 def _tell(args: "argparse.Namespace", report: Dict[str, Any], text: str = "") -> None:
@@ -67,8 +70,7 @@ def _tell(args: "argparse.Namespace", report: Dict[str, Any], text: str = "") ->
         sys.stderr.write("cloudinit-osnetd: %s\n" % text)
     else:
         print_decided(report)
-        if report["problems"]:
-            print_next(report)
+        print_next(report)
         if "confirm_by" in report:
             left = max(0.0, report["confirm_by"] - time.time())
             text = "not confirmed: it is taken back in %d s unless `cloudinit-osnetd confirm` comes before" % left
@@ -98,4 +100,4 @@ def main(args: "argparse.Namespace") -> int:
         return EXIT_BUSY
     _tell(args, report)
     announce(report)
-    return _status(report)
+    return _status(report, data)

@@ -68,6 +68,7 @@ def _report(on: RunContext, args: argparse.Namespace, push: Optional[NetworkData
         pending_macs(state, nics, on.context.settings.ignore),
         {},
     )
+    report["names"] = {item.link: item.name for want in seen.wants for item in want.items if item.link in problems}
     return dict(report, diff=_diff(on, seen.plan.changes)) if args.diff else report
 
 

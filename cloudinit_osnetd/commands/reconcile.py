@@ -160,6 +160,5 @@ def main(args: "argparse.Namespace") -> int:
         print_json(report)
     else:
         print_decided(report)
-        if report["problems"]:
-            print_next(report)
+        print_next(report)
     return 1 if report["problems"] else 0

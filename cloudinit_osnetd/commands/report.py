@@ -42,15 +42,31 @@ def _change(change: Change) -> Dict[str, Any]:
     return told if change.before is None else dict(told, before=change.before)
 
 
-def print_decided(report: Dict[str, Any]) -> None:
-    from .output import print_table, printable, width, wrapped  # for people; the service needs none of it
+def _table(changes: Sequence[Dict[str, Any]], touches: Sequence[Dict[str, Any]], wide: int) -> List[str]:
+    """Returns the lines of the table; if it is wider than `wide`, the file of a row is on a line of its own."""
+    from .output import columns, printable, table, table_rows, wrapped
 
-    rows = [[c["action"], c["nic"], c["mac"], c["file"], c["reason"]] for c in report["changes"]]
-    rows += [[t["action"], t["name"], t["mac"], "", t["reason"]] for t in report["touches"]]
-    if rows:
-        print_table(["ACTION", "NIC", "MAC", "FILE", "REASON"], rows)
+    rows = [[c["action"], c["nic"], c["mac"], c["file"], c["reason"]] for c in changes]
+    rows += [[t["action"], t["name"], t["mac"], "", t["reason"]] for t in touches]
+    header = ["ACTION", "NIC", "MAC", "FILE", "REASON"]
+    lines = table(header, rows, 0)
+    if not wide or all(columns(line) <= wide for line in lines):
+        return lines
+    first, *others = table_rows(header[:3] + header[4:], [row[:3] + row[4:] for row in rows], wide)
+    lines = list(first)
+    for row, short in zip(rows, others):
+        lines += short + (wrapped(printable(row[3]), wide, "    ") if row[3] else [])
+    return lines
+
+
+def print_decided(report: Dict[str, Any]) -> None:
+    from .output import printable, width, wrapped  # for people; the service needs none of it
+
+    wide = width()
+    if report["changes"] or report["touches"]:
+        print("\n".join(_table(report["changes"], report["touches"], wide)))
     else:
-        print("nothing to do")
+        print(report.get("nothing", "nothing to do"))
     lines: List[str] = []
     for drift in report["drifted"]:
         lines.append("drifted, left alone: %(name)s: %(reason)s (%(path)s)" % drift)
@@ -63,13 +79,14 @@ def print_decided(report: Dict[str, Any]) -> None:
     names.update(report.get("names", {}))
     for link, text in sorted(report["problems"].items()):
         lines.append("FAILED: %s: %s" % ("%s (%s)" % (names[link], link) if names.get(link) else link, text))
-    wide = width()
     for line in lines:
         print("\n".join(wrapped(printable(line), wide, indent="    ")))
 
 
 def print_next(report: Dict[str, Any]) -> None:
-    """Prints what to do about what a run could not do."""
+    """Prints what to do about what a run could not do, or has left alone."""
+    if not report["problems"] and not report["drifted"]:
+        return
     from ..run import advice  # a run that has no problem needs none
     from .output import printable, width, wrapped
 

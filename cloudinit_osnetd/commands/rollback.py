@@ -45,9 +45,8 @@ def main(args: "argparse.Namespace") -> int:
     if args.json:
         print_json(report)
     else:
-        print_decided(report)
-        if report["problems"]:
-            print_next(report)
+        print_decided(dict(report, nothing="nothing to do: the NICs are as they were before that run"))
+        print_next(report)
     if any(touch["reason"] == "rolled back" for touch in report["touches"]):
         return EXIT_ROLLED_BACK
     return EXIT_NIC_FAILED if report["problems"] else 0

@@ -210,6 +210,8 @@ class _Planner:
         if self._ours(part.place) or there in part.alone | part.same or (row is None and there in part.earlier):
             if row is not None and self._is_corrected(row) and there != row.disk and not self.options.force:
                 return "write", "%s, and corrected" % _drift_reason(part, there is not None, True)
+            if row is not None and row.key == part.key and self.options.force and there != row.disk:
+                return "write", "%s, and overwritten" % _drift_reason(part, there is not None, True)
             if row is not None and row.key == part.key and self._ours(part.place):
                 return "write", EDITED if row.digest != part.digest else "rendered by another version"
             if there not in part.alone | part.same | part.earlier:

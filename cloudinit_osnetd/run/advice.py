@@ -48,14 +48,19 @@ def next_steps(report: Mapping[str, Any]) -> List[str]:
 
 
 def after_run(report: Mapping[str, Any]) -> List[str]:
-    """Returns what to do about the NICs that this run could not configure; `report` is the run's record as JSON."""
+    """Returns what to do about the NICs that this run could not configure, or has left alone.
+
+    `report` is the run's record as JSON.
+    """
     names = {row["mac"]: row["nic"] for row in report["changes"]}
     names.update({touch["mac"]: touch["name"] for touch in report["touches"]}, **report.get("names", {}))
     problems = sorted((names.get(link) or link, text) for link, text in report["problems"].items())
     rejected = [{"name": name} for name, text in problems if text.startswith("rejected until")]
     others = [{"name": name} for name, text in problems if not text.startswith("rejected until")]
     told = _PUSH_REJECTED if "push" in report["reasons"] else _SEE_STATUS
-    return [text % _names(rows) for text, rows in ((_RUN_FAILED, others), (told, rejected)) if rows]
+    drifted = [{"name": drift["name"]} for drift in report["drifted"]]
+    found = ((_RUN_FAILED, others), (told, rejected), (dict(_BY_STATE)["drifted"], drifted))
+    return [text % _names(rows) for text, rows in found if rows]
 
 
 def _names(rows: List[Dict[str, Any]]) -> str:

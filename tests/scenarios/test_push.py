@@ -124,6 +124,16 @@ def test_what_was_pushed_is_forgotten(cloud: Cloud, guest_factory: GuestFactory)
     assert_follows(guest, first, second)
     assert "push" not in json.dumps(store_of(guest)["truth"]["keys"])
 
+    # A NIC whose file somebody has edited is left alone, and the host is told so.
+    file = "/etc/network/interfaces.d/50-cloud-init" if guest.backend == "ifupdown" else f"/etc/systemd/network/10-cloud-init-{guest.nic(second)}.network"
+    guest.run(f"sed -i 's/10.91.0.2$/10.91.0.3/' {file}")
+    guest.server.edit_port(second, fixed_ips=["10.91.0.78"])
+    code, said = push(guest, guest.server.network_data())
+    assert (code, [drift["mac"] for drift in said["drifted"]], said["changes"]) == (1, [second.mac], []), said
+    forced = reconcile(guest, "--force")
+    assert {change["reason"] for change in forced["changes"] if change["mac"] == second.mac} == {"changed externally, and overwritten"}, forced
+    assert_follows(guest, first, second)
+
 
 def test_what_is_refused_changes_nothing(cloud: Cloud, guest_factory: GuestFactory) -> None:
     first, second, guest = a_server(cloud, guest_factory)

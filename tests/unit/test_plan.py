@@ -194,6 +194,7 @@ def test_an_edited_part_of_a_nic_that_is_gone_is_left_alone_and_named():
 def test_force_takes_back_what_somebody_edited_or_deleted(there, action):
     disk = {owned().place: there} if there else {}
     made = make([want()], [staged()], disk, [owned()], force=True)
+    assert [one.reason for one in made.changes] == [("changed" if disk else "removed") + " externally, and overwritten"]
     assert told(made) == ([("write", "ens3")], [(action, "ens3")], [])
 
 

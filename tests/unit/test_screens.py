@@ -2,6 +2,7 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """What the other commands print, word by word at 80 columns. `status` and `doctor` have their own files."""
 
+import json
 import time
 
 import pytest
@@ -11,12 +12,13 @@ from cloudinit_osnetd.commands import apply, confirm, reconcile, rollback
 from cloudinit_osnetd.commands.reconcile import as_json
 from cloudinit_osnetd.core.plan import Change, Drift
 from cloudinit_osnetd.core.records import Touch
+from cloudinit_osnetd.kernel import netlink
 from cloudinit_osnetd.run.confirmation import Answer
 from cloudinit_osnetd.run.record import Record
 from cloudinit_osnetd.run.undo import NothingToUndo
 from cloudinit_osnetd.state import history, run_lock
 
-from .build import A, B, C
+from .build import A, B, C, document, link
 
 NOW = 1767225600.0  # 2026-01-01 00:00 UTC
 FILE = "/etc/systemd/network/10-cloud-init-%s.network"
@@ -55,16 +57,13 @@ FULL = record(
 )
 
 DECIDED = """\
-ACTION       NIC   MAC                FILE
-    REASON
-write        ens4  fa:16:3e:00:00:02
-    /etc/systemd/network/10-cloud-init-ens4.network  its entry changed
-remove       ens5  fa:16:3e:00:00:03
-    /etc/systemd/network/10-cloud-init-ens5.network  the NIC is gone
-reconfigure  ens4  fa:16:3e:00:00:02  -
-    its entry changed
-down         ens5  fa:16:3e:00:00:03  -
-    the NIC is gone
+ACTION       NIC   MAC                REASON
+write        ens4  fa:16:3e:00:00:02  its entry changed
+    /etc/systemd/network/10-cloud-init-ens4.network
+remove       ens5  fa:16:3e:00:00:03  the NIC is gone
+    /etc/systemd/network/10-cloud-init-ens5.network
+reconfigure  ens4  fa:16:3e:00:00:02  its entry changed
+down         ens5  fa:16:3e:00:00:03  the NIC is gone
 drifted, left alone: ens3: changed externally
     (/etc/systemd/network/10-cloud-init-ens3.network)
     + mtu 1450
@@ -77,6 +76,8 @@ FAILED: ens4 (fa:16:3e:00:00:02): no address 10.91.0.77/24; no route 0.0.0.0/0
 NEXT = """\
 next: ens4: `cloudinit-osnetd show` has what was run; try again with
     `cloudinit-osnetd reconcile`
+next: ens3: see `cloudinit-osnetd plan --force --diff`; `reconcile --force`
+    overwrites the edit
 """
 REJECTED = """\
 nothing to do
@@ -180,6 +181,31 @@ def test_the_ends_of_a_trial(monkeypatch, capsys):
     ):
         monkeypatch.setattr(confirm, "confirm", lambda _timeout, answer=answer: answer)
         assert screen(capsys, "confirm") == end
+
+
+@pytest.mark.parametrize(("pushed", "code"), [([A], 1), ([B], 0)])
+def test_a_pushed_nic_that_is_left_alone_is_not_done(pushed, code, monkeypatch, capsys):
+    pushing(monkeypatch, record(drifted=FULL.drifted))
+    monkeypatch.setattr(netlink, "macs_by_name", dict)
+    raw = json.dumps(document([link(mac, "tap%d" % n) for n, mac in enumerate(pushed)], []))
+    told = "nothing to do\n" + DECIDED[DECIDED.index("drifted") : DECIDED.index("finding")] + NEXT[NEXT.index("next: ens3") :]
+    assert screen(capsys, "apply", raw) == (code, told, "")
+
+
+def test_a_terminal_that_is_wide_has_the_files_in_the_table(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "110")
+    pushing(monkeypatch, record(changes=FULL.changes, touches=FULL.touches))
+    assert cli.main(["apply", "--forget"]) == 0
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "ACTION       NIC   MAC                FILE                                             REASON",
+        "write        ens4  fa:16:3e:00:00:02  /etc/systemd/network/10-cloud-init-ens4.network  its entry changed",
+    ]
+
+
+def test_a_rollback_that_has_nothing_to_do_says_why(monkeypatch, capsys):
+    monkeypatch.setattr(rollback, "run", lambda *_args, **_options: record(reasons=("rollback",)))
+    monkeypatch.setattr(rollback, "announce", lambda _report: None)
+    assert screen(capsys, "rollback") == (0, "nothing to do: the NICs are as they were before that run\n", "")
 
 
 def test_nothing_to_roll_back(monkeypatch, capsys):
