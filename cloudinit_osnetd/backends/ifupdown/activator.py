@@ -14,10 +14,10 @@ from ...core.network_data import DHCP4
 from ...core.records import Dns, Touch
 from ...kernel import netlink
 from ...system import files, paths
-from ...system.command import CommandError, Job, end, start
+from ...system.command import Job
+from .. import ifup_command
 from ..base import Activator
 from ..eni import interfaces_file, sourced_files
-from ..ifup_command import ifup
 from . import dhcp_helper, hotplug_unit, ifstate, lease_metric, start_order
 
 LOG = logging.getLogger(__name__)
@@ -92,18 +92,10 @@ class IfupdownActivator(Activator):
         deadline = time.monotonic() + _UP_SECONDS
         for names in start_order.in_order([*wanted, *also_up], text):
             start_order.await_ready(jobs, names, text, deadline)
-            for name in names:
-                try:
-                    jobs.append((name, start(ifup(name))))
-                except CommandError as exc:
-                    problems[name] = str(exc)
-        for name, job in jobs:
-            try:
-                # A DHCP client without an answer continues in its scope, and may still succeed.
-                end(job, max(1.0, deadline - time.monotonic()), kill=False)
-            except CommandError as exc:
-                problems[name] = str(exc)
-        return problems
+            started, failed = ifup_command.start_all(names)
+            jobs += started
+            problems.update(failed)
+        return dict(problems, **ifup_command.await_all(jobs, deadline))
 
     def _free(self, touch: Touch, text: str) -> None:
         """Removes from the NIC whatever would make `ifup` fail, whoever put it there."""

@@ -8,16 +8,16 @@ They were not available for tests: the commands are tested with stand-ins of ifu
 import logging
 import os
 import time
-from typing import Dict, FrozenSet, List, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, List, Optional, Sequence
 
 from ...core.records import Dns, Touch
 from ...kernel import netlink
 from ...system import files
-from ...system.command import CommandError, Job, end, run, start
+from ...system.command import CommandError, run
+from .. import ifup_command
 from ..base import Activator
 from ..ifcfg import ifcfg_file, profile
 from ..ifcfg.resolv_conf import FILE
-from ..ifup_command import ifup
 from ..networkmanager.keyfile import value
 from ..networkmanager.profile_activator import dns_of
 
@@ -49,7 +49,8 @@ class ScriptsActivator(Activator):
         for kind in sorted(_ORDER, key=lambda kind: _ORDER[kind]):
             # ifup of a bond brings its members up.
             names = [name for name in _in_order(list(coming)) if _kind(name) == kind and name not in members]
-            problems.update(_bring_up(names, deadline))
+            jobs, failed = ifup_command.start_all(names)
+            problems.update(failed, **ifup_command.await_all(jobs, deadline))
         return problems
 
     def dns(self, name: str, ifindex: int) -> Optional[Dns]:
@@ -86,20 +87,3 @@ def _take_down(name: str) -> None:
         # Of a NIC that is gone, or that was down: what matters is whether it comes up.
         known = netlink.snapshot().named(name)
         LOG.log(logging.WARNING if known is not None else logging.INFO, "not taken down: nic=%s error=%s", name, exc)
-
-
-def _bring_up(names: Sequence[str], deadline: float) -> Dict[str, str]:
-    problems: Dict[str, str] = {}
-    jobs: List[Tuple[str, Job]] = []
-    for name in names:
-        try:
-            jobs.append((name, start(ifup(name))))
-        except CommandError as exc:
-            problems[name] = str(exc)
-    for name, job in jobs:
-        try:
-            # A DHCP client without an answer continues, and may still succeed.
-            end(job, max(1.0, deadline - time.monotonic()), kill=False)
-        except CommandError as exc:
-            problems[name] = str(exc)
-    return problems
