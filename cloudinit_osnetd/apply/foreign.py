@@ -144,9 +144,8 @@ class Saved:
     def _once(self, sock: socket.socket) -> bool:
         """One pass. True if anything was created again."""
         there = save_restore.read(sock, sorted({thing.kind for thing in self.things}))
-        now = {thing.same for thing in there}
         self.lost = {}
-        missing = [thing for thing in self.things if thing.same not in now]
+        missing = _missing(self.things, there)
         if not missing:
             return False
         here = {nic.ifindex: nic.mac for nic in netlink.read(sock).nics}
@@ -193,6 +192,12 @@ class Saved:
         return next((index for index in indexes if index in self.macs), 0)
 
 
+def _missing(things: Sequence[NetObject], there: Sequence[NetObject]) -> List[NetObject]:
+    """Returns those of `things` that are not there, or not as a whole."""
+    now = {thing.same: thing for thing in there}
+    return [thing for thing in things if thing.same not in now or now[thing.same].has_lost_members(thing)]
+
+
 NOTHING = Saved((), (), frozenset())
 
 
@@ -229,12 +234,11 @@ def save(touches: Sequence[Touch], ours: Mapping[str, Ours], everywhere: bool) -
         losers = frozenset(nic.ifindex for nic in nics if nic.name in losing)
         things = choose(save_restore.read(sock), losers, ours_here)
     macs = {nic.ifindex: nic.mac for nic in nics}
-    there = {thing.same for thing in things}
     for thing, mac in left:
         # What was foreign when that run saved it, and is in an entry of ours by now, is not foreign any more.
         here = not mac or any(macs.get(index) == mac for index in thing.ifindexes)
-        if here and thing.same not in there and _is_foreign(thing, frozenset(thing.ifindexes), ours_here):
-            things += (thing,)
+        if here and _missing([thing], things) and _is_foreign(thing, frozenset(thing.ifindexes), ours_here):
+            things = (*(one for one in things if one.same != thing.same), thing)
     saved = Saved(things, nics, touched)
     if things:
         _note(saved)
@@ -271,8 +275,8 @@ def _left_over() -> List[Tuple[NetObject, str]]:
 
 
 def _thing(row: Dict[str, Any]) -> NetObject:
-    row = dict(row, body=bytes.fromhex(row["body"]))
-    return NetObject(**dict(row, ifindexes=tuple(row["ifindexes"]), gateways=tuple(row["gateways"])))
+    lists = {name: tuple(row.get(name, ())) for name in ("ifindexes", "gateways", "members")}
+    return NetObject(**dict(row, body=bytes.fromhex(row["body"]), **lists))
 
 
 def _clock() -> float:

@@ -50,6 +50,11 @@ class NetObject(NamedTuple):
     gateways: Tuple[str, ...] = ()
     source: str = ""  # of a route: its preferred source address
     nexthop: int = 0  # the id of a nexthop; of a route, that of the nexthop that it names
+    members: Tuple[int, ...] = ()  # of a group of nexthops: their ids
+
+    def has_lost_members(self, before: "NetObject") -> bool:
+        """True for a group of nexthops that is left of this one: the kernel takes out a nexthop whose NIC is down."""
+        return set(self.members) < set(before.members)
 
 
 def read(sock: socket.socket, kinds: Sequence[str] = (ADDRESS, ROUTE, RULE, NEXTHOP)) -> List[NetObject]:
@@ -86,8 +91,11 @@ def opened() -> socket.socket:
 
 
 def make(sock: socket.socket, thing: NetObject) -> None:
-    """Creates it again. Raises OSError if the kernel refuses: EEXIST if another one is in its place."""
-    how = _NLM_F_APPEND if thing.kind == ROUTE else _NLM_F_EXCL
+    """Creates it again. Raises OSError if the kernel refuses: EEXIST if another one is in its place.
+
+    A group of nexthops replaces what is left of it.
+    """
+    how = _NLM_F_APPEND if thing.kind == ROUTE else _NLM_F_REPLACE if thing.members else _NLM_F_EXCL
     try:
         _ask(sock, _GET[thing.kind] - 2, _NLM_F_CREATE | how, thing.body)
     except OSError as exc:
@@ -195,7 +203,11 @@ def _route(body: bytes) -> Optional[NetObject]:
         ifindexes=() if kind >= 6 else tuple(index for index, _gateway in via if index),
         text="route %s%s%s" % (_TYPES[kind], network, words),
         same=" ".join(
-            map(str, (family, network, found.get(2, b"").hex(), tos, table, metric, kind, sorted(via), preferred))
+            # Of a nexthop that is a group the members may come and go.
+            map(
+                str,
+                (family, network, found.get(2, b"").hex(), tos, table, metric, kind, nexthop or sorted(via), preferred),
+            )
         ),
         body=head + _packed(found, kept),
         permanent=23 not in found and not _expires(found),  # RTA_EXPIRES
@@ -244,10 +256,10 @@ def _nexthop(body: bytes) -> NetObject:
     (oif,) = struct.unpack("=I", found.get(5, b"\0" * 4))  # NHA_OIF
     gateway = _ip(family, found[6]) if 6 in found else ""  # NHA_GATEWAY
     group = found.get(2, b"")  # NHA_GROUP: struct nexthop_grp
-    members = [str(struct.unpack_from("=I", group, at)[0]) for at in range(0, len(group), 8)]
+    members = tuple(struct.unpack_from("=I", group, at)[0] for at in range(0, len(group), 8))
     if 12 in found:  # NHA_RES_GROUP: buckets and timers, without the state
         found[12] = _packed(dict(attributes(found[12])), [1, 2, 3])
-    words = " group %s" % "/".join(members) if members else " blackhole" if 4 in found else ""
+    words = " group %s" % "/".join(map(str, members)) if members else " blackhole" if 4 in found else ""
     words += " via %s" % gateway if gateway else ""
     # ID, GROUP, GROUP_TYPE, BLACKHOLE, OIF, GATEWAY, ENCAP_TYPE, ENCAP, FDB, RES_GROUP. The scope is the kernel's.
     kept = [1, 2, 3, 4, 5, 6, 7, 8, 11, 12]
@@ -260,6 +272,7 @@ def _nexthop(body: bytes) -> NetObject:
         protocol=protocol,
         gateways=(gateway,) if gateway else (),
         nexthop=number,
+        members=members,
     )
 
 

@@ -105,3 +105,80 @@ def test_what_was_taken_away_is_made_again_as_it_was(tmp_path):
     # The NIC's own address came back by itself, and an IPv6 route needs no address.
     assert len(said) >= len(GIVEN) - 2
     assert not (tmp_path / "theirs.json").exists()
+
+
+# Over two NICs: what is left while one of them is down has the same id, or the same network.
+SHARED = """
+addr add 10.0.0.5/24 dev v0
+addr add 10.1.0.5/24 dev w0
+-6 addr add 2001:db8::5/64 dev v0 nodad
+-6 addr add 2001:db8:1::5/64 dev w0 nodad
+nexthop add id 101 via 10.0.0.9 dev v0 proto 11
+nexthop add id 102 via 10.1.0.9 dev w0 proto 11
+nexthop add id 100 group 101,3/102 proto 11
+route add 192.0.2.0/24 nhid 100 proto 11
+route add 198.51.100.0/24 nexthop via 10.0.0.9 dev v0 weight 3 nexthop via 10.1.0.9 dev w0
+-6 route add 2001:db8:2::/48 nexthop via 2001:db8::9 dev v0 nexthop via 2001:db8:1::9 dev w0
+-6 nexthop add id 203 via 2001:db8::9 dev v0
+-6 nexthop add id 204 via 2001:db8:1::9 dev w0
+nexthop add id 200 group 203/204
+-6 route add 2001:db8:3::/48 nhid 200
+""".strip().splitlines()
+
+SHARED_SCRIPT = """
+import json, subprocess, sys, time
+sys.path.insert(0, {top!r})
+from cloudinit_osnetd.apply import foreign
+from cloudinit_osnetd.system import paths
+from cloudinit_osnetd.core.records import Touch
+paths.FOREIGN = {run!r} + "/theirs.json"
+
+def ip(line):
+    return subprocess.run(["ip"] + line.split(), check=True, stdout=subprocess.PIPE).stdout.decode()
+
+def picture():
+    lines = [line for one in ("nexthop", "route show table all", "-6 route show table all") for line in ip(one).splitlines()]
+    words = [" ".join(line.replace("\\\\", "").split()) for line in lines]
+    return sorted(line for line in words if "fe80" not in line and "multicast" not in line and "anycast" not in line)
+
+ip("link set lo up")
+for name in "v", "w":
+    for line in ["link add %s0 type veth peer name %s1", "link set %s1 up", "link set %s0 up"]:
+        ip(line % ((name,) * line.count("%s")))
+time.sleep(0.2)  # until the links have their carrier
+for line in {given!r}:
+    ip(line)
+before = picture()
+own = {{"v0": foreign.Ours(frozenset(["10.0.0.5/24", "2001:db8::5/64"]))}}
+saved = foreign.save([Touch("reconfigure", "", "v0", "")], own, {everywhere})
+ip("addr flush dev v0")
+ip("link set v0 down")
+if {interrupted}:
+    saved = foreign.save([Touch("reconfigure", "", "v0", "")], own, {everywhere})
+lost = picture() != before
+ip("link set v0 up")
+time.sleep(0.2)
+for line in {given!r}:
+    if line.endswith("dev v0") and "addr add" in line or "dev v0 nodad" in line:
+        ip(line)
+said = [text for told in saved.finish().values() for text in told]
+print(json.dumps([lost, before, picture(), said]))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs a network namespace of its own")
+@pytest.mark.parametrize("interrupted", [False, True])
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_what_is_shared_with_a_nic_that_stays_up_is_made_whole_again(tmp_path, interrupted, everywhere):
+    import json
+
+    script = SHARED_SCRIPT.format(
+        top=TOP, run=str(tmp_path), given=SHARED, interrupted=interrupted, everywhere=everywhere
+    )
+    argv = ["unshare", "--net", sys.executable, "-c", script]
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert done.returncode == 0, done.stderr.decode()
+    lost, before, after, said = json.loads(done.stdout.decode())
+    assert lost
+    assert after == before
+    assert [text for text in said if not text.startswith("restored: ")] == []
