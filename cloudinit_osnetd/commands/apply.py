@@ -5,12 +5,13 @@
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Dict, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from ..cloud_init import instance
 from ..cloud_init.eligibility import NotManaged
 from ..core.network_data import NetworkData
 from ..core.pushed_document import Refused
+from ..kernel import netlink
 from ..run import recheck_timer
 from ..run.reconcile import run
 from ..run.record import Push
@@ -55,6 +56,12 @@ def _await_network_service(until: float) -> None:
         time.sleep(_LOOK_SECONDS)
 
 
+def _absent(data: NetworkData) -> List[str]:
+    """Returns the MACs of the document that no NIC has: it may be another server's document."""
+    there = netlink.snapshot().by_mac()
+    return sorted({entry.mac for entry in data.entries.values() if entry.kind == "phy"}.difference(there))
+
+
 def _status(report: Dict[str, Any], data: Optional[NetworkData]) -> int:
     """Returns the exit status; a NIC of the document that was left alone, because its file was edited, is not done."""
     if any(touch["reason"] == "rolled back" for touch in report["touches"]):
@@ -70,6 +77,9 @@ def _tell(args: "argparse.Namespace", report: Dict[str, Any], text: str = "") ->
         sys.stderr.write("cloudinit-osnetd: %s\n" % text)
     else:
         print_decided(report)
+        for mac in report.get("absent", ()):
+            text = "absent: %s: no NIC has this MAC; it is configured when it comes" % mac
+            print("\n".join(wrapped(text, width(), indent="    ")))
         print_next(report)
         if "confirm_by" in report:
             left = max(0.0, report["confirm_by"] - time.time())
@@ -98,6 +108,8 @@ def main(args: "argparse.Namespace") -> int:
     except run_lock.Busy as exc:
         _tell(args, {"busy": str(exc)}, "nothing was changed: %s" % exc)
         return EXIT_BUSY
+    if data is not None:
+        report["absent"] = _absent(data)
     _tell(args, report)
     announce(report)
     return _status(report, data)

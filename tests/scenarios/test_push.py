@@ -129,10 +129,16 @@ def test_what_was_pushed_is_forgotten(cloud: Cloud, guest_factory: GuestFactory)
     guest.run(f"sed -i 's/10.91.0.2$/10.91.0.3/' {file}")
     guest.server.edit_port(second, fixed_ips=["10.91.0.78"])
     code, said = push(guest, guest.server.network_data())
-    assert (code, [drift["mac"] for drift in said["drifted"]], said["changes"]) == (1, [second.mac], []), said
+    assert (code, [drift["mac"] for drift in said["drifted"]], said["changes"], said["absent"]) == (1, [second.mac], [], []), said
     forced = reconcile(guest, "--force")
     assert {change["reason"] for change in forced["changes"] if change["mac"] == second.mac} == {"changed externally, and overwritten"}, forced
     assert_follows(guest, first, second)
+
+    # And that a document is of another server.
+    document = guest.server.network_data()
+    another = dict(document, links=[dict(document["links"][0], ethernet_mac_address="fa:16:3e:00:00:0e")], networks=[])
+    code, said = push(guest, another)
+    assert (code, said["absent"], said["changes"]) == (0, ["fa:16:3e:00:00:0e"], []), said
 
 
 def test_what_is_refused_changes_nothing(cloud: Cloud, guest_factory: GuestFactory) -> None:

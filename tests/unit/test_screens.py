@@ -18,7 +18,7 @@ from cloudinit_osnetd.run.record import Record
 from cloudinit_osnetd.run.undo import NothingToUndo
 from cloudinit_osnetd.state import history, run_lock
 
-from .build import A, B, C, document, link
+from .build import A, B, C, document, link, nic, snapshot
 
 NOW = 1767225600.0  # 2026-01-01 00:00 UTC
 FILE = "/etc/systemd/network/10-cloud-init-%s.network"
@@ -183,10 +183,18 @@ def test_the_ends_of_a_trial(monkeypatch, capsys):
         assert screen(capsys, "confirm") == end
 
 
+def test_a_document_of_another_server_or_of_a_nic_to_come(monkeypatch, capsys):
+    pushing(monkeypatch, record())
+    monkeypatch.setattr(netlink, "snapshot", lambda: snapshot(nic("ens3", A)))
+    told = "nothing to do\nabsent: fa:16:3e:00:00:02: no NIC has this MAC; it is configured when it comes\n"
+    assert screen(capsys, "apply", json.dumps(document([link(), link(B, "tap2")], []))) == (0, told, "")
+    assert json.loads(screen(capsys, "apply", "--json", json.dumps(document([link()], [])))[1])["absent"] == []
+
+
 @pytest.mark.parametrize(("pushed", "code"), [([A], 1), ([B], 0)])
 def test_a_pushed_nic_that_is_left_alone_is_not_done(pushed, code, monkeypatch, capsys):
     pushing(monkeypatch, record(drifted=FULL.drifted))
-    monkeypatch.setattr(netlink, "macs_by_name", dict)
+    monkeypatch.setattr(netlink, "snapshot", lambda: snapshot(nic("ens3", A), nic("ens4", B)))
     raw = json.dumps(document([link(mac, "tap%d" % n) for n, mac in enumerate(pushed)], []))
     told = "nothing to do\n" + DECIDED[DECIDED.index("drifted") : DECIDED.index("finding")] + NEXT[NEXT.index("next: ens3") :]
     assert screen(capsys, "apply", raw) == (code, told, "")
