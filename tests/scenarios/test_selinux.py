@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
@@ -154,7 +155,10 @@ def tried(guest: VM, program: str, attempts: Dict[str, str]) -> Dict[str, str]:
     guest.put(probe(attempts).encode(), "/root/probe")
     try:
         guest.run(f"cat /root/probe > {program}")
-        told = guest.run(f"systemd-run --quiet --wait --pipe --collect {program}", timeout=120).stdout
+        # To the journal, as from udev: a pipe of the agent's it may not write.
+        unit = f"osnetd-lab-probe-{time.monotonic_ns()}"
+        guest.run(f"systemd-run --quiet --wait --collect --unit={unit} {program}", timeout=120)
+        told = guest.run(f"journalctl --sync; journalctl -b -q --no-pager -o cat -u {unit} | grep -E ': (done|denied)$'").stdout
     finally:
         guest.run(f"cat /root/kept > {program}; systemctl start cloudinit-osnetd.path")
     return dict(line.split(": ") for line in told.splitlines())
