@@ -300,6 +300,13 @@ def ip_address(value, path):
     return ip_text(*found)
 
 
+def may_be_of_a_nic(ip):
+    """False for a multicast address, the limited broadcast, and the unspecified address."""
+    if is6(ip):
+        return ip != "::" and int(ip.split(":")[0] or "0", 16) >> 8 != 0xFF
+    return not 224 <= int(ip.split(".")[0]) < 240 and ip.strip("0.") != "" and ip != "255.255.255.255"
+
+
 def prefix_length(ip, netmask, path):
     """From a netmask or a number; where there is none, cloud-init's /24 and /64."""
     family = 6 if is6(ip) else 4
@@ -426,6 +433,8 @@ def parse_network(raw, path):
         if slash and not mask:
             raise DataError(path + ".ip_address", "not an IP address: %s" % shown(value))
         ip = ip_address(ip, path + ".ip_address")
+        if not may_be_of_a_nic(ip):
+            raise DataError(path + ".ip_address", "not an address that a NIC can have: %s" % ip)
         address = "%s/%d" % (ip, prefix_length(ip, mask or raw.get("netmask"), path + ".netmask"))
     raw_routes = json_list(raw.get("routes"), path + ".routes")
     routes = [parse_route(one, "%s.routes[%d]" % (path, i), address) for i, one in enumerate(raw_routes)]

@@ -17,6 +17,7 @@ from .fields import (
     gateway,
     ip_address,
     json_object,
+    may_be_of_a_nic,
     needed,
     number,
     object_list,
@@ -50,6 +51,8 @@ def parse_network(raw: Dict[str, Any], path: str) -> Network:
         if slash and not mask:
             raise DataError(path + ".ip_address", "not an IP address: %.60r" % (value,))
         ip = ip_address(ip, path + ".ip_address")
+        if not may_be_of_a_nic(ip):
+            raise DataError(path + ".ip_address", "not an address that a NIC can have: %s" % ip)
         address = "%s/%d" % (ip, prefix_length(ip, mask or raw.get("netmask"), path + ".netmask"))
     raw_routes = object_list(raw.get("routes"), path + ".routes")
     routes = [_parse_route(route, "%s.routes[%d]" % (path, i), address) for i, route in enumerate(raw_routes)]

@@ -96,6 +96,12 @@ def ip_address(value: Any, path: str) -> str:
     return str(address)
 
 
+def may_be_of_a_nic(address: str) -> bool:
+    """False for a multicast address, the limited broadcast, and the unspecified address."""
+    ip = ipaddress.ip_address(address)
+    return not (ip.is_multicast or ip.is_unspecified or address == "255.255.255.255")
+
+
 def prefix_length(address: str, netmask: Any, path: str) -> int:
     """Returns the prefix length of a netmask or a number; without one, cloud-init's defaults: /24 and /64."""
     if netmask is None or netmask == "":

@@ -211,6 +211,22 @@ def test_what_is_no_network_data_is_refused_in_plain_words(raw, said):
 
 
 @pytest.mark.parametrize(
+    ("address", "mask"),
+    [("224.0.0.5", "24"), ("239.255.255.255", "8"), ("0.0.0.0", "0"), ("255.255.255.255", "32"), ("ff02::1", "64"), ("::", "64"), ("FF05::7", "128")],
+)
+def test_an_address_that_no_nic_can_have_is_refused(address, mask):
+    said = document([link()], [static(address, mask, type="ipv6" if ":" in address else "ipv4")])
+    (problem,) = refused(json.dumps(said).encode())
+    assert "networks[0].ip_address" in problem and A in problem and "a NIC can have: " + address.lower() in problem
+
+
+@pytest.mark.parametrize("address", ["223.255.255.254", "10.0.0.0", "10.0.0.255", "127.0.0.1", "240.0.0.1", "fe80::1", "::1"])
+def test_one_that_is_odd_and_may_be_is_taken(address):
+    said = document([link()], [static(address, "64" if ":" in address else "24", type="ipv6" if ":" in address else "ipv4")])
+    assert len(pushed_document.parsed(json.dumps(said).encode(), dict).entries) == 1
+
+
+@pytest.mark.parametrize(
     "raw",
     [
         base64.encodebytes(RAW),
