@@ -300,10 +300,10 @@ class Tracer:
             return ""
         address, size = arguments[1], arguments[2]
         if name == "sendmsg":
-            vector, count = struct.unpack("=QQ", self._memory(pid, arguments[1] + 16, 16))
+            vector, count = self._two(pid, arguments[1] + 16)
             if not count:
                 return ""
-            address, size = struct.unpack("=QQ", self._memory(pid, vector, 16))
+            address, size = self._two(pid, vector)
         data = self._memory(pid, address, min(size, 400))
         if family == 16:  # rtnetlink(7): of each four message types the third is a question
             kind = struct.unpack_from("=H", data, 4)[0] if len(data) >= 16 else 0
@@ -380,6 +380,11 @@ class Tracer:
                 return memory.read(size)
         except (OSError, OverflowError):
             return b""
+
+    def _two(self, pid: int, address: int) -> Tuple[int, int]:
+        """A pointer and a size; none of a program whose other thread has just ended it (nmcli has several)."""
+        found = self._memory(pid, address, 16)
+        return struct.unpack("=QQ", found) if len(found) == 16 else (0, 0)
 
     def _text(self, pid: int, address: int) -> str:
         # Not over the end of a page: the next may not be there.
