@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""Saves other software's addresses, routes, rules and nexthops before a NIC is touched, and restores them afterwards.
+"""Saves what other software gave a NIC before it is touched, and restores it afterwards: addresses, routes and others.
 
-Examples are keepalived's addresses, an operator's route, a VPN's rules and a routing daemon's nexthops. A backend that
-takes a NIC down or reconfigures it removes these with its own. They are saved before the touch as rtnetlink messages
-(save_restore.py), also in a file under /run, from which the next run continues if this one is killed. What is missing
-afterwards is created again. Not foreign is what a lease or a router advertisement brought, what the kernel created by
-itself, and what the NIC's old or new part configures. What cannot be restored is reported.
+Examples are keepalived's addresses, an operator's route or static neighbour, a VPN's rules and a routing daemon's
+nexthops. A backend that takes a NIC down or reconfigures it removes these with its own. They are saved before the touch
+as rtnetlink messages (save_restore.py), also in a file under /run, from which the next run continues if this one is
+killed. What is missing afterwards is created again. Not foreign is what a lease or a router advertisement brought, what
+the kernel created by itself, and what the NIC's old or new part configures. What cannot be restored is reported.
 """
 
 import json
@@ -22,7 +22,7 @@ from ..core.network_data import DHCP4, Entry, static_addresses
 from ..core.records import Nic, Touch
 from ..core.truth import KeyTruth
 from ..kernel import netlink, save_restore
-from ..kernel.save_restore import ADDRESS, NEXTHOP, ROUTE, RULE, NetObject
+from ..kernel.save_restore import ADDRESS, NEIGHBOUR, NEXTHOP, ROUTE, RULE, NetObject
 from ..system import files, paths
 
 LOG = logging.getLogger(__name__)
@@ -95,6 +95,8 @@ def _is_foreign(thing: NetObject, touched: FrozenSet[int], ours_here: Mapping[in
     here = bool(touched.intersection(thing.ifindexes))
     if thing.kind == ADDRESS:
         return here and not any(thing.network in one.addresses for one in config)
+    if thing.kind == NEIGHBOUR:
+        return here
     if thing.kind == NEXTHOP:
         return here or not thing.ifindexes
     if thing.protocol in (save_restore.KERNEL, save_restore.RA, save_restore.DHCP):
@@ -202,13 +204,13 @@ NOTHING = Saved((), (), frozenset())
 
 
 def _in_order(things: Sequence[NetObject]) -> List[NetObject]:
-    """Sorts by dependency: addresses, rules, on-link routes, nexthops, their groups, routes that need any of these.
+    """Sorts by dependency: addresses, neighbours, rules, on-link routes, nexthops, their groups, the other routes.
 
     The kernel lists IPv4 addresses in the order in which they were added, IPv6 addresses in reverse.
     """
     addresses = [thing for thing in things if thing.kind == ADDRESS]
     six = [thing for thing in addresses if ":" in thing.network]
-    rules = [thing for thing in things if thing.kind == RULE]
+    rules = [thing for thing in things if thing.kind in (NEIGHBOUR, RULE)]
     routes = [thing for thing in things if thing.kind == ROUTE]
     on_link = [thing for thing in routes if not thing.gateways and not thing.nexthop]
     nexthops = sorted((thing for thing in things if thing.kind == NEXTHOP), key=lambda thing: " group " in thing.text)

@@ -1,25 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
-"""Reads addresses, routes, rules and nexthops from the kernel completely enough to create them again.
+"""Reads addresses, routes, rules, nexthops and neighbours from the kernel completely enough to create them again.
 
 Each is kept as the body of the rtnetlink message that creates it: an address with its label and flags, a route with its
 table, protocol, metrics and hops, including attributes of later kernels. What only the kernel may set is left out
-(states, counters, lifetimes). Layouts are those of linux/if_addr.h, linux/rtnetlink.h, linux/fib_rules.h and
-linux/nexthop.h.
+(states, counters, lifetimes). Layouts are those of linux/if_addr.h, linux/rtnetlink.h, linux/fib_rules.h,
+linux/nexthop.h and linux/neighbour.h.
 """
 
 import errno
 import ipaddress
 import socket
 import struct
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from .netlink import attributes, dump
 
 # A nexthop (ip-nexthop(8), Linux 5.3 on) is a gateway, or a group of them, that routes name by its id.
-ADDRESS, ROUTE, RULE, NEXTHOP = "address", "route", "rule", "nexthop"
-# RTM_GETADDR, RTM_GETROUTE, RTM_GETRULE, RTM_GETNEXTHOP; RTM_NEW... is two less, RTM_DEL... one.
-_GET = {ADDRESS: 22, ROUTE: 26, RULE: 34, NEXTHOP: 106}
+# A neighbour is a permanent entry of the ARP or NDP table, or an address for which the NIC answers (a proxy entry).
+ADDRESS, ROUTE, RULE, NEXTHOP, NEIGHBOUR = "address", "route", "rule", "nexthop", "neighbour"
+# RTM_GETADDR, RTM_GETROUTE, RTM_GETRULE, RTM_GETNEXTHOP, RTM_GETNEIGH; RTM_NEW... is two less, RTM_DEL... one.
+_GET = {ADDRESS: 22, ROUTE: 26, RULE: 34, NEXTHOP: 106, NEIGHBOUR: 30}
 _NLM_F_REQUEST, _NLM_F_ACK = 0x1, 0x4
 _NLM_F_REPLACE, _NLM_F_EXCL, _NLM_F_CREATE, _NLM_F_APPEND = 0x100, 0x200, 0x400, 0x800
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
@@ -29,6 +30,7 @@ _IFA_FLAGS = 0x02 | 0x10 | 0x20 | 0x100 | 0x200 | 0x400
 _IFAPROT_KERNEL_LL = 3
 _RTM_F_CLONED, _RTNH_F_ONLINK = 0x200, 0x4
 _FIB_RULE_INVERT = 0x2
+_NUD_PERMANENT, _NTF_PROXY, _NTF_ROUTER = 0x80, 0x08, 0x80
 _FIRST_RULES = ((0, 255), (32766, 254), (32767, 253))  # (priority, table)
 _TYPES = {1: "", 2: "local ", 6: "blackhole ", 7: "unreachable ", 8: "prohibit ", 9: "throw "}
 KERNEL, RA, DHCP = 2, 9, 16  # protocols of routes that the kernel or a client maintains: linux/rtnetlink.h
@@ -36,7 +38,7 @@ MAIN = 254
 
 
 class NetObject(NamedTuple):
-    """An address, a route, a rule or a nexthop."""
+    """An address, a route, a rule, a nexthop or a neighbour."""
 
     kind: str
     ifindexes: Tuple[int, ...]  # of its devices; none for a rule, or for a group of nexthops
@@ -57,16 +59,16 @@ class NetObject(NamedTuple):
         return set(self.members) < set(before.members)
 
 
-def read(sock: socket.socket, kinds: Sequence[str] = (ADDRESS, ROUTE, RULE, NEXTHOP)) -> List[NetObject]:
+def read(sock: socket.socket, kinds: Sequence[str] = tuple(_GET)) -> List[NetObject]:
     """Returns all objects in the kernel's order. Raises OSError if an answer cannot be parsed."""
-    readers = {ADDRESS: (_address, 8), ROUTE: (_route, 12), RULE: (_rule, 12), NEXTHOP: (_nexthop, 8)}
+    readers: Dict[str, Callable[[bytes], Optional[NetObject]]]
+    readers = {ADDRESS: _address, ROUTE: _route, RULE: _rule, NEXTHOP: _nexthop, NEIGHBOUR: _neighbour}
     found = []
     try:
         for kind in kinds:
-            reader, length = readers[kind]
-            for body in _dumped(sock, kind, length):
+            for body in _dumped(sock, kind):
                 # A group of nexthops has no family.
-                thing = reader(body) if body[0] in _FAMILIES or kind == NEXTHOP else None
+                thing = readers[kind](body) if body[0] in _FAMILIES or kind == NEXTHOP else None
                 if thing is not None:
                     found.append(thing)
     except (struct.error, ValueError) as exc:
@@ -74,9 +76,13 @@ def read(sock: socket.socket, kinds: Sequence[str] = (ADDRESS, ROUTE, RULE, NEXT
     return found
 
 
-def _dumped(sock: socket.socket, kind: str, length: int) -> List[bytes]:
+def _dumped(sock: socket.socket, kind: str) -> List[bytes]:
+    if kind == NEIGHBOUR:
+        # struct ndmsg; proxy entries are listed on request only.
+        asked = [struct.pack("=BBHiHBB", 0, 0, 0, 0, 0, flags, 0) for flags in (0, _NTF_PROXY)]
+        return [body for one in asked for body in dump(sock, _GET[kind], one)]
     try:
-        return dump(sock, _GET[kind], b"\0" * length)
+        return dump(sock, _GET[kind], b"\0" * (12 if kind in (ROUTE, RULE) else 8))
     except OSError as exc:
         if kind == NEXTHOP and exc.errno == errno.EOPNOTSUPP:
             return []  # Linux before 5.3
@@ -93,9 +99,10 @@ def opened() -> socket.socket:
 def make(sock: socket.socket, thing: NetObject) -> None:
     """Creates it again. Raises OSError if the kernel refuses: EEXIST if another one is in its place.
 
-    A group of nexthops replaces what is left of it.
+    A group of nexthops replaces what is left of it, a neighbour what was learned meanwhile.
     """
-    how = _NLM_F_APPEND if thing.kind == ROUTE else _NLM_F_REPLACE if thing.members else _NLM_F_EXCL
+    replaces = thing.members or thing.kind == NEIGHBOUR
+    how = _NLM_F_APPEND if thing.kind == ROUTE else _NLM_F_REPLACE if replaces else _NLM_F_EXCL
     try:
         _ask(sock, _GET[thing.kind] - 2, _NLM_F_CREATE | how, thing.body)
     except OSError as exc:
@@ -273,6 +280,25 @@ def _nexthop(body: bytes) -> NetObject:
         gateways=(gateway,) if gateway else (),
         nexthop=number,
         members=members,
+    )
+
+
+def _neighbour(body: bytes) -> Optional[NetObject]:
+    family, _pad, _pad2, index, state, flags, kind = struct.unpack_from("=BBHiHBB", body)
+    found = dict(attributes(body[12:]))
+    flags &= _NTF_PROXY | _NTF_ROUTER
+    if 1 not in found or not (state & _NUD_PERMANENT or flags & _NTF_PROXY):  # NDA_DST
+        return None
+    address = _ip(family, found[1])
+    words = " lladdr %s" % ":".join("%02x" % byte for byte in found[2]) if 2 in found else ""  # NDA_LLADDR
+    words += " proxy" if flags & _NTF_PROXY else ""
+    head = struct.pack("=BBHiHBB", family, 0, 0, index, state & _NUD_PERMANENT, flags, kind)
+    return NetObject(
+        kind=NEIGHBOUR,
+        ifindexes=(index,) if index else (),
+        text="neighbour %s%s" % (address, words),
+        same="neighbour %s %d%s" % (address, index, words),
+        body=head + _packed(found, [1, 2, 12]),  # DST, LLADDR, PROTOCOL
     )
 
 

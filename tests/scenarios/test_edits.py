@@ -47,6 +47,8 @@ ip nexthop add id 501 via 10.91.0.9 dev {edited} proto 11
 ip nexthop add id 502 via 10.90.0.9 dev {other} proto 11
 ip nexthop add id 500 group 501/502 proto 11
 ip route add 198.51.103.0/24 nhid 500 proto 11
+ip neigh add 10.91.0.202 lladdr 02:00:00:00:02:02 dev {edited} nud permanent
+ip neigh add proxy 10.91.0.203 dev {edited}
 """
 
 
@@ -58,10 +60,11 @@ def _give(guest: Container, edited: Port, other: Port) -> None:
 def _theirs(guest: Container) -> Set[str]:
     """What others gave, as ip(8) shows it."""
     shown: List[str] = []
-    for words in ("-o addr", "route show table all", "-6 route show table all", "rule", "-6 rule", "nexthop"):
+    asked = ["-o addr", "route show table all", "-6 route show table all", "rule", "-6 rule", "nexthop"]
+    for words in [*asked, "neigh show nud permanent", "neigh show proxy"]:
         lines = guest.run("ip " + words).stdout.splitlines()
         shown += [line.split("valid_lft")[0].split("\\")[0].strip() for line in lines]
-    marks = (".0.200", ".0.201", ".2.200", "::200", "198.51.1", "203.0.11", "table 100", "lookup 100", "id 50")
+    marks = (".0.200", ".0.201", ".0.202", ".0.203", ".2.200", "::200", "198.51.1", "203.0.11", "table 100", "lookup 100", "id 50")
     # What the kernel makes of an address by itself has the order of the day: which one of a subnet came first.
     return {line.replace(" secondary", "") for line in shown if any(m in line for m in marks) and "proto kernel" not in line}
 
@@ -90,7 +93,7 @@ def test_an_edit_takes_away_only_what_it_changes(cloud: Cloud, guest_factory: Gu
     server, first, port, guest = _scene(cloud, guest_factory)
     _give(guest, port, first)
     theirs = _theirs(guest)
-    assert len(theirs) == 19, theirs
+    assert len(theirs) == 21, theirs
     cost = {}
     for what, edit in EDITS.items():
         server.edit_port(port, **edit)

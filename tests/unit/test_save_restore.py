@@ -47,6 +47,10 @@ nexthop add id 200 group 203/204
 -6 route add 2001:db8:4::/48 nhid 203
 -6 route add 2001:db8:5::/48 nhid 200 proto 11
 rule add from 10.0.0.6 table 1234 prio 5
+neigh add 10.0.0.77 lladdr 02:00:00:00:00:77 dev v0 nud permanent
+neigh add proxy 10.0.0.78 dev v0
+-6 neigh add 2001:db8::77 lladdr 02:00:00:00:00:78 dev v0 nud permanent router
+-6 neigh add proxy 2001:db8::78 dev v0
 rule add not fwmark 0x5/0xff lookup 51820
 rule add table main suppress_prefixlength 0 prio 9
 rule add goto 32766 prio 8 ipproto tcp dport 22-23
@@ -67,6 +71,7 @@ def ip(line):
 
 def picture():
     shown = ["-d -o addr show dev v0", "nexthop", "route show table all", "-6 route show table all", "rule", "-6 rule"]
+    shown += ["neigh show nud permanent", "neigh show proxy", "-6 neigh show proxy"]
     lines = [line.split(" valid_lft ")[0].rstrip() for one in shown for line in ip(one).replace("\\\\", "").splitlines()]
     return sorted(line for line in lines if "fe80" not in line and "ff00" not in line)
 
@@ -76,7 +81,8 @@ for line in {given!r}:
     ip(line)
 before = picture()
 kept = foreign.save([Touch("reconfigure", "", "v0", "")], {{"v0": foreign.Ours(frozenset(["10.0.0.5/24"]))}}, True)
-taken = ["nexthop flush", "addr flush dev v0 scope global", "route flush table 1234", "route flush table 77", "route flush type blackhole"]
+taken = ["neigh flush dev v0 nud permanent", "neigh del proxy 10.0.0.78 dev v0", "-6 neigh del proxy 2001:db8::78 dev v0"]
+taken += ["nexthop flush", "addr flush dev v0 scope global", "route flush table 1234", "route flush table 77", "route flush type blackhole"]
 for line in taken:
     ip(line)
 for family in "-4", "-6":
@@ -123,6 +129,9 @@ route add 198.51.100.0/24 nexthop via 10.0.0.9 dev v0 weight 3 nexthop via 10.1.
 -6 nexthop add id 204 via 2001:db8:1::9 dev w0
 nexthop add id 200 group 203/204
 -6 route add 2001:db8:3::/48 nhid 200
+neigh add 10.0.0.77 lladdr 02:00:00:00:00:77 dev v0 nud permanent
+neigh add proxy 10.0.0.78 dev v0
+-6 neigh add 2001:db8::77 lladdr 02:00:00:00:00:78 dev v0 nud permanent
 """.strip().splitlines()
 
 SHARED_SCRIPT = """
@@ -137,7 +146,8 @@ def ip(line):
     return subprocess.run(["ip"] + line.split(), check=True, stdout=subprocess.PIPE).stdout.decode()
 
 def picture():
-    lines = [line for one in ("nexthop", "route show table all", "-6 route show table all") for line in ip(one).splitlines()]
+    shown = ("nexthop", "route show table all", "-6 route show table all", "neigh show nud permanent", "neigh show proxy")
+    lines = [line for one in shown for line in ip(one).splitlines()]
     words = [" ".join(line.replace("\\\\", "").split()) for line in lines]
     return sorted(line for line in words if "fe80" not in line and "multicast" not in line and "anycast" not in line)
 
