@@ -256,6 +256,8 @@ systemd_networkd_t osnetd_t                   dbus                send_msg
 systemd_networkd_t net_conf_t                 file                read open
 osnetd_t          systemd_networkd_t          unix_stream_socket  connectto
 osnetd_t          systemd_networkd_runtime_t  sock_file           write
+osnetd_t          init_runtime_t              dir                 add_name write
+osnetd_t          systemd_networkd_runtime_t  dir                 create
 osnetd_t          system_dbusd_t              unix_stream_socket  connectto
 osnetd_t          init_t                      unix_stream_socket  connectto
 osnetd_t          init_t                      system              start stop status
