@@ -96,6 +96,24 @@ def test_nothing_is_wrong_with_a_guest_that_follows(seed: int, backend: str) -> 
     assert oracle.judge(case(world, good(world, backend))) == []
 
 
+@pytest.mark.parametrize(("shown", "said"), [("connected:cloud-init {}", 0), ("connected:Wired connection 1", 2), ("", 2)])
+def test_networkmanager_must_use_our_profile(shown: str, said: int) -> None:
+    world = first_world()
+    now = good(world, "nm")
+    now = now._replace(nics={mac: nic._replace(networkmanager=shown.format(nic.name)) for mac, nic in now.nics.items()})
+    found = [str(finding) for finding in oracle.judge(case(world, now, backend="nm"))]
+    assert len([text for text in found if "NetworkManager says" in text]) == len(found) == said
+
+
+def test_the_parts_of_keyfiles_and_ifcfg_files() -> None:
+    files = {
+        "/etc/NetworkManager/system-connections/cloud-init-ens3.nmconnection": "a",
+        "/etc/sysconfig/network-scripts/ifcfg-ens4": "b",
+        "/etc/sysconfig/network-scripts/route6-ens4": "c",
+    }
+    assert parts_of(files) == {"ens3": "a", "ens4": "bc"}
+
+
 _STEADY_MAC = "fa:16:3e:00:00:01"
 
 
