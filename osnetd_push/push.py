@@ -12,7 +12,7 @@ from .errors import PushError
 # The guest's own exit statuses (its manual page), as words; a number that is not here is told as it is.
 _WORDS = {
     0: "done",
-    1: "a NIC failed",
+    1: "a NIC failed, or is left alone because its file was edited",
     2: "its package is older and does not know this request, or it is a Windows server that refused it",
     3: "refused, nothing was changed",
     4: "rolled back",

@@ -48,6 +48,7 @@ def malformed(document: Dict[str, Any]) -> List[Tuple[bytes, str]]:
         (raw.replace(b'"mtu": 1450', b'"mtu": ' + b"[" * 20000 + b"]" * 20000, 1), "nested too deeply"),
         (raw.replace(b'"mtu": 1450', b'"mtu": ' + b"9" * 9000, 1), "a number of 9000 digits"),
         (raw.replace(b'"id": "' + link, b'"id": "another' + link, 1), "no link has the id"),
+        (raw.replace(document["networks"][0]["ip_address"].encode(), b"224.0.0.5", 1), "not an address that a NIC can have: 224.0.0.5"),
         (b"[" + raw + b"]", "not an object"),
     ]
 
