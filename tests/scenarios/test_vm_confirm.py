@@ -114,3 +114,15 @@ def test_a_bond_and_vlans_are_taken_back_kept_and_rolled_back(metal: Metal) -> N
     assert [shown_as[kind] for kind in ("bond", "vlan.7", "vlan.9")] == [("", [])] * 3, shown_as
     assert rollback(guest)[0] == 0  # of the rollback itself
     metal.assert_made()
+
+
+def test_a_power_cut_takes_a_bond_and_vlans_back_before_the_network_starts(metal: Metal) -> None:
+    guest = metal.guest
+    metal.push("--confirm-within 3000")
+    metal.assert_made()
+    guest.run("sync")
+    guest.poweroff(hard=True)
+    guest.boot()
+    assert_boot(guest, level="store")
+    assert "before the reboot" in status(guest)["taken_back"]
+    metal.assert_as_before()
