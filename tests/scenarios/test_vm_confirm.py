@@ -126,3 +126,13 @@ def test_a_power_cut_takes_a_bond_and_vlans_back_before_the_network_starts(metal
     assert_boot(guest, level="store")
     assert "before the reboot" in status(guest)["taken_back"]
     metal.assert_as_before()
+
+
+def test_a_bond_and_vlans_that_are_confirmed_stay_over_a_reboot(metal: Metal) -> None:
+    guest = metal.guest
+    metal.push("--confirm-within 3000")
+    assert confirm(guest)[0] == 0
+    guest.reboot()
+    assert_boot(guest, level="store")
+    metal.assert_made()
+    assert_nothing_to_do(guest)
