@@ -35,8 +35,9 @@ from tests.scenarios.seen import (
     wait_until,
 )
 
-# What cloud-init's eni renderer writes by itself, before anybody told it not to.
-RULES = {"ifupdown": ["/etc/udev/rules.d/70-persistent-net.rules"]}
+# What cloud-init's renderers eni and sysconfig write by themselves, before anybody told them not to.
+_PERSISTENT = ["/etc/udev/rules.d/70-persistent-net.rules"]
+RULES = {"ifupdown": _PERSISTENT, "ifcfg": _PERSISTENT}
 DOCUMENTS = Path(__file__).resolve().parent.parent / "documents"
 SEEDS = range(int(os.environ.get("OSNETD_RANDOM_SERVERS", "3")))
 
