@@ -87,6 +87,16 @@ def test_the_program_runs(root: Root) -> None:
     assert root.run("cloudinit-osnetd", "--version").stdout == f"cloudinit-osnetd {__version__}\n"
 
 
+@on_every_kind
+def test_a_run_writes_no_bytecode(root: Root, package: Format) -> None:
+    """During an upgrade py3compile fails where a directory appears that it is about to make."""
+    modules = root.path / package.site[1:] / "cloudinit_osnetd"
+    for compiled in list(modules.rglob("__pycache__")):
+        shutil.rmtree(compiled)
+    root.run("cloudinit-osnetd", "status", check=False)
+    assert list(modules.rglob("__pycache__")) == []
+
+
 def read_pkg_list(root: Root) -> str:
     read = "from cloudinit import util; print(util.read_conf_d('/etc/cloud/cloud.cfg.d').get('datasource_pkg_list'))"
     return root.run("python3", "-c", read).stdout.strip()
