@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -59,6 +60,9 @@ def of_tree(top: str, backend: str) -> float:
 
 
 def main(argv: List[str]) -> int:
+    if shutil.which("valgrind") is None:
+        print("python -m bench.imports: valgrind is not installed (package valgrind)", file=sys.stderr)
+        return 1
     here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     subprocess.run([PYTHON, "--version"], check=True)
     code, before = "", 0.0

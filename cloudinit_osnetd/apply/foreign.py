@@ -210,12 +210,12 @@ def _in_order(things: Sequence[NetObject]) -> List[NetObject]:
     """
     addresses = [thing for thing in things if thing.kind == ADDRESS]
     six = [thing for thing in addresses if ":" in thing.network]
-    rules = [thing for thing in things if thing.kind in (NEIGHBOUR, RULE)]
+    anytime = [thing for thing in things if thing.kind in (NEIGHBOUR, RULE)]
     routes = [thing for thing in things if thing.kind == ROUTE]
     on_link = [thing for thing in routes if not thing.gateways and not thing.nexthop]
     nexthops = sorted((thing for thing in things if thing.kind == NEXTHOP), key=lambda thing: " group " in thing.text)
     others = [thing for thing in routes if thing not in on_link]
-    return [thing for thing in addresses if thing not in six] + six[::-1] + rules + on_link + nexthops + others
+    return [thing for thing in addresses if thing not in six] + six[::-1] + anytime + on_link + nexthops + others
 
 
 def save(touches: Sequence[Touch], ours: Mapping[str, Ours], everywhere: bool) -> Saved:
