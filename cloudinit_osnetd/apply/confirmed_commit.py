@@ -4,7 +4,7 @@
 
 import logging
 import time
-from typing import AbstractSet, Callable, Dict, FrozenSet, Mapping, NamedTuple, Sequence, Tuple
+from typing import AbstractSet, Callable, Dict, FrozenSet, Iterable, Mapping, NamedTuple, Sequence, Tuple
 
 from ..cloud_init.eligibility import RunContext
 from ..core import plan
@@ -74,7 +74,8 @@ def apply_plan(
     verified = verify(seen.wants, outcome.touched, plain=plan.plain_keys(outcome.ledger))
     saved.restore()  # what a backend has removed since
     state, removed = stale_addresses.remove(state, seen.wants, outcome.problems)
-    problems, findings = _merge(outcome.problems, verified, on.backend.waits_for_lease)
+    may_succeed = may_still_succeed(verified, on.backend.waits_for_lease, on.backend.late, links)
+    problems, findings = _merge(outcome.problems, verified, may_succeed)
     # Before the reachability check: a gateway with the same address does not answer, and the NIC is rolled back.
     conflicts = address_conflicts.found(seen.wants, outcome.touched, rendered_from, known)
     confirmed = rollback.unchanged(state._replace(ledger=outcome.ledger))
@@ -204,14 +205,26 @@ def resume(
     return confirmed._replace(state=confirmed.state._replace(on_trial="")), tuple(unfinished)
 
 
-def _merge(
-    by_backend: Dict[str, str], verified: Verified, waits_for_lease: bool
-) -> Tuple[Dict[str, str], Dict[str, Tuple[str, ...]]]:
-    """Returns problems and findings. The failure of a backend that waits counts as a finding if only a lease lacks.
+def may_still_succeed(
+    verified: Verified, waits_for_lease: bool, late: Iterable[str], links: Mapping[str, str]
+) -> FrozenSet[str]:
+    """Returns the links for which a failure of the backend's command is no more than a finding.
 
-    What the backend said comes first: it is why the kernel lacks something.
+    Only a lease is lacking, for which the command waits; or it goes on (`late`, by NIC name), and the kernel has all
+    that is wanted.
     """
-    problems = {link: text for link, text in by_backend.items() if not waits_for_lease or link not in verified.unleased}
+    done = {links[name] for name in late if name in links} - verified.problems.keys()
+    return (verified.unleased if waits_for_lease else frozenset()) | done
+
+
+def _merge(
+    by_backend: Dict[str, str], verified: Verified, may_succeed: AbstractSet[str]
+) -> Tuple[Dict[str, str], Dict[str, Tuple[str, ...]]]:
+    """Returns problems and findings. What the backend said comes first: it is why the kernel lacks something.
+
+    `may_succeed` as of may_still_succeed: the failure of the backend's command is a finding there.
+    """
+    problems = {link: text for link, text in by_backend.items() if link not in may_succeed}
     findings = dict(verified.findings)
     for link in set(by_backend) - set(problems):
         findings[link] = findings.get(link, ()) + (by_backend[link],)

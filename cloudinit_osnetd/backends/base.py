@@ -101,6 +101,7 @@ class Activator:
     drops_foreign = False  # reconfiguring one NIC also removes other software's rules and routes that belong to no NIC
     waits_for_unique = False  # it configures a link only after duplicate address detection
     waits_for_lease = False  # its command fails where no lease comes, so its failure may mean no more than that
+    late: FrozenSet[str] = frozenset()  # names of NICs for which its command went on after the last `after`
     boot_outputs: Tuple[str, ...] = ()  # directories below /run to which boot() writes
     own_directories: Tuple[str, ...] = ()  # where its files are replaced, besides those of the format; glob patterns
 
@@ -148,6 +149,10 @@ class Activator:
 
     def unapplied(self) -> FrozenSet[str]:
         """Returns the names of NICs whose configuration on disk waits to be applied until something else is there."""
+        return frozenset()
+
+    def coming_up(self, names: Sequence[str]) -> FrozenSet[str]:
+        """Returns those of these NICs that a command of an earlier run is still bringing up."""
         return frozenset()
 
     def dns(self, name: str, ifindex: int) -> Optional[Dns]:

@@ -190,6 +190,9 @@ class Passes(RunState):
         return build_plan(self.on, self.state, nics, self.env.snapshot(), debounced, self.force, tried, correct)
 
     def _do(self, planned: PlanningResult, tried: FrozenSet[plan.Lacking]) -> None:
+        coming_up = self._coming_up(planned.plan)
+        touches = tuple(touch for touch in planned.plan.touches if touch.name not in coming_up)
+        planned = planned._replace(plan=planned.plan._replace(touches=touches))
         made = planned.plan._replace(touches=self.reapplying.touches(planned, self.state.ledger))
         if self.parts_back is not None:
             from . import undo as undone_by
@@ -199,7 +202,9 @@ class Passes(RunState):
         log_plan(made)
         self.corrections.note(made.changes)
         self.drifted = made.drifted
-        self.problems = dict(planned.failures)
+        items = [item for want in planned.wants for item in want.items if item.name in coming_up]
+        self.problems = {item.link: "it is still being brought up: " + coming_up[item.name] for item in items}
+        self.problems.update(planned.failures)
         self.findings = {}
         left = self.state.unwanted or os.path.exists(paths.FOREIGN)
         if made.changes or made.touches or tried or left:
@@ -210,6 +215,13 @@ class Passes(RunState):
         for lacking in made.not_retried:
             retried = "" if lacking.is_duplicate_address else "; bringing it up again did not help"
             self.problems.setdefault(network_data.link_id(lacking.key), lacking.lacks + retried)
+
+    def _coming_up(self, made: plan.Plan) -> Dict[str, str]:
+        """Returns the NICs that an earlier run's command is still bringing up, each with what it lacks by now."""
+        lacking = {touch.name: touch.reason for touch in made.touches if touch.action == "kick"}
+        lacking.update((one.name, one.lacks) for one in made.not_retried if not one.is_duplicate_address)
+        slow = self.on.backend.coming_up(sorted(lacking)) if lacking and not self.force else ()
+        return {name: lacking[name] for name in slow}
 
     def _apply(self, planned: PlanningResult, made: plan.Plan) -> None:
         from ..apply import confirmed_commit

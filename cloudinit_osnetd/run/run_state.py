@@ -90,7 +90,9 @@ class RunState:
         pending = self.pending if self.on.asks_openstack else ()  # without OpenStack no source will list them
         unapplied = self.on.backend.unapplied()
         waiting = {row.mac for row in self.state.ledger if row.name in unapplied}
-        awaited = sorted({*pending, *self.duplicates.macs, *self.no_carrier, *waiting})
+        failed = {i.name: i.entry.mac for want in self.wants for i in want.items if i.link in self.problems}
+        slow = [failed[name] for name in (self.on.backend.coming_up(sorted(failed)) if failed else ())]
+        awaited = sorted({*pending, *self.duplicates.macs, *self.no_carrier, *waiting, *slow})
         retry = rejections.seconds_to_retry(self.state.truth, self.state.rejections, time.time())
         if self.state.provisional:
             from ..apply import provisional_push

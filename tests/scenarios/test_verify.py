@@ -175,3 +175,30 @@ def test_installed_on_a_running_server_without_net_tools_nothing_is_touched_and_
 def follows_but_for_dns(guest: Container, port: Port) -> bool:
     """Nobody takes up the DNS servers there; all else is as it should be."""
     return [wrong for wrong in lacks(guest, port) if not wrong.startswith("DNS server")] == []
+
+
+@pytest.mark.on("ifupdown")
+@pytest.mark.deep
+def test_an_ifup_that_takes_longer_than_a_run_waits_is_not_disturbed(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """A hook of the administrator's, or a busy machine. The NIC is ok without another event once `ifup` is done."""
+    blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.2"])
+    green = cloud.network("green", cidr="10.91.0.0/24")
+    server = cloud.server("slow")
+    first = server.create_port(blue)
+    guest = guest_factory(server)
+    guest.boot()
+    settled(guest)
+    hook = "/etc/network/if-pre-up.d/slow"
+    guest.put(b'#!/bin/sh\n[ "$IFACE" = ens4 ] || exit 0\necho ran >> /root/hook\nsleep 100\n', hook)
+    guest.run(f"chmod 755 {hook}")
+    second = server.create_port(green)
+    guest.plug(second)
+    settled(guest, 90, fails=True)
+    assert state_of(guest, second) == "failed"
+    record = reconcile_anyway(guest)
+    assert record["touches"] == [] and record["problems"][second.mac].startswith("it is still being brought up: "), record
+    wait_until(lambda: state_of(guest, second) == "ok", 90 * guest.patience, "ifup is done, and that is seen")
+    assert guest.run("cat /root/hook").stdout == "ran\n"
+    assert_follows(guest, first, second)
+    assert guest.run("systemctl is-failed cloudinit-osnetd.service", check=False).stdout == "inactive\n"
+    assert_nothing_to_do(guest)

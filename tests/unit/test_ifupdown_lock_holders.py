@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from cloudinit_osnetd.backends import ifup_command
 from cloudinit_osnetd.backends.ifupdown import lock_holders as workers
 
 DEVICES = frozenset(["lo", "ens3", "ens4", "ens41"])
@@ -98,3 +99,27 @@ def test_another_nics_worker_is_let_be(tmp_path):
         fcntl.lockf(file, fcntl.LOCK_EX)
         assert workers.lockers(str(lock)) == {os.getpid()}
         assert workers.end("ens5", str(lock), clients=False) is False
+
+
+def test_the_scope_in_which_a_nic_is_brought_up_has_its_age(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers.paths, "PROC", str(tmp_path))
+    lock = tmp_path / "ifstate.ens4"
+    lock.write_text("")
+    about = os.stat(str(lock))
+    place = "%02x:%02x:%d" % (os.major(about.st_dev), os.minor(about.st_dev), about.st_ino)
+    rows = [(1, "", 41, place), (1, "-> ", 42, place), (2, "", 43, "0:1:2")]
+    (tmp_path / "locks").write_text("".join("%d: %sPOSIX  ADVISORY  WRITE %d %s 0 EOF\n" % row for row in rows))
+    unit = ifup_command.ifup_scope("ens4")
+    for pid, words, inside in [
+        (41, "ifup\0ens4\0", "0::/system.slice/%s.scope\n" % unit),
+        (42, "/sbin/ifup\0--allow=hotplug\0ens4\0", "0::/system.slice/system-ifup.slice/ifup@ens4.service\n"),
+        (43, "ifup\0ens4\0", "0::/system.slice/another.scope\n"),
+    ]:
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "cmdline").write_text(words)
+        (tmp_path / str(pid) / "cgroup").write_text(inside)
+    assert workers.scopes("ens4", str(lock)) == {unit + ".scope"}
+    assert workers.scopes("ens5", str(lock)) == set()
+    assert 0 <= ifup_command.age_of(unit + ".scope") < 60
+    assert ifup_command.age_of("ifup@ens4.service") is None
+    assert ifup_command.age_of("osnetd-ifup-ens4.scope") is None

@@ -347,3 +347,19 @@ def test_events_are_removed_only_after_the_record_is_kept(server):
     with pytest.raises(OSError, match="no space"):
         server.run("added", keep=die)
     assert event_queue.taken() == ["1000.00.added.ens9"]
+
+
+def test_a_nic_that_an_earlier_run_is_still_bringing_up_is_waited_for(server):
+    """`ifup` that takes longer than a run waits for it."""
+    server.nics = [nic("ens3", A, 2)]
+    slow = {"ens3"}
+    server.backend.coming_up = lambda names: frozenset(slow.intersection(names))
+    record = server.run("added")
+    assert record.touches == () and "10.0.0.5/24" in record.problems[A]
+    assert record.problems[A].startswith("it is still being brought up: ")
+    assert record.next_check == 15 and server.timers == [15.0]
+    server.now += 15
+    server.nics = [nic("ens3", A, 2, ["10.0.0.5/24"])]
+    record = server.run("timer")
+    assert (record.touches, record.problems, record.next_check) == ((), {}, 0)
+    assert server.backend.after_calls == []

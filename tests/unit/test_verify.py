@@ -183,14 +183,25 @@ def test_a_nic_without_a_carrier_is_not_reapplied():
 
 def test_what_the_backend_refused_is_told_with_what_the_kernel_lacks():
     said = verify.Verified({A: "after 30 s the MTU is 1500, not 1400"}, {}, frozenset())
-    problems, findings = confirmed_commit._merge({A: "not loaded", B: "refused"}, said, False)
+    problems, findings = confirmed_commit._merge({A: "not loaded", B: "refused"}, said, frozenset())
     assert problems == {A: "not loaded; after 30 s the MTU is 1500, not 1400", B: "refused"}
     assert findings == {}
 
 
-@pytest.mark.parametrize("waits", [True, False])
-def test_a_failure_is_for_want_of_a_lease_only_where_the_command_waits_for_one(waits):
-    """`ifup` does; what NetworkManager refuses to load never comes by itself."""
-    said = verify.Verified({}, {A: ("no lease yet",)}, frozenset([A]))
-    problems, findings = confirmed_commit._merge({A: "exit 1"}, said, waits)
-    assert (problems, findings[A]) == (({}, ("no lease yet", "exit 1")) if waits else ({A: "exit 1"}, ("no lease yet",)))
+@pytest.mark.parametrize(
+    ("waits", "late", "lacks", "excused"),
+    [
+        (True, False, "", True),  # `ifup` fails for want of a lease
+        (False, False, "", False),  # what NetworkManager refuses to load never comes by itself
+        (False, True, "", True),  # a slow hook; the kernel has all
+        (False, True, "the link is down", False),
+    ],
+)
+def test_a_failure_is_a_finding_where_only_a_lease_lacks_or_the_command_goes_on(waits, late, lacks, excused):
+    said = verify.Verified({A: lacks} if lacks else {}, {A: ("no lease yet",)}, frozenset([A] if not late else []))
+    links = confirmed_commit.may_still_succeed(said, waits, {"ens3"} if late else (), {"ens3": A})
+    problems, findings = confirmed_commit._merge({A: "exit 1"}, said, links)
+    if excused:
+        assert (problems, findings[A]) == ({}, ("no lease yet", "exit 1"))
+    else:
+        assert problems[A].startswith("exit 1") and findings[A] == ("no lease yet",)

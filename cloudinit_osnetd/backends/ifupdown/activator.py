@@ -22,6 +22,7 @@ from . import dhcp_helper, hotplug_unit, ifstate, lease_metric, start_order
 
 LOG = logging.getLogger(__name__)
 _UP_SECONDS = 30.0
+_LONGEST_SECONDS = 180.0  # an `ifup` that takes longer hangs, and is ended when the NIC is brought up again
 
 
 class IfupdownActivator(Activator):
@@ -95,7 +96,13 @@ class IfupdownActivator(Activator):
             started, failed = ifup_command.start_all(names)
             jobs += started
             problems.update(failed)
-        return dict(problems, **ifup_command.await_all(jobs, deadline))
+        failed, self.late = ifup_command.await_all(jobs, deadline)
+        return dict(problems, **failed)
+
+    def coming_up(self, names: Sequence[str]) -> FrozenSet[str]:
+        """Returns the NICs whose `ifup` of an earlier run has not ended yet."""
+        ages = {name: map(ifup_command.age_of, ifstate.scopes_at_work(name)) for name in names}
+        return frozenset(name for name, of in ages.items() if any(a is not None and a < _LONGEST_SECONDS for a in of))
 
     def _free(self, touch: Touch, text: str) -> None:
         """Removes from the NIC whatever would make `ifup` fail, whoever put it there."""

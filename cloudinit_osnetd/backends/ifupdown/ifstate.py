@@ -28,7 +28,7 @@ def up() -> Set[str]:
 
 def is_up(name: str) -> bool:
     """True if ifupdown regards the NIC as up: by ifstate or, since 0.8, by the NIC's own file, written first."""
-    own = (files.read("%s.%s" % (paths.IFSTATE, name)) or "").strip()
+    own = (files.read(_own(name)) or "").strip()
     return bool(own) or name in up()
 
 
@@ -42,6 +42,16 @@ def half_down(name: str) -> bool:
     return link_is_up(name) or os.path.exists(paths.DHCLIENT_PID % name)
 
 
+def scopes_at_work(name: str) -> Set[str]:
+    """Returns the scope units in which `ifup` or `ifdown` works on a NIC."""
+    return lock_holders.scopes(name, _own(name))
+
+
+def _own(name: str) -> str:
+    """Returns the NIC's own file, which is also its lock."""
+    return "%s.%s" % (paths.IFSTATE, name)
+
+
 def take_down(name: str, mac: str, addresses: Iterable[str]) -> None:
     """Takes a NIC down while its stanzas are in place, and makes sure that it is down. `addresses`: what they set.
 
@@ -49,7 +59,7 @@ def take_down(name: str, mac: str, addresses: Iterable[str]) -> None:
     that name would count as configured. A NIC that was renamed still has its addresses.
     """
     # A client that is not killed releases its lease.
-    lock_holders.end(name, "%s.%s" % (paths.IFSTATE, name), clients=False)
+    lock_holders.end(name, _own(name), clients=False)
     finished = True
     if is_up(name) or half_down(name):
         try:
@@ -68,7 +78,7 @@ def take_down(name: str, mac: str, addresses: Iterable[str]) -> None:
 
 def clear(name: str, mac: str, addresses: Iterable[str]) -> None:
     """Ends the processes that work on a NIC, and removes these addresses from it, whatever their prefix length."""
-    leased = lock_holders.end(name, "%s.%s" % (paths.IFSTATE, name))
+    leased = lock_holders.end(name, _own(name))
     now = netlink.snapshot()
     nic = now.named(name) or now.by_mac().get(mac)
     ours = set(addresses)
@@ -82,7 +92,7 @@ def clear(name: str, mac: str, addresses: Iterable[str]) -> None:
 
 def forget(name: str) -> None:
     kept = [line for line in (files.read(paths.IFSTATE) or "").splitlines() if line.split("=", 1)[0] != name]
-    own = "%s.%s" % (paths.IFSTATE, name)
+    own = _own(name)
     try:
         files.replace(paths.IFSTATE, "".join(line + "\n" for line in kept), sync=False)
         if os.path.exists(own):

@@ -88,7 +88,7 @@ def _processes() -> Dict[int, List[str]]:
     ours = _network("self")
     for entry in os.listdir(paths.PROC):
         if entry.isdigit() and int(entry) != os.getpid() and ours and _network(entry) == ours:
-            words = _of_proc(entry, "cmdline").replace("\0", " ").split()
+            words = _words(entry)
             if words:
                 found[int(entry)] = words
     return found
@@ -143,13 +143,25 @@ def _of_proc(*names: str) -> str:
         return ""  # the process has ended
 
 
+def scopes(name: str, lock: str) -> Set[str]:
+    """Returns the scope units in which an `ifup` or `ifdown` holds this NIC's lock or waits for it."""
+    pids = [pid for pid in lockers(lock) if is_worker(_words(str(pid)), name)]
+    return {unit for pid in pids for unit in _units(pid) if unit.endswith(".scope")}
+
+
 def _unit(pid: int) -> Iterator[str]:
     """Yields ifupdown's unit that a process belongs to."""
-    for line in _of_proc(str(pid), "cgroup").splitlines():
-        unit = line.rpartition("/")[2]
-        if unit.startswith("ifup@") and unit.endswith(".service"):
-            yield unit
-            return
+    found = [unit for unit in _units(pid) if unit.startswith("ifup@") and unit.endswith(".service")]
+    yield from found[:1]
+
+
+def _units(pid: int) -> List[str]:
+    """Returns the systemd unit that a process belongs to, once for each hierarchy of cgroups."""
+    return [line.rpartition("/")[2] for line in _of_proc(str(pid), "cgroup").splitlines()]
+
+
+def _words(process: str) -> List[str]:
+    return _of_proc(process, "cmdline").replace("\0", " ").split()
 
 
 def _reset(unit: str) -> None:

@@ -45,12 +45,16 @@ class ScriptsActivator(Activator):
                 _take_down(touch.name)  # ifup would start a second DHCP client
         members = {name for name in coming if _bond_of(name) in coming}
         problems: Dict[str, str] = {}
+        self.late = frozenset()
         deadline = time.monotonic() + _UP_SECONDS
         for kind in sorted(_ORDER, key=lambda kind: _ORDER[kind]):
             # ifup of a bond brings its members up.
             names = [name for name in _in_order(list(coming)) if _kind(name) == kind and name not in members]
             jobs, failed = ifup_command.start_all(names)
-            problems.update(failed, **ifup_command.await_all(jobs, deadline))
+            problems.update(failed)
+            failed, late = ifup_command.await_all(jobs, deadline)
+            problems.update(failed)
+            self.late |= late
         return problems
 
     def dns(self, name: str, ifindex: int) -> Optional[Dns]:
