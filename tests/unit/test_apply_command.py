@@ -164,7 +164,7 @@ def test_a_standard_input_that_gives_nothing_is_refused(command, redirected, sai
     """Closed, empty, or open for writing alone."""
     script = "import os, sys; os.geteuid = lambda: 0; from cloudinit_osnetd import cli; sys.exit(cli.main(sys.argv[1:]))"
     words = ["sh", "-c", 'exec "$@" %s' % redirected, "sh", sys.executable, "-c", script, command, "--stdin"]
-    done = subprocess.run(words, capture_output=True, text=True)
+    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
     assert (done.returncode, done.stdout) == (3, ""), done
     assert "refused, nothing was changed: " + said in done.stderr, done.stderr
 

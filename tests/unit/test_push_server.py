@@ -213,5 +213,5 @@ def test_what_is_no_document_is_sent_to_no_domain(data):
 @pytest.mark.parametrize(("redirected", "said"), [("<&-", "it is closed"), ("</dev/null", "empty"), ("0>/dev/null", "Bad file descriptor")])
 def test_a_standard_input_that_gives_nothing_is_told(redirected, said):
     words = ["sh", "-c", 'exec "$@" %s' % redirected, "sh", sys.executable, "-m", "osnetd_push", "--socket", "/nowhere", "-"]
-    done = subprocess.run(words, capture_output=True, text=True)
+    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
     assert (done.returncode, done.stderr) == (NoDocument.code, "osnetd-push: standard input: %s\n" % said)
