@@ -89,7 +89,7 @@ def move(there: str, path: str) -> None:
         if exc.errno != errno.EXDEV:
             raise
         about, temporary = os.stat(there), temporary_of(path)
-        replace(temporary, read(there) or "", sync=False)
+        replace(temporary, read(there) or "", mode=0o600, sync=False)  # it may have keys, of Wi-Fi for example
         os.chown(temporary, about.st_uid, about.st_gid)
         os.chmod(temporary, about.st_mode & 0o7777)
         labels.move(temporary, path)

@@ -57,11 +57,10 @@ rule add goto 32766 prio 8 ipproto tcp dport 22-23
 -6 rule add to 2001:db8::/32 uidrange 5-9 iif v0 blackhole
 """.strip().splitlines()
 
-SCRIPT = """
-import json, subprocess, sys
+HEAD = """
+import json, subprocess, sys, time
 sys.path.insert(0, {top!r})
 from cloudinit_osnetd.apply import foreign
-from cloudinit_osnetd.kernel import save_restore
 from cloudinit_osnetd.system import paths
 from cloudinit_osnetd.core.records import Touch
 paths.FOREIGN = {run!r} + "/theirs.json"
@@ -69,7 +68,9 @@ paths.FOREIGN = {run!r} + "/theirs.json"
 def ip(line):
     return subprocess.run(["ip"] + line.split(), check=True, stdout=subprocess.PIPE).stdout.decode()
 
-def picture():
+"""
+
+SCRIPT = HEAD + """def picture():
     shown = ["-d -o addr show dev v0", "nexthop", "route show table all", "-6 route show table all", "rule", "-6 rule"]
     shown += ["neigh show nud permanent", "neigh show proxy", "-6 neigh show proxy"]
     lines = [line.split(" valid_lft ")[0].rstrip() for one in shown for line in ip(one).replace("\\\\", "").splitlines()]
@@ -134,18 +135,7 @@ neigh add proxy 10.0.0.78 dev v0
 -6 neigh add 2001:db8::77 lladdr 02:00:00:00:00:78 dev v0 nud permanent
 """.strip().splitlines()
 
-SHARED_SCRIPT = """
-import json, subprocess, sys, time
-sys.path.insert(0, {top!r})
-from cloudinit_osnetd.apply import foreign
-from cloudinit_osnetd.system import paths
-from cloudinit_osnetd.core.records import Touch
-paths.FOREIGN = {run!r} + "/theirs.json"
-
-def ip(line):
-    return subprocess.run(["ip"] + line.split(), check=True, stdout=subprocess.PIPE).stdout.decode()
-
-def picture():
+SHARED_SCRIPT = HEAD + """def picture():
     shown = ("nexthop", "route show table all", "-6 route show table all", "neigh show nud permanent", "neigh show proxy")
     lines = [line for one in shown for line in ip(one).splitlines()]
     words = [" ".join(line.replace("\\\\", "").split()) for line in lines]
