@@ -221,7 +221,7 @@ def test_the_program_changes_the_networks_configuration_and_its_own_state(policy
         if rule.permissions & WRITES["file"] and rule.target not in ("osnetd_t", "init_tmpfs_t", "security_t")
     }
     ours = {"osnetd_queue_t", "osnetd_runtime_t", "osnetd_unit_t", "osnetd_var_lib_t"}
-    assert files == ours | {"net_conf_t", "systemd_networkd_runtime_t", "NetworkManager_etc_rw_t", "sysctl_net_t"}
+    assert files == ours | {"net_conf_t", "systemd_networkd_runtime_t", "NetworkManager_etc_rw_t", "NetworkManager_runtime_t", "sysctl_net_t"}
     # Nor may it put a file of its own beside others below /etc (sudoers.d, tmpfiles.d).
     assert not [rule for rule in policy.rules("osnetd_t", target="etc_t") if rule.permissions & WRITES.get(rule.kind, set())]
     for kind in ("blk_file", "chr_file"):

@@ -17,6 +17,7 @@ from tests.scenarios.conftest import KINDS, GuestFactory, Kind
 from tests.scenarios.seen import (
     IFCFG,
     KEYFILES,
+    NO_WIRED_CONNECTION,
     PROFILES,
     assert_boot,
     assert_follows,
@@ -261,6 +262,37 @@ def test_a_silent_dhcp_server_costs_no_lease(cloud: Cloud, guest_factory: GuestF
         else:
             wait_until(lambda: "10.200.0.0/16 via 10.92.0.9" in guest.run("ip route").stdout, 10, "the route")
         assert address in guest.run(f"ip -brief address show {name}").stdout
+
+
+@pytest.mark.deep
+def test_a_boot_waits_for_the_lease_of_the_nic_that_is_left(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """Its profile is that of a later NIC, for whose lease no boot waits."""
+    leased = cloud.network("leased", cidr="10.92.0.0/24", gateway="10.92.0.1", dhcp=True, dns=["10.92.0.2"])
+    server = cloud.server("left")
+    first, second = server.create_port(_blue(cloud)), server.create_port(leased)
+    guest = guest_factory(server, files=NO_WIRED_CONNECTION)
+    guest.boot()
+    settled(guest)
+    assert_follows(guest, first, second)
+    server.delete_port(first)
+    name = str(guest.nic(first))
+    guest.unplug(first)
+    assert_gone(guest, name)
+    settled(guest)
+    cloud.stop_dhcp(leased)
+    guest.reboot(wait=False)
+
+    def state() -> str:
+        return guest.run("systemctl is-active NetworkManager-wait-online.service", check=False).stdout.strip()
+
+    wait_until(lambda: state() == "activating", 30 * guest.patience, "the boot waits for the network")
+    time.sleep(8)  # its link-local address was there after 2 s
+    assert state() == "activating"
+    server.edit_port(second)  # the DHCP server is back
+    guest.wait_for_cloud_init()
+    assert_follows(guest, second)
+    assert state() == "active"
+    assert_nothing_to_do(guest)
 
 
 @pytest.mark.deep

@@ -103,6 +103,12 @@ def test_the_advertisement_is_followed(on, kind):
     assert (found["ipv4.may-fail"], found["ipv6.may-fail"], found["ipv6.addr-gen-mode"]) == ("true", "true", "eui64")
 
 
+def test_no_boot_waits_for_the_lease_of_a_later_nic(on):
+    assert passed(on, item(dhcp()))["ipv4.may-fail"] == "false"
+    assert passed(on, item(dhcp(), metric=2100))["ipv4.may-fail"] == "true"
+    assert passed(on, item(static(), metric=2100))["ipv4.may-fail"] == "false"
+
+
 def test_static_ipv6_that_the_kernel_refuses_does_not_take_ipv4_down(on):
     found = passed(on, item(static(), SIX))
     assert (found["ipv4.may-fail"], found["ipv6.may-fail"], found["ipv6.required-timeout"]) == ("false", "true", "5000")

@@ -121,6 +121,38 @@ def test_a_silent_dhcp_server_does_not_take_the_static_family_down():
     assert finished(LEASED, dhcp())["ipv4"]["may-fail"] == "false"
 
 
+def test_no_boot_waits_for_the_lease_of_a_later_nic():
+    """Its IPv6 link-local address is enough for NetworkManager. A later NIC with static addresses has them at once."""
+    assert finished(LEASED, dhcp(), metric=2100)["ipv4"]["may-fail"] == "true"
+    assert finished(LEASED, dhcp(), SIX, metric=2100)["ipv4"]["may-fail"] == "true"
+    assert finished(STATIC, static(), metric=2100)["ipv4"]["may-fail"] == "false"
+    assert finished(HEAD, SIX, metric=2100)["ipv6"]["may-fail"] == "false"
+
+
+def test_a_boot_waits_for_the_lease_of_the_first_nic_whichever_that_is(tmp_path, monkeypatch):
+    waits = tmp_path / "conf.d" / "50.conf"
+    monkeypatch.setattr(profile_activator, "_AT_BOOT", str(waits))
+
+    def named(name, *networks, metric=0):
+        return Item(B + "/phy", entry(*networks), name, (), metric)
+
+    BACKEND.boot([item(dhcp()), named("ens4", dhcp(), metric=2100)])  # its profile says so itself
+    BACKEND.boot([named("ens4", static(routes=[DEFAULT]), metric=2100)])
+    BACKEND.boot([named("ens4", dhcp(), metric=2100)], left=frozenset(["ens4"]))
+    BACKEND.boot([named("a,b", dhcp(), metric=2100)])
+    BACKEND.boot([])
+    assert not waits.exists()
+    BACKEND.boot([named("ens4", dhcp(), metric=2100), named("ens5", static(), metric=2200)])
+    assert waits.read_text().splitlines() == [
+        "[connection-cloudinit-osnetd]",
+        "match-device=interface-name:=ens4",
+        "ipv4.required-timeout=60000",
+    ]
+    # The NIC that came first has no way out.
+    BACKEND.boot([item(static()), named("ens7", dhcp(), metric=2100)])
+    assert "=ens7\n" in waits.read_text()
+
+
 def test_routes_without_a_gateway_and_with_a_metric_of_their_own():
     told = [DEFAULT, {"network": "10.9.0.0", "netmask": "255.255.0.0", "gateway": "10.0.0.9", "metric": 7}]
     told.append({"network": "10.8.0.0", "netmask": "255.255.0.0"})

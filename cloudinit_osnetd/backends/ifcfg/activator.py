@@ -26,6 +26,7 @@ class IfcfgActivator(ProfileActivator):
         self, items: Sequence[Item], left: FrozenSet[str] = frozenset(), changed: FrozenSet[str] = frozenset()
     ) -> None:
         """Adds the name servers of NICs that came while the server was off. cloud-init writes them once only."""
+        super().boot(items, left, changed)
         resolv_conf.of_items([item.name for item in items if item.name not in left])
 
     def edits(self, touches: Sequence[Touch], coming: Mapping[str, str]) -> Dict[str, Callable[[], bool]]:

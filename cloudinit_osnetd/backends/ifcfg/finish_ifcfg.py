@@ -123,7 +123,12 @@ def _served(item: Item) -> List[int]:
 
 
 def _may_fail(item: Item, version: int) -> bool:
-    """True if a family waits for others or is IPv6, and the other family of the NIC has a configuration too."""
+    """True if a family waits for others or is IPv6, and the other family of the NIC has a configuration too.
+
+    And if it is IPv4 that waits for a lease, on a NIC that is not the server's first: no boot waits for it.
+    """
+    if version == 4 and _dynamic(item, version) and item.metric:
+        return True
     return (_dynamic(item, version) or version == 6) and len(_served(item)) == 2
 
 

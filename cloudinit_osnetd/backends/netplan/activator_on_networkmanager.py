@@ -35,6 +35,7 @@ class NetplanOnNetworkManagerActivator(ProfileActivator):
         self, items: Sequence[Item], left: FrozenSet[str] = frozenset(), changed: FrozenSet[str] = frozenset()
     ) -> None:
         """Updates the generated files: systemd ran the generator before the early flow, NetworkManager starts later."""
+        super().boot(items, left, changed)
         try:
             generator.regenerate()
         except (CommandError, OSError) as exc:

@@ -44,7 +44,7 @@ class NetplanForNetworkManager(NetplanFormat):
         if "link" in body:
             passed["vlan.parent"] = str(body["link"])
         methods = finish_keyfile.methods(item)
-        passed.update(_families(methods))
+        passed.update(_families(methods, later=bool(item.metric)))
         _only_dns_of(body, [family for family in ("ipv4", "ipv6") if methods[family] in ("auto", "manual")])
         body["networkmanager"] = {"passthrough": passed}
         return yaml_file.part(group, name, body)
@@ -71,11 +71,11 @@ def _only_dns_of(body: Dict[str, Any], families: Sequence[str]) -> None:
         del body["nameservers"]
 
 
-def _families(methods: Dict[str, str]) -> Dict[str, str]:
+def _families(methods: Dict[str, str], later: bool) -> Dict[str, str]:
     passed = {"ipv4.method": methods["ipv4"], "ipv6.method": methods["ipv6"], "ipv6.addr-gen-mode": "eui64"}
     for family in ("ipv4", "ipv6"):
         if methods[family] in ("auto", "manual"):
-            passed[family + ".may-fail"] = "true" if finish_keyfile.may_fail(methods, family) else "false"
+            passed[family + ".may-fail"] = "true" if finish_keyfile.may_fail(methods, family, later) else "false"
             if finish_keyfile.waits_to_be_unique(methods, family):
                 passed[family + ".required-timeout"] = finish_keyfile.UNIQUE_IN
     if methods["ipv4"] == "manual":

@@ -14,6 +14,9 @@
 - A family whose configuration depends on others may fail without the other family's static addresses. So may IPv6 in
   any case, because the kernel refuses all of it where IPv6 is switched off, and IPv4 would be gone with it. A boot
   still waits for static addresses to be proved unique.
+- A boot waits for the lease of the first NIC only. NetworkManager counts a NIC as configured once its IPv6 link-local
+  address is there, if IPv4 may fail; it asks for the lease until one comes. Otherwise a server that nobody answers
+  holds each boot for a minute. See ProfileActivator.boot.
 """
 
 import ipaddress
@@ -47,7 +50,7 @@ def finished(text: str, item: Item) -> str:
         changes: _Changes = {"method": wanted[family]}
         if wanted[family] in ("auto", "manual"):
             changes["route-metric"] = str(item.metric or _FIRST_METRIC)
-            changes["may-fail"] = "true" if may_fail(wanted, family) else "false"
+            changes["may-fail"] = "true" if may_fail(wanted, family, bool(item.metric)) else "false"
             changes["required-timeout"] = UNIQUE_IN if waits_to_be_unique(wanted, family) else None
             changes.update(_routes(there, item, family, advertised=(family, wanted[family]) == ("ipv6", "auto")))
             changes.update(_dns(item, family))
@@ -73,9 +76,14 @@ def methods(item: Item) -> Dict[str, str]:
     }
 
 
-def may_fail(methods: Dict[str, str], family: str) -> bool:
-    """True if a family waits for others or is IPv6, and the other family of the NIC has a configuration too."""
+def may_fail(methods: Dict[str, str], family: str, later: bool = False) -> bool:
+    """True if a family waits for others or is IPv6, and the other family of the NIC has a configuration too.
+
+    `later`: it is not the server's first NIC. So may IPv4 then that waits for a lease, whatever the other family has.
+    """
     other = methods["ipv6" if family == "ipv4" else "ipv4"]
+    if later and family == "ipv4" and methods[family] == "auto":
+        return True
     return (methods[family] == "auto" or family == "ipv6") and other in ("auto", "manual")
 
 

@@ -8,14 +8,17 @@ file NetworkManager loads for a NIC, and what the profile in it is.
 
 import logging
 import os
+import re
 import time
 from typing import Dict, FrozenSet, List, Optional, Sequence, Set
 
+from ...core.desired import Item
+from ...core.network_data import DHCP4
 from ...core.records import Dns, Touch
 from ...kernel import netlink
 from ...system import files
 from ...system.command import CommandError
-from ..base import Activator
+from ..base import Activator, first_of
 from . import nmcli, reapply
 from .keyfile import Values, value
 
@@ -26,6 +29,11 @@ _KNOWN_SECONDS, _FIRST_PAUSE = 3.0, 0.1
 _RESOLVERS = ("/run/NetworkManager/no-stub-resolv.conf", "/run/NetworkManager/resolv.conf")
 # What systemd-resolved was told of a link, by its index.
 _RESOLVED = "/run/systemd/resolve/netif/%d"
+# NetworkManager.conf(5): defaults of a setting that a profile does not have, for one device.
+_AT_BOOT = "/run/NetworkManager/conf.d/50-cloudinit-osnetd.conf"
+_WAIT = "[connection-cloudinit-osnetd]\nmatch-device=interface-name:=%s\nipv4.required-timeout=%d\n"
+_LEASE_MILLISECONDS = 60000  # as long as NetworkManager-wait-online.service waits
+_PLAIN = re.compile(r"[\w.@-]+\Z")  # other characters separate devices in a list
 
 
 class ProfileActivator(Activator):
@@ -43,6 +51,24 @@ class ProfileActivator(Activator):
 
     def recover(self, boot: bool = False) -> None:
         reapply.recover()
+
+    def boot(
+        self, items: Sequence[Item], left: FrozenSet[str] = frozenset(), changed: FrozenSet[str] = frozenset()
+    ) -> None:
+        """Makes the boot wait for the lease of the first NIC, if that was not always the first.
+
+        The profiles of all NICs but the one that came first say that IPv4 may fail while it waits for a lease, and do
+        not change when another becomes the first.
+        """
+        first = first_of(items)
+        if first is None or first.name in left or not first.metric or not _PLAIN.match(first.name):
+            return
+        if not {net.type for net in first.entry.networks} & DHCP4:
+            return
+        try:
+            files.replace(_AT_BOOT, _WAIT % (first.name, _LEASE_MILLISECONDS), sync=False)
+        except OSError as exc:
+            LOG.warning("the boot will not wait for a lease: nic=%s error=%s", first.name, exc)
 
     def before(self, touches: Sequence[Touch]) -> None:
         """Keeps the profiles that are replaced: the difference decides whether a reapply applies it."""
