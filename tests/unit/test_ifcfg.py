@@ -5,13 +5,15 @@
 import pytest
 
 from cloudinit_osnetd.backends.ifcfg import backend as ifcfg_backend
-from cloudinit_osnetd.backends.ifcfg import ifcfg_file
+from cloudinit_osnetd.backends.ifcfg import ifcfg_file, profile
+from cloudinit_osnetd.backends.networkmanager import other_profiles
 from cloudinit_osnetd.cloud_init import network_config
 from cloudinit_osnetd.core.desired import Item, Want
 from cloudinit_osnetd.core.records import Part
+from cloudinit_osnetd.kernel import netlink
 from cloudinit_osnetd.system import files
 
-from .build import A, B, bond, data, dhcp, dns, document, link, static, vlan
+from .build import A, B, bond, data, dhcp, dns, document, link, nic, snapshot, static, vlan
 from .ifcfg_texts import DEFAULT, ETH0, HEAD, LEASED, SIX, SLAAC, STATIC, completed, item
 
 
@@ -158,6 +160,12 @@ def test_a_silent_dhcp_server_does_not_take_the_static_family_down(backend):
     values = finished(backend, LEASED + "IPV6ADDR=2001:db8::5/64\n", dhcp(), SIX)
     assert (values.get("IPV4_FAILURE_FATAL"), values.get("IPV6_FAILURE_FATAL"), values["IPV6_REQUIRED_TIMEOUT"]) == (None, None, "5000")
     assert finished(backend, LEASED, dhcp())["IPV4_FAILURE_FATAL"] == "yes"
+
+
+def test_no_boot_waits_for_the_lease_of_a_later_nic(backend):
+    assert "IPV4_FAILURE_FATAL" not in finished(backend, LEASED + "IPV4_FAILURE_FATAL=yes\n", dhcp(), metric=2100)
+    assert finished(backend, STATIC, static(), metric=2100)["IPV4_FAILURE_FATAL"] == "yes"
+    assert finished(backend, STATIC, SIX, metric=2100)["IPV6_FAILURE_FATAL"] == "yes"
 
 
 def test_the_dns_of_all_subnets_and_of_no_other_family(backend):
@@ -357,3 +365,30 @@ def test_what_older_releases_wrote_is_recognised(backend):
     stateful = LEASED + "DHCPV6C=yes\nIPV6INIT=yes\nIPV6_AUTOCONF=no\n"
     newer = backend.meaning(stateful + "IPV6_FAILURE_FATAL=yes\n", "ens3")
     assert backend.meaning(stateful + "NM_CONTROLLED=no\n", "ens3") in backend.as_older_releases(newer)
+
+
+# -- whose NIC it is -------------------------------------------------------------------------------
+
+
+def test_the_file_of_a_nic_that_was_renamed_is_not_foreign(backend, tmp_path, monkeypatch):
+    """NetworkManager keeps using the profile, whose DEVICE is the former name. An operator's file is his."""
+    monkeypatch.setattr(ifcfg_file, "DIRECTORY", str(tmp_path / "scripts"))
+    monkeypatch.setattr(other_profiles, "_DIRECTORIES", ())
+    monkeypatch.setattr(other_profiles, "_DEVICES", str(tmp_path / "devices"))
+    monkeypatch.setattr(other_profiles, "_UDEV", str(tmp_path / "udev"))
+    monkeypatch.setattr(netlink, "snapshot", lambda: snapshot(nic(name="lan0")))
+    ours = "# Created by cloud-init automatically, do not edit.\n#\nDEVICE=ens3\nHWADDR=%s\nTYPE=Ethernet\n" % A
+
+    def claimed(path, text):
+        files.replace(path, text)
+        note = "[device]\nmanaged=true\nconnection-uuid=%s\n" % profile.uuid_of(path, ifcfg_file.parsed(text))
+        files.replace(str(tmp_path / "devices/2"), note)
+        found = backend.claimed([item(static())._replace(name="lan0")])
+        files.remove(path)
+        return found
+
+    former = ifcfg_file.path_of("ens3")
+    assert claimed(former, ours) == {}
+    assert claimed(former, ours.split("#\n")[1]) == {"lan0": former}
+    mine = ifcfg_file.path_of("mine")
+    assert claimed(mine, ours) == {"lan0": mine}

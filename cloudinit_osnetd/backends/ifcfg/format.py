@@ -12,6 +12,7 @@ from typing import Dict, FrozenSet, List, Sequence
 
 from ...core.desired import Item
 from ...core.records import Part
+from ...kernel import netlink
 from ...system import files
 from ..base import Format
 from ..networkmanager import other_profiles
@@ -19,6 +20,7 @@ from . import finish_ifcfg, ifcfg_file, profile
 from .ifcfg_file import DIRECTORY, PREFIX, PREFIX_ROUTE4, PREFIX_ROUTE6
 
 _PREFIXES = (PREFIX, PREFIX_ROUTE4, PREFIX_ROUTE6)
+_HEADER = "# Created by cloud-init"  # how each file of its renderer begins
 
 
 class IfcfgFormat(Format):
@@ -94,8 +96,9 @@ class ForNetworkManager(IfcfgFormat):
         Not those that it leaves alone because of our own file: cloud-init up to 24.1 wrote NM_CONTROLLED=no.
         """
         ours = [ifcfg_file.path_of(item.name) for item in items]
+        foreign = [one for one in profile.others(ours) if not _has_former_name(one)]
         # No keyfile is ours, cloud-init's neither: they are left from another renderer.
-        found = other_profiles.claimed(items, ours=ifcfg_file.path_of(""), also=profile.others(ours))
+        found = other_profiles.claimed(items, ours=ifcfg_file.path_of(""), also=foreign)
         for item in items:
             if found.get(item.name) == other_profiles.UNMANAGED and _left_by_our_file(item.name):
                 del found[item.name]
@@ -122,6 +125,17 @@ class ForScripts(IfcfgFormat):
                 if (device == item.name and mac in ("", item.entry.mac)) or (same_mac and device in ("", item.name)):
                     found[item.name] = one.path
         return found
+
+
+def _has_former_name(one: other_profiles.Profile) -> bool:
+    """True for a file of cloud-init's or ours whose NIC has another name now.
+
+    NetworkManager goes on using the profile, though its DEVICE is the former name.
+    """
+    name = one.values["connection"].get("interface-name", "")
+    if not name or one.path != ifcfg_file.path_of(name) or netlink.snapshot().named(name) is not None:
+        return False
+    return (files.read(one.path) or "").startswith(_HEADER)
 
 
 def _left_by_our_file(name: str) -> bool:
