@@ -182,6 +182,9 @@ def _wrong(guest: Guest, name: str, device: Device) -> List[str]:
     # Neutron's DHCP leads to the metadata service as well, whatever the document says.
     if METADATA not in [destination for destination, _gateway in device.routes]:
         routes = {(destination, gateway) for destination, gateway in routes if destination != METADATA}
+    if guest.backend in PROFILES:
+        # To a gateway that no subnet reaches NetworkManager adds a route on the link by itself.
+        routes -= {(gateway, "") for _destination, gateway in device.routes} - set(device.routes)
     found += _differ("route", set(device.routes), routes)
     said = link.get("linkinfo", {}).get("info_data", {})
     found += [f"{option} is {said.get(option)!r}" for option, value in device.options if str(said.get(option)) != value]
