@@ -34,6 +34,7 @@ import json
 import optparse
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -3028,9 +3029,8 @@ def _options():
     parser.add_option("--file", help="apply: the document, JSON or base64")
     parser.add_option("--dry-run", action="store_true", help="apply: show what would be done, and do nothing")
     parser.add_option("--files-only", action="store_true", help="apply: for the next boot, nothing live")
-    parser.add_option(
-        "--timeout", type="int", default=60, metavar="SECONDS", help="apply: how long to wait for another run (60)"
-    )
+    wait = "apply: how long to wait for the end of the document, and for another run (60)"
+    parser.add_option("--timeout", type="int", default=60, metavar="SECONDS", help=wait)
     parser.add_option("--event", default="look", help="follow: add, remove, boot or look")
     parser.add_option("--restore", action="store_true", help="uninstall: the network's files as they were before")
     parser.add_option("--entry-point", action="store_true", help="install: %s as well" % ENTRY_POINT)
@@ -3041,18 +3041,44 @@ def _options():
     return parser
 
 
+def _all_of(handle, name, timeout):
+    """What can be read until its end. Raises Busy if that does not come in time: a pipe that its writer keeps open."""
+    found, until = b"", time.time() + max(5, timeout)  # with a timeout of 0 too its writer needs a moment
+    while len(found) < 2 * MAX_BYTES:
+        try:
+            ready = select.select([handle], [], [], max(0.0, until - time.time()))[0]
+            if not ready:
+                raise Busy("%s: it does not end: %d bytes came in %d s" % (name, len(found), max(5, timeout)))
+            more = os.read(handle, min(1 << 16, 2 * MAX_BYTES - len(found)))
+        except (OSError, select.error) as exc:
+            if exc.args[:1] in ((errno.EINTR,), (errno.EAGAIN,)):
+                continue  # before Python 3.5
+            raise OSError(exc.args[0], os.strerror(exc.args[0]))
+        if not more:
+            break
+        found += more
+    return found
+
+
 def _document(options, words):
-    """The document's bytes, None for wrong usage; raises Refused for a file that cannot be read."""
+    """The document's bytes, None for wrong usage; raises Refused for what cannot be read, Busy if it does not end."""
     if options.file is not None and not words:
         try:
-            with open(options.file, "rb") as file:
-                return file.read(2 * MAX_BYTES)
+            # Without waiting: a FIFO is opened only once somebody writes to it.
+            handle = os.open(options.file, os.O_RDONLY | os.O_NONBLOCK)
+            try:
+                return _all_of(handle, options.file, options.timeout)
+            finally:
+                os.close(handle)
         except (IOError, OSError) as exc:
             raise Refused(options.file, exc.strerror or "%s" % exc)
     if options.file is not None or len(words) != 1:
         return None
     if words[0] == "-":
-        return getattr(sys.stdin, "buffer", sys.stdin).read(2 * MAX_BYTES)
+        try:
+            return _all_of(0, "standard input", options.timeout)
+        except (IOError, OSError) as exc:
+            raise Refused("standard input", exc.strerror or "%s" % exc)
     return words[0] if isinstance(words[0], bytes) else words[0].encode("utf-8", "surrogateescape")
 
 

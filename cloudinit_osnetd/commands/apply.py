@@ -19,7 +19,7 @@ from ..state import run_lock
 from ..system import paths
 from ..system.command import CommandError
 from ..system.command import run as run_command
-from .document import EXIT_REFUSED, parsed, read, tell_refused
+from .document import EXIT_BUSY, EXIT_REFUSED, Unfinished, parsed, read, tell_refused, tell_unfinished
 from .output import print_json, width, wrapped
 from .reconcile import announce, as_json, keep, note
 from .report import print_decided, print_next
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS = 0.2
 _STARTING = ("cloudinit-osnetd-early.service", "systemd-networkd.service", "NetworkManager.service")
-EXIT_NIC_FAILED, EXIT_ROLLED_BACK, EXIT_NOT_MANAGED, EXIT_BUSY = 1, 4, 5, 6
+EXIT_NIC_FAILED, EXIT_ROLLED_BACK, EXIT_NOT_MANAGED = 1, 4, 5
 
 
 def _await_cloud_init(until: float) -> None:
@@ -99,6 +99,9 @@ def main(args: "argparse.Namespace") -> int:
     except Refused as exc:
         tell_refused(args, exc)
         return EXIT_REFUSED
+    except Unfinished as exc:
+        tell_unfinished(args, exc)
+        return EXIT_BUSY
     except NotManaged as exc:
         _tell(args, {"hands_off": str(exc)}, "not managed, nothing was changed: %s" % exc)
         return EXIT_NOT_MANAGED

@@ -19,7 +19,7 @@ from ..planning import render
 from ..planning.build_plan import build_plan, pending_macs
 from ..run.corrections import Corrections
 from ..state import failed_retries, run_lock, store
-from .document import EXIT_REFUSED, parsed, read, tell_refused
+from .document import EXIT_BUSY, EXIT_REFUSED, Unfinished, parsed, read, tell_refused, tell_unfinished
 from .output import print_json
 from .report import decided, print_decided
 
@@ -82,6 +82,9 @@ def main(args: argparse.Namespace) -> int:
     except Refused as exc:
         tell_refused(args, exc)
         return EXIT_REFUSED
+    except Unfinished as exc:
+        tell_unfinished(args, exc)
+        return EXIT_BUSY
     except NotManaged as exc:
         report = dict(decided((), (), (), (), {}, (), {}), hands_off=str(exc))
     if args.json:

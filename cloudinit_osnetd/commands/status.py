@@ -22,6 +22,7 @@ _STATE_COLOURS = {
 }
 _LABEL = "%-11s "
 _INDENT = "    "
+_NOT_FROM = ("rejected until ", "rolled back: ")  # the NIC does not have what its source says
 _CLEAR = "\033[H\033[2J"  # the cursor to the first line; the screen
 
 
@@ -98,7 +99,7 @@ def _source(source: Dict[str, Any], report: Dict[str, Any], now: float, wide: in
         via = report.get("metadata_via") or ""
         about.append("answered %s%s" % (age_text(now - when), " via " + (names.get(via) or via) if via else ""))
     elif source["answered"] is False:
-        about.append("no answer in the last run" if name == "metadata" else "not here any more")
+        about.append("no valid answer in the last run" if name == "metadata" else "not here any more")
     if source["changed"]:
         about.append(("pushed " if name == "push" else "last change ") + time_text(source["changed"]))
     why: Dict[str, List[str]] = {}
@@ -124,7 +125,9 @@ def _run_text(record: Any, now: float) -> str:
     if not isinstance(record, dict) or not record.get("when"):
         return "none since the server booted"
     nics = nics_of(record)
-    did = "%s: %s" % (nics, result_of(record)) if nics else "nothing to do"
+    result = result_of(record)
+    told = result if result.endswith(": " + nics) else "%s: %s" % (nics, result)  # "rolled back: ens3"
+    did = told if nics else "nothing to do"
     took = record.get("seconds")
     took_text = " in %.1f s" % took if isinstance(took, (int, float)) and nics else ""
     return "%s (%s), %s; %s%s" % (
@@ -155,7 +158,7 @@ def _details(row: Dict[str, Any], wide: int) -> List[str]:
     has = list(row["addresses"]) or ["no address"]
     if row["mtu"]:
         has.append("MTU %d" % row["mtu"])
-    if row["source"]:
+    if row["source"] and not row["reason"].startswith(_NOT_FROM):
         has.append("from " + row["source"])
     texts = ([", ".join(has)] if row["name"] else []) + ([row["reason"]] if row["reason"] else [])
     texts += [*row["findings"], *row["differs"]]

@@ -159,6 +159,9 @@ def parse_bytes(raw: bytes, macs: MacsByName = no_nics) -> NetworkData:
         raise Refused("network_data", "larger than %d bytes" % MAX_BYTES)
     try:
         document = json.loads(raw.decode("utf-8"))
-    except (ValueError, RecursionError) as exc:
-        raise Refused("network_data", "not JSON: %s" % exc) from None
+    except RecursionError:
+        raise Refused("network_data", "nested too deeply") from None
+    except ValueError as exc:
+        beginning = raw[:40].decode("utf-8", "replace")
+        raise Refused("network_data", "not JSON: %s (it begins with %r)" % (exc, beginning)) from None
     return parse(document, macs)

@@ -38,7 +38,7 @@ class Rejection(NamedTuple):
 
     @property
     def until(self) -> str:
-        return utc(self.since + self.seconds) or "another edit"
+        return local_time(self.since + self.seconds) or "another edit"
 
     def __str__(self) -> str:
         if self.lasting:
@@ -49,10 +49,10 @@ class Rejection(NamedTuple):
 Rejections = Tuple[Rejection, ...]
 
 
-def utc(when: float) -> str:
-    """Returns a time for people; empty if it is none, from a version that accepted any number."""
+def local_time(when: float) -> str:
+    """Returns a time for people, in the server's time zone; empty if it is none, from a version that took any."""
     try:
-        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(when))
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when))
     except (OverflowError, ValueError, OSError):
         return ""
 

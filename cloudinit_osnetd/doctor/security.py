@@ -77,7 +77,7 @@ def clock() -> List[Result]:
 
 
 def _text(when: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(when))
+    return time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(when))
 
 
 def _mtime(path: str) -> float:

@@ -43,7 +43,7 @@ def next_steps(report: Mapping[str, Any]) -> List[str]:
         some = [row for row in rows if row["state"] == state]
         steps += [text % _names(some)] if some else []
     if any(source["answered"] is False for source in report.get("sources", ()) if source["source"] == "metadata"):
-        steps.append("the metadata service did not answer: `cloudinit-osnetd doctor` asks it through each NIC")
+        steps.append("the metadata service gave no valid answer: `cloudinit-osnetd doctor` asks it through each NIC")
     return steps
 
 

@@ -2,15 +2,18 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """What each source says, when it said so, and for which NICs it is in force or why it is not. For status."""
 
+import time
 from typing import Any, Dict, List, Mapping
 
-from ..core import truth
+from ..core import rejections, truth
 from ..core.truth import KeyTruth
 from ..state import store
 
 _REPEATS = "says the same as %s"
 _OLDER = "%s changed later"
 _FIRST = "%s was known first"
+_REJECTED = "rejected, its earlier configuration is used"
+_ROLLED_BACK = "rolled back, its earlier configuration is used"
 
 
 def sources(state: store.State, last_run: Any, names: Mapping[str, str]) -> List[Dict[str, Any]]:
@@ -21,23 +24,33 @@ def sources(state: store.State, last_run: Any, names: Mapping[str, str]) -> List
     whether the last run could read it (None: not known). `in_force` has the NICs that use its entry, `superseded` why
     others do not, by NIC.
     """
-    return [row for row in (_row(state, last_run, names, source) for source in truth.RANK) if row]
+    rejected = rejections.in_force(state.truth, state.rejections, time.time())
+    unused = {key: _ROLLED_BACK if one.lasting else _REJECTED for key, one in rejected.items()}
+    return [row for row in (_row(state, last_run, names, unused, source) for source in truth.RANK) if row]
 
 
-def _row(state: store.State, last_run: Any, names: Mapping[str, str], source: str) -> Dict[str, Any]:
+def _row(
+    state: store.State, last_run: Any, names: Mapping[str, str], unused: Mapping[str, str], source: str
+) -> Dict[str, Any]:
+    """`unused`: why no entry is used, by key."""
     known = {key: one for key, one in state.truth.keys.items() if source in one.statements}
     answered = _answered(last_run, source)
     faults = _faults(state, last_run, source)
     if not known and source not in state.truth.services and not faults:
         return {}
+    used = {key for key, one in known.items() if one.in_force == source and key not in unused}
     listed = [key for key, one in known.items() if one.statements[source].listed]
     return {
         "source": source,
         "listed": len(listed),
         "changed": state.changed.get(source, 0.0),
         "answered": answered,
-        "in_force": sorted(_name(key, names) for key, one in known.items() if one.in_force == source),
-        "superseded": {_name(key, names): why(one, source) for key, one in known.items() if one.in_force != source},
+        "in_force": sorted(_name(key, names) for key in used),
+        "superseded": {
+            _name(key, names): unused[key] if one.in_force == source else why(one, source)
+            for key, one in known.items()
+            if key not in used
+        },
         "faults": faults,
     }
 

@@ -200,6 +200,13 @@ def _port(known: truth.KeyTruth) -> str:
     return next(filter(None, told), "")
 
 
+def _differs(before: truth.Truth, now: truth.Truth, key: str) -> bool:
+    """True if another entry is in force for a key, or other global DNS that it uses; a push says these of every NIC."""
+    if key not in before.keys or key not in now.keys:
+        return True
+    return rejections.content(before.keys[key]) != rejections.content(now.keys[key])
+
+
 def _on_trial(state: store.State, names: Mapping[str, str], managed: bool = True) -> List[Dict[str, Any]]:
     """Returns the changes that are in force and may be rolled back, each with its NICs, and until when.
 
@@ -208,7 +215,7 @@ def _on_trial(state: store.State, names: Mapping[str, str], managed: bool = True
     trials: List[Dict[str, Any]] = []
     held = provisional.read(state.provisional) if state.provisional else None
     if held is not None:
-        pushed = sorted(names.get(key) or key for key in held.changed)
+        pushed = sorted(names.get(key) or key for key in held.changed if _differs(held.truth, state.truth, key))
         until, ends = round(held.until, 1), "taken back unless `cloudinit-osnetd confirm` comes"
         if not managed:
             until, ends = 0.0, "taken back once the network is managed again"

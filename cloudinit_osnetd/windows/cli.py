@@ -3,14 +3,16 @@
 """`python -m cloudinit_osnetd.windows`: the command line on Windows.
 
 Exit status: 0 done, or nothing to do, also where a NIC of the document is absent; 1 a NIC failed, or a link of the
-document is bad, and the others are done; 2 wrong usage, or a document that is refused; 6 another run did not end in
-time; 70 it broke off. Nothing was changed where it is 2 or 6.
+document is bad, and the others are done; 2 wrong usage, or a document that is refused; 6 another run, or standard
+input, did not end in time; 70 it broke off. Nothing was changed where it is 2 or 6.
 """
 
 import argparse
 import errno
 import json
+import os
 import sys
+import threading
 from typing import Any, List
 
 from ..core import pushed_document
@@ -19,6 +21,8 @@ from ..core.pushed_document import Refused
 from . import apply, config, install, service, state, store
 
 EXIT_FAILED, EXIT_REFUSED, EXIT_BUSY, EXIT_BROKE_OFF = 1, 2, 6, 70
+_AT_ONCE = 1 << 16
+_LEAST_SECONDS = 5.0  # `--timeout 0` means not to wait for another run; the writer of a pipe needs its moment
 
 
 def _patience(text: str) -> float:
@@ -44,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         # osnetd-push asks every guest for a --diff; there are no files here that could differ.
         one.add_argument("--dry-run", "--diff", action="store_true", help="print the commands, and run none")
         one.add_argument("--rename", action="store_true", help="give each NIC the name or the id of its link")
-        wait = "wait so long for another run (60)"
+        wait = "wait so long for the document and for another run (60)"
         one.add_argument("--timeout", type=_patience, default=60.0, metavar="S", help=wait)
         one.add_argument("--json", action="store_true", help="print the result as JSON")
     for name, what in (("install", "make and start the service"), ("uninstall", "remove what install made")):
@@ -90,7 +94,7 @@ def _read(args: argparse.Namespace) -> bytes:
     if args.file is not None:
         return pushed_document.limited(lambda size: _from_file(args.file, size), args.file or "--file ''")
     if args.stdin:
-        return pushed_document.limited(_from_stdin, "standard input")
+        return pushed_document.limited(lambda size: _from_stdin(size, args.timeout), "standard input")
     return str(args.document).encode("utf-8", "replace")
 
 
@@ -99,10 +103,34 @@ def _from_file(path: str, size: int) -> bytes:
         return fh.read(size)
 
 
-def _from_stdin(size: int) -> bytes:
+def _from_stdin(size: int, seconds: float) -> bytes:
+    """Returns what standard input gives until its end. Raises store.Busy if that does not come in time.
+
+    A thread reads, because Windows cannot wait for a pipe with a time limit; it is left behind, and ends with us.
+    """
     if sys.stdin is None:
         raise OSError(errno.EBADF, "it is closed")
-    return sys.stdin.buffer.read(size)
+    fd, found, failed = sys.stdin.fileno(), [b""], []
+
+    def read() -> None:
+        try:
+            while len(found[0]) < size:
+                more = os.read(fd, min(_AT_ONCE, size - len(found[0])))
+                if not more:
+                    return
+                found[0] += more
+        except OSError as exc:
+            failed.append(exc)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    seconds = max(_LEAST_SECONDS, seconds)
+    reader.join(seconds)
+    if reader.is_alive():
+        raise store.Busy("standard input: it does not end: %d bytes came within %g s" % (len(found[0]), seconds))
+    if failed:
+        raise failed[0]
+    return found[0]
 
 
 def _apply(args: argparse.Namespace) -> int:

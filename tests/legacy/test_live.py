@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
+import subprocess
 from types import ModuleType
 
 import pytest
@@ -15,7 +17,7 @@ from cloudinit_osnetd import cli
 from cloudinit_osnetd.commands import apply
 from tests.lab.limit import limit_mtu
 
-from .conftest import DEBIAN8, ENDS, MACS, VERSIONS, Place, document, link, static
+from .conftest import DEBIAN8, ENDS, MACS, PROGRAM, VERSIONS, Place, document, link, static
 
 TWO = document(
     link(0),
@@ -311,6 +313,27 @@ def test_wrong_usage_and_a_refused_document_are_told_apart(place: Place, words: 
     before = place.files()
     done = place.run("apply", *words)
     assert (done.status, said in done.err) == (status, True), done
+    assert place.files() == before
+
+
+@pytest.mark.parametrize("version", ENDS)
+def test_a_document_that_does_not_end_is_not_waited_for_forever(place: Place, version: str) -> None:
+    """A pipe that is kept open, a FIFO that nobody opens, and no standard input at all."""
+    before = place.files()
+    pipe = place.root / "run" / "pipe"
+    os.mkfifo(pipe)
+    done = place.run("apply", "--timeout", "1", "--file", str(pipe))
+    assert (done.status, done.out) == (6, "") and f"{pipe}: it does not end: 0 bytes came in 5 s" in done.err, done
+    program = [place.python, "-B", str(PROGRAM), "--root", str(place.root), "apply", "--timeout", "1", "-"]
+    reading, writing = os.pipe()
+    os.write(writing, b"{")
+    silent = subprocess.run(program, stdin=reading, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+    os.close(reading)
+    os.close(writing)
+    assert silent.returncode == 6 and b"standard input: it does not end: 1 bytes came in 5 s" in silent.stderr, silent
+    closed = subprocess.run(["sh", "-c", 'exec "$@" <&-', "sh", *program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+    assert closed.returncode == 3 and b"refused, nothing was changed: standard input" in closed.stderr, closed
+    assert b"Traceback" not in closed.stderr
     assert place.files() == before
 
 

@@ -169,6 +169,52 @@ def test_a_standard_input_that_gives_nothing_is_refused(command, redirected, sai
     assert "refused, nothing was changed: " + said in done.stderr, done.stderr
 
 
+SCRIPT = "import os, sys; os.geteuid = lambda: 0; from cloudinit_osnetd import cli; from cloudinit_osnetd.commands import document; "
+
+
+@pytest.mark.parametrize("command", [["apply", "--timeout", "0.3"], ["plan"]])
+@pytest.mark.parametrize("writer", ["one that is silent", "one that stops", "nobody"])
+@pytest.mark.parametrize("source", ["--stdin", "--file"])
+def test_a_document_that_does_not_end_is_not_waited_for_forever(command, writer, source, tmp_path):
+    """A pipe that is kept open, and a FIFO that nobody has opened: 6, as when another run does not end."""
+    pipe = str(tmp_path / "pipe")
+    os.mkfifo(pipe)
+    fd = os.open(pipe, os.O_RDWR)  # opens at once, and keeps it open
+    words = [*command, source] + ([pipe] if source == "--file" else [])
+    limits = "document._SECONDS = document._LEAST_SECONDS = 0.3; sys.exit(cli.main(sys.argv[1:]))"
+    try:
+        if writer == "one that stops":
+            os.write(fd, b64(GOOD)[:20])
+        if writer == "nobody" and source == "--file":
+            os.close(fd)
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK) if source == "--stdin" else os.open(os.devnull, os.O_RDONLY)
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT + limits, *words],
+            stdin=reader, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=60,
+        )  # fmt: skip
+        os.close(reader)
+    finally:
+        if not (writer == "nobody" and source == "--file"):
+            os.close(fd)
+    came = 20 if writer == "one that stops" else 0
+    said = "nothing was changed: %s: it does not end: %d bytes came within 0.3 s" % ("standard input" if source == "--stdin" else pipe, came)
+    assert (done.returncode, done.stdout) == (6, "") and said in done.stderr, done
+
+
+def test_a_writer_that_is_slow_is_waited_for_though_no_other_run_is(tmp_path):
+    writer = "sleep 0.5; printf %s " + b64(GOOD)[:-40].decode() + "; sleep 0.5; printf %s " + b64(GOOD)[-40:].decode()
+    pipe = subprocess.Popen(["sh", "-c", writer], stdout=subprocess.PIPE)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sys.stdin", pipe.stdout)
+            args = given(stdin=True)
+            args.timeout = 0.0
+            assert handed_over.read(args) == b64(GOOD)
+    finally:
+        pipe.stdout.close()
+        pipe.wait()
+
+
 @pytest.mark.parametrize("words", [["apply"], ["apply", "--file", "x", "--stdin"], ["apply", "e30=", "--forget"]])
 def test_one_way_to_hand_it_over(words, capsys):
     with pytest.raises(SystemExit) as ended:

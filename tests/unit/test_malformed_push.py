@@ -11,6 +11,7 @@ import json
 import lzma
 import re
 import sys
+import tempfile
 import zlib
 
 import pytest
@@ -54,13 +55,15 @@ def refused(raw):
     def begin(*_args, **_options):
         raise Begun
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryFile() as given:
+        given.write(raw)
+        given.seek(0)
         patch.setattr(apply, "run", begin)
         patch.setattr(apply, "_await_cloud_init", begin)
         out, err = io.StringIO(), io.StringIO()
         patch.setattr(sys, "stdout", out)
         patch.setattr(sys, "stderr", err)
-        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw)))
+        patch.setattr(sys, "stdin", given)
         code = cli.main(["apply", "--json", "--stdin"])
     assert (code, err.getvalue()) == (3, ""), (code, out.getvalue(), err.getvalue(), raw[:0])
     problems = json.loads(out.getvalue())["refused"]

@@ -2,6 +2,8 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """rejections: one content of one entry, for a while, ever longer; what is believed in its stead."""
 
+import time
+
 import pytest
 
 from cloudinit_osnetd.core import rejections, truth
@@ -94,8 +96,14 @@ def test_each_time_it_takes_longer_up_to_a_day_and_a_new_content_begins_anew():
     assert rejected(first=100000.0)[0].seconds == 100000.0
 
 
-def test_it_says_until_when_and_why():
-    assert str(rejected()[0]) == "rejected until 1970-01-01 00:17:40 UTC, because the router is silent"
+def test_it_says_until_when_and_why(monkeypatch):
+    """In the server's time zone, as all other times that a person is shown."""
+    monkeypatch.setenv("TZ", "EST-2")
+    time.tzset()
+    assert str(rejected()[0]).startswith("rejected until 1970-01-01 02:17:40, ")
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    assert str(rejected()[0]) == "rejected until 1970-01-01 00:17:40, because the router is silent"
 
 
 @pytest.mark.parametrize(("now", "left"), [(1000.0, 60.0), (1059.5, 0.5), (1060.0, None)])

@@ -81,9 +81,8 @@ next: ens3: see `cloudinit-osnetd plan --force --diff`; `reconcile --force`
 """
 REJECTED = """\
 nothing to do
-FAILED: ens4 (fa:16:3e:00:00:02): rejected until 2026-01-01 00:15:00 UTC,
-    because after the change not reachable: the gateway for 0.0.0.0/0
-    (10.91.0.77)
+FAILED: ens4 (fa:16:3e:00:00:02): rejected until 2026-01-01 00:15:00, because
+    after the change not reachable: the gateway for 0.0.0.0/0 (10.91.0.77)
 next: ens4: %s
 """
 HISTORY = """\
@@ -141,7 +140,7 @@ def test_what_was_done_nic_by_nic(monkeypatch, capsys):
 
 
 def test_what_was_rolled_back_and_what_to_do_about_it(monkeypatch, capsys):
-    why = "rejected until 2026-01-01 00:15:00 UTC, because after the change not reachable: the gateway for 0.0.0.0/0 (10.91.0.77)"
+    why = "rejected until 2026-01-01 00:15:00, because after the change not reachable: the gateway for 0.0.0.0/0 (10.91.0.77)"
     for reason, step in (
         ("push", "push a corrected document, drop what was pushed with\n    `cloudinit-osnetd apply --forget`, or try it again with `cloudinit-osnetd\n    reconcile --force`"),
         ("operator", "`cloudinit-osnetd status` says what to do"),

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudinit_osnetd.commands import output
+from cloudinit_osnetd.core import provisional, rejections
 from cloudinit_osnetd.run import advice, source_status, status
 from cloudinit_osnetd.state import store
 from cloudinit_osnetd.system import files, paths
@@ -85,9 +86,9 @@ NIC   MAC                STATE    PORT
 ens3  fa:16:3e:00:00:01  ok       00000000-1111-4222-8333-444444444444
     10.0.0.5/24, MTU 1450, from metadata
 ens4  fa:16:3e:00:00:02  failed   00000001-1111-4222-8333-444444444444
-    10.0.0.6/24, 2001:db8::6/64, MTU 1450, from metadata
-    rejected until 2026-01-01 00:15:00 UTC, because its gateway 10.0.0.1 does
-    not answer any more
+    10.0.0.6/24, 2001:db8::6/64, MTU 1450
+    rejected until 2026-01-01 00:15:00, because its gateway 10.0.0.1 does not
+    answer any more
 ens5  fa:16:3e:00:00:03  drifted  00000002-1111-4222-8333-444444444444
     no address, MTU 1450, from push
     /etc/systemd/network/10-cloud-init-ens5.network: changed externally
@@ -102,7 +103,7 @@ next        ens5: see `cloudinit-osnetd plan --force --diff`; `reconcile
 
 
 def full():
-    back = "rejected until 2026-01-01 00:15:00 UTC, because its gateway 10.0.0.1 does not answer any more"
+    back = "rejected until 2026-01-01 00:15:00, because its gateway 10.0.0.1 does not answer any more"
     edited = "/etc/systemd/network/10-cloud-init-ens5.network: changed externally"
     trial = {"nics": ["ens4"], "until": NOW + 90, "ends": "`cloudinit-osnetd confirm` keeps it"}
     return report(
@@ -124,7 +125,7 @@ def test_the_metadata_service_is_asked_by_a_nic_whatever_has_its_mac_too():
 
 
 def test_who_pushed_what_was_rejected_is_told_to_push_again():
-    back = "rejected until 2026-01-01 00:15:00 UTC, because after the change not reachable: the gateway for 0.0.0.0/0 (10.0.0.77)"
+    back = "rejected until 2026-01-01 00:15:00, because after the change not reachable: the gateway for 0.0.0.0/0 (10.0.0.77)"
     (step,) = report(row("ens4", B, "failed", back, "push"))["next"]
     assert step.startswith("ens4: push a corrected document, drop what was pushed with `cloudinit-osnetd apply --forget`")
 
@@ -271,3 +272,43 @@ def test_the_port_of_a_nic_is_that_of_its_source(guest, monkeypatch):
 @pytest.mark.parametrize("when", [float("nan"), float("inf"), 1e300, 10**400, -1e300], ids=repr)
 def test_a_time_that_is_none_does_not_end_the_screen(when):
     assert output.time_text(when) == "-"
+
+
+# -- what misleads a tired reader -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("lasting", "said"), [(0, "rejected, its earlier configuration is used"), (1, "rolled back, its earlier configuration is used")])
+def test_what_was_rejected_is_in_force_nowhere(lasting, said):
+    before = know(("metadata", one_nic(static("10.0.0.4")), 0))
+    known = know(("metadata", one_nic(static("10.0.0.4")), 0), ("metadata", one_nic(static()), 1))
+    key = A + "/phy"
+    refused = rejections.add((), known, {key: before.keys[key]}, "the router is silent", 900.0, time.time())
+    state = store.empty("i")._replace(truth=known, rejections=tuple(one._replace(lasting=lasting) for one in refused))
+    (metadata,) = source_status.sources(state, {}, {key: "ens3"})
+    assert (metadata["in_force"], metadata["superseded"]) == ([], {"ens3": said})
+
+
+@pytest.mark.parametrize("reason", ["rejected until 2026-01-01 00:15:00, because the router is silent", "rolled back: as before run 3, until its port changes or is pushed again"])
+def test_what_a_nic_has_is_not_said_to_be_from_the_source_that_was_rejected(reason):
+    shown = command.screen(report(row("ens3", A, "ok", reason)), NOW, 0, 0)
+    assert "    10.0.0.5/24, MTU 1450" in shown and "    " + reason in shown
+
+
+def test_the_last_run_names_its_nics_once():
+    touches = [{"name": name, "mac": mac, "reason": "rolled back"} for name, mac in (("ens3", A), ("ens4", B))]
+    run = {"when": NOW, "reasons": ["push"], "seconds": 30.6, "touches": touches, "problems": {}}
+    assert command._run_text(run, NOW).endswith("push; rolled back: ens3, ens4 in 30.6 s")
+    assert "push; ens3, ens4: rolled back: ens4 in" in command._run_text(dict(run, touches=[dict(touches[0], reason="its entry changed"), touches[1]]), NOW)
+
+
+def test_a_trial_names_the_nics_that_it_is_about():
+    """The global DNS of a push counts for every NIC, and means nothing to one whose network has DNS."""
+    links = [link(), link(B, "tap2"), link(C, "tap3")]
+    networks = [static(services=dns("10.0.0.2")), static("10.1.0.5", link="tap2", id="n2"), static("10.2.0.5", link="tap3", id="n3", services=dns("10.0.0.2"))]
+    before = know(("drive", document(links, networks, dns("10.0.0.53")), 0))
+    edited = [networks[0], networks[1], dict(networks[2], ip_address="10.2.0.6")]
+    known = know(("drive", document(links, networks, dns("10.0.0.53")), 0), ("push", document(links, edited, dns("10.0.0.54")), 1))
+    held = provisional.Provisional(4, "boot", 9e9, NOW, before, (), provisional.marks(known))
+    state = store.empty("i")._replace(truth=known, provisional=provisional.write(held))
+    (trial,) = status._on_trial(state, {A + "/phy": "ens3", B + "/phy": "ens4", C + "/phy": "ens5"})
+    assert trial["nics"] == ["ens4", "ens5"]

@@ -4,6 +4,7 @@
 
 import io
 import json
+import os
 import sys
 from types import SimpleNamespace
 
@@ -212,6 +213,17 @@ def test_a_time_to_wait_is_a_number_that_ends(seconds, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(["apply", "--stdin", "--timeout", seconds])
     assert ended.value.code == cli.EXIT_REFUSED and "invalid number of seconds value" in capsys.readouterr().err
+
+
+def test_a_standard_input_that_does_not_end_is_not_waited_for_forever(monkeypatch, capsys):
+    reading, writing = os.pipe()
+    os.write(writing, b"{")
+    monkeypatch.setattr(cli, "_LEAST_SECONDS", 0.2)
+    with os.fdopen(reading) as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        assert cli.main(["apply", "--stdin", "--timeout", "0"]) == cli.EXIT_BUSY
+        assert "nothing was changed: standard input: it does not end: 1 bytes came within 0.2 s" in capsys.readouterr().err
+        os.close(writing)  # and the thread ends
 
 
 class Console(io.TextIOWrapper):
