@@ -44,6 +44,7 @@ _FLAGS = ("all-slaves-active", "lacp-active", "tlb-dynamic-lb", "use-carrier")
 _BY_RELEASE = ("dns", "search", "accept-ra", "mac", "carries", "belongs")
 # Written for a NIC whose MAC is in the document, and not for one that is identified by its name.
 _BY_MAC = ("match mac ", "set-name ")
+INVALID = "invalid "  # begins the line of what has the backend refuse the whole part
 _ADVERTISED = frozenset(["slaac", "dhcp6", "inet6 dhcp 1"])
 
 

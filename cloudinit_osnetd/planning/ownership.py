@@ -94,8 +94,11 @@ def _by_cloud_init(
     others = []
     ours = frozenset(row.place for row in state.ledger)
     for part in unknown:
-        unsaid = _omitted(on.backend, found[part.place], now, part, global_dns, ours)
-        if unsaid is not None:
+        invalid = frozenset(line for line in found[part.place] if line.startswith(meaning.INVALID))
+        unsaid = _omitted(on.backend, found[part.place] - invalid, now, part, global_dns, ours)
+        if unsaid is not None and invalid:  # the backend does not take what cloud-init wrote: it is replaced
+            results[part.place] = part._replace(earlier=part.earlier | {disk[part.place]}, differs=())
+        elif unsaid is not None:
             alone = part.alone | {disk[part.place]}
             results[part.place] = part._replace(alone=alone, differs=(), unsaid="; ".join(unsaid))
         else:

@@ -399,3 +399,18 @@ def test_an_address_that_a_command_of_a_stanza_gives(line):
     text = "auto ens4\niface ens4 inet static\n    address 10.0.0.5/24\n    %s\n" % line
     assert {"address 10.0.0.5/24", "address 10.99.0.9/24"} <= stanza_meaning.of(text, "ens4")
     assert "address 10.99.0.9/24" not in stanza_meaning.of(text, "ens5")
+
+
+@pytest.mark.parametrize(
+    ("option", "means"),
+    [
+        ("broadcast 10.0.0.255", ""), ("broadcast +", ""), ("scope global", ""), ("network 10.0.0.0", ""), ("broadcast 10.0.0.127", "broadcast 10.0.0.127"),
+        ("scope link", "scope link"), ("network 10.0.0.5", "network 10.0.0.5"), ("broadcast x", "broadcast x"),
+    ],
+)
+@pytest.mark.parametrize("address", ["address 10.0.0.5/24", "address 10.0.0.5\n netmask 255.255.255.0"])
+def test_what_ifupdown_does_anyway_means_nothing(address, option, means):  # fmt: skip
+    assert eni(BODY.format(address, option)) - eni(BODY.format(address, "")) == ({means} if means else set())
+
+
+BODY = "auto ens3\niface ens3 inet static\n {}\n {}\n"

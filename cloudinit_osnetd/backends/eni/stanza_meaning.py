@@ -2,6 +2,7 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """The meaning of interfaces(5) stanzas, written by any release of cloud-init's eni renderer or by a person."""
 
+import ipaddress
 from typing import Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from ...core import meaning
@@ -28,6 +29,8 @@ def of(text: str, name: str = "") -> meaning.Meaning:
     for stanza in _stanzas(text, facts):
         facts.update(_addresses(stanza))
         for words in stanza.options:
+            if _is_default(words, stanza):
+                continue
             topic = _DNS.get(words[0])
             found = _command_route(words, name)
             if topic:
@@ -78,6 +81,22 @@ def _addresses(stanza: _Stanza) -> Iterator[str]:
             yield "address " + meaning.address(words[1], values.get("netmask", ""))
         elif words[0] == "gateway" and len(words) > 1 and stanza.method != "dhcp":
             yield meaning.route(meaning.network("default", "", words[1]), words[1], values.get("metric"))
+
+
+def _is_default(words: List[str], stanza: _Stanza) -> bool:
+    """True for what ifupdown does without this option too: cloud-init writes it where the document says it."""
+    if stanza.family != "inet" or stanza.method != "static" or len(words) != 2:
+        return False
+    if words[0] == "scope":
+        return words[1] == "global"
+    if words[0] not in ("broadcast", "network"):
+        return False
+    values = {option[0]: option[1] for option in stanza.options if len(option) > 1}
+    try:
+        own = ipaddress.IPv4Interface(meaning.address(values.get("address", ""), values.get("netmask", ""))).network
+    except ValueError:
+        return False
+    return words[1] in ("+", str(own.broadcast_address)) if words[0] == "broadcast" else words[1] == str(own[0])
 
 
 def _option(words: List[str], family: str) -> Iterator[str]:

@@ -46,4 +46,4 @@ class KeyfileFormat(Format):
     def meaning(self, text: str, name: str) -> FrozenSet[str]:
         from . import keyfile_meaning  # only needed to compare meanings
 
-        return keyfile_meaning.of(text)
+        return keyfile_meaning.of(text) - {"match name " + name}  # as it is called, while it has this name

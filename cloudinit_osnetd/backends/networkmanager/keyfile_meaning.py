@@ -76,7 +76,10 @@ def _addresses(section: str, keys: Dict[str, str]) -> Iterator[str]:
         to, via, metric = (text.split(",") + ["", ""])[:3]
         options = [keys[key + "_options"]] if key + "_options" in keys else []
         yield meaning.route(meaning.network(to, "", via), via, metric or None, *options)
-    if keys.get("gateway"):
+    if keys.get("gateway") and not any(True for _ in numbered(keys, "address")):
+        # cloud-init writes it where a document names a gateway for a lease. NetworkManager then loads nothing of it.
+        yield meaning.INVALID + "%s.gateway without an address" % section
+    elif keys.get("gateway"):
         yield meaning.route(meaning.network("default", "", keys["gateway"]), keys["gateway"])
     for key, text in keys.items():
         if key not in several and key not in _IGNORED[section] and (key, meaning.truth(text)) not in _DEFAULTS:
