@@ -9,6 +9,7 @@ from typing import FrozenSet, List, Sequence, Set, Tuple
 
 from ..core import plan
 from ..core.records import Owned, Touch
+from ..kernel import netlink
 from ..planning.build_plan import PlanningResult
 
 _GRACE_SECONDS = 2.0  # for a backend that is about to configure a NIC by itself
@@ -57,6 +58,7 @@ def _still_lacking(planned: PlanningResult, asked: Sequence[Touch], ledger: Sequ
         return []
     from ..apply.verify import verify
 
-    lacking = verify(planned.wants, asked, seconds=_GRACE_SECONDS, plain=plan.plain_keys(ledger)).problems
-    names = {item.name for want in planned.wants for item in want.items if item.link in lacking}
+    verify(planned.wants, asked, seconds=_GRACE_SECONDS, plain=plan.plain_keys(ledger))
+    # What is said of the NIC alone is not all: a member lacks its bond.
+    names = {lacking.name for lacking in plan.lacks(planned.wants, ledger, netlink.snapshot())}
     return [touch for touch in asked if touch.name in names]

@@ -130,7 +130,7 @@ def test_a_bond_that_somebody_deletes_is_not_ok(
     assert told["bond0"] == ("failed", "bond0 does not exist"), told
     assert told["bond0.7"][0] == told[guest.nic(first)][0] == "ok", "what leans on it is not blamed, nor anybody else"
     record = reconcile(guest)
-    assert {touch["nic"] for touch in record["touches"]} == {"bond0", *map(guest.nic, members)}
+    assert {touch["name"] for touch in record["touches"]} == {"bond0", *map(guest.nic, members)}
     assert_bonded(guest, members)
     assert {row["state"] for row in status(guest)["nics"]} == {"ok"}
     assert_nothing_to_do(guest)

@@ -10,7 +10,9 @@ from cloudinit_osnetd.core import plan
 from cloudinit_osnetd.core.desired import Item, Want
 from cloudinit_osnetd.core.plan import Lacking
 from cloudinit_osnetd.core.records import Dns, Touch
+from cloudinit_osnetd.kernel import netlink
 from cloudinit_osnetd.planning.build_plan import PlanningResult
+from cloudinit_osnetd.run import reapply
 from cloudinit_osnetd.run.reapply import Reapplying
 from cloudinit_osnetd.state import failed_retries
 
@@ -97,12 +99,22 @@ def test_what_a_link_lacks_is_not_said_of_another_one_with_its_mac():
 
 def test_a_link_is_reapplied_also_after_another_one_with_its_mac(monkeypatch):
     kicks = tuple(touch._replace(action="kick") for touch in GROUP_TOUCHED if touch.name in ("bond0", "bond0.7"))
-    lacking = verify.Verified({A + "/bond": "x", A + "/vlan.7": "x"}, {}, frozenset())
-    monkeypatch.setattr(verify, "verify", lambda *args, **fields: lacking)
+    monkeypatch.setattr(reapply, "_GRACE_SECONDS", 0.0)
+    there = [nic("ens3", A, 2), nic("ens4", B, 3), nic("bond0", A, 4, virtual=True, kind="bond")]
+    monkeypatch.setattr(netlink, "snapshot", lambda: snapshot(*there))
     planned = PlanningResult((GROUP,), plan.Plan((), kicks[:1], ()), {}, {}, {}, {})
     once = Reapplying()
     assert once.touches(planned, ()) == kicks[:1]
     assert once.touches(planned._replace(plan=plan.Plan((), kicks, ())), ()) == kicks[1:], "each once in a run"
+
+
+def test_the_members_of_a_bond_that_is_gone_are_brought_up_with_it(monkeypatch):
+    """They lack nothing by themselves; but a bond that comes alone has none."""
+    kicks = tuple(touch._replace(action="kick") for touch in GROUP_TOUCHED if touch.name in ("bond0", "ens3", "ens4"))
+    monkeypatch.setattr(reapply, "_GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(netlink, "snapshot", lambda: snapshot(nic("ens3", A, 2), nic("ens4", B, 3)))
+    planned = PlanningResult((GROUP,), plan.Plan((), kicks, ()), {}, {}, {}, {})
+    assert Reapplying().touches(planned, ()) == kicks
 
 
 # -- DNS -------------------------------------------------------------------------------------------------------
