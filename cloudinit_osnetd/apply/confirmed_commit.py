@@ -8,7 +8,7 @@ from typing import AbstractSet, Callable, Dict, FrozenSet, Iterable, Mapping, Na
 
 from ..cloud_init.eligibility import RunContext
 from ..core import plan
-from ..core.desired import Want
+from ..core.desired import Want, with_dependents
 from ..core.network_data import link_id
 from ..core.records import Owned, Touch
 from ..core.truth import KeyTruth
@@ -74,7 +74,8 @@ def apply_plan(
     verified = verify(seen.wants, outcome.touched, plain=plan.plain_keys(outcome.ledger))
     saved.restore()  # what a backend has removed since
     state, removed = stale_addresses.remove(state, seen.wants, outcome.problems)
-    may_succeed = may_still_succeed(verified, on.backend.waits_for_lease, on.backend.late, links)
+    late = on.backend.late
+    may_succeed = may_still_succeed(verified, on.backend.waits_for_lease, late, links)
     problems, findings = _merge(outcome.problems, verified, may_succeed)
     # Before the reachability check: a gateway with the same address does not answer, and the NIC is rolled back.
     conflicts = address_conflicts.found(seen.wants, outcome.touched, rendered_from, known)
@@ -83,7 +84,7 @@ def apply_plan(
         check = rollback.Check(on.backend, on.context.settings, units, baseline, rendered_from)
         confirmed = rollback.confirm(check, confirmed.state, began)
     touched = [touch for touch in outcome.touched if links.get(touch.name) not in confirmed.rejected]
-    _note_failed_retries(seen, confirmed.state.ledger, touched)
+    note_failed_retries(seen, confirmed.state.ledger, touched, late)
     for link, texts in await_dns(seen.wants, touched, on.backend).items():
         findings[link] = findings.get(link, ()) + texts
     for link in confirmed.rejected:
@@ -233,10 +234,15 @@ def _merge(
     return problems, findings
 
 
-def _note_failed_retries(seen: PlanningResult, ledger: Sequence[Owned], touched: Sequence[Touch]) -> None:
-    """Notes what a touched NIC still lacks, so that later runs do not try again."""
+def note_failed_retries(
+    seen: PlanningResult, ledger: Sequence[Owned], touched: Sequence[Touch], late: FrozenSet[str]
+) -> None:
+    """Notes what a touched NIC still lacks, so that later runs do not try again.
+
+    This does not hold for a link that depends on a NIC whose command goes on (`late`): it could not come up yet.
+    """
     tried: FrozenSet[plan.Lacking] = failed_retries.read()
     if touched or tried:
-        names = {touch.name for touch in touched}
+        names = {touch.name for touch in touched} - (with_dependents(seen.wants, late) - late)
         now = plan.lacks(seen.wants, ledger, netlink.snapshot())
         failed_retries.keep(frozenset(lacking for lacking in now if lacking.name in names or lacking in tried))

@@ -6,7 +6,7 @@ Links that depend on each other (a bond and its members, a VLAN and its parent) 
 other NIC has its own, so that an error or an edit affects that NIC alone.
 """
 
-from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import AbstractSet, Any, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from . import digest, metrics
 from .network_data import Entry, Route, entry_to_json, link_id, static_addresses, takes_default
@@ -55,6 +55,20 @@ class Want(NamedTuple):
     @property
     def keys(self) -> FrozenSet[str]:
         return frozenset(item.key for item in self.items)
+
+
+def with_dependents(wants: Sequence[Want], names: AbstractSet[str]) -> FrozenSet[str]:
+    """Returns these NICs, the VLANs on them, the members of bonds among them, and what depends on those."""
+    found = set(names)
+    for items in (want.items for want in wants):
+        while True:
+            keys = {item.key for item in items if item.name in found}
+            members = {key for item in items if item.name in found for key in item.entry.members}
+            new = {item.name for item in items if item.entry.parent in keys or item.key in members} - found
+            if not new:
+                break
+            found |= new
+    return frozenset(found)
 
 
 def _groups(keys: FrozenSet[str], truth: Truth) -> List[List[str]]:

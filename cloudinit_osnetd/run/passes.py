@@ -190,7 +190,7 @@ class Passes(RunState):
         return build_plan(self.on, self.state, nics, self.env.snapshot(), debounced, self.force, tried, correct)
 
     def _do(self, planned: PlanningResult, tried: FrozenSet[plan.Lacking]) -> None:
-        coming_up = self._coming_up(planned.plan)
+        coming_up = self._coming_up(planned)
         touches = tuple(touch for touch in planned.plan.touches if touch.name not in coming_up)
         planned = planned._replace(plan=planned.plan._replace(touches=touches))
         made = planned.plan._replace(touches=self.reapplying.touches(planned, self.state.ledger))
@@ -216,12 +216,17 @@ class Passes(RunState):
             retried = "" if lacking.is_duplicate_address else "; bringing it up again did not help"
             self.problems.setdefault(network_data.link_id(lacking.key), lacking.lacks + retried)
 
-    def _coming_up(self, made: plan.Plan) -> Dict[str, str]:
-        """Returns the NICs that an earlier run's command is still bringing up, each with what it lacks by now."""
+    def _coming_up(self, planned: PlanningResult) -> Dict[str, str]:
+        """Returns the NICs that an earlier run's command is still bringing up, each with what it lacks by now.
+
+        A link that depends on one of them cannot come up before that one is.
+        """
+        made = planned.plan
         lacking = {touch.name: touch.reason for touch in made.touches if touch.action == "kick"}
         lacking.update((one.name, one.lacks) for one in made.not_retried if not one.is_duplicate_address)
         slow = self.on.backend.coming_up(sorted(lacking)) if lacking and not self.force else ()
-        return {name: lacking[name] for name in slow}
+        waiting = desired.with_dependents(planned.wants, frozenset(slow))
+        return {name: why for name, why in lacking.items() if name in waiting}
 
     def _apply(self, planned: PlanningResult, made: plan.Plan) -> None:
         from ..apply import confirmed_commit

@@ -4,7 +4,7 @@
 
 import pytest
 
-from cloudinit_osnetd.core.desired import desired, unmanaged
+from cloudinit_osnetd.core.desired import desired, unmanaged, with_dependents
 from cloudinit_osnetd.core.truth import EMPTY, observe
 
 from .build import A, B, C, bond, data, dns, document, link, nic, nics, static, vlan
@@ -120,6 +120,20 @@ LEANING = document(
 
 def test_a_bond_its_members_and_its_vlans_are_wanted_together_lowest_first():
     assert names(desired(know(LEANING), BOTH)) == [["ens3", "ens4", "bond0", "bond0.100"]]
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (["bond0"], ["bond0", "bond0.100", "ens3", "ens4"]),
+        (["ens3"], ["ens3"]),
+        (["bond0.100"], ["bond0.100"]),
+        ([], []),
+        (["another"], ["another"]),
+    ],
+)
+def test_on_a_bond_depend_its_members_and_its_vlans(given, found):
+    assert sorted(with_dependents(desired(know(LEANING), BOTH), frozenset(given))) == found
 
 
 def test_a_vlan_follows_the_name_of_its_parent():

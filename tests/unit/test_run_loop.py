@@ -4,6 +4,7 @@
 
 import fcntl
 import sys
+import time
 
 import pytest
 
@@ -11,16 +12,17 @@ from cloudinit_osnetd.backends.networkd.backend import Networkd
 from cloudinit_osnetd.cloud_init.context import Context, Settings
 from cloudinit_osnetd.cloud_init.eligibility import NotManaged, RunContext
 from cloudinit_osnetd.core import digest, truth
+from cloudinit_osnetd.core.desired import desired
 from cloudinit_osnetd.core.records import Owned, Snapshot
 from cloudinit_osnetd.kernel import netlink
 from cloudinit_osnetd.openstack.refresh import RefreshResult
 from cloudinit_osnetd.run import recheck_timer
 from cloudinit_osnetd.run.environment import Environment
 from cloudinit_osnetd.run.reconcile import run
-from cloudinit_osnetd.state import event_queue, store
+from cloudinit_osnetd.state import event_queue, failed_retries, store
 from cloudinit_osnetd.system import files, paths
 
-from .build import A, B, data, document, link, nic, static
+from .build import A, B, C, bond, data, document, link, nic, static, vlan
 
 ID = "i-1"
 KEY = A + "/phy"
@@ -106,17 +108,24 @@ def server(guest, tmp_path, monkeypatch):
     monkeypatch.setattr(netlink, "snapshot", made.snapshot)
     monkeypatch.setattr(recheck_timer, "_start", lambda seconds: made.timers.append(round(seconds, 1)) or True)
     monkeypatch.setattr(recheck_timer.time, "monotonic", lambda: made.now)
-    path = str(tmp_path / "10-cloud-init-ens3.network")
-    files.replace(path, PART)
-    state = store.empty(ID)
-    known = truth.observe(state.truth, "metadata", data(made.document), made.now)
-    from cloudinit_osnetd.core.desired import desired
-
-    (want,) = desired(known, made.snapshot().by_mac(), frozenset(), {}, {})
-    row = Owned(KEY, A, "ens3", "networkd", path, "", digest.of_text(made.backend.normal(PART)), want.digest)
-    files.make_directory(paths.STATE)
-    store.save(state._replace(truth=known, ledger=(row,), answered=A))
+    configured(made)
     return made
+
+
+def configured(server):
+    """The links of the server's document have their parts, which are ours."""
+    state = store.empty(ID)
+    known = truth.observe(state.truth, "metadata", data(server.document), server.now)
+    rows = []
+    for want in desired(known, server.snapshot().by_mac(), frozenset(), {}, {}):
+        for item in want.items:
+            path = "%s/10-cloud-init-%s.network" % (server.backend.etc, item.name)
+            part = PART.replace("ens3", item.name)
+            files.replace(path, part)
+            fingerprint = digest.of_text(server.backend.normal(part))
+            rows.append(Owned(item.key, item.entry.mac, item.name, "networkd", path, "", fingerprint, want.digest))
+    files.make_directory(paths.STATE)
+    store.save(state._replace(truth=known, ledger=tuple(rows), answered=A))
 
 
 def queue(reason, name="ens9"):
@@ -363,3 +372,46 @@ def test_a_nic_that_an_earlier_run_is_still_bringing_up_is_waited_for(server):
     record = server.run("timer")
     assert (record.touches, record.problems, record.next_check) == ((), {}, 0)
     assert server.backend.after_calls == []
+
+
+@pytest.fixture
+def leaning(server, monkeypatch):
+    """A server with a VLAN on its NIC, and a bond of another one. Waiting for the kernel takes no time."""
+
+    def sleep(seconds):
+        server.now += seconds
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    server.document = document(
+        [link(), vlan(), link(B, "tap2"), bond(members=["tap2"])],
+        [static(), static("10.1.0.5", link="vlan1"), static("10.2.0.5", link="bond1")],
+    )
+    server.nics = [nic("ens3", A, 2), nic("ens4", B, 3)]
+    configured(server)
+    return server
+
+
+def test_what_depends_on_a_nic_that_is_still_being_brought_up_waits_with_it(leaning):
+    """A VLAN's `ifup` fails as long as its NIC is not up, however often it is started; a member's without its bond."""
+    slow = {"ens3", "bond0"}
+    leaning.backend.coming_up = lambda names: frozenset(slow.intersection(names))
+    record = leaning.run("added")
+    told = {item: text.partition(": ")[::2] for item, text in record.problems.items()}
+    assert record.touches == () and set(told) == {A, A + "/vlan.100", B, C + "/bond"}
+    assert {word for word, _lacks in told.values()} == {"it is still being brought up"}
+    assert told[A + "/vlan.100"][1] == "ens3.100 does not exist" and told[B][1] == "bond0 does not exist"
+    leaning.nics[0] = nic("ens3", A, 2, ["10.0.0.5/24"])
+    slow.clear()
+    record = leaning.run("timer")
+    assert {(touch.action, touch.name) for touch in record.touches} == {("kick", n) for n in ("ens3.100", "ens4", "bond0")}
+    assert leaning.backend.after_calls == [[(touch.action, touch.name) for touch in record.touches]]
+
+
+def test_what_failed_because_another_nic_is_late_is_tried_again(leaning):
+    leaning.backend.late = frozenset(["ens3", "bond0"])  # their commands go on
+    leaning.run("added")
+    assert {one.name for one in failed_retries.read()} == {"ens3", "bond0"}
+    leaning.backend.late = frozenset()
+    record = leaning.run("added")
+    assert {touch.name for touch in record.touches} == {"ens3.100", "ens4"}
+    assert leaning.run("added").touches == ()
