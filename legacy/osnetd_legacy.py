@@ -301,9 +301,16 @@ def ip_address(value, path):
     return ip_text(*found)
 
 
+def is_mapped(ip):
+    """True for an IPv4 address in the form of an IPv6 one: ::ffff:192.0.2.1."""
+    return is6(ip) and parse_ip(ip)[1] >> 32 == 0xFFFF
+
+
 def may_be_of_a_nic(ip):
-    """False for a multicast address, the limited broadcast, and the unspecified address."""
+    """False for a multicast address, the limited broadcast, the unspecified address, ::1 and an IPv4-mapped address."""
     if is6(ip):
+        if ip == "::1" or is_mapped(ip):
+            return False
         return ip != "::" and int(ip.split(":")[0] or "0", 16) >> 8 != 0xFF
     return not 224 <= int(ip.split(".")[0]) < 240 and ip.strip("0.") != "" and ip != "255.255.255.255"
 
@@ -361,7 +368,7 @@ def gateway_address(value, path, destination, own):
     broadcast = own and broadcast_of(own)
     if ip in ("255.255.255.255", broadcast) or is_in(ip, "ff00::/8" if is6(ip) else "224.0.0.0/4"):
         raise DataError(path, "no neighbour's address: %s" % ip)
-    if ip == "::1" or (not is6(ip) and is_in(ip, "127.0.0.0/8")):
+    if ip == "::1" or is_mapped(ip) or (not is6(ip) and is_in(ip, "127.0.0.0/8")):
         raise DataError(path, "no neighbour's address: %s" % ip)
     return "" if ip in ("0.0.0.0", "::") else ip  # noqa: S104
 

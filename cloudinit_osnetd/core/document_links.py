@@ -158,13 +158,23 @@ class Links:
 
     def entries(self, networks: Dict[str, List[Network]]) -> Iterator[Entry]:
         """Yields the entries of the links without errors, and notes new errors. `networks` is by key."""
+        bad = self.bad
+        bond_of: Dict[str, str] = {}  # by the key of a member
         for link_id, link in self.by_id.items():
-            if link.key in self.bad:
+            if link.key in bad:
                 continue
             try:
-                yield self._entry(link_id, link, networks.get(link.key, []))
+                entry = self._entry(link_id, link, networks.get(link.key, []))
             except DataError as exc:
                 self.faults.append(Fault(link.key, exc.path, exc.problem, shown(link_id)))
+                continue
+            taken = sorted(bond_of.keys() & set(entry.members))
+            if taken:
+                problem = "%s is a member of %s already" % (taken[0].partition("/")[0], shown(bond_of[taken[0]]))
+                self.faults.append(Fault(link.key, link.path + ".bond_links", problem, shown(link_id)))
+                continue
+            bond_of.update(dict.fromkeys(entry.members, link_id))
+            yield entry
 
     def _entry(self, link_id: str, link: Link, networks: List[Network]) -> Entry:
         raw, path = link.raw, link.path

@@ -97,8 +97,13 @@ def ip_address(value: Any, path: str) -> str:
 
 
 def may_be_of_a_nic(address: str) -> bool:
-    """False for a multicast address, the limited broadcast, and the unspecified address."""
+    """False for a multicast address, the limited broadcast, the unspecified address, ::1 and an IPv4-mapped address.
+
+    The kernel refuses ::1 on any device but `lo`, and a mapped one is the form of an IPv4 address in a program.
+    """
     ip = ipaddress.ip_address(address)
+    if ip.version == 6 and (ip.is_loopback or ip.ipv4_mapped is not None):
+        return False
     return not (ip.is_multicast or ip.is_unspecified or address == "255.255.255.255")
 
 
@@ -138,7 +143,8 @@ def gateway(value: Any, path: str, destination: str, own: str) -> str:
     if address.version != ipaddress.ip_network(destination).version:
         raise DataError(path, "a gateway of the other address family: %s for %s" % (address, destination))
     subnet = ipaddress.ip_interface(own).network if own else None
-    if address.is_multicast or address.is_loopback or _is_broadcast(address, subnet):
+    mapped = address.version == 6 and address.ipv4_mapped is not None
+    if mapped or address.is_multicast or address.is_loopback or _is_broadcast(address, subnet):
         raise DataError(path, "not a valid gateway address: %s" % address)
     return "" if address.is_unspecified else str(address)
 

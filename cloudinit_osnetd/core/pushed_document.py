@@ -18,6 +18,9 @@ from .document_links import MacsByName
 MAX_INPUT = network_data.MAX_BYTES * 3 // 2
 _URL_SAFE = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_="
 _MAX_DIGITS = 40  # of a number; the largest that means anything here has ten
+_MOST_FAULTS = 100
+_SHORT = 8  # such as null, 17
+_NO_OBJECT = "the document is neither a JSON object nor base64: %r"
 _UTF8 = "it must be UTF-8 without a byte order mark"
 # What files begin with that are no JSON, and what is said of them.
 _BEGINNINGS = (
@@ -89,12 +92,14 @@ def _from_base64(text: bytes) -> bytes:
     try:
         inner = base64.b64decode(compact, validate=True)
     except (binascii.Error, ValueError) as exc:
+        if len(text) < _SHORT and text.isalnum():
+            raise Refused([_NO_OBJECT % text.decode("ascii")]) from exc
         why = "%s (it begins with %.40r)" % (exc, text[:40].decode("utf-8", "replace"))
         if (b"-" in compact or b"_" in compact) and not compact.translate(None, _URL_SAFE):
             why = "it is base64 with the alphabet for URLs (- and _); + and / are needed"
         raise Refused(["the document is neither JSON nor base64: %s" % why]) from exc
-    if len(text) < 8 and inner[:1] not in (b"{", b"["):
-        raise Refused(["the document is neither a JSON object nor base64: %r" % text.decode("ascii")])  # such as null
+    if len(text) < _SHORT and inner[:1] not in (b"{", b"["):
+        raise Refused([_NO_OBJECT % text.decode("ascii")])
     try:
         again = base64.b64decode(b"".join(inner.split()), validate=True)
     except (binascii.Error, ValueError):
@@ -154,5 +159,7 @@ def _integer(digits: str) -> int:
 
 
 def fault_texts(data: network_data.NetworkData) -> List[str]:
-    """Returns the errors of a pushed document, for people."""
-    return list(truth.observe(truth.EMPTY, "push", data, 0.0).fault_texts("push"))
+    """Returns the errors of a pushed document, for people, who read no more than some of them."""
+    texts = list(truth.observe(truth.EMPTY, "push", data, 0.0).fault_texts("push"))
+    more = len(texts) - _MOST_FAULTS
+    return texts if more <= 0 else texts[:_MOST_FAULTS] + ["and %d more errors" % more]
