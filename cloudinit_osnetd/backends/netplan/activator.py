@@ -86,13 +86,8 @@ class NetplanActivator(Activator):
         return found
 
     def before(self, touches: Sequence[Touch]) -> None:
-        """Keeps what the generator creates from the old file, to find out later what our change makes different."""
         netdevs.note(touches, _FILES)
-        try:
-            generator.generate(generator.OLD)
-        except CommandError as exc:
-            LOG.warning("netplan refuses its present configuration: %s", exc)
-            shutil.rmtree(generator.OLD, ignore_errors=True)
+        generator.keep_old()
 
     def after(self, touches: Sequence[Touch], changed: FrozenSet[str]) -> Dict[str, str]:
         """Puts in place what our change made different, and reloads once."""

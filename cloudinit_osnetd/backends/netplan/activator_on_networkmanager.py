@@ -44,13 +44,8 @@ class NetplanOnNetworkManagerActivator(ProfileActivator):
             shutil.rmtree(paths.GENERATED, ignore_errors=True)
 
     def before(self, touches: Sequence[Touch]) -> None:
-        """Keeps what the generator creates from the old file, to find out later what our change makes different."""
         super().before(touches)
-        try:
-            generator.generate(generator.OLD)
-        except CommandError as exc:
-            LOG.warning("netplan refuses its present configuration: %s", exc)
-            shutil.rmtree(generator.OLD, ignore_errors=True)
+        generator.keep_old()
 
     def after(self, touches: Sequence[Touch], changed: FrozenSet[str]) -> Dict[str, str]:
         """Puts in place what our change made different, and loads the profiles of these NICs."""

@@ -3,13 +3,16 @@
 """netplan's generator: it writes to a directory of ours, and what differs from the files in use is put in place."""
 
 import glob
+import logging
 import os
 import shutil
 from typing import Dict, FrozenSet, List, NamedTuple, Optional, Set
 
 from ...system import files, paths
-from ...system.command import run
+from ...system.command import CommandError, run
 from . import loaded_files, other_files
+
+LOG = logging.getLogger(__name__)
 
 # Our drop-ins for networkd's files.
 DROP_IN, ADVERTISED = "cloudinit-osnetd.conf", "cloudinit-osnetd-advertised.conf"
@@ -41,6 +44,15 @@ def generate(root: str) -> None:
     for path in other_files.paths():
         files.replace(root + path, other_files.text_of(path), mode=0o600, sync=False)
     run_generator(root)
+
+
+def keep_old() -> None:
+    """Keeps what the generator writes for the old file, to find out later what our change makes different."""
+    try:
+        generate(OLD)
+    except (CommandError, OSError) as exc:
+        LOG.warning("netplan's generator failed for the present configuration: %s", exc)
+        shutil.rmtree(OLD, ignore_errors=True)
 
 
 def output(root: str) -> Dict[str, str]:
