@@ -3,6 +3,8 @@
 
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' cloudinit_osnetd/__init__.py)
 DEB := dist/cloudinit-osnetd_$(VERSION)_all.deb
+# Built together, where there are the headers of a policy: see build-deb.
+SELINUX_DEB := $(if $(wildcard /usr/share/selinux/devel/Makefile),dist/cloudinit-osnetd-selinux_$(VERSION)_all.deb)
 # All that the package is made of. git names the files, so what a build leaves behind is never among them.
 GIT := git -c safe.directory='*'
 PACKAGED := $(shell $(GIT) ls-files --cached --others --exclude-standard -- bin cloudinit_osnetd debian dhcp docs osnetd_push selinux-policy systemd \
@@ -34,7 +36,7 @@ SOAK = --kind $(KIND) --operations $(OPERATIONS) $(if $(SEED),--seed $(SEED)) $(
 	$(if $(WITHOUT),--without $(WITHOUT)) $(if $(REPLAY),--replay $(REPLAY)) $(if $(STEPS),--steps $(STEPS)) $(if $(SHRINK),--shrink) \
 	$(if $(SINGLE),--single $(SINGLE)) $(if $(AVOID),--avoid $(AVOID))
 
-.PHONY: help bench demo test deb rpm dist install install-system relocate build-man bootstrap lint quick unit scenarios soak sudden-death deep lintian tox clean \
+.PHONY: help bench demo test deb rpm dist install install-system relocate build-deb build-man bootstrap lint quick unit scenarios soak sudden-death deep lintian tox clean \
 	install-host install-selftest install-selinux selinux test-all windows windows-zip
 
 help: ## show this
@@ -62,7 +64,7 @@ bench: ## how fast a guest follows its ports, beside cloud-init's own hotplug an
 
 deb: ## build the Debian packages into dist/, for guests and for hosts
 	@scripts/bootstrap build selinux
-	@$(MAKE) --no-print-directory $(DEB)
+	@$(MAKE) --no-print-directory build-deb
 
 rpm: ## build the RPM packages for Enterprise Linux 8 to 10 and Fedora, and their source package, into dist/ (rpmbuild)
 	@command -v rpmbuild > /dev/null || scripts/bootstrap build checks
@@ -179,6 +181,8 @@ build/man/%: docs/man/%.rst
 	@mkdir -p $(@D)
 	rst2man --strict $< $@ 2>/dev/null || rst2man.py --strict $< $@
 
-# In a copy, so that the checkout stays as it is.
-$(DEB): $(PACKAGED)
-	@scripts/build-deb $@
+build-deb: $(DEB) $(SELINUX_DEB)
+
+# In a copy, so that the checkout stays as it is. Once for all of them.
+$(DEB) $(SELINUX_DEB) &: $(PACKAGED)
+	@scripts/build-deb $(DEB)
