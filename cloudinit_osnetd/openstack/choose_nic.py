@@ -10,7 +10,7 @@ is set up for the request: see temporary_access.py.
 
 import ipaddress
 import logging
-from typing import Container, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Container, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ..core.network_data import DEFAULT4, NetworkData, Refused
 from ..core.records import Nic, Snapshot
@@ -31,9 +31,10 @@ class Answer(NamedTuple):
 class Access(NamedTuple):
     """How the service is reached through one NIC.
 
-    "route": the kernel has a route; "ipv6": the link-local address, which needs no route; "gateway":
-    a temporary host route via `gateway`; "on-link": the service is a neighbour; "lease": a temporary
-    DHCP lease.
+    "route": the kernel has a route; "ipv6": the link-local address, which needs no route; "eui64": the
+    link-local address that is made from the MAC, added for the request, because the service knows a port
+    by no other one; "gateway": a temporary host route via `gateway`; "on-link": the service is a
+    neighbour; "lease": a temporary DHCP lease.
     """
 
     nic: Nic
@@ -94,17 +95,25 @@ def candidates(
             temporary.append(Access(nic, "on-link"))
         if not six:
             temporary.append(Access(nic, "ipv6"))
+        if not any(a.address.startswith(temporary_access.link_local_of(nic.mac) + "/") for a in nic.addresses):
+            temporary.append(Access(nic, "eui64"))
         if not four and nic.mac not in by_mac:  # a NIC with an entry is configured by its backend, DHCP included
             temporary.append(Access(nic, "lease"))
     return existing, temporary
 
 
 def _fetch(access: Access, instance_id: str, at_once: bool) -> NetworkData:
-    with temporary_access.opened(access.kind, access.nic, access.gateway):
+    six = access.kind in ("ipv6", "eui64")
+    with temporary_access.opened(access.kind, access.nic, access.gateway) as source:
         try:
-            return metadata.fetch(access.nic.name, instance_id, ipv6=access.kind == "ipv6", at_once=at_once)
+            return metadata.fetch(access.nic.name, instance_id, ipv6=six, at_once=at_once, source=source)
         except Refused as exc:
             raise Refused("metadata via %s: %s" % (access.nic.name, exc.path), exc.problem) from exc
+
+
+def _is_pointless(access: Access, no_lease: bool, unknown: bool) -> bool:
+    """True if an access would give nothing after what the others gave."""
+    return (access.kind == "lease" and no_lease) or (access.kind == "eui64" and not unknown)
 
 
 def ask(
@@ -127,13 +136,14 @@ def ask(
     problems: List[str] = []
     wrong_instance: List[str] = []
     no_lease = ""
+    unknown: Set[str] = set()  # MACs of NICs whose link-local address the service does not know
     existing, temporary = candidates(snapshot, pinned or answered, gateways(truth), ignored)
     existing_only = not may_open
     for access in existing + temporary:
         mac = access.nic.mac
         if (pinned and mac != pinned) or (existing_only and access in temporary):
             continue
-        if access.kind == "lease" and (no_lease or mac in skip_lease):
+        if _is_pointless(access, bool(no_lease) or mac in skip_lease, mac in unknown):
             continue
         try:
             # A service that has not answered for this server yet is asked for nothing but its meta_data.json first.
@@ -144,6 +154,7 @@ def ask(
             problems.append(str(exc))
             if access.kind == "lease":
                 no_lease = mac
+            unknown |= {mac} if access.kind == "ipv6" and isinstance(exc, metadata.UnknownClient) else set()
             # The NIC that answered last is up and has its route, so the service itself is down. Setting
             # up other accesses, a DHCP lease among them, would only cost half a minute each time.
             if isinstance(exc, metadata.NoResponse) and access.kind == "route" and mac == answered:

@@ -64,9 +64,10 @@ def _check_uuid(meta: bytes, instance_id: str, where: str) -> None:
 class _BoundConnection(client.HTTPConnection):
     """A connection through one NIC, whatever routes other NICs have."""
 
-    def __init__(self, device: str, ipv6: bool) -> None:
+    def __init__(self, device: str, ipv6: bool, source: str = "") -> None:
         super().__init__(METADATA4, 80, timeout=_CONNECT_SECONDS)
         self._device = device
+        self._source = source
         self._family = socket.AF_INET6 if ipv6 else socket.AF_INET
         # http.client sets `sock` to None while it still reads the body of an answer that ends with the connection.
         self._socket: Optional[socket.socket] = None
@@ -78,6 +79,8 @@ class _BoundConnection(client.HTTPConnection):
             if self._family == socket.AF_INET6:
                 index = socket.if_nametoindex(self._device)
                 address: Tuple[Any, ...] = (METADATA6, 80, 0, index)
+                if self._source:
+                    sock.bind((self._source, 0, 0, index))
             else:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self._device.encode())
                 address = (METADATA4, 80)
@@ -126,10 +129,10 @@ def _read(connection: _BoundConnection, name: str) -> bytes:
 class _Documents:
     """The requests for both documents, through one NIC."""
 
-    def __init__(self, device: str, ipv6: bool) -> None:
+    def __init__(self, device: str, ipv6: bool, source: str) -> None:
         self._device = device
-        self._first = _BoundConnection(device, ipv6)
-        self._second = _BoundConnection(device, ipv6)
+        self._first = _BoundConnection(device, ipv6, source)
+        self._second = _BoundConnection(device, ipv6, source)
         self._timer = threading.Timer(_TOTAL_SECONDS, self._abort)
         self._timer.daemon = True
 
@@ -177,15 +180,17 @@ class _Documents:
         return _read(self._second, "network_data.json")
 
 
-def fetch(device: str, instance_id: str, ipv6: bool = False, at_once: bool = False) -> network_data.NetworkData:
+def fetch(
+    device: str, instance_id: str, ipv6: bool = False, at_once: bool = False, source: str = ""
+) -> network_data.NetworkData:
     """Fetches meta_data.json, whose uuid must be this server's, and network_data.json.
 
-    `device` is the NIC to use; with `ipv6` its link-local address is used. With `at_once` both documents are requested
-    at the same time: for a service that has answered for this server before. Raises SourceError or
-    network_data.Refused.
+    `device` is the NIC to use; with `ipv6` its link-local address is used, `source` if it has several. With `at_once`
+    both documents are requested at the same time: for a service that has answered for this server before. Raises
+    SourceError or network_data.Refused.
     """
     where = "metadata via %s%s" % (device, " (IPv6)" if ipv6 else "")
-    documents = _Documents(device, ipv6)
+    documents = _Documents(device, ipv6, source)
     try:
         try:
             documents.connect()

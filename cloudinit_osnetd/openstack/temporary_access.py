@@ -7,6 +7,7 @@ Routes, addresses and the note do not outlive a boot. What other software has co
 in the meantime stays.
 """
 
+import ipaddress
 import json
 import logging
 import time
@@ -39,14 +40,18 @@ class TemporaryAccess(NamedTuple):
     mac: str
     at: float  # seconds of the monotonic clock
     route: Sequence[str] = ()  # the arguments of ip(8) for a host route
+    address: Sequence[str] = ()  # those for an address
     down: bool = False  # the link was down
     before: Optional[List[str]] = None  # its addresses, ip/prefix, before the DHCP request
     leased: Optional[List[str]] = None  # the addresses of the lease, None until there is one
 
 
 @contextmanager
-def opened(kind: str, nic: Nic, gateway: str) -> Iterator[None]:
-    """Sets up what a choose_nic.Access of this kind needs, and removes it afterwards. Raises NotOpened."""
+def opened(kind: str, nic: Nic, gateway: str) -> Iterator[str]:
+    """Sets up what a choose_nic.Access of this kind needs, and removes it afterwards. Raises NotOpened.
+
+    Yields the address that the request has to come from, empty if any will do.
+    """
     nic = _nic(nic.ifindex) or nic  # requests through other NICs may have taken seconds since the snapshot
     access = TemporaryAccess(nic.ifindex, nic.mac, time.monotonic(), down=not nic.up)
     try:
@@ -54,24 +59,49 @@ def opened(kind: str, nic: Nic, gateway: str) -> Iterator[None]:
             route = [METADATA4 + "/32", "via", gateway, "dev", nic.name, "onlink", "metric", _METRIC]
             with _removed_afterwards(access._replace(route=route)):
                 run(["ip", "-4", "route", "add"] + route)
-                yield
+                yield ""
         elif kind == "ipv6" and not nic.up:
             _need_ipv6(nic)
             with _removed_afterwards(access):
                 run(["ip", "link", "set", "dev", nic.name, "up"])
                 _wait_for_link_local(nic)
-                yield
+                yield ""
         elif kind == "ipv6":
             _need_ipv6(nic)
             _wait_for_link_local(nic)
-            yield
+            yield ""
+        elif kind == "eui64":
+            with _own_link_local(nic, access) as address:
+                yield address
         elif kind == "lease":
             with _leased(nic, access):
-                yield
+                yield ""
         else:
-            yield
+            yield ""
     except CommandError as exc:
         raise NotOpened("metadata via %s: %s" % (nic.name, exc)) from exc
+
+
+@contextmanager
+def _own_link_local(nic: Nic, access: TemporaryAccess) -> Iterator[str]:
+    """Adds the link-local address that is made from the MAC, where NetworkManager, for example, has made another one.
+
+    A host address changes no route. Nobody else has it: its identifier is the port's MAC.
+    """
+    own = link_local_of(nic.mac)
+    if not nic.up or any(a.address.partition("/")[0] == own for a in nic.addresses):
+        raise NotOpened("metadata via %s (IPv6): no other link-local address to ask from" % nic.name)
+    address = [own + "/128", "dev", nic.name]
+    with _removed_afterwards(access._replace(address=address)):
+        run(["ip", "-6", "address", "add"] + address + ["nodad"])
+        yield own
+
+
+def link_local_of(mac: str) -> str:
+    """Returns the link-local address with the identifier that is made from a MAC (RFC 4291, appendix A)."""
+    octets = bytes(int(word, 16) for word in mac.split(":"))
+    identifier = bytes([octets[0] ^ 2]) + octets[1:3] + b"\xff\xfe" + octets[3:]
+    return str(ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + identifier))
 
 
 @contextmanager
@@ -130,6 +160,8 @@ def _remove(access: TemporaryAccess) -> None:
     if nic is not None and nic.mac == access.mac:
         if access.route:
             _try(["ip", "-4", "route", "del", *access.route])
+        if access.address:
+            _try(["ip", "-6", "address", "del", *access.address])
         if access.before is not None:
             young = time.monotonic() - access.at < _LEASE_SECONDS
             new = access.leased if access.leased is not None else _addresses4(nic) if young else []

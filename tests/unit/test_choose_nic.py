@@ -61,7 +61,10 @@ def test_without_a_route_the_ways_are_the_gateway_on_link_link_local_and_a_lease
     shot = snapshot(ENS3, BARE)
     opened, closed = choose_nic.candidates(shot, A, {A: ["10.0.0.1"], "fa:16:3e:00:00:99": ["10.9.0.1"]})
     assert told(opened) == []
-    assert told(closed) == ["ens3 gateway 10.0.0.1", "ens3 on-link", "ens3 ipv6", "ens6 ipv6", "ens6 lease"]
+    assert told(closed) == [
+        *("ens3 gateway 10.0.0.1", "ens3 on-link", "ens3 ipv6", "ens3 eui64"),
+        *("ens6 ipv6", "ens6 eui64", "ens6 lease"),
+    ]
 
 
 @pytest.mark.parametrize("ignored", [[C], ["ens6"]])
@@ -78,7 +81,7 @@ def test_no_way_is_opened_through_a_bonds_member():
 
 def test_no_lease_is_asked_for_on_a_nic_whose_backend_knows_what_it_wants():
     _opened, closed = choose_nic.candidates(snapshot(BARE), "", {C: []})
-    assert told(closed) == ["ens6 ipv6"]
+    assert told(closed) == ["ens6 ipv6", "ens6 eui64"]
 
 
 def test_the_gateways_of_an_entry_are_those_that_lead_there_the_service_s_own_first():
@@ -103,11 +106,11 @@ class World:
     @contextmanager
     def open(self, kind, way_nic, _gateway):
         self.opened.append((kind, way_nic.name))
-        yield
+        yield "made" if kind == "eui64" else ""
 
-    def fetch(self, device, instance_id, ipv6=False, at_once=False):
+    def fetch(self, device, instance_id, ipv6=False, at_once=False, source=""):
         assert instance_id == "i"
-        name = device + ("_6" if ipv6 else "")
+        name = device + ("_6" if ipv6 else "") + ("_" + source if source else "")
         self.asked.append(name)
         self.at_once += [name] if at_once else []
         if isinstance(self.behind[name], Exception):
@@ -155,6 +158,21 @@ def test_an_address_that_is_no_longer_the_port_s_is_followed_by_the_one_that_its
     world = World(monkeypatch, ens3=metadata.UnknownClient("404"), ens3_6=DATA)
     assert ask(A, [both, ENS4]) == choose_nic.Answer(DATA, A, ())
     assert world.asked == ["ens3", "ens3_6"]
+
+
+def test_a_link_local_address_that_the_service_does_not_know_is_followed_by_the_one_that_the_mac_makes(monkeypatch):
+    """NetworkManager's own profile of a new NIC makes another one, and no other NIC is there."""
+    unknown = metadata.UnknownClient("404")
+    for here in (nic("ens3", A, 2, ["fe80::6512:22ed:79f5:6042/64"]), BARE):
+        world = World(monkeypatch, **{here.name + "_6": unknown, here.name + "_6_made": DATA})
+        assert ask(nics=[here], routes=[]) == choose_nic.Answer(DATA, here.mac, ())
+        assert world.asked == [here.name + "_6", here.name + "_6_made"]
+        assert ask(nics=[here], routes=[], may_open=False).data is None
+    # It has that one already, or there is no service at that address.
+    for here, why in ((nic("ens3", A, 2, [LINK_LOCAL]), unknown), (BARE, metadata.NoResponse("timed out"))):
+        world = World(monkeypatch, **{here.name + "_6": why, here.name: why})
+        assert ask(nics=[here], routes=[]).data is None
+        assert ("eui64", here.name) not in world.opened
 
 
 @pytest.mark.parametrize("why", [metadata.SourceError("HTTP status 503"), Refused("network_data", "has no links")])

@@ -55,6 +55,10 @@ class Guest:
         words = [word for word in argv[1:] if word not in ("-4", "dev")]
         if words[:2] == ["link", "set"]:
             self.have(*self.addresses, up=words[3] == "up")
+        elif words[:3] == ["-6", "address", "add"] and words[-1] == "nodad":
+            self.have(*self.addresses, words[3])
+        elif words[:3] == ["-6", "address", "del"]:
+            self.have(*[a for a in self.addresses if a != words[3]])
         elif words[:2] == ["addr", "del"]:
             self.have(*[a for a in self.addresses if a != words[2]])
         elif words[:2] == ["route", "add"]:
@@ -173,3 +177,37 @@ def test_a_note_that_cannot_be_read_is_put_away(here, text):
         fh.write(text)
     temporary_access.close_leftovers()
     assert here.nic.up is False
+
+
+OWN = "fe80::f816:3eff:fe00:1"
+
+
+@pytest.mark.parametrize(
+    ("mac", "address"),
+    [(A, OWN), ("02:00:00:00:00:00", "fe80::ff:fe00:0"), ("00:00:5e:00:53:01", "fe80::200:5eff:fe00:5301")],
+)
+def test_the_link_local_address_of_a_mac(mac, address):
+    assert temporary_access.link_local_of(mac) == address
+
+
+def test_the_link_local_address_of_the_mac_is_there_for_the_request_alone(here):
+    there = ["fe80::6512:22ed:79f5:6042/64"]
+    here.have(*there, up=True)
+    with temporary_access.opened("eui64", here.nic, "") as source:
+        assert source == OWN and here.addresses == there + [OWN + "/128"]
+    assert here.addresses == there and not os.path.exists(paths.TEMPORARY_ACCESS)
+    # A run that is killed leaves it to the next one.
+    with pytest.raises(Died), temporary_access.opened("eui64", here.nic, ""):
+        here.dies = True
+    here.dies = False
+    assert here.addresses == there + [OWN + "/128"]
+    temporary_access.close_leftovers()
+    assert here.addresses == there
+
+
+def test_nothing_is_added_where_that_address_is_or_where_the_link_is_down(here):
+    for addresses, up in (([OWN + "/64"], True), ([], False)):
+        here.have(*addresses, up=up)
+        with pytest.raises(temporary_access.NotOpened), temporary_access.opened("eui64", here.nic, ""):
+            pass
+        assert here.addresses == addresses
