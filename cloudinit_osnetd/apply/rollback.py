@@ -8,7 +8,7 @@ change was not the cause, and is applied again.
 
 import logging
 import time
-from typing import Dict, FrozenSet, Iterable, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import AbstractSet, Dict, FrozenSet, Iterable, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ..backends import Backend
 from ..cloud_init.context import Settings
@@ -79,15 +79,19 @@ def units(wants: Sequence[Want], made: Plan, state: store.State, backend: Backen
         if not any(change.action == "write" for change in changes) or others & {change.place for change in back}:
             continue
         forward = tuple(t for t in made.touches if any(t.name == item.name for item in want.items))
-        found.append(Unit(want.items, Plan(changes, forward, ()), Plan(back, _back_touches(back), ())))
+        # A NIC may have several parts: one that is taken back does not take it down.
+        removed = {change.place for change in back if change.action == "remove"}
+        stay = {row.name for row in state.ledger if row.key in want.keys and row.place not in removed}
+        stay |= {change.name for change in changes if change.action == "adopt"}
+        found.append(Unit(want.items, Plan(changes, forward, ()), Plan(back, _back_touches(back, stay), ())))
     return tuple(found)
 
 
-def _back_touches(changes: Sequence[Change]) -> Tuple[Touch, ...]:
+def _back_touches(changes: Sequence[Change], stay: AbstractSet[str]) -> Tuple[Touch, ...]:
     by_name: Dict[str, Touch] = {}
     for change in changes:
         if change.action == "write" or change.name not in by_name:
-            action = "reconfigure" if change.action == "write" else "down"
+            action = "reconfigure" if change.action == "write" or change.name in stay else "down"
             by_name[change.name] = Touch(action, change.mac, change.name, change.reason)
     return tuple(by_name.values())
 

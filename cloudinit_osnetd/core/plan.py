@@ -183,6 +183,7 @@ class _Planner:
         # A NIC may have several parts: if somebody else changed one of them, all are left alone.
         drifted = {part.key for part, action, _reason in decisions if action == "drift"}
         as_it_is = {part.digest for part, action, _reason in decisions if action == "adopt as it is"}
+        configured = {part.key for part in parts if part.place in self.disk}
         for part, action, reason in decisions:
             self.taken.add(part.place)
             place = self.backend, part.path, part.section
@@ -195,7 +196,8 @@ class _Planner:
                 self._adopt(part, row, as_it_is=action == "adopt as it is", reason=reason)
             elif not (part.digest in as_it_is and self._is_ours_alone(part)):
                 self._change("write", row, part.text, row, reason)
-                touch = "reconfigure" if part.place in self.disk else "up"
+                # Also by a first file of routes.
+                touch = "reconfigure" if part.key in configured else "up"
                 self.touches.append(Touch(touch, part.mac, part.name, reason))
 
     def _decide(self, part: Staged) -> Tuple[str, str]:

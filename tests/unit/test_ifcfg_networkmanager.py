@@ -174,11 +174,10 @@ def test_a_change_of_routes_alone_is_reapplied(backend, server, host):
 
 
 def test_a_first_file_of_routes_is_reapplied(backend, server, host):
-    """The plan calls the touch of a new part `up`, and the NIC is up."""
     active(server, uuid())
-    backend.edits([touch("up")], {})
+    backend.before([touch("reconfigure")])
     files.replace(ifcfg_file.path_of("ens3", "route-"), "10.9.0.0/16 via 10.0.0.9 dev ens3\n")
-    assert backend.after([touch("up")], frozenset()) == {}
+    assert backend.after([touch("reconfigure")], frozenset()) == {}
     assert host.ran()[-1] == "nmcli device reapply ens3"
 
 

@@ -74,6 +74,15 @@ def test_an_edited_entry_is_written_and_its_nic_reconfigured():
     assert told(made) == ([("write", "ens3")], [("reconfigure", "ens3")], [])
 
 
+def test_a_nic_that_gets_a_further_part_is_reconfigured():
+    """As a first file of routes beside an ifcfg file: it is up, with what others gave it."""
+    routes = staged(fingerprint="m2", file="/etc/x/route-ens3")
+    made = make([want()], [staged(), routes], on_disk(owned()), [owned()])
+    assert told(made) == ([("write", "ens3")], [("reconfigure", "ens3")], [])
+    made = make([want()], [staged(), routes])
+    assert told(made) == ([("write", "ens3")] * 2, [("up", "ens3")], [])
+
+
 def test_an_edit_that_means_the_same_is_only_noted():
     made = make([want(digest="d2")], [staged(digest="d2")], on_disk(owned()), [owned()])
     assert told(made) == ([("adopt", "ens3")], [], [])

@@ -257,6 +257,15 @@ def test_a_place_that_another_nic_takes_over_is_not_taken_back(guest):
     assert row.key not in {key for unit in found for key in unit.keys}
 
 
+def test_a_further_part_of_a_nic_is_taken_back_without_the_nic(guest):
+    """As a first file of routes beside an ifcfg file. Without an older part the NIC is new, and goes down."""
+    scene = Scene(QuietNetworkd(), str(guest))
+    for mac, action in ((A, "reconfigure"), (C, "down")):
+        further = [change._replace(path=str(guest / "route-x"), section="") for change in scene.made.changes if change.mac == mac]
+        (unit,) = rollback.units(scene.wants, scene.made._replace(changes=tuple(further)), scene.state, scene.backend)
+        assert [(touch.action, touch.mac) for touch in unit.back.touches] == [(action, mac)]
+
+
 # -- before -----------------------------------------------------------------------------------------------------
 
 

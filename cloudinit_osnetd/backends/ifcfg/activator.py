@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """NetworkManager with ifcfg files: its plugin ifcfg-rh reads the files of routes with the ifcfg file that is loaded."""
 
-from typing import Callable, Dict, FrozenSet, Mapping, Optional, Sequence
+from typing import Dict, FrozenSet, Optional, Sequence
 
 from ...core.desired import Item
 from ...core.records import Dns, Touch
@@ -28,11 +28,6 @@ class IfcfgActivator(ProfileActivator):
         """Adds the name servers of NICs that came while the server was off. cloud-init writes them once only."""
         super().boot(items, left, changed)
         resolv_conf.of_items([item.name for item in items if item.name not in left])
-
-    def edits(self, touches: Sequence[Touch], coming: Mapping[str, str]) -> Dict[str, Callable[[], bool]]:
-        """Keeps the profiles of NICs that get their first file of routes: for the plan such a part is a new one."""
-        self._before = {touch.name: self.profile_of(touch.name) for touch in touches if touch.action == "up"}
-        return {}
 
     def before(self, touches: Sequence[Touch]) -> None:
         super().before(touches)
