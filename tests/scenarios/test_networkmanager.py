@@ -23,6 +23,7 @@ from tests.scenarios.seen import (
     assert_follows,
     assert_gone,
     assert_nothing_to_do,
+    configuration,
     configured_names,
     findings_of,
     profile_path,
@@ -230,6 +231,46 @@ def test_profiles_of_others_and_what_is_not_managed(cloud: Cloud, guest_factory:
     guest.run(f"nmcli connection delete mine; nmcli connection up '{profile}ens5'")
     reconcile(guest)
     assert_follows(guest, first, own)
+
+
+@pytest.mark.deep
+@pytest.mark.on("nm", "ifcfg")
+def test_a_profile_that_nmcli_wrote_anew_is_still_ours(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """An edit that was taken back: in NetworkManager's words the profile means the same. The port is followed, and its files go."""
+    routed = Subnet("10.91.0.0/24", "10.91.0.1", dns=("10.91.0.2",), routes=(("10.9.0.0/16", "10.91.0.9"),))
+    both = cloud.network("both", mtu=1400, subnets=[routed, _SIX])
+    leased = cloud.network("leased", cidr="10.92.0.0/24", dhcp=True, dns=["10.92.0.2"], mtu=1420)
+    server = cloud.server("words")
+    ports = [server.create_port(network) for network in (_blue(cloud), both, leased)]
+    guest = guest_factory(server)
+    guest.boot()
+    settled(guest)
+    assert_follows(guest, *ports)
+    written = [configuration(guest, port) for port in ports]
+    for port in ports:
+        for priority in (121, 120):
+            profile = PROFILES[guest.backend] + str(guest.nic(port))
+            guest.run(f"nmcli connection modify '{profile}' connection.autoconnect-priority {priority}")
+    assert not {configuration(guest, port) for port in ports} & set(written)
+    record = reconcile(guest)
+    assert {change["action"] for change in record["changes"]} <= {"adopt", "forget"}, record
+    assert (record["touches"], record["drifted"]) == ([], []), record
+    assert {state_of(guest, port) for port in ports} == {"ok"}
+    for port in ports[:2]:
+        server.edit_port(port, dns=["10.90.0.3"])
+    reconcile(guest)
+    assert_follows(guest, *ports)
+    for port in ports[1:]:
+        server.delete_port(port)
+        name = str(guest.nic(port))
+        with serving(guest, leaves=ports[1:], events=["removed"]):
+            guest.unplug(port)
+            assert_gone(guest, name)
+    assert len(configured_names(guest)) == 1
+    guest.reboot()
+    assert_boot(guest, level="store")
+    assert_follows(guest, ports[0])
+    assert_nothing_to_do(guest)
 
 
 def test_a_silent_dhcp_server_costs_no_lease(cloud: Cloud, guest_factory: GuestFactory) -> None:

@@ -318,6 +318,17 @@ def test_what_an_ifcfg_file_means(backend):
     assert "dhcp4" in backend.meaning(LEASED, "ens3")
 
 
+def test_an_empty_file_of_routes_is_not_made_and_one_that_is_there_stays(backend, tmp_path, monkeypatch):
+    """NetworkManager removes it when it writes the profile anew, which is no edit."""
+    monkeypatch.setattr(ifcfg_file, "DIRECTORY", str(tmp_path))
+    path = ifcfg_file.path_of("ens3", "route6-")
+    empty = Part(path, "", "ens3", HEAD)
+    own = Part(ifcfg_file.path_of("ens3"), "", "ens3", STATIC)
+    assert backend.completed([own, empty], [item(static())]) == [own]
+    files.replace(path, HEAD)
+    assert backend.completed([own, empty], [item(static())]) == [own, empty]
+
+
 def test_as_networkmanager_writes_it_anew_it_means_the_same(backend):
     """After a roll-back of a checkpoint, or an edit with nmcli that was taken back: without comments, in its order."""
     other = (
@@ -326,6 +337,11 @@ def test_as_networkmanager_writes_it_anew_it_means_the_same(backend):
         'IPV6_DISABLED=no\nNAME="System ens3"\nUUID=%s\nDEVICE=ens3\nONBOOT=yes\n' % ETH0
     )
     assert backend.meaning(other, "ens3") == backend.meaning(STATIC, "ens3")
+    ours = backend.finish(STATIC, item(static(routes=[DEFAULT])))
+    added = "PROXY_METHOD=none\nBROWSER_ONLY=no\nPREFIX=24\nACD_TIMEOUT=0\nIPV6_DEFROUTE=yes\nIPV6_FAILURE_FATAL=no\n"
+    assert "ARPING_WAIT=0\n" in ours
+    assert backend.meaning(ours + added, "ens3") == backend.meaning(ours, "ens3")
+    assert backend.meaning(ours + added.replace("T=0", "T=200"), "ens3") != backend.meaning(ours, "ens3")
 
 
 @pytest.mark.parametrize(

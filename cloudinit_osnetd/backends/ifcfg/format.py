@@ -53,7 +53,9 @@ class IfcfgFormat(Format):
                 path = ifcfg_file.path_of(item.name, prefix)
                 there = found.get(path)
                 wanted = finish_ifcfg.in_files(item, version, self.scripts)
-                if there is None and not wanted and not os.path.exists(path):
+                if not wanted and not os.path.exists(path):
+                    # The renderer writes an empty one for each NIC with IPv6, and NetworkManager removes such a file.
+                    found.pop(path, None)
                     continue
                 text = there.text if there is not None else ifcfg_file.header_of(own.text)
                 if there is None or not self._has(text, wanted):

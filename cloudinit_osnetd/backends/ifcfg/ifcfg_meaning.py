@@ -56,8 +56,14 @@ def of(text: str) -> meaning.Meaning:
     facts.update(meaning.in_order("dns", map(meaning.address, ifcfg_file.numbered(values, "DNS"))))
     facts.update(meaning.in_order("search", ifcfg_file.search_domains(values)))
     for key, word in values.items():
-        facts.update(_line(key, word))
+        if key != "ACD_TIMEOUT" or word != _milliseconds(values.get("ARPING_WAIT", "")):
+            facts.update(_line(key, word))
     return frozenset(facts)
+
+
+def _milliseconds(seconds: str) -> str:
+    """Returns what NetworkManager writes as ACD_TIMEOUT beside ARPING_WAIT, if it writes a profile anew."""
+    return str(int(seconds) * 1000) if seconds.isdigit() else ""
 
 
 def as_older_releases(found: meaning.Meaning) -> Sequence[meaning.Meaning]:
