@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 import time
@@ -129,6 +130,22 @@ def test_a_nic_that_is_not_touched_hears_nothing(cloud: Cloud, guest_factory: Gu
 _SIX = Subnet("2001:db8:1::/64", "2001:db8:1::1", dns=("2001:db8:1::53",))
 
 
+def _tentative(seen: str) -> Dict[str, float]:
+    """By address: for how many seconds it was tentative at most, as `ip -tshort monitor` told it."""
+    since: Dict[str, float] = {}
+    found: Dict[str, float] = {}
+    for line in seen.splitlines():
+        told = re.match(r"\[(.+?)\] *(Deleted )?\d+: .* inet6 (\S+) ", line)
+        if told is None:
+            continue
+        when, address = datetime.datetime.fromisoformat(told[1]).timestamp(), told[3]
+        if " tentative" in line and not told[2]:
+            since.setdefault(address, when)
+        elif address in since:
+            found[address] = max(found.get(address, 0.0), when - since.pop(address))
+    return {**found, **dict.fromkeys(since, float("inf"))}
+
+
 def test_an_edit_is_reapplied(cloud: Cloud, guest_factory: GuestFactory) -> None:
     """Of a route, DNS and the MTU: the NIC stays up, its addresses of both families too."""
     green = cloud.network("green", mtu=1400, subnets=[Subnet("10.91.0.0/24", dns=("10.91.0.2",)), _SIX])
@@ -144,19 +161,24 @@ def test_an_edit_is_reapplied(cloud: Cloud, guest_factory: GuestFactory) -> None
         {"mtu": 1380},
         {"fixed_ips": ["10.91.0.77", second.fixed_ips[1]]},
     ]
+    told: Dict[str, float] = {}
     for edit in edits:
         # The last one takes the address away that the stream leaves by.
         streams = [first] if "fixed_ips" in edit else [first, second]
         with serving(guest, touches=[second], streams=streams) as served:
             server.edit_port(second, **edit)
-            watch = f"timeout 30 ip -6 monitor address dev {guest.nic(second)} >/run/seen & echo $!"
+            watch = f"timeout 60 ip -oneline -tshort -6 monitor address dev {guest.nic(second)} >/run/seen 2>&1 & echo $!"
             pid = guest.run(watch).stdout.strip()
             reconcile(guest)
             assert_follows(guest, first, second)
-            guest.run(f"kill {pid}; ! grep tentative /run/seen")
+            seen = guest.run(f"sleep 2; kill {pid} && cat /run/seen").stdout
+            # The kernel tells of each new address as tentative first; its detection would take a second or two.
+            assert all(seconds < 0.5 for seconds in _tentative(seen).values()), seen
+            told.update(_tentative(seen))
         commands = _commands(served.records)
         assert f"nmcli device reapply {guest.nic(second)}" in commands
         assert not any("connection up" in command for command in commands), commands
+    assert second.fixed_ips[1] + "/64" in told, told
     assert guest.run(f"cat /proc/sys/net/ipv6/conf/{guest.nic(second)}/accept_dad").stdout == "1\n"
     guest.reboot()
     assert_boot(guest, level="store")
