@@ -197,6 +197,7 @@ def test_the_guest_agent_hands_over_a_document_and_nothing_more(policy: Policy) 
     """What it may do with anything of ours: run the program, which is then in its own domain."""
     ours = [
         "osnetd_exec_t",
+        "osnetd_service_exec_t",
         "osnetd_t",
         "osnetd_event_t",
         "osnetd_event_exec_t",
@@ -212,6 +213,14 @@ def test_the_guest_agent_hands_over_a_document_and_nothing_more(policy: Policy) 
     assert allowed["osnetd_t", "process"] == {"transition"}
     assert "net_conf_t" not in policy.written("virt_qemu_ga_t")
     assert policy.transitions("virt_qemu_ga_t")["osnetd_exec_t"] == "osnetd_t"
+
+
+def test_who_may_hand_over_a_document_may_not_start_what_the_units_start(policy: Policy) -> None:
+    """early-boot is the run before there is a network, serve-queue the one over the queue."""
+    may = [name for name in DOMAINS if any("execute" in rule.permissions for rule in policy.rules(name, "file", "osnetd_service_exec_t"))]
+    assert not {"virt_qemu_ga_t", "osnetd_event_t", "dhcpc_t"} & set(may)
+    assert policy.transitions("init_t")["osnetd_service_exec_t"] == "osnetd_t"
+    assert "osnetd_service_exec_t" not in policy.transitions("udev_t")
 
 
 def test_the_program_changes_the_networks_configuration_and_its_own_state(policy: Policy) -> None:
@@ -234,6 +243,8 @@ TAKES = """
 init_t            osnetd_t                    process             transition
 init_t            osnetd_queue_t              dir                 watch read search create
 osnetd_t          osnetd_exec_t               file                entrypoint execute execute_no_trans
+osnetd_t          osnetd_service_exec_t       file                entrypoint read
+init_t            osnetd_service_exec_t       file                execute
 osnetd_t          bin_t                       file                execute execute_no_trans map
 osnetd_t          sysctl_net_t                file                read write
 osnetd_t          osnetd_t                    process             setfscreate signal

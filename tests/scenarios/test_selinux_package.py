@@ -18,7 +18,7 @@ import pytest
 from tests.lab import VM, Cloud, deb, roots, selinux
 from tests.package import formats
 from tests.scenarios.seen import assert_follows, assert_gone, settled
-from tests.scenarios.test_selinux import KINDS, denials, domains, enforcing, wrong_labels
+from tests.scenarios.test_selinux import KINDS, denials, domains, enforcing, let_domains_be_told, wrong_labels
 
 pytestmark = [pytest.mark.deep]
 
@@ -74,6 +74,7 @@ def test_the_module_is_in_force_with_its_package_and_gone_with_it(cloud: Cloud, 
     # As before it is installed: the lab puts the module into each image.
     guest.run(f"semodule -X 400 -r cloudinit-osnetd && restorecon -R -i {_OURS} /run/cloudinit-osnetd /usr/lib/systemd/system", timeout=300)
     assert (modules(guest), types(guest)) == ([], WITHOUT)
+    let_domains_be_told(guest)
 
     dpkg(guest, "-i /root/this.deb")
     assert (modules(guest), types(guest)) == (["200"], WITH)
