@@ -991,8 +991,11 @@ def route_arguments(route, name):
     return route_words(route) + ["dev", name] + (["metric", "%d" % route.metric] if route.metric else [])
 
 
-def route_step(verb, route, name):
-    words = ["route", verb] + route_arguments(route, name)
+def route_step(verb, route, name, own=()):
+    """`own`: the NIC's addresses. The kernel has a route to their subnets already, and takes others after it alone."""
+    subnets = [network_of(cidr) for cidr in own if not is6(cidr)]
+    beside = verb == "add" and route.gateway and route.network in subnets
+    words = ["route", "append" if beside else verb] + route_arguments(route, name)
     return Step(_ip(route.network) + words, False, verb == "add", in_kernel(route))
 
 
@@ -1068,7 +1071,8 @@ def steps(config, nic, now, ours):
     places = [(route.network, route.metric) for route in wanted]
     first = [route for route in routes if (route.network, route.metric) in places]
     found += [route_step("del", route, nic.name) for route in first]
-    found += [route_step("add", r, nic.name) for r in all_routes(config) if in_kernel(r) in wanted]
+    added = [route for route in all_routes(config) if in_kernel(route) in wanted]
+    found += [route_step("add", route, nic.name, config.addresses) for route in added]
     found += [route_step("del", route, nic.name) for route in routes if route not in first]
     return found + [address_step("del", cidr, nic.name) for cidr in addresses if cidr not in changed]
 
@@ -1451,7 +1455,7 @@ def _eni_nic(config, hooks, hotplug):
         stanzas.append((True, _eni_six(config, six, [] if stanzas else before)))
     for route in all_routes(config):
         of_family = [stanza for family6, stanza in stanzas if family6 == is6(route.network)]
-        (of_family or [stanzas[0][1]])[0].extend(_eni_route(route, name))
+        (of_family or [stanzas[0][1]])[0].extend(_eni_route(route, name, config.addresses))
     serving = stanzas[0][1]
     if config.metric:
         path = SETTINGS6 % (name, "ra_defrtr_metric")
@@ -1495,8 +1499,8 @@ def _eni_more(cidrs, name):
     return ["up %s || true" % " ".join(address_step("add", cidr, name).argv) for cidr in cidrs]
 
 
-def _eni_route(route, name):
-    add, remove = (" ".join(route_step(verb, route, name).argv) for verb in ("add", "del"))
+def _eni_route(route, name, own):
+    add, remove = (" ".join(route_step(verb, route, name, own).argv) for verb in ("add", "del"))
     return ["post-up %s || true" % add, "pre-down %s || true" % remove]
 
 

@@ -353,3 +353,16 @@ def test_with_the_ip_of_busybox(place: Place, tmp_path_factory: pytest.TempPathF
     done = place.apply_with_busybox(TWO)
     assert done.status == 0, done
     assert_two(place)
+
+
+@pytest.mark.parametrize("version", ENDS)
+def test_a_route_to_the_own_subnet_is_put_beside_the_kernels_own(place: Place, version: str) -> None:
+    """By way of a gateway, as Ironic's documents have it."""
+    done = place.apply(document(link(0), static(0, "10.0.0.5/24", "10.0.0.1", [("10.0.0.0/24", "10.0.0.1")])))
+    assert done.status == 0, done
+    assert "4: 10.0.0.0/24 via 10.0.0.1" in place.routes("eth0")
+    assert "post-up ip route append 10.0.0.0/24 via 10.0.0.1 dev eth0 || true" in place.read("/etc/network/interfaces")
+    again = place.apply(document(link(0), static(0, "10.0.0.5/24", "10.0.0.1", [("10.0.0.0/24", "10.0.0.1")])))
+    assert [command for command in again.commands() if command.startswith("ip")] == []
+    gone = place.apply(document(link(0), static(0, "10.0.0.5/24", "10.0.0.1")))
+    assert gone.status == 0 and place.routes("eth0") == ["4: default via 10.0.0.1"], gone

@@ -118,6 +118,23 @@ CASES = [
             TWO: Device(("198.51.100.10/24",), ((METADATA, "198.51.100.2"),), _DNS),
         },
     ),
+    Case("73-names-exchanged", {ONE: _PLAIN._replace(mtu=1500), TWO: Device(("198.51.100.10/24",), dns=_DNS, mtu=1400)}),
+    Case("77-broadcast-and-scope", {ONE: _PLAIN}),
+    Case(
+        "92-route-to-the-own-subnet",
+        {ONE: Device(("192.0.2.10/26",), (DEFAULT4, ("192.0.2.0/26", "192.0.2.1")), ("192.0.2.1",), mtu=1500)},
+    ),
+    Case(
+        "93-route-to-net-zero",
+        {
+            ONE: Device(
+                ("192.0.2.10/24", "2001:db8::10/48"),
+                (DEFAULT4, ("0.0.0.0/24", "192.0.2.2"), DEFAULT6, ("::/48", "2001:db8::2")),
+                ("192.0.2.53", "192.0.2.54"),
+                mtu=1500,
+            )
+        },
+    ),
     Case("24-networkd-one-route-section", {ONE: _PLAIN._replace(addresses=("192.0.2.10/24", "2001:db8::10/64"), routes=(DEFAULT4, DEFAULT6))}),
 ]  # fmt: skip
 

@@ -235,3 +235,30 @@ def test_the_lines_in_which_an_operators_file_differs_are_reported(cloud: Cloud,
     (drift,) = json.loads(guest.run("cloudinit-osnetd plan --json").stdout)["drifted"]
     assert drift["differs"] == row["differs"]
     assert "    - route 10.1.0.0/16 via 192.0.2.9" in guest.run("cloudinit-osnetd plan").stdout.splitlines()
+
+
+@pytest.mark.on("nm")
+def test_a_profile_that_networkmanager_does_not_load_is_written_anew(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """cloud-init alone writes the gateway of a lease into it, where a document names one (Open Telekom Cloud), and
+    NetworkManager then has the NIC in a profile of its own making."""
+    segment = cloud.network("segment", cidr="192.0.2.0/24", gateway="192.0.2.1", dhcp=True, mtu=1400)
+    links = [{"id": "e0", "type": "phy", "ethernet_mac_address": "00:00:5e:00:53:01", "mtu": 1400}]
+    networks = [{"id": "n0", "type": "ipv4_dhcp", "link": "e0", "ip_address": "192.0.2.10", "gateway": "192.0.2.1"}]
+    server = cloud.server("old")
+    (port,) = foreign.tell(server, {"links": links, "networks": networks, "services": []}, segment)
+    guest = guest_factory(server, package=False)
+    guest.boot()
+    assert "gateway=192.0.2.1" in configuration(guest, port)
+    assert "cloud-init" not in guest.run("nmcli -g GENERAL.CONNECTION device show " + guest.nic(port)).stdout
+
+    package.install(guest)
+    settled(guest)
+    reconcile(guest)
+    assert state_of(guest, port) == "ok", status(guest)
+    assert "gateway=" not in configuration(guest, port)
+    wait_until(lambda: "192.0.2.10/" in guest.run(f"ip address show dev {guest.nic(port)}").stdout, 30 * guest.patience, "a lease")
+    assert "cloud-init" in guest.run("nmcli -g GENERAL.CONNECTION device show " + guest.nic(port)).stdout
+    assert_nothing_to_do(guest)
+    links[0]["mtu"] = 1380
+    server.compose = lambda _nova: {"links": links, "networks": networks, "services": []}
+    assert_edited(guest, port, 1380)

@@ -4,7 +4,7 @@
 
 import pytest
 
-from cloudinit_osnetd.backends.eni import finish_stanza
+from cloudinit_osnetd.backends.eni import finish_stanza, stanza_meaning
 from cloudinit_osnetd.backends.ifupdown import live_edit
 from cloudinit_osnetd.core.records import Route
 from cloudinit_osnetd.system import paths
@@ -162,3 +162,20 @@ def test_an_old_ipv4_route_that_the_kernel_lacks_does_not_cost_the_new_one():
         said = [" ".join(command) for command in edit.commands]
         assert ("ip -4 route del default via 10.91.0.1 dev ens4" in said) is deletes, said
         assert "ip -4 route add default via 10.91.0.1 metric 2100 dev ens4" in said
+
+
+def test_a_route_to_the_own_subnet_is_put_beside_the_kernels_own():
+    """By way of a gateway, as Ironic's documents have it: `ip route add` is refused, because there is one without."""
+    base = "auto ens3\niface ens3 inet static\n    address 192.0.2.10/26\n"
+    route = "    post-up route add -net 192.0.2.0 netmask 255.255.255.192 gw 192.0.2.1 || true\n    pre-down route del -net 192.0.2.0 netmask 255.255.255.192 gw 192.0.2.1 || true\n"
+    other = "    post-up route add -net 198.51.100.0 netmask 255.255.255.0 gw 192.0.2.1 || true\n"
+    text = finish_stanza.finished(base + route + other, "ens3", "pre-up")
+    assert "    post-up ip route append 192.0.2.0/26 via 192.0.2.1 dev ens3 || true\n" in text
+    assert "    pre-down ip route del 192.0.2.0/26 via 192.0.2.1 dev ens3 || true\n" in text
+    assert "    post-up ip route add 198.51.100.0/24 via 192.0.2.1 dev ens3 || true\n" in text
+    assert live_edit.facts(text, "ens3") == live_edit.facts(base + route + other, "ens3")
+    assert stanza_meaning.of(text, "ens3") == stanza_meaning.of(base + route + other, "ens3")
+    edit = live_edit.between(finish_stanza.finished(base, "ens3", "pre-up"), text, "ens3")
+    assert [command[3] for command in edit.commands] == ["append", "add"]
+    back = live_edit.between(text, finish_stanza.finished(base, "ens3", "pre-up"), "ens3")
+    assert ("ip", "-4", "route", "del", "192.0.2.0/26", "via", "192.0.2.1", "dev", "ens3") in back.commands

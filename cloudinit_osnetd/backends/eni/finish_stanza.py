@@ -28,6 +28,7 @@ _ROUTE = re.compile(
     r"^(\s*(?:post-up|pre-down) (?:ip (?:-family inet6 )?)?route (?:add|del) (?:(?! dev ).)*?)(?: \|\| true)?$",
     re.MULTILINE,
 )
+_ADDED4 = re.compile(r"^(\s*post-up ip route )add (\S+)(?= via )", re.MULTILINE)
 _ADDED_VIA = re.compile(r" add .* via (\S+)")
 # Of the first NIC, whose routes get no metric.
 _DEFAULT6 = re.compile(
@@ -53,7 +54,30 @@ def finished(text: str, name: str, when: str, onlink: Container[str] = ()) -> st
     parts = [one.text for one in stanzas(text)]
     static6 = [number for number, part in enumerate(parts) if _STATIC6.match(part)]
     done = [_by_commands(part, name, when, number == max(static6, default=-1)) for number, part in enumerate(parts)]
-    return routes_by_ip(_TARGETS.sub(lambda found: found.group().replace(",", " "), "".join(done)), name, onlink)
+    text = routes_by_ip(_TARGETS.sub(lambda found: found.group().replace(",", " "), "".join(done)), name, onlink)
+    return _beside_own(text, {_own_subnet(part) for part in parts})
+
+
+def _own_subnet(stanza: str) -> str:
+    """Returns the network of a stanza's IPv4 address; empty if it has none."""
+    address, _slash, prefix = (_value(stanza, "address") or "").partition("/")
+    try:
+        own = "%s/%s" % (address, prefix or _value(stanza, "netmask") or "24")
+        return str(ipaddress.IPv4Interface(own).network)
+    except ValueError:
+        return ""
+
+
+def _beside_own(text: str, subnets: Container[str]) -> str:
+    """Rewrites the route to a subnet of the NIC itself by way of a gateway (Ironic's documents have such).
+
+    The kernel has a route to it without a gateway already, and refuses another one that is added and not appended.
+    """
+
+    def appending(route: Match[str]) -> str:
+        return route.group(1) + ("append " if route.group(2) in subnets else "add ") + route.group(2)
+
+    return _ADDED4.sub(appending, text)
 
 
 def with_link_route(text: str, name: str, network: str, metric: Optional[int]) -> str:

@@ -27,7 +27,7 @@ LOG = logging.getLogger(__name__)
 _UP_HOOKS = ("if-up.d/000resolvconf", "if-up.d/resolved")
 _DOWN_HOOKS = ("if-down.d/resolvconf", "if-down.d/resolved")
 _COMMAND = re.compile(r"(pre-up|up|post-up|pre-down|down|post-down)\s+(.*?)(?:\s*\|\|\s*true)?\s*\Z", re.DOTALL)
-_ROUTE = re.compile(r"ip (?P<six>-family inet6 |-6 )?route (?P<verb>add|del) (?P<words>[\w.:/ -]+)\Z")
+_ROUTE = re.compile(r"ip (?P<six>-family inet6 |-6 )?route (?P<verb>add|append|del) (?P<words>[\w.:/ -]+)\Z")
 _ADDRESS6 = re.compile(r"ip -6 address add (\S+) dev \S+\Z")
 _MTU = re.compile(r"ip link set dev \S+ mtu (\d+)\Z")
 _SETTING = re.compile(r"test ! -w (/proc/sys/net/ipv6/conf/\S+/(\w+)) \|\| echo (\d+) >\1\Z")
@@ -167,18 +167,27 @@ def between(old: str, new: str, name: str, now: Optional[Snapshot] = None) -> Op
         if route not in was.routes:
             # Added before the old one is deleted, so that there is always a route.
             there = (route.six, route.network, route.metric) in replaced
-            commands.append(_by_ip("append" if there else "add", route, name))
+            commands.append(_by_ip("append" if there else _adding(route, will), route, name))
         elif now is not None and nic is not None and not _has(now, nic, route):
-            commands.append(_by_ip("add", route, name))
+            commands.append(_by_ip(_adding(route, will), route, name))
     old_routes = [route for route in was.routes if route not in will.routes]
     commands += [_by_ip("del", there, name) for route in old_routes for there in _there(route, now, nic)]
     commands += [_address("del", one, name) for one in gone]
     if gone:
         # Deleting an address deletes the routes that name it, and the others of its subnet if they cannot be promoted.
         commands += [_address("replace", one, name) for one in will.addresses]
-        commands += [_by_ip("add", route, name) for route in will.routes]
+        commands += [_by_ip(_adding(route, will), route, name) for route in will.routes]
     commands += [hook for family in ("inet", "inet6") for hook in _dns(name, family, was, will)]
     return Edit(name, tuple(commands), will.addresses)
+
+
+def _adding(route: Route, facts: Facts) -> str:
+    """Returns the verb that adds a route; the kernel has one to the NIC's own subnet already, without a gateway."""
+    return "append" if route.network in map(_subnet, facts.addresses) else "add"
+
+
+def _subnet(address: str) -> str:
+    return str(ipaddress.ip_interface(address).network) if ":" not in address else ""
 
 
 def _there(route: Route, now: Optional[Snapshot], nic: Optional[Nic]) -> List[Route]:
