@@ -153,7 +153,7 @@ def test_what_is_refused_changes_nothing(cloud: Cloud, guest_factory: GuestFacto
         assert code == 3 and len(said["refused"]) == 2, said
         assert any("links[1].mtu" in one and second.mac in one for one in said["refused"]), said
         done = guest.run("echo hello | cloudinit-osnetd apply --stdin", check=False)
-        assert done.returncode == 3 and "neither JSON nor base64" in done.stderr and done.stdout == ""
+        assert done.returncode == 3 and "neither a JSON object nor base64" in done.stderr and done.stdout == ""
         code, said = push(guest, {})
         assert code == 3
         for raw, word in malformed(guest.server.network_data()):
