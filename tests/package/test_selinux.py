@@ -335,3 +335,8 @@ def test_hooks_of_ifup_run_as_at_boot_and_others_run_it_as_before(policy: Policy
         assert "osnetd_ifupdown_exec_t" not in policy.transitions(other)
         allowed = {name for rule in policy.rules(other, "file", "osnetd_ifupdown_exec_t") for name in rule.permissions}
         assert allowed >= {"execute", "execute_no_trans"}
+
+
+def test_a_dhcp_client_gets_what_a_run_has_opened_for_ifup(policy: Policy) -> None:
+    """/dev/null and the file for its output. Debian 12 denied it, and said so at each lease."""
+    assert any("use" in rule.permissions for rule in policy.rules("dhcpc_t", "fd", "osnetd_t"))
