@@ -63,7 +63,7 @@ def check(item: Item, snapshot: Snapshot, plain: bool = False) -> CheckResult:
     if missing:
         problems.append("the kernel lacks the route %s" % ", ".join(missing))
     findings += ["no route %s" % text for text, needed in routes if not needed]
-    findings += _left_out(item) + list(item.notes)
+    findings += _left_out(item) + _not_members(item, nic, snapshot) + list(item.notes)
     if nic.master and problems:
         # A bridge or VRF of other software has its addresses or routes now: bringing the NIC up again would remove it.
         findings, problems = ["it belongs to %s" % _name(nic.master, snapshot), *problems, *findings], []
@@ -96,6 +96,19 @@ def _could_exist(item: Item, snapshot: Snapshot) -> bool:
     # A VLAN on a bond: the bond's MAC may be that of another device, so the parent is found by its name.
     parent, _dot, number = item.name.rpartition(".")
     return number != str(item.entry.vlan_id) or snapshot.named(parent) is not None
+
+
+def _not_members(item: Item, nic: Nic, snapshot: Snapshot) -> List[str]:
+    """Returns which NICs are here and not in this bond, though they are to be its members.
+
+    Only a finding: who took a NIC out of a bond, or put it into another device, had a reason.
+    """
+    if item.entry.kind != "bond":
+        return []
+    here = snapshot.by_mac()
+    members = [here[mac] for mac in (key.partition("/")[0] for key in item.entry.members) if mac in here]
+    names = sorted(member.name for member in members if member.master != nic.ifindex)
+    return ["not a member of it: %s" % ", ".join(names)] if names else []
 
 
 def _name(ifindex: int, snapshot: Snapshot) -> str:

@@ -135,6 +135,12 @@ def test_a_bond_that_somebody_deletes_is_not_ok(
     assert {row["state"] for row in status(guest)["nics"]} == {"ok"}
     assert_nothing_to_do(guest)
 
+    taken_out = str(guest.nic(members[1]))
+    guest.run(f"ip link set {taken_out} nomaster")
+    (row,) = [row for row in status(guest)["nics"] if row["name"] == "bond0"]
+    assert (row["state"], row["findings"]) == ("ok", [f"not a member of it: {taken_out}"])
+    assert_nothing_to_do(guest)  # who did that had a reason
+
 
 def bonds(guest: Guest) -> List[str]:
     return [link["ifname"] for link in ip(guest, "link") if link["ifname"].startswith("bond")]

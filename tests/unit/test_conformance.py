@@ -283,6 +283,21 @@ def test_a_bond_or_a_vlan_does_not_exist(what, there, lacks):
     assert check(named(*what), snapshot(*there)).lacks == lacks
 
 
+@pytest.mark.parametrize(
+    ("masters", "said"),
+    [
+        ((4, 4), ()),
+        ((4, 0), ("not a member of it: ens4",)),
+        ((7, 0), ("not a member of it: ens3, ens4",)),  # one of another's bridge
+        ((4, None), ()),  # not here
+    ],
+)
+def test_a_nic_that_is_here_and_not_in_its_bond_is_told_and_nothing_is_done(masters, said):
+    members = [one._replace(master=master) for one, master in zip((ONE, OTHER), masters) if master is not None]
+    result = check(named("bond", "bond0"), snapshot(*members, BOND))
+    assert (result.problems, result.findings) == ((), said)
+
+
 def test_a_nic_that_is_not_here_lacks_nothing():
     assert check(item(static()), snapshot(OTHER)) == CONFORMS
 
