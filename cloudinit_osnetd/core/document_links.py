@@ -30,6 +30,7 @@ class Fault(NamedTuple):
     problem: str  # with the value
     link: str = ""  # the link's id in the document
     costs: bool = True  # True: the link is refused; False: only this field is ignored
+    told_mac: str = ""  # which the link names, if it has no key
 
     @property
     def mac(self) -> str:
@@ -39,7 +40,8 @@ class Fault(NamedTuple):
     def text(self) -> str:
         """The error with the link's id and MAC, because the index in the path alone does not identify the port."""
         names = ["link %s" % self.link] if self.link else []
-        names += ["MAC %s" % self.mac] if self.mac else []
+        mac = self.mac or self.told_mac
+        names += ["MAC %s" % mac] if mac else []
         return "%s%s: %s" % (self.path, " (%s)" % ", ".join(names) if names else "", self.problem)
 
 
@@ -53,6 +55,18 @@ class Link(NamedTuple):
     vlan_id: Optional[int]
     raw: Dict[str, Any]
     path: str
+
+
+def _mac_field(kind: str) -> str:
+    return "vlan_mac_address" if kind == "vlan" else "ethernet_mac_address"
+
+
+def _told_mac(raw: Any, kind: str) -> str:
+    """Returns the MAC that a link names, whatever else is wrong with it; empty if it names none."""
+    try:
+        return mac_address(json_object(raw, "").get(_mac_field(kind)), "")
+    except DataError:
+        return ""
 
 
 class Links:
@@ -92,7 +106,7 @@ class Links:
             link_id = _link_id(needed(json_object(raw, path), "id", path), path)
             link = self._identify(raw, path, kind)
         except DataError as exc:
-            self.faults.append(Fault("", exc.path, exc.problem, shown(link_id)))
+            self.faults.append(Fault("", exc.path, exc.problem, shown(link_id), told_mac=_told_mac(raw, kind)))
             if link_id:
                 self.refused.setdefault(link_id, str(exc))
             return
@@ -112,7 +126,7 @@ class Links:
     def _identify(self, raw: Dict[str, Any], path: str, kind: str) -> Link:
         """Returns a link with its key. Without a MAC it has that of a member, of its parent, or of its name's NIC."""
         vlan_id: Optional[int] = None
-        field = "vlan_mac_address" if kind == "vlan" else "ethernet_mac_address"
+        field = _mac_field(kind)
         if kind == "vlan":
             vlan_id = number(needed(raw, "vlan_id", path), path + ".vlan_id", 0, 4094)
         has_mac = raw.get(field) not in (None, "")

@@ -161,6 +161,14 @@ def test_a_fault_names_where_it_stands(faulty, path):
     assert [fault.path for fault in data(faulty).faults] == [path]
 
 
+@pytest.mark.parametrize(
+    "faulty", [vlan(C, vlan_id=4095), vlan(C, parent="gone"), bond(members=["gone"]), link(C, "vlan1", mtu="x")], ids=str
+)
+def test_an_error_of_a_link_is_told_with_its_mac_also_where_the_link_cannot_be_told_apart(faulty):
+    told = [fault.text for fault in data(document([link(), faulty])).faults]
+    assert told and all("(link %s, MAC %s): " % (faulty["id"], C) in text for text in told), told
+
+
 @pytest.mark.parametrize("mac", NOT_A_MAC)
 def test_a_link_without_a_readable_mac_is_nobodys_and_nothing_can_be_called_missing(mac):
     read = data(document([link(mac), link(B, "tap2")]))
