@@ -66,7 +66,8 @@ def print_decided(report: Dict[str, Any]) -> None:
     if report["changes"] or report["touches"]:
         print("\n".join(_table(report["changes"], report["touches"], wide)))
     else:
-        print(report.get("nothing", "nothing to do"))
+        left = any(report[what] for what in ("drifted", "faults", "pending", "problems"))
+        print(report.get("nothing", "no change" if left else "nothing to do"))
     lines: List[str] = []
     for drift in report["drifted"]:
         lines.append("drifted, left alone: %(name)s: %(reason)s (%(path)s)" % drift)

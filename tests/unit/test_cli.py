@@ -335,7 +335,7 @@ def test_in_what_a_drifted_nic_differs_is_shown_line_by_line(capsys):
     assert report["drifted"][0]["differs"] == ("+ mtu 1450", "- mtu 1500")
     print_decided(report)
     assert capsys.readouterr().out.splitlines() == [
-        "nothing to do",
+        "no change",
         "drifted, left alone: ens3: differs from what network_data says (/etc/x)",
         "    + mtu 1450",
         "    - mtu 1500",

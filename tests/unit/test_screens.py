@@ -80,7 +80,7 @@ next: ens3: see `cloudinit-osnetd plan --force --diff`; `reconcile --force`
     overwrites the edit
 """
 REJECTED = """\
-nothing to do
+no change
 FAILED: ens4 (fa:16:3e:00:00:02): rejected until 2026-01-01 00:15:00, because
     after the change not reachable: the gateway for 0.0.0.0/0 (10.91.0.77)
 next: ens4: %s
@@ -195,7 +195,7 @@ def test_a_pushed_nic_that_is_left_alone_is_not_done(pushed, code, monkeypatch, 
     pushing(monkeypatch, record(drifted=FULL.drifted))
     monkeypatch.setattr(netlink, "snapshot", lambda: snapshot(nic("ens3", A), nic("ens4", B)))
     raw = json.dumps(document([link(mac, "tap%d" % n) for n, mac in enumerate(pushed)], []))
-    told = "nothing to do\n" + DECIDED[DECIDED.index("drifted") : DECIDED.index("finding")] + NEXT[NEXT.index("next: ens3") :]
+    told = "no change\n" + DECIDED[DECIDED.index("drifted") : DECIDED.index("finding")] + NEXT[NEXT.index("next: ens3") :]
     assert screen(capsys, "apply", raw) == (code, told, "")
 
 
