@@ -68,6 +68,21 @@ paths.FOREIGN = {run!r} + "/theirs.json"
 def ip(line):
     return subprocess.run(["ip"] + line.split(), check=True, stdout=subprocess.PIPE).stdout.decode()
 
+def awaited(ready):
+    until = time.monotonic() + 10
+    while not ready():
+        assert time.monotonic() < until, ip("address")
+        time.sleep(0.01)
+
+def await_carrier(*names):
+    # On a busy machine the kernel may take a second to note it; it sets up IPv6 then, this route first.
+    awaited(lambda: all("dev %s " % name in ip("-6 route show table local type multicast") for name in names))
+
+def await_addresses():
+    # The kernel makes an IPv6 address usable in a work queue, with `nodad` too.
+    addresses = [line.split()[3].partition("/")[0] for line in ip("-6 -o addr show scope global").splitlines()]
+    awaited(lambda: all("local %s dev " % one in ip("-6 route show table local type local") for one in addresses))
+
 """
 
 SCRIPT = HEAD + """def picture():
@@ -78,8 +93,10 @@ SCRIPT = HEAD + """def picture():
 
 for line in ["link set lo up", "link add v0 type veth peer name v1", "link set v0 up", "link set v1 up"]:
     ip(line)
+await_carrier("v0")
 for line in {given!r}:
     ip(line)
+await_addresses()
 before = picture()
 kept = foreign.save([Touch("reconfigure", "", "v0", "")], {{"v0": foreign.Ours(frozenset(["10.0.0.5/24"]))}}, True)
 taken = ["neigh flush dev v0 nud permanent", "neigh del proxy 10.0.0.78 dev v0", "-6 neigh del proxy 2001:db8::78 dev v0"]
@@ -93,6 +110,7 @@ for family in "-4", "-6":
 ip("-6 route del unreachable 2001:db8:3::/48")
 ip("addr add 10.0.0.5/24 brd + dev v0")  # what the backend gives again
 said = [text for told in kept.finish().values() for text in told]
+await_addresses()
 print(json.dumps([before, picture(), said]))
 """
 
@@ -145,9 +163,10 @@ ip("link set lo up")
 for name in "v", "w":
     for line in ["link add %s0 type veth peer name %s1", "link set %s1 up", "link set %s0 up"]:
         ip(line % ((name,) * line.count("%s")))
-time.sleep(0.2)  # until the links have their carrier
+await_carrier("v0", "w0")
 for line in {given!r}:
     ip(line)
+await_addresses()
 before = picture()
 own = {{"v0": foreign.Ours(frozenset(["10.0.0.5/24", "2001:db8::5/64"]))}}
 saved = foreign.save([Touch("reconfigure", "", "v0", "")], own, {everywhere})
@@ -157,11 +176,12 @@ if {interrupted}:
     saved = foreign.save([Touch("reconfigure", "", "v0", "")], own, {everywhere})
 lost = picture() != before
 ip("link set v0 up")
-time.sleep(0.2)
+await_carrier("v0")
 for line in {given!r}:
     if line.endswith("dev v0") and "addr add" in line or "dev v0 nodad" in line:
         ip(line)
 said = [text for told in saved.finish().values() for text in told]
+await_addresses()
 print(json.dumps([lost, before, picture(), said]))
 """
 

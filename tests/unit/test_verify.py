@@ -89,7 +89,7 @@ GROUP_TOUCHED = [Touch("up", one.mac, NAMES[key], "") for key, one in SHARED.ite
 
 
 def test_what_a_link_lacks_is_not_said_of_another_one_with_its_mac():
-    members = [nic("ens3", A, 2), nic("ens4", B, 3)]
+    members = [nic("ens3", A, 2, master=4), nic("ens4", B, 3, master=4)]
     there = [nic("bond0", A, 4, ["10.0.0.5/24"], virtual=True, kind="bond"), nic("bond0.8", A, 5, virtual=True, kind="vlan")]
     said = verify.verify([GROUP], GROUP_TOUCHED, lambda: snapshot(*members, *there), seconds=0)
     assert said.problems == {A + "/vlan.7": "after 0 s bond0.7 does not exist"}
