@@ -94,6 +94,7 @@ def _own_link_local(nic: Nic, access: TemporaryAccess) -> Iterator[str]:
     address = [own + "/128", "dev", nic.name]
     with _removed_afterwards(access._replace(address=address)):
         run(["ip", "-6", "address", "add"] + address + ["nodad"])
+        _wait_for_link_local(nic, own + "/")  # `nodad` too: the kernel makes it usable in a work queue
         yield own
 
 
@@ -202,13 +203,13 @@ def _need_ipv6(nic: Nic) -> None:
         raise NotOpened("metadata via %s (IPv6): IPv6 is disabled" % nic.name)
 
 
-def _wait_for_link_local(nic: Nic) -> None:
-    """Waits until duplicate address detection has finished for a link-local address. Raises NotOpened."""
+def _wait_for_link_local(nic: Nic, beginning: str = "fe80:") -> None:
+    """Waits until a link-local address that begins like this can be used. Raises NotOpened."""
     deadline = time.monotonic() + _DAD_SECONDS
     while True:
         now = netlink.snapshot().named(nic.name)
         addresses = now.addresses if now else ()
-        if any(a.address.startswith("fe80:") and not a.tentative for a in addresses):
+        if any(a.address.startswith(beginning) and not a.tentative for a in addresses):
             return
         if time.monotonic() > deadline:
             raise NotOpened("metadata via %s (IPv6): no link-local address" % nic.name)

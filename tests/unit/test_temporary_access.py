@@ -205,6 +205,21 @@ def test_the_link_local_address_of_the_mac_is_there_for_the_request_alone(here):
     assert here.addresses == there
 
 
+def test_the_request_waits_until_the_kernel_has_made_the_address_usable(here, monkeypatch):
+    """It is tentative for a moment with `nodad` too, and no socket can be bound to it."""
+    here.have("fe80::6512:22ed:79f5:6042/64", up=True)
+    looks = []
+
+    def looked():
+        looks.append(here.nic)
+        late = [a._replace(tentative=a.address.startswith(OWN) and len(looks) < 3) for a in here.nic.addresses]
+        return snapshot(here.nic._replace(addresses=tuple(late)))
+
+    monkeypatch.setattr(netlink, "snapshot", looked)
+    with temporary_access.opened("eui64", here.nic, ""):
+        assert len(looks) == 3
+
+
 def test_nothing_is_added_where_that_address_is_or_where_the_link_is_down(here):
     for addresses, up in (([OWN + "/64"], True), ([], False)):
         here.have(*addresses, up=up)
