@@ -30,6 +30,7 @@ from .run_state import RunState
 
 LOG = logging.getLogger(__name__)
 _BACK_OFF = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+_TO_CONFIGURE_A_NIC = ("cloudinit_osnetd.cloud_init.compat", "cloudinit_osnetd.apply.confirmed_commit")
 
 
 class Passes(RunState):
@@ -140,7 +141,7 @@ class Passes(RunState):
         before = self.env.snapshot()
         importing = None
         if self.count == 1 and new_macs(self.state, before.by_mac(), settings.ignore, recheck_timer.read().since):
-            importing = lazy_imports.import_compat()  # while the metadata service is asked
+            importing = lazy_imports.import_in_thread(*_TO_CONFIGURE_A_NIC)  # while the metadata service is asked
         refreshed = self.env.refresh_metadata(
             self.state, before, settings.metadata_nic, ignored=settings.ignore, skip_lease=self.no_lease
         )

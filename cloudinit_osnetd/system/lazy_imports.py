@@ -7,7 +7,7 @@ import sys
 import threading
 import types
 from contextlib import contextmanager
-from typing import Any, Iterator
+from typing import Any, Iterable, Iterator
 
 _process = types.SimpleNamespace(ours=False)
 
@@ -95,15 +95,16 @@ def http_client() -> types.ModuleType:
     return module
 
 
-def import_compat() -> threading.Thread:
-    """Starts to import cloud-init in a thread. An import of compat then waits for it."""
-    thread = threading.Thread(target=_import_compat, name="import-compat")
+def import_in_thread(*names: str) -> threading.Thread:
+    """Starts to import these modules in a thread. An import of one of them then waits for it."""
+    thread = threading.Thread(target=_import_all, args=(names,), name="import")
     thread.start()
     return thread
 
 
-def _import_compat() -> None:
-    try:
-        importlib.import_module("cloudinit_osnetd.cloud_init.compat")
-    except Exception:  # noqa: BLE001, S110 - it is raised again, and reported, where the module is needed
-        pass
+def _import_all(names: Iterable[str]) -> None:
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception:  # noqa: BLE001, S110 - it is raised again, and reported, where the module is needed
+            pass

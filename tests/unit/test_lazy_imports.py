@@ -102,7 +102,7 @@ def test_who_needs_more_than_its_name_is_imported_without_it(python):
 def test_importing_compat_beside_never_raises(python):
     """Here is no cloud-init: who imports it afterwards is told."""
     script = (
-        "sys.modules['cloudinit'] = None\nlazy_imports.import_compat().join()\n"
+        "sys.modules['cloudinit'] = None\nlazy_imports.import_in_thread('cloudinit_osnetd.cloud_init.compat').join()\n"
         "try:\n    from cloudinit_osnetd.cloud_init import compat\nexcept ImportError as exc:\n    print('told')"
     )
     assert python(script) == ["told"]
