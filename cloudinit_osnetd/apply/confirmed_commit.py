@@ -13,7 +13,7 @@ from ..core.network_data import link_id
 from ..core.records import Owned, Touch
 from ..core.truth import KeyTruth
 from ..kernel import netlink
-from ..planning import render
+from ..planning import additions, render
 from ..planning.build_plan import PlanningResult
 from ..state import failed_retries, store
 from ..state import findings as findings_kept
@@ -128,9 +128,18 @@ def _unedited(
         return {}
     rows = {row.place: row.disk for row in ledger}
     disk = render.disk_parts(on.backend, [change.place for change in changing])
-    places = {place for place, written in rows.items() if disk.get(place) != written}
-    edited = {change.key for change in changing if change.place in places}
+    theirs = additions.changes(on.backend, [row for row in ledger if row.place in disk], disk)
+    places = {place for place, written in rows.items() if disk.get(place) != written} | set(theirs)
+    edited = {change.key for change in changing if change.place in places and not _keeps(change, theirs)}
     return {key: known for key, known in rendered_from.items() if key not in edited}
+
+
+def _keeps(change: plan.Change, theirs: Mapping[plan.Place, additions.Change]) -> bool:
+    """True if others have only added to the part that is replaced, and the new one has that as well."""
+    one = theirs.get(change.place)
+    if one is None or not one.followed:
+        return False
+    return not one.lines or (change.row is not None and change.text != change.row.written)
 
 
 def _without_bridge_members(
@@ -161,12 +170,14 @@ def _without_bridge_members(
 def _replaced(
     on: RunContext, changing: Sequence[plan.Change], texts: Mapping[plan.Place, str]
 ) -> Dict[str, FrozenSet[str]]:
-    """Returns by NIC name what the parts mean that are replaced (Backend.meaning). `texts`: these parts."""
-    names = {change.place: change.name for change in changing}
+    """Returns by NIC name what the parts mean that are replaced (Backend.meaning), without what stays: others may have
+    added it, see additions.py. `texts`: these parts."""
     meanings: Dict[str, FrozenSet[str]] = {}
-    for place, text in texts.items():
-        name = names[place]
-        meanings[name] = meanings.get(name, frozenset()) | on.backend.meaning(text, name)
+    for change in changing:
+        if change.place in texts:
+            was = on.backend.meaning(texts[change.place], change.name)
+            now = on.backend.meaning(change.text, change.name) if change.text is not None else frozenset()
+            meanings[change.name] = meanings.get(change.name, frozenset()) | (was - now)
     return meanings
 
 

@@ -86,6 +86,14 @@ class Format:
         """Returns what a part of the NIC `name` means, whoever wrote it: see meaning.py."""
         raise NotImplementedError
 
+    def carried_over(self, written: str, found: str, new: str, name: str) -> Optional[str]:
+        """Returns the part `new` with what others added to the part `written`, which is `found` on disk now.
+
+        It is `new` itself if `found` means what was written. None if something else was changed, or if what was added
+        is not to be kept, or does not go with `new`.
+        """
+        return new if self.meaning(found, name) == self.meaning(written, name) else None
+
     def as_older_releases(self, meaning: FrozenSet[str]) -> Sequence[FrozenSet[str]]:
         """Returns the meanings with which older releases of cloud-init express `meaning`, if they differ."""
         return ()

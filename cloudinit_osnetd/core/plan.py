@@ -3,7 +3,7 @@
 """Makes the plan: the difference between what is wanted and what exists, as data. Pure.
 
 A part is changed only if it is ours, which means that it is on disk as the ledger says that it was
-written. Any other part has drifted and is left alone.
+written, or that others have only added to it what is kept. Any other part has drifted and is left alone.
 """
 
 from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
@@ -33,6 +33,8 @@ class Staged(NamedTuple):
     bare: str = ""  # the text without what Backend.finish adds
     differs: Tuple[str, ...] = ()  # the differences of the part on disk; see meaning.differences
     unsaid: str = ""  # the lines that one of `alone` lacks, because only some releases of cloud-init write them
+    rendered: str = ""  # `text` without settings of others that it keeps; empty if there are none
+    found: str = ""  # the part on disk, if it has another text
 
     @property
     def place(self) -> Place:
@@ -147,6 +149,7 @@ class Options(NamedTuple):
     tried: FrozenSet[Lacking] = frozenset()  # not reapplied again
     correct: FrozenSet[str] = frozenset()  # keys whose parts are written again if somebody else changed them
     referred: Mapping[str, str] = {}  # name of a NIC -> what other software builds on it, so that its parts must stay
+    followed: FrozenSet[Place] = frozenset()  # where others have only added to what was written: see additions.py
 
 
 class _Planner:
@@ -172,7 +175,8 @@ class _Planner:
     def _ours(self, place: Place) -> bool:
         """True if the part is on disk as it was written, or missing and not expected, or may be overwritten."""
         row = self.rows.get(place)
-        return self.options.force or self._is_corrected(row) or self.disk.get(place) == (row.disk if row else None)
+        there = self.disk.get(place) == (row.disk if row else None) or place in self.options.followed
+        return there or self.options.force or self._is_corrected(row)
 
     def _is_corrected(self, row: Optional[Owned]) -> bool:
         """True for a part of ours that is written again if somebody else changed it."""
@@ -188,10 +192,14 @@ class _Planner:
             self.taken.add(part.place)
             place = self.backend, part.path, part.section
             row = Owned(part.key, part.mac, part.name, *place, part.fingerprint, part.digest, by=__version__)
+            row = row._replace(written=part.rendered or part.text)
             if action == "drift":
                 self._drift(row, reason, part.differs)
             elif part.key in drifted:
                 continue
+            elif action == "note":
+                known = self.rows[part.place]._replace(disk=self.disk[part.place])
+                self._change("adopt", known, None, known, reason)
             elif action.startswith("adopt"):
                 self._adopt(part, row, as_it_is=action == "adopt as it is", reason=reason)
             elif not (part.digest in as_it_is and self._is_ours_alone(part)):
@@ -205,6 +213,10 @@ class _Planner:
         row, there = self.rows.get(part.place), self.disk.get(part.place)
         if there == part.fingerprint or (there in part.same and self.live):
             return "adopt", "it means what is wanted" if row is None else "its entry means the same"
+        same_entry = row is not None and (row.key, row.digest) == (part.key, part.digest)
+        followed = there is not None and part.place in self.options.followed
+        if same_entry and followed and self.live and not self.options.force:
+            return "note", "others wrote it anew"  # also one without what Backend.finish adds: it is used as it is
         if row is None and there in part.alone and self.live:
             # After the installation on a running server: the existing part is used, and its NIC is not touched.
             less = ", without %s, which the next boot adds" % part.unsaid if part.unsaid else ""
@@ -215,7 +227,8 @@ class _Planner:
             if row is not None and row.key == part.key and self.options.force and there != row.disk:
                 return "write", "%s, and overwritten" % _drift_reason(part, there is not None, True)
             if row is not None and row.key == part.key and self._ours(part.place):
-                return "write", EDITED if row.digest != part.digest else "rendered by another version"
+                other = "rendered by another version" if there == row.disk else "others wrote it anew"
+                return "write", EDITED if row.digest != part.digest else other
             if there not in part.alone | part.same | part.earlier:
                 return "write", "a new NIC"
             return "write", "cloud-init wrote it" + (", without %s" % part.unsaid if part.unsaid else "")
@@ -227,7 +240,7 @@ class _Planner:
         plain = as_it_is or (there != part.fingerprint and (known is None or known.plain))
         row = row._replace(disk=there, plain=plain)
         if as_it_is:
-            row = row._replace(by="", unsaid=part.unsaid)
+            row = row._replace(by="", unsaid=part.unsaid, written=part.found)
         if row != known:
             self._change("adopt", row, None, row, reason)
 

@@ -126,6 +126,7 @@ class Owned(NamedTuple):
     plain: bool = False  # True if cloud-init wrote it by itself, without what Backend.finish adds
     by: str = ""  # the version of this package that rendered it; empty: 0.1.0, or not known
     unsaid: str = ""  # of a plain part: the lines that it lacks until it is written again; see plan.Staged
+    written: str = ""  # the part without what others have added to it since; empty if not known
 
     @property
     def place(self) -> Tuple[str, str]:

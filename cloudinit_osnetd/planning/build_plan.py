@@ -11,7 +11,7 @@ from ..cloud_init.eligibility import RunContext
 from ..core import desired, network_data, plan, rejections, truth
 from ..core.records import Nic, Owned, Snapshot, removed_nic
 from ..state import store
-from . import bond_names, render
+from . import additions, bond_names, render
 
 LOG = logging.getLogger(__name__)
 
@@ -52,11 +52,14 @@ def build_plan(
     disk = render.disk_parts(on.backend, render.places(state, [p.place for p in rendering.parts]))
     keep = keep | _kept(on, state, nics, rejected)
     parts: Sequence[plan.Staged] = rendering.parts
+    removes = bool(parts or plan.obsolete_rows(wants, state.ledger, keep))
+    followed: FrozenSet[plan.Place] = frozenset()
+    if removes and not force:
+        parts, followed = additions.kept(on, state.ledger, parts, disk)
     if parts:  # what is told apart by its meaning takes a while to import
         from .ownership import recognise
 
-        parts = recognise(on, state, wants, lambda other: _wanted(on, state, other, nics)[0], parts, disk)
-    removes = parts or plan.obsolete_rows(wants, state.ledger, keep)
+        parts = recognise(on, state, wants, lambda other: _wanted(on, state, other, nics)[0], parts, disk, followed)
     made = plan.make(
         wants,
         parts,
@@ -71,6 +74,7 @@ def build_plan(
             tried,
             correct,
             on.backend.referred(_may_be_changed(state.ledger, disk, keep)) if removes else {},
+            followed,
         ),
     )
     failures = _failures(wants, rendering)

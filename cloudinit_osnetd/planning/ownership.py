@@ -40,19 +40,20 @@ def recognise(
     wanted_by: WantedBy,
     parts: Sequence[Staged],
     disk: Mapping[Place, str],
+    followed: FrozenSet[Place] = frozenset(),
 ) -> Sequence[Staged]:
     """Returns the parts, each with the fingerprints on disk that are equivalent to its own, and with the differences.
 
     A part is examined only if its place on disk has another text. `wanted_by` returns what would be wanted according to
-    another truth.
+    another truth. `followed`: see additions.py.
     """
     strange = [part for part in parts if disk.get(part.place, part.fingerprint) != part.fingerprint]
     if not strange:
         return parts
     texts = render.disk_texts(on.backend, [part.place for part in strange])
     found = {part.place: on.backend.meaning(texts[part.place], part.name) for part in strange if part.place in texts}
-    owned = {row.place for row in state.ledger if disk.get(row.place) == row.disk}
-    known = [part for part in strange if part.place in found]
+    owned = {row.place for row in state.ledger if disk.get(row.place) == row.disk} | followed
+    known = [part._replace(found=texts[part.place]) for part in strange if part.place in found]
     results = {part.place: _compare(on.backend, part, found[part.place], disk) for part in known}
     unknown = [part for part in results.values() if not part.same and part.place not in owned]
     if unknown:

@@ -15,7 +15,7 @@ from ..core.desired import desired, names_of_bonds, unmanaged
 from ..core.network_data import link_id, make_key
 from ..core.records import Nic, Snapshot
 from ..kernel import netlink
-from ..planning import bond_names, render
+from ..planning import additions, bond_names, render
 from ..planning.build_plan import pending_macs
 from ..state import findings as findings_kept
 from ..state import run_lock, store
@@ -58,7 +58,12 @@ class _View:
         self.items = {item.key: item for want in wanted for item in want.items}
         self.left = unmanaged(state.truth, self.nics, self.settings.ignore, named)
         disk = render.disk_parts(on.backend, [row.place for row in state.ledger])
-        self.edited = {row.key for row in state.ledger if disk.get(row.place) != row.disk}
+        # What others have made of our parts: if they have only added to one, it is ours, and its NIC is followed.
+        self.by_others = additions.changes(on.backend, state.ledger, disk)
+        followed = {place for place, change in self.by_others.items() if self._is_followed(change)}
+        edited = [row for row in state.ledger if disk.get(row.place) != row.disk and row.place not in followed]
+        self.edited = {row.key for row in edited}
+        self.place_of = {row.place: row.key for row in state.ledger}
         self.drifted = {drift["key"]: drift for drift in self.last.get("drifted", [])}
         self.claimed = on.backend.claimed(list(self.items.values()))
         self.left_over = stale_addresses.certainly_stale(state, self.items, snapshot) if state.unwanted else {}
@@ -67,6 +72,23 @@ class _View:
         self.plain = {row.key for row in state.ledger if row.plain}
         self.unsaid = {row.key: row for row in state.ledger if row.plain and row.unsaid}
         self.unused_dns = dns_findings(list(self.items.values()), on.backend, snapshot)
+
+    def _is_followed(self, change: additions.Change) -> bool:
+        return change.followed and not (change.lines and self.settings.drift == "correct")
+
+    def _changes(self, key: str) -> List[additions.Change]:
+        return [change for place, change in sorted(self.by_others.items()) if self.place_of[place] == key]
+
+    def _added(self, key: str) -> Tuple[str, ...]:
+        """Returns what others have added to the part of a link, as a finding."""
+        lines = [line for change in self._changes(key) if self._is_followed(change) for line in change.lines]
+        return ("others have added to its configuration: " + "; ".join(lines),) if lines else ()
+
+    def _differs(self, key: str) -> Tuple[str, ...]:
+        """Returns what others have changed of a part, as the last run found it or as it is now."""
+        if key in self.drifted:
+            return tuple(self.drifted[key].get("differs", ()))
+        return tuple(line for change in self._changes(key) if not self._is_followed(change) for line in change.lines)
 
     def of_entry(self, key: str) -> NicStatus:
         known, item = self.state.truth.keys[key], self.items.get(key)
@@ -87,6 +109,7 @@ class _View:
         if key in self.unsaid:
             row = self.unsaid[key]
             findings += ("%s lacks %s: it is written at the next boot or edit" % (row.path, row.unsaid),)
+        findings += self._added(key)
         findings += tuple(stale_addresses.text_of(address) for address in sorted(self.left_over.get(key, ())))
         if item is None and entry.kind != "phy":
             nic = None  # it is a parent or a member that has this MAC
@@ -100,7 +123,7 @@ class _View:
             mtu=nic.mtu if nic else entry.mtu or 0,
             reason=reason or self._fault(entry.mac),
             findings=() if word in ("ignored", "drifted") else findings + self._minor(key),
-            differs=tuple(self.drifted.get(key, {}).get("differs", ())) if word == "drifted" else (),
+            differs=self._differs(key) if word == "drifted" else (),
             port=_port(known),
         )
 

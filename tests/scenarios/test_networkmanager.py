@@ -27,6 +27,7 @@ from tests.scenarios.seen import (
     configuration,
     configured_names,
     findings_of,
+    lacks,
     profile_path,
     proved_unique,
     reason_of,
@@ -255,10 +256,16 @@ def test_profiles_of_others_and_what_is_not_managed(cloud: Cloud, guest_factory:
     assert_follows(guest, first, own)
 
 
+def _modify(guest: Container, port: Port, *settings: str) -> None:
+    """Edit the port's profile, as an administrator does; the device is left as it is."""
+    guest.run(f"nmcli connection modify '{PROFILES[guest.backend]}{guest.nic(port)}' {' '.join(settings)}")
+
+
 @pytest.mark.deep
 @pytest.mark.on("nm", "ifcfg")
 def test_a_profile_that_nmcli_wrote_anew_is_still_ours(cloud: Cloud, guest_factory: GuestFactory) -> None:
-    """An edit that was taken back: in NetworkManager's words the profile means the same. The port is followed, and its files go."""
+    """An edit that was taken back: in NetworkManager's words the profile means the same. The port is followed, and its files go,
+    whether or not a run has seen the new text before the port was edited or its NIC unplugged."""
     routed = Subnet("10.91.0.0/24", "10.91.0.1", dns=("10.91.0.2",), routes=(("10.9.0.0/16", "10.91.0.9"),))
     both = cloud.network("both", mtu=1400, subnets=[routed, _SIX])
     leased = cloud.network("leased", cidr="10.92.0.0/24", dhcp=True, dns=["10.92.0.2"], mtu=1420)
@@ -268,20 +275,32 @@ def test_a_profile_that_nmcli_wrote_anew_is_still_ours(cloud: Cloud, guest_facto
     guest.boot()
     settled(guest)
     assert_follows(guest, *ports)
-    written = [configuration(guest, port) for port in ports]
-    for port in ports:
-        for priority in (121, 120):
-            profile = PROFILES[guest.backend] + str(guest.nic(port))
-            guest.run(f"nmcli connection modify '{profile}' connection.autoconnect-priority {priority}")
-    assert not {configuration(guest, port) for port in ports} & set(written)
+
+    def write_anew(*ports: Port) -> None:
+        written = [configuration(guest, port) for port in ports]
+        for port in ports:
+            for priority in (121, 120):
+                _modify(guest, port, f"connection.autoconnect-priority {priority}")
+        assert not {configuration(guest, port) for port in ports} & set(written)
+
+    write_anew(*ports)
+    assert {state_of(guest, port) for port in ports} == {"ok"}
     record = reconcile(guest)
     assert {change["action"] for change in record["changes"]} <= {"adopt", "forget"}, record
     assert (record["touches"], record["drifted"]) == ([], []), record
     assert {state_of(guest, port) for port in ports} == {"ok"}
+    assert_nothing_to_do(guest)
     for port in ports[:2]:
         server.edit_port(port, dns=["10.90.0.3"])
     reconcile(guest)
     assert_follows(guest, *ports)
+    write_anew(*ports[:2])
+    for port in ports[:2]:  # no run has seen the new text
+        server.edit_port(port, dns=["10.90.0.4"], mtu=1390)
+    record = reconcile(guest)
+    assert (record["drifted"], {touch["mac"] for touch in record["touches"]}) == ([], {port.mac for port in ports[:2]}), record
+    assert_follows(guest, *ports)
+    write_anew(ports[1])
     for port in ports[1:]:
         server.delete_port(port)
         name = str(guest.nic(port))
@@ -293,6 +312,76 @@ def test_a_profile_that_nmcli_wrote_anew_is_still_ours(cloud: Cloud, guest_facto
     assert_boot(guest, level="store")
     assert_follows(guest, ports[0])
     assert_nothing_to_do(guest)
+
+
+@pytest.mark.on("nm", "ifcfg")
+def test_what_somebody_added_with_nmcli_is_kept(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """A zone, a priority, an address and a route beside the port's: the port is followed, and they stay. What contradicts it is drift."""
+    green = cloud.network("green", mtu=1400, subnets=[Subnet("10.91.0.0/24", "10.91.0.1", dns=("10.91.0.2",)), _SIX])
+    leased = cloud.network("leased", cidr="10.92.0.0/24", dhcp=True, dns=["10.92.0.2"], mtu=1420)
+    server = cloud.server("added")
+    first, static, dynamic, changed = (server.create_port(network) for network in (_blue(cloud), green, leased, green))
+    guest = guest_factory(server)
+    guest.boot()
+    settled(guest)
+    assert_follows(guest, first, static, dynamic, changed)
+    _modify(guest, static, "connection.zone work ipv4.dns-priority 50 +ipv4.addresses 10.99.0.5/24 +ipv4.routes '10.98.0.0/16 10.99.0.1'")
+    _modify(guest, dynamic, "connection.autoconnect-priority 130 ipv4.dhcp-hostname guest")
+    _modify(guest, changed, "ipv4.dns 10.91.0.77")
+    added = "address 10.99.0.5/24"
+    theirs = ["address of nobody 10.99.0.5/24", "route of nobody ('10.98.0.0/16', '10.99.0.1')"]
+    assert state_of(guest, static) == "ok" and added in "; ".join(findings_of(guest, static))
+    assert state_of(guest, changed) == "drifted"
+
+    def assert_just(after: Any) -> None:
+        """What was added, and else just what the port has."""
+        deadline = time.monotonic() + 15 * guest.patience
+        while sorted(lacks(guest, static)) != theirs:
+            assert time.monotonic() < deadline, (after, lacks(guest, static))
+            time.sleep(0.2)
+
+    for edit in ({"mtu": 1390}, {"dns": ["10.91.0.3"]}, {"routes": [("10.200.0.0/16", "10.91.0.9")]}, {"fixed_ips": ["10.91.0.88", "2001:db8:1::88"]}):
+        for port in (static, changed):
+            server.edit_port(port, **({} if port is changed and "fixed_ips" in edit else edit))
+        record = reconcile(guest)
+        assert {touch["mac"] for touch in record["touches"]} == {static.mac}, record
+        assert_just(edit)
+    shown = guest.run(f"nmcli -g connection.zone,ipv4.dns-priority connection show '{PROFILES[guest.backend]}{guest.nic(static)}'").stdout
+    assert shown.split() == ["work", "50"]
+    (row,) = [row for row in status(guest)["nics"] if row["mac"] == changed.mac]
+    assert (row["state"], [line for line in row["differs"] if "10.91.0.77" in line]) == ("drifted", ["- dns 10.91.0.77 2001:db8:1::53"]), row
+    assert_nothing_to_do(guest)
+    guest.reboot()
+    assert_boot(guest, level="store")
+    settled(guest)
+    assert_just("a reboot")
+    assert_follows(guest, first, dynamic)
+    assert "130" in guest.run(f"nmcli -g connection.autoconnect-priority connection show '{PROFILES[guest.backend]}{guest.nic(dynamic)}'").stdout
+    reconcile(guest, "--force")  # it overwrites what others added, too
+    assert_follows(guest, first, static, dynamic, changed)
+    assert_nothing_to_do(guest)
+
+
+@pytest.mark.on("netplan_nm")
+def test_a_profile_that_nmcli_wrote_beside_netplan_s_is_told(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """It is in /etc and replaces the one that netplan's generator makes at each boot: an operator's, until he removes it."""
+    server = cloud.server("beside")
+    blue = _blue(cloud)
+    first, second = server.create_port(blue), server.create_port(blue)
+    guest = guest_factory(server)
+    guest.boot()
+    settled(guest)
+    assert_follows(guest, first, second)
+    _modify(guest, second, "ipv4.dns-priority 50")
+    path = _profile(guest, second)
+    server.edit_port(second, mtu=1400)
+    record = reconcile(guest)
+    assert (record["changes"], record["touches"]) == ([], []), record
+    assert state_of(guest, second) == "drifted" and path in reason_of(guest, second), (path, reason_of(guest, second))
+    assert_follows(guest, first)
+    guest.run(f"rm '{path}' && nmcli connection reload && nmcli connection up netplan-{guest.nic(second)}")
+    reconcile(guest)
+    assert_follows(guest, first, second)
 
 
 def test_a_silent_dhcp_server_costs_no_lease(cloud: Cloud, guest_factory: GuestFactory) -> None:

@@ -154,14 +154,15 @@ class Stage:
 
     def _drift(self, label: str, address: str) -> None:
         name = self.guest.nic(self.ports[label])
+        # NetworkManager's profiles are followed where something was only added to them: one that says more is not.
         by_netplan = f"netplan set ethernets.{name}.addresses=[{address}] --origin-hint 50-cloud-init"
         one, length = address.split("/")
         edit = {
             "networkd": f"printf '\\n[Network]\\nAddress={address}\\n' >> /etc/systemd/network/10-cloud-init-{name}.network",
             "netplan": by_netplan,
             "netplan_nm": by_netplan,
-            "nm": f"sed -i '/^.ipv4.$/a address99={address}' '/etc/NetworkManager/system-connections/cloud-init-{name}.nmconnection'",
-            "ifcfg": f"printf 'IPADDR99={one}\nPREFIX99={length}\n' >> /etc/sysconfig/network-scripts/ifcfg-{name}",
+            "nm": f"sed -i '/^.ipv4.$/a address99={address}\\nignore-auto-routes=true' '/etc/NetworkManager/system-connections/cloud-init-{name}.nmconnection'",
+            "ifcfg": f"printf 'IPADDR99={one}\nPREFIX99={length}\nPEERROUTES=no\n' >> /etc/sysconfig/network-scripts/ifcfg-{name}",
             "ifupdown": f"sed -i '/^iface {name} inet static/a \\    up ip addr add {address} dev {name}' "
             "/etc/network/interfaces.d/50-cloud-init",
         }[self.guest.backend]

@@ -408,3 +408,78 @@ def test_the_file_of_a_nic_that_was_renamed_is_not_foreign(backend, tmp_path, mo
     assert claimed(former, ours.split("#\n")[1]) == {"lan0": former}
     mine = ifcfg_file.path_of("mine")
     assert claimed(mine, ours) == {"lan0": mine}
+
+
+# -- what others add -------------------------------------------------------------------------------
+
+ANEW = (  # nmcli connection modify
+    "TYPE=Ethernet\nHWADDR=FA:16:3E:00:00:01\nMTU=1450\nPROXY_METHOD=none\nBROWSER_ONLY=no\nBOOTPROTO=none\nIPADDR=10.0.0.5\n"
+    "PREFIX=24\nGATEWAY=10.0.0.1\nDNS1=10.0.0.2\nDEFROUTE=yes\nIPV4_FAILURE_FATAL=yes\nIPV4_ROUTE_METRIC=100\nARPING_WAIT=0\n"
+    "ACD_TIMEOUT=0\nIPV6INIT=yes\nIPV6_AUTOCONF=no\nIPV6_DEFROUTE=yes\nIPV6_FAILURE_FATAL=no\nIPV6_DISABLED=no\n"
+    'NAME="System ens3"\nUUID=%s\nDEVICE=ens3\nONBOOT=yes\nAUTOCONNECT_PRIORITY=120\n' % ETH0
+)
+
+
+@pytest.fixture
+def carried(backend):
+    ours = backend.finish(STATIC, item(static(routes=[DEFAULT], services=dns("10.0.0.2"))))
+    edited = ours.replace("10.0.0.5", "10.0.0.6")
+
+    def over(lines=""):
+        text = backend.carried_over(ours, ANEW + lines, edited, "ens3")
+        if text is None:
+            return None
+        before, after = (ifcfg_file.parsed(one) for one in (edited, text))
+        assert before.items() - after.items() <= {("AUTOCONNECT_PRIORITY", "120")}
+        return dict(after.items() - before.items())
+
+    return over
+
+
+@pytest.mark.parametrize(
+    ("lines", "kept"),
+    [
+        ("", {}),
+        ("ZONE=public\n", {"ZONE": "public"}),
+        ("NAME=front\n", {"NAME": "front"}),
+        ("AUTOCONNECT_PRIORITY=50\n", {"AUTOCONNECT_PRIORITY": "50"}),
+        ("IPV4_DNS_PRIORITY=-50\n", {"IPV4_DNS_PRIORITY": "-50"}),
+        ('ETHTOOL_OPTS="-K ens3 gro off"\n', {"ETHTOOL_OPTS": "-K ens3 gro off"}),
+        ("IPADDR1=10.7.0.5\nPREFIX1=16\n", {"IPADDR1": "10.7.0.5", "PREFIX1": "16"}),
+        ("IPADDR1=10.0.0.6\nPREFIX1=24\n", {}),  # the port has it now
+        ("DNS2=10.0.0.9\n", None),
+        ("GATEWAY1=10.0.0.9\n", None),
+        ("DEFROUTE=no\n", None),
+        ("MTU=1400\n", None),
+        ("MACADDR=fa:16:3e:00:00:09\n", None),
+        ("ONBOOT=no\n", None),
+        ("BOOTPROTO=dhcp\n", None),
+        ("IPADDR=10.0.0.7\n", None),
+        ("IPV6_AUTOCONF=yes\n", None),
+        ("IPV6ADDR=2001:db8::5/64\n", None),
+        ("BRIDGE=br0\n", None),
+        ("NM_CONTROLLED=no\n", None),
+    ],
+)
+def test_what_others_added_is_kept_and_what_they_changed_is_not(carried, lines, kept):
+    assert carried(lines) == kept
+
+
+def test_addresses_of_others_beside_those_of_ipv6(backend):
+    ours = backend.finish(STATIC, item(static(), SIX)) + "IPV6ADDR=2001:db8::5/64\n"
+    theirs = ours + "IPV6ADDR_SECONDARIES=2001:db8:7::5/64\n"
+    text = backend.carried_over(ours, theirs, ours.replace("2001:db8::5", "2001:db8::6"), "ens3")
+    assert ifcfg_file.addresses6(ifcfg_file.parsed(text)) == ["2001:db8::6/64", "2001:db8:7::5/64"]
+
+
+def test_routes_of_others_are_kept(backend):
+    ours = HEAD + "10.9.0.0/16 via 10.0.0.9 dev ens3\n"
+    theirs = "ADDRESS0=10.9.0.0\nNETMASK0=255.255.0.0\nGATEWAY0=10.0.0.9\nADDRESS1=10.8.0.0\nNETMASK1=255.255.0.0\nGATEWAY1=10.0.0.8\n"
+    edited = HEAD + "10.9.0.0/16 via 10.0.0.7 dev ens3\n"
+    more = "10.8.0.0/16 via 10.0.0.8 dev ens3\n"
+    assert backend.carried_over(ours, theirs, edited, "ens3") == edited + more
+    assert backend.carried_over("", theirs, HEAD, "ens3") == HEAD + "10.9.0.0/16 via 10.0.0.9 dev ens3\n" + more  # a file of theirs
+    assert backend.carried_over(ours, theirs.replace("10.0.0.9", "10.0.0.5"), edited, "ens3") is None
+    assert backend.carried_over(ours, ours + "default via 10.0.0.8\n", edited, "ens3") is None
+    assert backend.carried_over(ours, ours + "\n", edited, "ens3") == edited
+    assert backend.carried_over("", STATIC, STATIC, "ens3") is None  # nobody knows what was written

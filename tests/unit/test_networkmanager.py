@@ -518,3 +518,112 @@ def test_dns_of_a_nic_where_systemd_resolved_has_it(server, monkeypatch):
     files.replace(str(server / "netif-2"), "# private\nSERVERS=10.0.0.2\nDOMAINS=b ~.\n")
     found = BACKEND.dns("ens3", 2)
     assert (found.servers, found.search) == ({"10.0.0.2"}, {"b"})
+
+
+# -- what others add -------------------------------------------------------------------------------
+
+OURS = BACKEND.finish(STATIC, item(static("10.0.0.5", routes=[DEFAULT], services=dns("10.0.0.2"))))
+# `nmcli connection modify`, NetworkManager 1.52: its own order of keys, no comments, defaults left out.
+ANEW = """[connection]
+id=cloud-init ens3
+uuid=fbc49833-4cdb-548b-a293-c38b39836fdb
+type=ethernet
+autoconnect-priority=120
+timestamp=1764458000
+
+[ethernet]
+mac-address=FA:16:3E:00:00:01
+
+[ipv4]
+address1=10.0.0.5/24
+dad-timeout=0
+dns=10.0.0.2;
+gateway=10.0.0.1
+may-fail=false
+method=manual
+route-metric=100
+
+[ipv6]
+addr-gen-mode=eui64
+method=link-local
+
+[proxy]
+
+[user]
+org.freedesktop.NetworkManager.origin=cloud-init
+"""
+EDITED = OURS.replace("10.0.0.5", "10.0.0.6")
+
+
+def carried(**changes):
+    text = ANEW
+    for section, values in changes.items():
+        text = keyfile.with_values(text, section.replace("_", "-"), {key if "options" in key else key.replace("_", "-"): word for key, word in values.items()})
+    return BACKEND.carried_over(OURS, text, EDITED, "ens3")
+
+
+def test_a_profile_that_was_written_anew_is_ours():
+    assert carried() == EDITED
+    assert BACKEND.carried_over("", ANEW, EDITED, "ens3") is None  # nobody knows what was written
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "word"),
+    [
+        ("connection", "zone", "public"),
+        ("connection", "autoconnect_priority", "50"),
+        ("connection", "id", "the front"),
+        ("connection", "mdns", "2"),
+        ("ipv4", "dns_priority", "-50"),
+        ("ipv6", "ip6_privacy", "0"),
+        ("ethernet", "wake_on_lan", "0"),
+        ("802_1x", "eap", "tls;"),
+        ("proxy", "method", "1"),
+    ],
+)
+def test_a_setting_of_others_is_kept(section, key, word):
+    after, before = (keyfile.parsed(text) for text in (carried(**{section: {key: word}}), EDITED))
+    section, key = section.replace("_", "-"), key.replace("_", "-")
+    assert after[section].pop(key) == word
+    before.setdefault(section, {}).pop(key, None)
+    assert after == before
+
+
+def test_addresses_and_routes_of_others_are_kept():
+    text = carried(ipv4={"address2": "10.7.0.5/16", "route1": "10.8.0.0/16,10.7.0.1,5", "route1_options": "mtu=1400"})
+    four = keyfile.parsed(text)["ipv4"]
+    assert [four[key] for key in ("address1", "address2")] == ["10.0.0.6/24", "10.7.0.5/16"]
+    assert (four["route1"], four["route2"], four["route2_options"]) == ("0.0.0.0/0,10.0.0.1", "10.8.0.0/16,10.7.0.1,5", "mtu=1400")
+    # One that the port has by now is the port's.
+    assert carried(ipv4={"address2": "10.0.0.6/24"}) == EDITED
+
+
+@pytest.mark.parametrize(
+    ("section", "changes"),
+    [
+        ("ipv4", {"dns": "10.0.0.9;"}),
+        ("ipv4", {"address1": "10.0.0.7/24"}),
+        ("ipv4", {"address2": "10.7.0.5/16,10.7.0.1"}),
+        ("ipv4", {"route1": "0.0.0.0/0,10.0.0.9"}),
+        ("ipv4", {"never_default": "true"}),
+        ("ipv4", {"route_metric": "50"}),
+        ("ipv4", {"may_fail": None}),
+        ("ipv4", {"method": "auto"}),
+        ("ipv6", {"method": "auto"}),
+        ("ipv6", {"address1": "2001:db8::5/64"}),
+        ("ethernet", {"mtu": "1400"}),
+        ("ethernet", {"cloned_mac_address": "FA:16:3E:00:00:09"}),
+        ("ethernet", {"mac_address": "FA:16:3E:00:00:09"}),
+        ("connection", {"autoconnect": "false"}),
+        ("connection", {"interface_name": "ens9"}),
+        ("connection", {"controller": "br0"}),
+        ("match", {"path": "pci-0000:00:03.0"}),
+    ],
+)
+def test_what_the_document_says_is_nobody_elses(section, changes):
+    assert carried(**{section: changes}) is None
+
+
+def test_an_address_is_not_given_to_a_family_that_the_port_has_no_more():
+    text = keyfile.with_values(ANEW, "ipv4", {"address2": "10.7.0.5/16"})
+    assert BACKEND.carried_over(OURS, text, BACKEND.finish(HEAD, item(SIX)), "ens3") is None

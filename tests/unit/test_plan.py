@@ -34,6 +34,11 @@ def owned(mac=A, name="ens3", disk="m1", digest="d1", backend=BACKEND, file=None
     return Owned(mac + "/phy", mac, name, backend, file or path(name), section, disk, digest, by=__version__)
 
 
+def rendered(row, text="text of m1"):
+    """The row of a part that this version has rendered."""
+    return row._replace(written=text)
+
+
 def on_disk(*rows):
     return {row.place: row.disk for row in rows}
 
@@ -59,7 +64,7 @@ def told(made):
 def test_a_new_nic_is_written_and_brought_up():
     made = make([want()], [staged()])
     assert told(made) == ([("write", "ens3")], [("up", "ens3")], [])
-    assert made.changes[0].row == owned()
+    assert made.changes[0].row == rendered(owned())
     assert made.changes[0].text == "text of m1"
 
 
@@ -77,7 +82,7 @@ def test_an_edited_entry_is_written_and_its_nic_reconfigured():
 def test_a_nic_that_gets_a_further_part_is_reconfigured():
     """As a first file of routes beside an ifcfg file: it is up, with what others gave it."""
     routes = staged(fingerprint="m2", file="/etc/x/route-ens3")
-    made = make([want()], [staged(), routes], on_disk(owned()), [owned()])
+    made = make([want()], [staged(), routes], on_disk(owned()), [rendered(owned())])
     assert told(made) == ([("write", "ens3")], [("reconfigure", "ens3")], [])
     made = make([want()], [staged(), routes])
     assert told(made) == ([("write", "ens3")] * 2, [("up", "ens3")], [])
@@ -86,7 +91,7 @@ def test_a_nic_that_gets_a_further_part_is_reconfigured():
 def test_an_edit_that_means_the_same_is_only_noted():
     made = make([want(digest="d2")], [staged(digest="d2")], on_disk(owned()), [owned()])
     assert told(made) == ([("adopt", "ens3")], [], [])
-    assert made.changes[0].row == owned(digest="d2")
+    assert made.changes[0].row == rendered(owned(digest="d2"), made.changes[0].text or "text of m1")
 
 
 def test_a_nic_that_is_gone_is_removed_and_taken_down():
@@ -192,7 +197,7 @@ def test_a_part_that_somebody_else_wrote_is_left_alone_and_named():
 def test_a_part_that_means_what_is_wanted_is_adopted_and_no_nic_touched():
     made = make([want()], [staged()], {staged().place: "m1"}, [], snapshot(UP))
     assert told(made) == ([("adopt", "ens3")], [], [])
-    assert made.changes[0].row == owned()
+    assert made.changes[0].row == rendered(owned())
 
 
 def test_an_edited_part_of_a_nic_that_is_gone_is_left_alone_and_named():
@@ -244,7 +249,7 @@ def test_what_means_the_same_is_ours_and_no_nic_is_touched_for_it(ledger, snapsh
 @pytest.mark.parametrize(("ledger", "plain"), [([], True), ([owned(disk="m0", digest="d0")], False)])
 def test_what_is_not_ours_to_the_letter_is_finished_at_a_boot(ledger, plain):
     (change,) = make([want()], [SAME], {SAME.place: "same"}, ledger, LIVE).changes
-    assert change.row == owned(disk="same")._replace(plain=plain)
+    assert change.row == rendered(owned(disk="same"))._replace(plain=plain)
 
 
 @pytest.mark.parametrize(
@@ -354,8 +359,8 @@ def test_a_nic_under_another_name_moves_its_part():
 def test_a_name_that_another_nic_takes_over_is_rewritten_and_not_removed():
     made = make([want(B)], [staged(B, fingerprint="m2")], on_disk(owned()), [owned()])
     assert told(made) == ([("write", "ens3")], [("reconfigure", "ens3")], [])
-    assert made.changes[0].row == owned(B, disk="m2")
-    assert plan.ledger_after([owned()], made.changes) == (owned(B, disk="m2"),)
+    assert made.changes[0].row == rendered(owned(B, disk="m2"), "text of m2")
+    assert plan.ledger_after([owned()], made.changes) == (rendered(owned(B, disk="m2"), "text of m2"),)
 
 
 def test_two_nics_that_swap_their_names_are_both_rewritten():
@@ -509,3 +514,34 @@ def test_whoever_configures_a_nic_is_named_and_so_is_whether_we_do_too(ledger, r
     made = make([want()], [], on_disk(*ledger), ledger, LIVE, claimed={"ens3": "/etc/x.network"})
     assert [drift.reason for drift in made.drifted] == [reason]
     assert not made.changes
+
+
+# -- what others only added to -------------------------------------------------------------------------
+
+
+def followed(parts, row, nics=LIVE, there="theirs", **options):
+    return make([want(digest=parts[0].digest)], parts, {row.place: there}, [row], nics, followed=frozenset([row.place]), **options)
+
+
+def test_a_part_that_others_only_added_to_follows_an_edit():
+    """Also one that nobody has looked at since: the new text has what they added, and the row what we wrote."""
+    part = staged(fingerprint="m2 and theirs", digest="d2")._replace(rendered="text of m2")
+    made = followed([part], owned())
+    assert told(made) == ([("write", "ens3")], [("reconfigure", "ens3")], [])
+    assert (made.changes[0].text, made.changes[0].reason) == ("text of m2 and theirs", plan.EDITED)
+    assert made.changes[0].row == rendered(owned(disk="m2 and theirs", digest="d2"), "text of m2")
+    # Without `followed` it is drifted: only --force writes it.
+    assert told(make([want(digest="d2")], [part], {part.place: "theirs"}, [owned()], LIVE)) == ([], [], ["ens3"])
+
+
+def test_a_part_that_others_only_added_to_is_noted_and_no_nic_touched():
+    for part in (staged(), staged()._replace(same=frozenset(["theirs"]))):
+        made = followed([part], owned())
+        assert told(made) == ([("adopt", "ens3")], [], [])
+        assert made.changes[0].row.disk == "theirs"
+    assert told(followed([staged()], owned(), nics=None)) == ([("write", "ens3")], [("reconfigure", "ens3")], [])  # at a boot
+
+
+def test_a_part_that_others_only_added_to_goes_with_its_nic():
+    made = make([], [], {owned().place: "theirs"}, [owned()], LIVE, followed=frozenset([owned().place]))
+    assert told(made) == ([("remove", "ens3")], [("down", "ens3")], [])

@@ -8,7 +8,7 @@ What the renderer writes besides is left out: /etc/resolv.conf and NetworkManage
 
 import glob
 import os
-from typing import Dict, FrozenSet, List, Sequence
+from typing import Dict, FrozenSet, List, Optional, Sequence
 
 from ...core.desired import Item
 from ...core.records import Part
@@ -84,6 +84,11 @@ class IfcfgFormat(Format):
         from . import ifcfg_meaning  # only needed to compare meanings
 
         return ifcfg_meaning.of(text)
+
+    def carried_over(self, written: str, found: str, new: str, name: str) -> Optional[str]:
+        from . import ifcfg_additions
+
+        return ifcfg_additions.carried_over(written, found, new, name)
 
     def as_older_releases(self, meaning: FrozenSet[str]) -> Sequence[FrozenSet[str]]:
         from . import ifcfg_meaning

@@ -48,7 +48,7 @@ def of(text: str) -> meaning.Meaning:
     values = ifcfg_file.parsed(text)
     facts: Set[str] = set()
     for line in ifcfg_file.routes(text):
-        facts.add(_route(line))
+        facts.add(of_route(line))
     if not ifcfg_file.is_interface(text):
         return frozenset(facts)
     facts.update(_addresses(values))
@@ -57,7 +57,7 @@ def of(text: str) -> meaning.Meaning:
     facts.update(meaning.in_order("search", ifcfg_file.search_domains(values)))
     for key, word in values.items():
         if key != "ACD_TIMEOUT" or word != _milliseconds(values.get("ARPING_WAIT", "")):
-            facts.update(_line(key, word))
+            facts.update(of_key(key, word))
     return frozenset(facts)
 
 
@@ -74,7 +74,7 @@ def as_older_releases(found: meaning.Meaning) -> Sequence[meaning.Meaning]:
     return [other for other in others if other != found]
 
 
-def _route(line: ifcfg_file.Line) -> str:
+def of_route(line: ifcfg_file.Line) -> str:
     to = meaning.network(line.to, "", line.via)
     return meaning.route(to, line.via, line.metric or None, *line.more.split())
 
@@ -103,7 +103,7 @@ def _methods(values: Values) -> Iterator[str]:
         yield "ipv6 link-local"
 
 
-def _line(key: str, word: str) -> Iterator[str]:
+def of_key(key: str, word: str) -> Iterator[str]:
     plain = word if word.isdigit() else meaning.truth(word)
     if not word or key in _IGNORED or (key, plain) in _DEFAULTS or _NUMBERED.match(key) or (key, word) == ("MTU", "0"):
         return

@@ -4,7 +4,7 @@
 
 import glob
 import os
-from typing import Dict, FrozenSet, List, Sequence
+from typing import Dict, FrozenSet, List, Optional, Sequence
 
 from ...core.desired import Item
 from ...core.records import Part
@@ -38,6 +38,11 @@ class KeyfileFormat(Format):
     def configured_elsewhere(self, items: Sequence[Item]) -> Dict[str, str]:
         """Returns the NICs for which NetworkManager uses a foreign profile, and those that it does not manage."""
         return other_profiles.claimed(items)
+
+    def carried_over(self, written: str, found: str, new: str, name: str) -> Optional[str]:
+        from . import keyfile_additions
+
+        return keyfile_additions.carried_over(written, found, new, name)
 
     def normal(self, text: str) -> str:
         lines = [line.strip() for line in text.splitlines()]

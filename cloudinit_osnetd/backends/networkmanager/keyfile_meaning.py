@@ -27,12 +27,12 @@ def of(text: str) -> meaning.Meaning:
     facts: Set[str] = set()
     for section, keys in values.items():
         if section in ("ipv4", "ipv6"):
-            facts.update(_addresses(section, keys))
+            facts.update(of_family(section, keys))
             method = keys.get("method", "auto")
             if method != "manual":
                 facts.add(_METHODS.get((section, method), "%s %s" % (section, method)))
         elif section not in ("proxy", ".nmmeta"):
-            facts.update(_section(section, keys))
+            facts.update(of_section(section, keys))
     families = ("ipv4", "ipv6")
     servers = [word for family in families for word in words(value(values, family, "dns"))]
     domains = [word for family in families for word in words(value(values, family, "dns-search"))]
@@ -41,7 +41,7 @@ def of(text: str) -> meaning.Meaning:
     return frozenset(facts)
 
 
-def _section(section: str, keys: Dict[str, str]) -> Iterator[str]:
+def of_section(section: str, keys: Dict[str, str]) -> Iterator[str]:
     for key, text in keys.items():
         if key in _IGNORED.get(section, ()):
             continue
@@ -62,7 +62,7 @@ def _section(section: str, keys: Dict[str, str]) -> Iterator[str]:
             yield "%s.%s %s" % (section, key, meaning.truth(text))
 
 
-def _addresses(section: str, keys: Dict[str, str]) -> Iterator[str]:
+def of_family(section: str, keys: Dict[str, str]) -> Iterator[str]:
     """Yields what a family's section says, without its method and DNS."""
     several = set()
     for key, text in numbered(keys, "address"):
