@@ -144,7 +144,7 @@ class _Lots(random.Random):
 
 
 class _Told(Port):
-    """A port with those of its subnets that Nova tells of: the first one of each version of IP."""
+    """A port with those of its subnets that Nova tells of: the first one of each version of IP. Routes are as ip(8) shows them."""
 
     def __init__(self, port: Port) -> None:
         vars(self).update(vars(port))
@@ -159,7 +159,8 @@ class _Told(Port):
     def subnets(self) -> List[Tuple[Subnet, Tuple[str, ...]]]:
         first: Dict[int, Tuple[Subnet, Tuple[str, ...]]] = {}
         for subnet, ips in super().subnets():
-            first.setdefault(subnet.network.version, (subnet, ips))
+            shown = [(to.removesuffix("/32").removesuffix("/128"), via) for to, via in subnet.routes]
+            first.setdefault(subnet.network.version, (subnet._replace(routes=tuple(shown)), ips))
         return list(first.values())
 
 
