@@ -235,6 +235,7 @@ DHCP6 = ("ipv6_dhcp", "ipv6_dhcpv6-stateful", "ipv6_dhcpv6-stateless")
 SLAAC = ("ipv6_slaac",)
 STATIC = ("ipv4", "ipv6", "static", "static6")
 DEFAULT4, DEFAULT6 = "0.0.0.0/0", "::/0"
+LEAST_MTU_IPV6 = 1280  # the kernel removes all IPv6 of a device that gets less
 MAX_BYTES = 1 << 20
 _WORD = re.compile(r"^[A-Za-z0-9_.+-]{1,253}\Z")  # \Z: "$" is also true before a last newline
 _DIGITS = re.compile(r"^[0-9]{1,10}\Z")
@@ -453,6 +454,22 @@ def parse_network(raw, path):
     return Network(str(kind), address, tuple(once([r for r in routes if not says_nothing(r, address)])), dns, search)
 
 
+def doubts(raw, net, path):
+    """What contradicts itself in a network that can be used all the same, as cloud-init uses it."""
+    ip, _slash, length = net.address.partition("/")
+    netmask = raw.get("netmask")
+    if length == "0":
+        return [DataError(path + ".netmask", "no netmask of an address: every address would be a neighbour")]
+    if net.address and "/" in raw["ip_address"] and netmask not in (None, ""):
+        try:
+            told = prefix_length(ip, netmask, path + ".netmask")
+        except DataError as exc:
+            return [exc]
+        if str(told) != length:
+            return [DataError(path + ".netmask", "/%d, but the address says %s" % (told, net.address))]
+    return []
+
+
 class _Reader(object):
     """One pass over a document; a fault costs its link and no other."""
 
@@ -515,9 +532,23 @@ class _Reader(object):
                     continue
                 else:
                     raise DataError(path + ".link", "no link has the id %s" % shown(named))
-                self.networks.setdefault(mac, []).append(parse_network(raw, path))
+                net = parse_network(raw, path)
+                self.networks.setdefault(mac, []).append(net)
+                for exc in doubts(raw, net, path):
+                    self.faults.append(Fault(mac, exc.path, exc.problem, link_id, False))
             except DataError as exc:
                 self.fault(exc, link_id, mac)
+
+    def mtu(self, mac, link_id):
+        """The link's MTU; None where IPv6 would be lost with it."""
+        mtu = self.mtus[mac]
+        if mtu is None or mtu >= LEAST_MTU_IPV6:
+            return mtu
+        if not [n for n in self.networks.get(mac, []) if is6(n.address) or n.kind in DHCP6 + SLAAC]:
+            return mtu
+        problem = "%d is less than IPv6 needs (%d): the kernel would take the link's IPv6 away" % (mtu, LEAST_MTU_IPV6)
+        self.faults.append(Fault(mac, "links.mtu", problem, link_id, False))
+        return None
 
     def services(self):
         servers, search = [], []
@@ -551,7 +582,7 @@ def parse_document(document):
     for mac in reader.order:
         if mac not in reader.bad and mac not in reader.alone:
             links[mac] = _serve(
-                Link(mac, reader.mtus[mac], tuple(once(reader.networks.get(mac, []))), (), (), ids[mac]),
+                Link(mac, reader.mtu(mac, ids[mac]), tuple(once(reader.networks.get(mac, []))), (), (), ids[mac]),
                 servers,
                 search,
             )
@@ -566,6 +597,8 @@ def _serve(link, servers, search):
         dns = servers
     if link.networks and not found:
         found = search
+    # By the unspecified address Neutron says that a subnet has no server; nor is it served by the global ones then.
+    dns = [server for server in dns if server not in ("0.0.0.0", "::")]  # noqa: S104
     return link._replace(dns=tuple(dns), search=tuple(found))
 
 

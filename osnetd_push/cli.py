@@ -37,9 +37,8 @@ def parser() -> argparse.ArgumentParser:
     limit = "the guest takes it back so long after it began, unless --confirm comes"
     top.add_argument("--confirm-within", type=_seconds_to_confirm, metavar="SECONDS", help=limit)
     top.add_argument("--json", action="store_true", help="print JSON: a list with an object for each guest")
-    top.add_argument(
-        "--timeout", type=_seconds, default=300.0, metavar="SECONDS", help="wait so long for each guest (300)"
-    )
+    wait = "wait so long for each guest, and for the end of FILE (300)"
+    top.add_argument("--timeout", type=_seconds, default=300.0, metavar="SECONDS", help=wait)
     top.add_argument("--jobs", type=int, default=16, metavar="N", help="so many guests side by side (16)")
     return top
 
@@ -112,7 +111,7 @@ def _run(args: Any) -> int:
 
         server_id, read = cloud.server(args.os_cloud, args.server, args.static)
     else:
-        server_id, read = "", document.read(args.file) if args.file else b""
+        server_id, read = "", document.read(args.file, args.timeout) if args.file else b""
     if args.print:
         report.show_document(read)
         return 0

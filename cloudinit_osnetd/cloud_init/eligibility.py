@@ -30,18 +30,20 @@ def run_context(remember: bool = True, booting: bool = False, push: bool = False
     """Returns the context of a run on an eligible server; raises NotManaged on any other.
 
     `remember` and `booting` as in context.load. A `push` is carried out with any datasource: the host knows its guest;
-    so is every run until it is confirmed.
+    from then on so is every run, for what was pushed.
     """
     if os.path.exists(paths.CLOUD_DISABLED):
         raise NotManaged("cloud-init is disabled by %s" % paths.CLOUD_DISABLED)
-    if not os.path.exists(paths.CLOUD_RAN):
-        raise NotManaged("cloud-init has not run at this boot (disabled, or no datasource)")
+    if not os.path.lexists(paths.CLOUD_RAN):
+        if instance.is_off():
+            raise NotManaged("cloud-init is disabled at this boot: it found no datasource, or was switched off")
+        raise NotManaged("cloud-init has not run at this boot")
     instance_id = instance.instance_id()
     if not instance_id:
         raise NotManaged("cloud-init has no instance here")
     name = instance.datasource()
     openstack = name in ("ConfigDrive", "OpenStack")
-    if not openstack and not push and not _unconfirmed(instance_id):
+    if not openstack and not push and not _is_pushed(instance_id):
         raise NotManaged("the datasource is %s, not OpenStack's" % (name or "unknown"))
     ctx = context.load(remember, booting)
     if not ctx.settings.enabled:
@@ -59,10 +61,12 @@ def run_context(remember: bool = True, booting: bool = False, push: bool = False
     return RunContext(instance_id, ctx, backend, openstack)
 
 
-def _unconfirmed(instance_id: str) -> bool:
+def _is_pushed(instance_id: str) -> bool:
+    """True if a push is in force, or waits for its confirmation."""
     from ..state import store
 
-    return bool(store.load(instance_id).provisional)
+    state = store.load(instance_id)
+    return bool(state.provisional) or any("push" in known.statements for known in state.truth.keys.values())
 
 
 # -- updates.network.when -------------------------------------------------------------------------

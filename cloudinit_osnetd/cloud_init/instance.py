@@ -31,6 +31,11 @@ def instance_id() -> str:
     return ""
 
 
+def is_off() -> bool:
+    """True if cloud-init will not run at this boot: its generator has run, and has not enabled it."""
+    return os.path.exists(paths.CLOUD_BEGAN) and not os.path.exists(paths.CLOUD_ON)
+
+
 def directory() -> str:
     """Returns cloud-init's directory of this instance; empty if there is no instance."""
     # The same rule as in Init._get_ipath.

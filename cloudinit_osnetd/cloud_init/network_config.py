@@ -132,7 +132,7 @@ def _finish(item: Item, config: Dict[str, Any], names: Dict[str, str]) -> Dict[s
         config["accept-ra"] = True
     serving = next((net for net in item.entry.networks if net.address), None) or next(iter(item.entry.networks), None)
     for net, subnet in zip(item.entry.networks, config.get("subnets", [])):
-        dns, search = list(net.dns), list(net.search)
+        dns, search = list(net.servers), list(net.search)
         if net is serving:
             dns, search = list(item.dns) or dns, list(item.search) or search
         for field, values in (("dns_nameservers", dns), ("dns_search", search)):

@@ -34,8 +34,8 @@ EXIT_NIC_FAILED, EXIT_ROLLED_BACK, EXIT_NOT_MANAGED = 1, 4, 5
 
 def _await_cloud_init(until: float) -> None:
     """Waits for cloud-init's local stage, which finds the instance: a host may push while its guest boots."""
-    while not (os.path.exists(paths.CLOUD_RAN) and instance.instance_id()):
-        if time.monotonic() > until or os.path.exists(paths.CLOUD_DISABLED):
+    while not (os.path.lexists(paths.CLOUD_RAN) and instance.instance_id()):
+        if time.monotonic() > until or os.path.exists(paths.CLOUD_DISABLED) or instance.is_off():
             return  # and run() says what is missing
         time.sleep(_LOOK_SECONDS)
 
@@ -46,7 +46,7 @@ def _await_network_service(until: float) -> None:
     Before networkd or NetworkManager has started each NIC would count as down. ifupdown's service is not waited for: it
     ends when its last lease has come, or has not.
     """
-    while not os.path.exists(paths.CLOUD_DONE) and time.monotonic() < until:
+    while not os.path.lexists(paths.CLOUD_DONE) and time.monotonic() < until:
         try:
             jobs = run_command(["systemctl", "show", "--property=Job", *_STARTING], timeout=10.0).split()
         except CommandError:

@@ -30,6 +30,8 @@ def _refreshed(on: RunContext, state: store.State, push: Optional[NetworkData]) 
     """Returns the state with what the sources say now, or with the push alone, and the faults."""
     if push is not None:
         return refresh_push(state, push).state, ()
+    if not on.asks_openstack:
+        return state, ()
     refreshed = refresh_metadata(state, netlink.snapshot(), on.context.settings.metadata_nic, may_open=False)
     drive = refresh_drive(refreshed.state)
     return drive.state, refreshed.faults + drive.faults
@@ -65,7 +67,7 @@ def _report(on: RunContext, args: argparse.Namespace, push: Optional[NetworkData
         seen.plan.drifted,
         faults,
         problems,
-        pending_macs(state, nics, on.context.settings.ignore),
+        pending_macs(state, nics, on.context.settings.ignore) if on.asks_openstack else (),
         {},
     )
     report["names"] = {item.link: item.name for want in seen.wants for item in want.items if item.link in problems}

@@ -9,7 +9,7 @@ other NIC has its own, so that an error or an edit affects that NIC alone.
 from typing import AbstractSet, Any, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from . import digest, metrics
-from .network_data import Entry, Route, entry_to_json, link_id, static_addresses, takes_default
+from .network_data import Entry, Route, entry_to_json, link_id, static_addresses, takes_default, used_servers
 from .records import Nic
 from .truth import Truth, needs_search, needs_services, with_nic
 
@@ -33,7 +33,7 @@ class Item(NamedTuple):
     @property
     def all_dns(self) -> Tuple[str, ...]:
         """The DNS servers of its networks, then the global ones; each once."""
-        return tuple(dict.fromkeys([server for net in self.entry.networks for server in net.dns] + list(self.dns)))
+        return tuple(dict.fromkeys([server for net in self.entry.networks for server in net.servers] + list(self.dns)))
 
     @property
     def all_search(self) -> Tuple[str, ...]:
@@ -233,7 +233,7 @@ def desired(
         for key in group:
             known = truth.keys[key]
             entry = _trim(known.entry, keys)
-            dns = known.services if needs_services(entry) else ()
+            dns = used_servers(known.services) if needs_services(entry) else ()
             metric = (given or {}).get(key, metrics.PRIMARY)
             search = known.search if needs_search(entry) else ()
             own = _own_hops(entry, addresses)

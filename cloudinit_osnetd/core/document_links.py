@@ -8,6 +8,7 @@ from . import bonding
 from .entry import Entry, Network, make_key
 from .fields import DataError, device_name, json_object, mac_address, needed, number, object_list, word
 
+_LEAST_MTU_IPV6 = 1280  # RFC 8200, 5; the kernel removes all IPv6 of a device that gets less (addrconf.c)
 _KINDS = ("phy", "bond", "vlan")  # in this order a link depends only on kinds before its own
 
 
@@ -198,7 +199,7 @@ class Links:
             mac=link.mac,
             # Consumers of Nova's documents read a missing or null type as "bridge": a physical link.
             type="phy" if type_word in (None, "") else word(type_word, path + ".type"),
-            mtu=_mtu(raw.get("mtu"), path + ".mtu"),
+            mtu=self._mtu_for(link_id, link, networks),
             vlan_id=link.vlan_id,
             parent=self.parent_of(raw, path) if link.kind == "vlan" else "",
             members=self.members_of(raw, path) if link.kind == "bond" else (),
@@ -207,6 +208,16 @@ class Links:
             mac_told=link.mac_told,
             name=self._bond_name(link_id, link) if link.kind == "bond" else "",
         )
+
+    def _mtu_for(self, link_id: str, link: Link, networks: Sequence[Network]) -> Optional[int]:
+        """Returns the link's MTU; None too if IPv6 would be lost with it."""
+        path = link.path + ".mtu"
+        mtu = _mtu(link.raw.get("mtu"), path)
+        if mtu is None or mtu >= _LEAST_MTU_IPV6 or not any(net.is_ipv6 for net in networks):
+            return mtu
+        problem = "%d is less than IPv6 needs (%d): the kernel would take the link's IPv6 away" % (mtu, _LEAST_MTU_IPV6)
+        self.faults.append(Fault(link.key, path, problem, shown(link_id), costs=False))
+        return None
 
     def _bond_name(self, link_id: str, link: Link) -> str:
         name = link.raw.get("name")

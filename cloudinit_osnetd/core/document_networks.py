@@ -72,6 +72,24 @@ def parse_network(raw: Dict[str, Any], path: str) -> Network:
     )
 
 
+def doubts(raw: Dict[str, Any], network: Network, path: str) -> List[DataError]:
+    """Returns what contradicts itself in a network that can be used all the same, as cloud-init uses it."""
+    if not network.address:
+        return []
+    ip, _slash, length = network.address.partition("/")
+    if length == "0":
+        return [DataError(path + ".netmask", "no netmask of an address: every address would be a neighbour")]
+    netmask = raw.get("netmask")
+    if "/" in raw["ip_address"] and netmask not in (None, ""):
+        try:
+            told = prefix_length(ip, netmask, path + ".netmask")
+        except DataError as exc:
+            return [exc]
+        if str(told) != length:
+            return [DataError(path + ".netmask", "/%d, but the address says %s" % (told, network.address))]
+    return []
+
+
 def _parse_route(raw: Any, path: str, own: str) -> Route:
     obj = json_object(raw, path)
     target = obj.get("network", obj.get("destination"))

@@ -15,6 +15,7 @@ DHCP6 = frozenset(["ipv6_dhcp", "ipv6_dhcpv6-stateful", "ipv6_dhcpv6-stateless"]
 SLAAC = frozenset(["ipv6_slaac"])
 STATIC = frozenset(["ipv4", "ipv6", "static", "static6"])
 DEFAULT4, DEFAULT6 = "0.0.0.0/0", "::/0"
+_NO_SERVER = ("0.0.0.0", "::")  # noqa: S104 - not bound to
 
 
 class Route(NamedTuple):
@@ -38,6 +39,19 @@ class Network(NamedTuple):
     dns: Tuple[str, ...]
     search: Tuple[str, ...] = ()  # domains
     nowhere: Tuple[str, ...] = ()  # default routes without a gateway in the document, which are ignored
+
+    @property
+    def is_ipv6(self) -> bool:
+        """By its address, as cloud-init has it; a network without one is of its type's family."""
+        return ":" in self.address or self.type in DHCP6 | SLAAC
+
+    @property
+    def servers(self) -> Tuple[str, ...]:
+        """The DNS servers to use: none for 0.0.0.0 and ::, by which Neutron says that a subnet has none.
+
+        See its guide (admin/config-dns-res). They stay in `dns`, so such a network is not served by the global ones.
+        """
+        return used_servers(self.dns)
 
 
 class Entry(NamedTuple):
@@ -84,6 +98,11 @@ class Entry(NamedTuple):
 
     def __hash__(self) -> int:
         return hash(tuple(self.canonical))
+
+
+def used_servers(dns: Sequence[str]) -> Tuple[str, ...]:
+    """Returns DNS servers without the unspecified address, which stands for none."""
+    return tuple(server for server in dns if server not in _NO_SERVER)
 
 
 def make_key(kind: str, mac: str, vlan_id: Optional[int] = None) -> str:

@@ -70,6 +70,8 @@ def number(value: Any, path: str, low: int, high: int) -> int:
     # Neutron's VLAN ids and MTUs arrive as numbers or as strings, by release.
     if isinstance(value, str) and _made_of(_DIGITS, value, 10):
         value = int(value)
+    if isinstance(value, float):  # 1e3 too: it would be written to files as 1000.0
+        raise DataError(path, "not a whole number: %.60r" % (value,))
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise DataError(path, "not a number from %d to %d: %.60r" % (low, high, value))
     return value
@@ -90,6 +92,9 @@ def ip_address(value: Any, path: str) -> str:
         address = ipaddress.ip_address(value)
     except ValueError:
         raise DataError(path, "not an IP address: %.60r" % (value,)) from None
+    # Python up to 3.9.4 reads them as decimal; the C library as octal.
+    if "." in value and any(part[:1] == "0" != part for part in value.split(":")[-1].split(".")):
+        raise DataError(path, "not an IP address: %.60r" % (value,))
     # Python 3.9 and later accept a zone ("fe80::1%x"), which may hold anything at all.
     if "%" in value:
         raise DataError(path, "an IP address with a zone: %.60r" % (value,))

@@ -13,8 +13,8 @@ short plain word is an error: a newline in a DNS address would give a root shell
 import json
 from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Tuple
 
-from .document_links import Fault, Links, MacsByName, no_nics
-from .document_networks import Services, parse_global, parse_network
+from .document_links import Fault, Links, MacsByName, no_nics, shown
+from .document_networks import Services, doubts, parse_global, parse_network
 from .entry import (
     DEFAULT4,
     DEFAULT6,
@@ -33,6 +33,7 @@ from .entry import (
     off_subnet_gateways,
     static_addresses,
     takes_default,
+    used_servers,
 )
 from .fields import DataError, json_object, needed
 
@@ -60,6 +61,7 @@ __all__ = [
     "parse_bytes",
     "static_addresses",
     "takes_default",
+    "used_servers",
 ]
 
 MAX_BYTES = 1 << 20
@@ -134,9 +136,12 @@ def _networks(links: Links, raw_networks: List[Any]) -> Dict[str, List[Network]]
                 continue
             key = links.key_of(named, path + ".link")
             link_id = str(named)
-            networks.setdefault(key, []).append(parse_network(obj, path))
+            network = parse_network(obj, path)
+            for doubt in doubts(obj, network, path):
+                links.faults.append(Fault(key, doubt.path, doubt.problem, shown(link_id), costs=False))
+            networks.setdefault(key, []).append(network)
         except DataError as exc:
-            links.faults.append(Fault(key, exc.path, exc.problem, link_id))
+            links.faults.append(Fault(key, exc.path, exc.problem, shown(link_id)))
     return networks
 
 

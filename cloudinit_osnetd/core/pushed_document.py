@@ -35,6 +35,13 @@ _BEGINNINGS = (
     (b'"', "it is a JSON string and not an object"),
     (b"<", "it is HTML or XML"),
 )
+_NEEDED = "a network_data.json of OpenStack"
+# Keys, all of which an object has, and what it is then.
+_OTHERS = (
+    (({"version", "config"}, {"network"}, {"ethernets"}), "a network config of cloud-init or netplan"),
+    (({"uuid", "hostname"}, {"uuid", "availability_zone"}), "a meta_data.json"),
+    (({"ports"}, {"port"}, {"interfaceAttachments"}), "an answer of OpenStack's API"),
+)
 
 
 class Refused(Exception):
@@ -79,12 +86,22 @@ def decoded(raw: bytes) -> bytes:
 def _check_beginning(text: bytes, problem: str) -> None:
     """Raises Refused for what cannot be JSON by its first bytes."""
     what = next((said for sign, said in _BEGINNINGS if text.startswith(sign)), "")
+    if not what and _is_yaml(text):
+        what = "it is YAML, as a network config of cloud-init or netplan; %s is needed" % _NEEDED
     if not what and b"\0" in text:
         # JSON has none, not even in its strings. UTF-16 and UTF-32 have one in nearly each character.
         many = text.count(b"\0") > len(text) // 3
         what = "it is UTF-16 or UTF-32; " + _UTF8 if many else "it has a NUL byte (at %d)" % text.index(b"\0")
     if what:
         raise Refused([problem % what])
+
+
+def _is_yaml(text: bytes) -> bool:
+    """True if the first line that is no comment is a key with a colon, or what a YAML document begins with."""
+    line = next((one.rstrip() for one in text.split(b"\n", 20) if not one.startswith(b"#")), b"")
+    key, colon, value = line.partition(b":")
+    is_key = bool(colon) and key.replace(b"_", b"").replace(b"-", b"").isalnum() and value[:1] in (b"", b" ")
+    return is_key or line == b"---"
 
 
 def _from_base64(text: bytes) -> bytes:
@@ -115,12 +132,26 @@ def parsed(raw: bytes, macs: MacsByName) -> network_data.NetworkData:
     Raises Refused if it cannot be read, or has no link.
     """
     try:
-        data = network_data.parse(_loaded(decoded(raw)), macs)
+        document = _loaded(decoded(raw))
+        _check_kind(document)
+        data = network_data.parse(document, macs)
     except network_data.Refused as exc:
         raise Refused([str(exc)]) from exc
     if not data.entries:
         raise Refused(fault_texts(data) or ["links: the document has none"])
     return data
+
+
+def _check_kind(document: Any) -> None:
+    """Raises Refused, in words that say what it is, for some objects that are pushed in the place of a network_data."""
+    if not isinstance(document, dict) or "links" in document:
+        return
+    inner = next((key for key, value in document.items() if isinstance(value, dict) and "links" in value), None)
+    what = next((said for keys, said in _OTHERS if any(some <= set(document) for some in keys)), "")
+    if inner is not None:
+        raise Refused(["network_data: has no links; they are below the key %.60r: what is there is needed" % (inner,)])
+    if what:
+        raise Refused(["network_data: has no links: it is %s; %s is needed" % (what, _NEEDED)])
 
 
 def _loaded(text: bytes) -> Any:

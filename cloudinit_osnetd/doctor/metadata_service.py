@@ -56,6 +56,11 @@ def _ask(access: choose_nic.Access, instance_id: str, told: Dict[Tuple[str, bool
         fetch(access.nic.name, instance_id, six)
         reached, text = True, ""
     except (OSError, Refused, SourceError) as exc:
-        reached, text = False, str(exc)
+        reached, text = False, _without_nic(str(exc))
     seconds = time.monotonic() - began
     told[access.nic.name, six] = reached, text or "answers in %d ms" % (1000 * seconds), seconds
+
+
+def _without_nic(text: str) -> str:
+    """Returns an error without the `metadata via NIC: ` that it begins with: its line begins with the NIC."""
+    return text.partition(": ")[2] if text.startswith("metadata via ") else text

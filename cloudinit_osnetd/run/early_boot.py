@@ -9,15 +9,16 @@ since an earlier boot, this is not reached (unchanged_boot.py).
 
 import json
 import logging
+import os
 import sys
 import time
-from typing import Any, Dict
+from typing import Any, Dict, FrozenSet
 
 from ..apply import commit
 from ..cloud_init.eligibility import RunContext, permit, run_context
 from ..core.records import Nic
 from ..kernel import netlink
-from ..openstack.refresh import refresh_drive
+from ..openstack.refresh import RefreshResult, refresh_drive
 from ..planning.build_plan import build_plan, log_plan, written_for_removed_nics
 from ..state import run_lock, store
 from ..system import files, paths
@@ -58,6 +59,28 @@ def _take_back(on: RunContext) -> None:
         store.save(taken.state)
 
 
+def _written_anew(on: RunContext, state: store.State) -> FrozenSet[str]:
+    """Returns the keys whose file was written during this boot, on a server that is not OpenStack's.
+
+    Where it finds no datasource in its first stage, cloud-init writes a network of its own at each boot, over what was
+    pushed: DHCP on one NIC. Nobody else writes them so early; on OpenStack's servers it writes ours (the ladder).
+    """
+    if on.asks_openstack:
+        return frozenset()
+    try:
+        began = os.stat(paths.CLOUD_BEGAN).st_mtime
+        return frozenset(row.key for row in state.ledger if _mtime(row.path) >= began)
+    except OSError:
+        return frozenset()
+
+
+def _mtime(path: str) -> float:
+    try:
+        return os.stat(path).st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
 def early() -> Dict[str, Any]:
     """Updates the configuration on disk. Raises NotManaged if the server is not managed."""
     began = time.monotonic()
@@ -72,12 +95,12 @@ def early() -> Dict[str, Any]:
         permit(on, ["boot"], new_instance=not store.load(on.instance_id).truth.keys)
         state, _unfinished = commit.recover(store.load(on.instance_id), on.backend)
         store.clear_intent()
-        refreshed = refresh_drive(state)
+        refreshed = refresh_drive(state) if on.asks_openstack else RefreshResult(state, (), False)
         state = refreshed.state
         nics = _nics(state)
         if not state.ledger:
             state = state._replace(ledger=written_for_removed_nics(on, state, nics, _names()))
-        seen = build_plan(on, state, nics, None)
+        seen = build_plan(on, state, nics, None, correct=_written_anew(on, state))
         state = state._replace(metrics=seen.metrics, unwanted={})  # the kernel has no addresses yet
         log_plan(seen.plan)
         outcome = commit.commit(seen.plan, state, on.backend, seen.templates, activate=False)

@@ -267,7 +267,8 @@ class Passes(RunState):
 
     def _note_open(self, nics: Dict[str, Nic]) -> None:
         """Notes the NICs that no source lists and the entries that are doubted."""
-        self.pending = pending_macs(self.state, nics, self.on.context.settings.ignore)
+        # Without OpenStack no source will list them.
+        self.pending = pending_macs(self.state, nics, self.on.context.settings.ignore) if self.on.asks_openstack else []
         for mac in self.pending:
             why = self.state.truth.refused(network_data.make_key("phy", mac))
             if why:

@@ -52,6 +52,7 @@ class _View:
         self.state = state = bond_names.known(state, self.nics, snapshot, on.backend)
         self.last = files.read_json(paths.STATUS) or {}
         self.rejected = rejections.in_force(state.truth, state.rejections, now)
+        self.asks_openstack = on.asks_openstack
         believed = rejections.apply(state.truth, state.rejections, now)
         named = names_of_bonds(state.bonds, state.truth, self.nics, on.context.bond_names)
         wanted = desired(believed, self.nics, self.settings.ignore, named, state.metrics)
@@ -171,6 +172,9 @@ class _View:
         for mac in pending_macs(self.state, self.nics, ignore):
             again = recheck_timer.text_of(mac, self.settings)
             refused = self.state.truth.refused(make_key("phy", mac))
+            if not self.asks_openstack and not refused:
+                yield _row(self.nics[mac], "ignored", "nothing was pushed for it, and this server is not OpenStack's")
+                continue
             why = refused or self._fault(mac) or "no source names it"
             yield _row(self.nics[mac], "failed" if refused else "pending", why + (again and ", " + again))
         named = {known.entry.mac for known in self.state.truth.keys.values()}

@@ -41,8 +41,11 @@ QUEUE_EVENT = "/usr/lib/cloudinit-osnetd/queue-event"
 INSTANCE_ID = ("/run/cloud-init/.instance-id", "/var/lib/cloud/data/instance-id")
 INSTANCES = "/var/lib/cloud/instances"
 CLOUD_DISABLED = "/etc/cloud/cloud-init.disabled"
-CLOUD_RAN = "/run/cloud-init/status.json"  # written by the first stage of each boot
-CLOUD_DONE = "/run/cloud-init/result.json"  # written by the last one
+CLOUD_BEGAN = "/run/cloud-init/cloud-init-generator.log"  # of systemd's generator, before anything is started
+CLOUD_ON = "/run/cloud-init/enabled"  # by that generator, unless it found no datasource or is switched off
+# Links to files in /var/lib/cloud/data, which `cloud-init clean` removes: the links stay for the rest of the boot.
+CLOUD_RAN = "/run/cloud-init/status.json"  # made by the first stage of each boot
+CLOUD_DONE = "/run/cloud-init/result.json"  # made by the last one
 HOTPLUG_ENABLED = "/var/lib/cloud/hotplug.enabled"  # 24.1
 SEED = "/var/lib/cloud/seed/config_drive"
 DATASOURCE_CACHE = "/var/lib/cloud/instance/obj.pkl"

@@ -31,13 +31,13 @@ def theirs(raw: bytes) -> Dict[str, Any]:
     found = {}
     for key, entry in said.entries.items():
         if entry.kind == "phy" and key not in members:
-            dns = [server for net in entry.networks for server in net.dns]
+            dns = [server for net in entry.networks for server in net.servers]
             search = [domain for net in entry.networks for domain in net.search]
             found[entry.mac] = (
                 entry.mtu,
                 # The package leaves those by way of the server itself out a little later: core.desired.Item.own.
                 [(net.type, net.address, routes_of(net, own)) for net in entry.networks],
-                list(dict.fromkeys(dns + (list(said.services) if truth.needs_services(entry) else []))),
+                list(dict.fromkeys(dns + (list(network_data.used_servers(said.services)) if truth.needs_services(entry) else []))),
                 list(dict.fromkeys(search + (list(said.search) if truth.needs_search(entry) else []))),
             )
     return found
@@ -79,7 +79,7 @@ ODD: List[Any] = [
     None, "", 0, "0", -1, True, 1.5, [], {}, "x\ny", "é", " ", "10.0.0.5", "10.0.0.5/24", "10.0.0.5/33", "10.0.0.5/", "010.0.0.1",
     "2001:db8::5", "2001:db8::5/64", "fe80::1%eth0", "::", "ff02::1", "ff::1", "2001:db8::7", "0.0.0.0", "255.255.255.255", "224.0.0.1", "127.0.0.1",
     "10.0.0.255", "255.255.255.0", "255.0.255.0", "ffff:ffff::", 24, "24", 64, 129, 1500, "1500", 67, 70000, "default", "ipv4_dhcp",
-    "ipv6_slaac", "vif", ["10.0.0.1"], ["10.0.0.1", "x"], [None], "10.0.0.1, 10.0.0.2", "example.com", "-x.example", "a" * 300,
+    "ipv6_slaac", "vif", 1279, 1e3, ["10.0.0.1"], ["10.0.0.1", "x"], [None], "10.0.0.1, 10.0.0.2", "example.com", "-x.example", "a" * 300,
     "FA:16:3E:00:00:00", "fa:16:3e:00:00:0", "80:00:02:08:fe:80:00:00:00:00:00:00:fa:16:3e:00:03:00:00:05", "fa-16-3e-00-00-00",
 ]  # fmt: skip
 FIELDS = [
@@ -102,7 +102,7 @@ def test_each_field_with_each_odd_value_is_taken_and_refused_alike(legacy: Modul
         raw = json.dumps(said).encode()
         assert ours(legacy, raw) == theirs(raw), value
         faults = [(fault.path, fault.mac) for fault in legacy.parse_bytes(raw).faults if fault.costs]
-        expected = [(fault.path, fault.mac) for fault in network_data.parse_bytes(raw).faults]
+        expected = [(fault.path, fault.mac) for fault in network_data.parse_bytes(raw).faults if fault.costs]
         if where == "services":  # the package names the item, not its field
             faults = [(path.rpartition(".")[0] or path, mac) for path, mac in faults]
         assert sorted(faults) == sorted(expected), value
@@ -179,3 +179,27 @@ def test_a_route_by_way_of_the_server_itself_is_left_out_and_reported(legacy: Mo
     assert found.links[MACS[1]].networks[0].routes == ()
     assert [fault.problem for fault in found.faults] == ["10.9.0.0/16 via this server itself, left out"]
     assert not found.faults[0].costs
+
+
+@pytest.mark.parametrize(
+    ("items", "problem"),
+    [
+        ([link(0, mtu=1279), static(0, "10.0.0.5/24"), static(0, "2001:db8::5/64")], "less than IPv6 needs"),
+        ([link(0, mtu=1279), {"id": "n", "link": "tap0", "type": "ipv6_slaac"}], "less than IPv6 needs"),
+        ([link(0), dict(static(0, "10.0.0.5/24"), ip_address="10.0.0.5/16")], "/24, but the address says 10.0.0.5/16"),
+        ([link(0), dict(static(0, "10.0.0.5/24"), netmask="0.0.0.0")], "every address would be a neighbour"),
+    ],
+)
+def test_what_contradicts_itself_is_told_and_read_alike(legacy: ModuleType, items: Any, problem: str) -> None:
+    raw = json.dumps(document(*items)).encode()
+    assert ours(legacy, raw) == theirs(raw) != {}
+    for faults in (legacy.parse_bytes(raw).faults, network_data.parse_bytes(raw).faults):
+        (fault,) = faults
+        assert problem in fault.problem and not fault.costs
+
+
+def test_a_subnet_without_a_dns_server_is_not_served_by_the_global_ones(legacy: ModuleType) -> None:
+    said = document(link(0), link(1), dict(static(0, "10.0.0.5/24"), dns_nameservers=["0.0.0.0"]), static(1, "10.1.0.5/24"), dns=["0.0.0.0", "10.1.0.53"])
+    raw = json.dumps(said).encode()
+    assert ours(legacy, raw) == theirs(raw)
+    assert [list(one.dns) for one in legacy.parse_bytes(raw).links.values()] == [[], ["10.1.0.53"]]

@@ -2,10 +2,16 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """eligibility: on which servers the network is managed, and on which it is left alone."""
 
+import os
+
 import pytest
 
-from cloudinit_osnetd.cloud_init import context, eligibility
+from cloudinit_osnetd.cloud_init import context, eligibility, instance
+from cloudinit_osnetd.core import truth
+from cloudinit_osnetd.state import store
 from cloudinit_osnetd.system import files, paths
+
+from .build import data, document, link, static
 
 
 @pytest.fixture
@@ -50,6 +56,35 @@ def test_hands_off_on_another_cloud(server, text):
     files.replace(paths.INSTANCES + "/uuid/datasource", text)
     with pytest.raises(eligibility.NotManaged, match="not OpenStack's"):
         eligibility.run_context()
+
+
+@pytest.mark.parametrize("text", ["DataSourceNone\n", "DataSourceNoCloud: y\n", ""])
+def test_on_another_cloud_what_was_pushed_is_followed_and_nobody_is_asked(server, text):
+    files.replace(paths.INSTANCES + "/uuid/datasource", text)
+    assert eligibility.run_context(push=True).asks_openstack is False
+    pushed = truth.observe(truth.EMPTY, "push", data(document([link()], [static()])), 1.0)
+    store.save(store.empty("uuid")._replace(truth=pushed))
+    assert eligibility.run_context().asks_openstack is False
+    store.save(store.empty("uuid")._replace(truth=truth.forget(pushed, "push")))
+    with pytest.raises(eligibility.NotManaged, match="not OpenStack's"):
+        eligibility.run_context()
+
+
+def test_cloud_init_has_run_where_somebody_has_cleaned_up_after_it(server, tmp_path):
+    files.remove(paths.CLOUD_RAN)
+    os.symlink(str(tmp_path / "gone"), paths.CLOUD_RAN)
+    assert eligibility.run_context().backend.name == "ifupdown"
+
+
+def test_cloud_init_that_is_not_enabled_at_this_boot_is_not_waited_for(server):
+    files.remove(paths.CLOUD_RAN)
+    assert not instance.is_off()
+    files.replace(paths.CLOUD_BEGAN, "")
+    assert instance.is_off()
+    with pytest.raises(eligibility.NotManaged, match="it found no datasource, or was switched off"):
+        eligibility.run_context()
+    files.replace(paths.CLOUD_ON, "")
+    assert not instance.is_off()
 
 
 def test_hands_off_where_cloud_init_has_no_instance(server):

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from cloudinit_osnetd import cli
 from cloudinit_osnetd.commands import apply
-from cloudinit_osnetd.core import network_data, pushed_document
+from cloudinit_osnetd.core import desired, network_data, pushed_document, truth
 from cloudinit_osnetd.kernel import netlink
 
 from .build import A, B, bond, dns, document, link, nic, snapshot, static, vlan
@@ -171,6 +171,7 @@ URLS = json.dumps(dict(GOOD, note="\u00ff\u00fe??>>~~" * 9), ensure_ascii=False)
         (RAW.replace(b"1450", b"-Infinity"), "-Infinity is no number"),
         (RAW[:-1] + b', "other": NaN}', "NaN is no number"),
         (RAW.replace(b"1450", b"1e400"), "links[0].mtu"),
+        (RAW.replace(b"1450", b"1e3"), "links[0].mtu (link tap1, MAC fa:16:3e:00:00:01): not a whole number: 1000.0"),
         (RAW.replace(b"1450", b"9" * 30), "links[0].mtu"),
         (RAW.replace(b"1450", b"9" * 100000), "a number of 100000 digits"),
         (RAW.replace(b"1450", b"-" + b"9" * 5000), "a number of 5001 digits"),
@@ -179,7 +180,7 @@ URLS = json.dumps(dict(GOOD, note="\u00ff\u00fe??>>~~" * 9), ensure_ascii=False)
         (b'{"links":' * 100000, "nested too deeply"),
         (b"[" + RAW + b"]", "not an object"),
         (json.dumps(GOOD["links"]).encode(), "not an object"),
-        (json.dumps({"network_data": GOOD}).encode(), "has no links"),
+        (json.dumps({"network_data": GOOD}).encode(), "has no links; they are below the key 'network_data': what is there is needed"),
         (json.dumps(RAW.decode()).encode(), "a JSON string"),
         (b"null", "neither a JSON object nor base64"),
         (b"17", "neither a JSON object nor base64"),
@@ -201,7 +202,17 @@ URLS = json.dumps(dict(GOOD, note="\u00ff\u00fe??>>~~" * 9), ensure_ascii=False)
         (RAW[:-1] + b",}", "not JSON"),
         (RAW[: len(RAW) // 2], "not JSON"),
         (b"// of tap1\n" + RAW, "neither JSON nor base64"),
-        (b"links:\n- id: tap1\n", "neither JSON nor base64"),
+        (b"links:\n- id: tap1\n", "it is YAML"),
+        (b"network:\n  version: 2\n  ethernets: {ens3: {dhcp4: true}}\n", "it is YAML, as a network config of cloud-init or netplan"),
+        (base64.b64encode(b"#cloud-config\nversion: 1\r\nconfig: []\n"), "base64 of something else than JSON: it is YAML"),
+        (b"---\nlinks: []\n", "it is YAML"),
+        (b"#!/bin/sh\necho eyJ9\n", "neither JSON nor base64"),
+        (b'{"version": 1, "config": []}', "it is a network config of cloud-init or netplan; a network_data.json of OpenStack is needed"),
+        (b'{"network": {"version": 2, "ethernets": {}}}', "a network config of cloud-init or netplan"),
+        (b'{"uuid": "6e09f1b2", "hostname": "web", "keys": []}', "it is a meta_data.json"),
+        (b'{"ports": [{"fixed_ips": []}]}', "an answer of OpenStack's API"),
+        (b"{'links': []}", "not JSON"),
+        (b"'" + base64.b64encode(RAW) + b"'", "neither JSON nor base64"),
         (BIG, "larger than 1048576 bytes"),
         (base64.b64encode(BIG), "larger than 1048576 bytes"),
         (RAW.ljust((1 << 20) + 1), "larger than 1048576 bytes"),
@@ -231,6 +242,68 @@ def test_an_address_that_no_nic_can_have_is_refused(address, mask):
 def test_one_that_is_odd_and_may_be_is_taken(address):
     said = document([link()], [static(address, "64" if ":" in address else "24", type="ipv6" if ":" in address else "ipv4")])
     assert len(pushed_document.parsed(json.dumps(said).encode(), dict).entries) == 1
+
+
+def one(link_more, *networks):
+    return json.dumps(document([link(**link_more)], list(networks))).encode()
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (one({}, dict(static(), ip_address="10.0.0.077")), "networks[0].ip_address (link tap1, MAC %s): not an IP address: '10.0.0.077'" % A),
+        (one({}, dict(static(), netmask="255.255.255.000")), "networks[0].netmask"),
+        (one({}, static("::ffff:010.0.0.1", "64", type="ipv6")), "networks[0].ip_address"),
+        (one({}, static(gateway="10.0.0.01")), "networks[0].gateway"),
+        (one({}, dict(static(), netmask="0.0.0.255")), "networks[0].netmask (link tap1, MAC %s): not a netmask: '0.0.0.255'" % A),
+        (one({}, dict(static(), netmask="0.0.0.0")), "networks[0].netmask (link tap1, MAC %s): no netmask of an address" % A),
+        (one({}, dict(static(), netmask=0)), "no netmask of an address"),
+        (one({}, static("2001:db8::5", "0", type="ipv6")), "no netmask of an address"),
+        (one({}, dict(static(), ip_address="10.0.0.5/0", netmask="")), "no netmask of an address"),
+        (one({}, dict(static(), ip_address="10.0.0.5/16")), "networks[0].netmask (link tap1, MAC %s): /24, but the address says 10.0.0.5/16" % A),
+        (one({}, dict(static(), ip_address="10.0.0.5/24", netmask="ffff::")), "networks[0].netmask"),
+        (one({}, static("10.0.0.5", "64", type="ipv6")), "networks[0].netmask (link tap1, MAC %s): not a number from 0 to 32: 64" % A),
+        (one({"mtu": 1279}, static(), static("2001:db8::5", "64", type="ipv6")), "links[0].mtu (link tap1, MAC %s): 1279 is less than IPv6 needs (1280)" % A),
+        (one({"mtu": "68"}, {"id": "n", "link": "tap1", "type": "ipv6_slaac"}), "links[0].mtu"),
+        (one({"ethernet_mac_address": A.replace(":", "-")}, static()), "links[0].ethernet_mac_address"),
+        (one({}, dict(static(), services=[{"type": "dns", "address": "10.0.0.2/24"}])), "networks[0].services[0].address"),
+        (one({}, static(routes=[{"network": "10.9.0.0", "netmask": "0.0.255.255", "gateway": "10.0.0.1"}])), "networks[0].routes[0].netmask"),
+        (one({}, static(routes=[{"network": "10.9.0.0/16", "gateway": "10.0.0.255"}])), "networks[0].routes[0].gateway"),
+        (one({}, static(routes=[{"network": "10.9.0.0/16", "gateway": "fe80::1%eth0"}])), "networks[0].routes[0].gateway"),
+        (json.dumps(document([], [static()])).encode(), "networks[0].link: no link has the id 'tap1'"),
+        (json.dumps(document([link(), link(A.upper(), "tap2")], [])).encode(), "links[1] (link tap2, MAC %s): the same link as links[0]" % A),
+    ],
+)  # fmt: skip
+def test_a_value_that_cannot_be_meant_is_refused_with_its_nic_and_field(raw, said):
+    problems = refused(raw)
+    assert any(said in problem for problem in problems), problems
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        one({"ethernet_mac_address": A.upper()}, static()),
+        one({"mtu": 1280}, static(), static("2001:db8::5", "64", type="ipv6")),
+        one({"mtu": 68}, static()),
+        one({"mtu": 0}, static("2001:db8::5", "64", type="ipv6")),
+        one({}, dict(static(), ip_address="10.0.0.5/24", netmask="255.255.255.0")),
+        one({}, dict(static(), ip_address="10.0.0.5/16", netmask=None)),
+        one({}, static(routes=[{"network": "10.9.0.5", "netmask": "255.255.0.0", "gateway": "10.0.0.1"}])),  # bits of a host
+        one({}, static(gateway="192.0.2.1")),  # in no subnet of the link, as Neutron allows
+        one({}, dict(static(), dns_nameservers=["0.0.0.0", "::"])),
+        one({}),
+    ],
+)
+def test_what_is_odd_and_legal_is_taken(raw):
+    assert pushed_document.parsed(raw, dict).faults == ()
+
+
+def test_the_unspecified_dns_server_says_that_there_is_none():
+    raw = json.dumps(document([link(), link(B, "tap2")], [dict(static(), dns_nameservers="0.0.0.0"), static("10.0.1.5", link="tap2")], dns("::", "10.0.1.2")))
+    found = pushed_document.parsed(raw.encode(), dict)
+    state = truth.observe(truth.EMPTY, "push", found, 0.0)
+    wants = desired.desired(state, {A: nic("ens3", A, 2), B: nic("ens4", B, 3)})
+    assert [item.all_dns for want in wants for item in want.items] == [(), ("10.0.1.2",)]
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ tests/scenarios/test_host_push.py has a real agent in a virtual machine.
 """
 
 import base64
-import io
 import json
+import os
 import socket
 import sys
 import threading
@@ -113,19 +113,54 @@ def test_json_of_a_guest_that_prints_none(agent, document, capsys):
     assert (told["answer"], told["output"]) == (None, "Segmentation � fault\n")
 
 
-def test_a_document_of_a_mebibyte(agent, tmp_path, capsys):
-    document = {"links": [{"id": "x" * (1 << 20)}]}
-    (tmp_path / "large.json").write_text(json.dumps(document))
+def of_size(size):
+    text = b'{"links": [{"id": "%s"}]}'
+    return text % (b"x" * (size - len(text) + 2))
+
+
+@pytest.mark.parametrize("encode", [bytes, base64.b64encode, base64.encodebytes])
+@pytest.mark.parametrize(("size", "code"), [(1 << 20, 0), ((1 << 20) + 1, 26)])
+def test_a_document_of_a_mebibyte_and_no_larger(agent, tmp_path, capsys, encode, size, code):
+    document = encode(of_size(size))
+    assert len(of_size(size)) == size
+    (tmp_path / "large.json").write_bytes(document)
     guest = agent()
-    assert push(guest, str(tmp_path / "large.json")) == 0, capsys.readouterr().err
-    assert json.loads(base64.b64decode(guest.started()[0]["input-data"]).decode()) == document
+    assert push(guest, str(tmp_path / "large.json")) == code
+    assert ("larger than a guest takes (1 MiB)" in capsys.readouterr().err) == bool(code)
+    assert [base64.b64decode(one["input-data"]) for one in guest.started()] == ([] if code else [document])
+
+
+def pipe_with(monkeypatch, content):
+    """Standard input is a pipe; its end for the writer."""
+    reads, writes = os.pipe()
+    monkeypatch.setattr(sys, "stdin", os.fdopen(reads))
+    os.write(writes, content)
+    return os.fdopen(writes, "wb")
 
 
 def test_standard_input(agent, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(base64.b64encode(DOCUMENT))))
+    pipe_with(monkeypatch, base64.b64encode(DOCUMENT)).close()
     guest = agent()
     assert push(guest, "-") == 0
     assert base64.b64decode(guest.started()[0]["input-data"]) == base64.b64encode(DOCUMENT)  # the guest tells them apart
+
+
+def test_a_pipe_that_does_not_end_is_waited_for_and_not_for_ever(agent, monkeypatch, tmp_path, capsys):
+    fifo = str(tmp_path / "fifo")
+    os.mkfifo(fifo)
+    guest = agent()
+    for path in ("-", fifo):
+        with pipe_with(monkeypatch, DOCUMENT), open(fifo, "r+b", buffering=0) as other:
+            other.write(DOCUMENT)
+            assert push(guest, path, "--timeout", "0.2") == 26
+        assert "it does not end: %d bytes came within 0.2 s" % len(DOCUMENT) in capsys.readouterr().err
+    assert guest.seen == []
+
+
+def test_what_never_ends_is_read_up_to_the_limit(agent, capsys):
+    guest = agent()
+    assert push(guest, "/dev/zero") == 26
+    assert "larger than a guest takes" in capsys.readouterr().err and guest.seen == []
 
 
 @pytest.mark.parametrize("content", [None, b"", b" \n", b"x" * (3 << 19) + b"x"])
