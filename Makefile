@@ -160,7 +160,7 @@ clean: ## remove what was built and tested, not .venv and the guests' roots (.la
 
 # In an unpacked source, for a package that has its helpers elsewhere: make relocate TO=/usr/libexec/cloudinit-osnetd
 relocate:
-	grep -rlF $(LIBDIR)/ cloudinit_osnetd systemd udev docs/man | xargs sed -i 's|$(LIBDIR)/|$(TO)/|g'
+	grep -rlF $(LIBDIR)/ bin cloudinit_osnetd systemd udev docs/man | xargs sed -i 's|$(LIBDIR)/|$(TO)/|g'
 
 # What setuptools does not install: shared by `make install`, debian/rules and the spec file.
 install-system:
@@ -172,7 +172,7 @@ install-system:
 	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(CLOUDDIR)/cloud.cfg.d
 	install -m 0644 systemd/*.service systemd/*.path systemd/*.timer $(DESTDIR)$(UNITDIR)
 	install -D -m 0644 -t $(DESTDIR)$(UNITDIR)/cloud-init-hotplugd.service.d systemd/cloud-init-hotplugd.service.d/*
-	install -m 0755 systemd/early-boot systemd/serve-queue bin/apply-network-config $(DESTDIR)$(LIBDIR)
+	install -m 0755 systemd/early-boot systemd/serve-queue bin/apply-network-config bin/host-command $(DESTDIR)$(LIBDIR)
 	ln -sfn $(PYLIB)/cloudinit_osnetd/sources/95_osnetd.cfg $(DESTDIR)$(CLOUDDIR)/cloud.cfg.d/95_osnetd.cfg
 
 build-man: build/man/cloudinit-osnetd.8 build/man/cloudinit-osnetd.5 build/man/osnetd-push.1 build/man/cloudinit-osnetd-selftest.8

@@ -36,6 +36,7 @@ FOREIGN = RUN + "/theirs.json"  # see foreign.py
 TEMPORARY_ACCESS = RUN + "/temporary-access.json"
 
 QUEUE_EVENT = "/usr/lib/cloudinit-osnetd/queue-event"
+HOST_COMMAND = "/usr/lib/cloudinit-osnetd/host-command"
 
 # cloud-init's own (cloudinit/helpers.py: Paths; stable since 18.3)
 INSTANCE_ID = ("/run/cloud-init/.instance-id", "/var/lib/cloud/data/instance-id")

@@ -76,9 +76,9 @@ def test_every_program_that_a_unit_or_a_rule_names_is_there(root: Root) -> None:
     texts += [named, *(path.read_text() for path in (root.path / os.path.dirname(named)[1:]).iterdir())]
     programs = set(re.findall(r"/usr/(?:bin|lib|libexec)/cloudinit-osnetd(?:/[a-z-]+)?", "\n".join(texts)))
     assert {os.path.basename(program) for program in programs} == {
-        "cloudinit-osnetd", "early-boot", "queue-event", "serve-queue"
+        "cloudinit-osnetd", "early-boot", "host-command", "queue-event", "serve-queue"
     }  # fmt: skip
-    assert len(programs) == 4, programs
+    assert len(programs) == 5, programs
     for program in programs:
         assert os.access(root.path / program[1:], os.X_OK), program
 

@@ -55,7 +55,9 @@ OF_FEDORA = {
     "udev_domtrans_udevadm": "udev_run_udevadm_of_refpolicy",
     "sysnet_read_dhcpc_runtime_files": "sysnet_read_dhcpc_pid",
     "networkmanager_read_runtime_files": "networkmanager_read_pid_files",
+    "init_read_generic_units_symlinks": "init_read_unit_symlinks_of_refpolicy",
     "systemd_unit_t": "systemd_unit_file_t",
+    "NetworkManager_unit_t": "NetworkManager_unit_file_t",
     "systemd_networkd_runtime_t": "systemd_networkd_var_run_t",
 }
 
@@ -77,7 +79,7 @@ for rule in policy.terules():
             rules[name].append([how, source, str(rule.target), str(rule.tclass), what])
 json.dump([attributes, rules], sys.stdout)
 """
-DOMAINS = ("osnetd_t", "osnetd_event_t", "virt_qemu_ga_t", "udev_t", "dhcpc_t", "init_t", "initrc_t", "systemd_networkd_t")
+DOMAINS = ("osnetd_t", "osnetd_agent_t", "osnetd_event_t", "virt_qemu_ga_t", "udev_t", "dhcpc_t", "init_t", "initrc_t", "systemd_networkd_t", "NetworkManager_t")
 
 
 class Rule(NamedTuple):
@@ -194,9 +196,11 @@ def test_udevs_event_writer_has_no_network_no_other_domain_and_no_capability(pol
 
 
 def test_the_guest_agent_hands_over_a_document_and_nothing_more(policy: Policy) -> None:
-    """What it may do with anything of ours: run the program, which is then in its own domain."""
+    """What it may do with anything of ours: start the program, in a domain that leads on by host-command alone."""
     ours = [
         "osnetd_exec_t",
+        "osnetd_host_exec_t",
+        "osnetd_agent_t",
         "osnetd_service_exec_t",
         "osnetd_t",
         "osnetd_event_t",
@@ -207,12 +211,23 @@ def test_the_guest_agent_hands_over_a_document_and_nothing_more(policy: Policy) 
         "osnetd_unit_t",
     ]
     rules = [rule for rule in policy.rules("virt_qemu_ga_t", direct=True) if rule.target in ours]
-    assert {(rule.target, rule.kind) for rule in rules} == {("osnetd_exec_t", "file"), ("osnetd_t", "process")}
+    assert {(rule.target, rule.kind) for rule in rules} == {("osnetd_exec_t", "file"), ("osnetd_agent_t", "process")}
     allowed = {(rule.target, rule.kind): rule.permissions for rule in rules}
     assert "execute_no_trans" not in allowed["osnetd_exec_t", "file"]
-    assert allowed["osnetd_t", "process"] == {"transition"}
+    assert allowed["osnetd_agent_t", "process"] == {"transition"}
     assert "net_conf_t" not in policy.written("virt_qemu_ga_t")
-    assert policy.transitions("virt_qemu_ga_t")["osnetd_exec_t"] == "osnetd_t"
+    assert policy.transitions("virt_qemu_ga_t")["osnetd_exec_t"] == "osnetd_agent_t"
+
+
+def test_what_the_guest_agent_has_started_goes_on_to_host_command_alone(policy: Policy) -> None:
+    assert policy.transitions("osnetd_agent_t") == {"osnetd_host_exec_t": "osnetd_t"}
+    # Started again, in whichever domain, the program would be past host-command.
+    assert not [rule for rule in policy.rules("osnetd_agent_t", "file", "osnetd_exec_t") if rule.permissions & {"execute", "execute_no_trans"}]
+    assert not [rule for rule in policy.rules("osnetd_agent_t", "process", "osnetd_agent_t") if rule.permissions & {"setexec", "setcurrent"}]
+    assert policy.written("osnetd_agent_t") <= {"devtty_t", "null_device_t", "zero_device_t"}
+    kinds = {rule.kind for rule in policy.rules("osnetd_agent_t", direct=True)}
+    assert not {kind for kind in kinds if kind.endswith("_socket")}
+    assert not kinds & {"capability", "capability2", "system", "service", "dbus"}
 
 
 def test_who_may_hand_over_a_document_may_not_start_what_the_units_start(policy: Policy) -> None:
@@ -262,6 +277,13 @@ osnetd_t          initrc_runtime_t            file                read open geta
 osnetd_t          initrc_runtime_t            lnk_file            read
 osnetd_t          nsfs_t                      file                getattr
 osnetd_t          sysctl_vm_overcommit_t      file                read open
+osnetd_t          systemd_unit_t              lnk_file            read
+osnetd_t          NetworkManager_unit_t       file                getattr
+osnetd_t          NetworkManager_t            dbus                send_msg
+NetworkManager_t  osnetd_t                    dbus                send_msg
+NetworkManager_t  NetworkManager_etc_rw_t     file                read open
+osnetd_t          NetworkManager_etc_rw_t     file                create write rename unlink setattr
+osnetd_t          NetworkManager_runtime_t    dir                 create add_name search open read
 osnetd_t          systemd_networkd_t          dbus                send_msg
 systemd_networkd_t osnetd_t                   dbus                send_msg
 systemd_networkd_t net_conf_t                 file                read open
@@ -282,7 +304,12 @@ osnetd_event_t    osnetd_queue_t              file                create write o
 osnetd_event_t    osnetd_queue_t              dir                 add_name write search
 osnetd_event_t    shell_exec_t                file                execute
 initrc_t          osnetd_var_lib_t            file                create write
-virt_qemu_ga_t    osnetd_t                    process             transition
+virt_qemu_ga_t    osnetd_agent_t              process             transition
+osnetd_agent_t    osnetd_exec_t               file                entrypoint read open
+osnetd_agent_t    osnetd_t                    process             transition
+osnetd_t          osnetd_host_exec_t          file                entrypoint read open
+osnetd_t          virt_qemu_ga_t              fifo_file           read write
+osnetd_t          virt_qemu_ga_t              fd                  use
 """
 
 
@@ -310,7 +337,7 @@ def test_a_file_may_be_labelled_with_another_user_than_who_writes_it(policy: Pol
     assert "can_change_object_identity" not in policy.attributes("osnetd_event_t")
 
 
-@pytest.mark.parametrize("domain", ["osnetd_t", "osnetd_event_t"])
+@pytest.mark.parametrize("domain", ["osnetd_t", "osnetd_agent_t", "osnetd_event_t"])
 def test_no_domain_is_permissive_or_unconfined(policy: Policy, domain: str) -> None:
     text = (SOURCES / "cloudinit-osnetd.te").read_text() + (SOURCES / "cloudinit-osnetd.if").read_text()
     assert not re.search(r"^\s*(permissive|dontaudit)\b|unconfined_domain|files_manage_all|corecmd_exec_all", text, re.MULTILINE)
@@ -320,7 +347,7 @@ def test_no_domain_is_permissive_or_unconfined(policy: Policy, domain: str) -> N
     assert not powers & {"sys_admin", "sys_module", "sys_rawio", "dac_override", "setuid", "sys_boot", "mac_admin"}
 
 
-@pytest.mark.parametrize("domain", ["osnetd_t", "osnetd_event_t"])
+@pytest.mark.parametrize("domain", ["osnetd_t", "osnetd_agent_t", "osnetd_event_t"])
 def test_no_denial_of_ours_is_hidden(policy: Policy, domain: str) -> None:
     """What the policy keeps quiet of every domain: SELinux's own files, a terminal that was left open, a secure exec."""
     hidden = policy.rules(domain, direct=True, how="dontaudit")

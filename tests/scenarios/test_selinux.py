@@ -9,6 +9,7 @@ and kind that Enterprise Linux has is added for a second agent (tests/lab/selinu
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import time
@@ -25,7 +26,7 @@ from tests.scenarios.seen import assert_boot, assert_follows, assert_gone, asser
 pytestmark = [pytest.mark.vm, pytest.mark.deep]
 
 KINDS = [Kind("trixie", "networkd"), Kind("bookworm", "ifupdown"), Kind("trixie", "nm"), Kind("trixie", "netplan")]
-HELPERS = "/usr/lib/cloudinit-osnetd"
+PROGRAM, HELPERS = "/usr/bin/cloudinit-osnetd", "/usr/lib/cloudinit-osnetd"
 SOCKET = "/run/qemu-ga-confined/agent.sock"
 # Of a process that changes its domain while it starts a program; each policy keeps them quiet, and means "be careful".
 CAREFUL = {"noatsecure", "rlimitinh", "siginh"}
@@ -34,7 +35,7 @@ CONFIGURATION = ("net_conf_t", "systemd_networkd_runtime_t", "NetworkManager_etc
 READERS = ("systemd_networkd_t", "NetworkManager_t", "dhcpc_t", "ifconfig_t", "mount_t")
 LABELLED = (
     "/usr/bin/cloudinit-osnetd /usr/lib/cloudinit-osnetd /usr/lib/systemd/system/cloudinit-osnetd* /etc/network /etc/netplan "
-    "/etc/systemd/network /etc/NetworkManager /run/network /run/systemd/network /var/lib/cloudinit-osnetd /run/cloudinit-osnetd"
+    "/etc/systemd/network /etc/NetworkManager /run/network /run/NetworkManager /run/systemd/network /var/lib/cloudinit-osnetd /run/cloudinit-osnetd"
 )
 
 
@@ -124,13 +125,25 @@ def test_a_day_of_work_without_a_denial(cloud: Cloud, vm_factory: Callable[..., 
     start_confined_agent(guest)
     push(guest, server)
     assert_follows(guest, static)
+    # By a host that calls the program itself, as openstack-networkd's does.
+    for program, words, address in ((PROGRAM, ["apply"], "10.91.4.79"), (f"{HELPERS}/apply-network-config", [], "10.91.4.80")):
+        server.edit_port(static, fixed_ips=[address])
+        document = base64.b64encode(json.dumps(server.network_data()).encode()).decode()
+        assert agent(guest, program, [*words, document])[0] == 0
+        assert_follows(guest, static)
     server.thaw_metadata()
     push(guest, server, "--forget")
     assert denials(guest) == []
 
-    # Rebooted.
+    # The first NIC is detached, so the next boot waits for the lease of another, as a file of ours says. Rebooted.
+    names[first] = str(guest.nic(first))
+    server.delete_port(first)
+    guest.unplug(first)
+    assert_gone(guest, names[first])
+    settled(guest)
+    assert denials(guest) == []
     guest.reboot(timeout=240)
-    assert_follows(guest, first, static, dynamic)
+    assert_follows(guest, static, dynamic)
     settled(guest)
     assert_nothing_to_do(guest)
     assert denials(guest) == []
@@ -148,7 +161,7 @@ def test_a_day_of_work_without_a_denial(cloud: Cloud, vm_factory: Callable[..., 
     # Removed: the network stays, at the next boot as well.
     guest.run("DEBIAN_FRONTEND=noninteractive dpkg -P cloudinit-osnetd", timeout=180)
     guest.reboot(timeout=240)
-    assert_address(guest, first.fixed_ips[0])
+    assert_address(guest, dynamic.fixed_ips[0])
     assert denials(guest) == []
 
 
@@ -204,6 +217,21 @@ OF_THE_EVENT_WRITER = {
 }
 
 
+# By host-command, as a policy does not see what a program is told.
+NOT_PERMITTED = 77
+OF_NO_HOST = (
+    ["reconcile"],
+    ["reconcile", "--queue"],
+    ["boot"],
+    ["rollback"],
+    ["doctor", "--bundle", "/run/left"],
+    ["datasource", "release"],
+    ["apply", "--file", "/etc/shadow"],
+    ["plan", "--fil=/dev/vda"],
+    [],
+)
+
+
 def test_what_must_be_denied_is_denied(cloud: Cloud, vm_factory: Callable[..., VM]) -> None:
     guest = enforcing(cloud, vm_factory, KINDS[0])
     settled(guest)
@@ -229,6 +257,10 @@ def test_what_must_be_denied_is_denied(cloud: Cloud, vm_factory: Callable[..., V
         f"{HELPERS}/queue-event push",
         f"{HELPERS}/early-boot",
         f"{HELPERS}/serve-queue",
+        # What it leads to, and past that, by another domain than the one that it is given.
+        f"{HELPERS}/host-command status",
+        f"runcon -t osnetd_t {PROGRAM} reconcile",
+        f"runcon -t osnetd_agent_t {HELPERS}/host-command status",
         f"true > {EVENT}",
         "cat /var/lib/cloudinit-osnetd/store.json",
         "cat /run/cloudinit-osnetd/status.json",
@@ -239,16 +271,24 @@ def test_what_must_be_denied_is_denied(cloud: Cloud, vm_factory: Callable[..., V
         "python3 -m cloudinit_osnetd reconcile",
     ):
         assert agent(guest, "/bin/sh", ["-c", command])[0] != 0, command
-    code, out = agent(guest, "/usr/bin/cloudinit-osnetd", ["status", "--json"])
+    code, out = agent(guest, PROGRAM, ["status", "--json"])
     assert code == 0 and json.loads(out)["nics"], out
+    for words in OF_NO_HOST:
+        assert agent(guest, PROGRAM, words)[0] == NOT_PERMITTED, words
 
     # As by an administrator's mistake: without its label the program is not started in its domain, and nothing is changed.
     guest.run("chcon -t bin_t /usr/bin/cloudinit-osnetd")
     look = "ip -o address | sed 's/valid_lft.*//'; ls -l --time-style=full-iso /etc/systemd/network"
     before = guest.run(look).stdout
-    assert agent(guest, "/usr/bin/cloudinit-osnetd", ["apply", "--stdin"], json.dumps(guest.server.network_data()))[0] != 0
+    assert agent(guest, PROGRAM, ["apply", "--stdin"], json.dumps(guest.server.network_data()))[0] != 0
     assert guest.run(look).stdout == before
     guest.run("restorecon /usr/bin/cloudinit-osnetd")
+
+    # And where host-command has lost its own, that leads nowhere.
+    guest.run(f"chcon -t bin_t {HELPERS}/host-command")
+    assert agent(guest, PROGRAM, ["apply", "--stdin"], json.dumps(guest.server.network_data()))[0] != 0
+    assert guest.run(look).stdout == before
+    guest.run(f"restorecon {HELPERS}/host-command")
     push(guest, guest.server)
 
 
