@@ -68,6 +68,7 @@ def _logging(verbose: bool) -> None:
         level = logging.INFO
     else:
         handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+        handler.addFilter(lambda record: verbose or not getattr(record, "in_output", False))
         level = logging.WARNING
     # Not the root logger: up to 23.3 importing cloud-init removes its handlers, which may happen during a run.
     ours, cloud_inits = logging.getLogger(__package__), logging.getLogger("cloudinit")
@@ -158,15 +159,17 @@ def _add_options(sub: "argparse.ArgumentParser", name: str) -> None:
         which.add_argument("--file", metavar="FILE", help="read it from a file")
         which.add_argument("--stdin", action="store_true", help="read it from standard input")
         which.add_argument("--forget", action="store_true", help="forget what was pushed before")
-        limit = "take it back so long after it began, or at a reboot, unless `cloudinit-osnetd confirm` comes"
+        limit = "take it back after so many seconds, or at a reboot, unless `cloudinit-osnetd confirm` comes before"
         sub.add_argument("--confirm-within", type=_seconds, default=0.0, metavar="SECONDS", help=limit)
     if name in ("apply", "confirm", "rollback"):
-        wait = "wait so long for another run%s (60)" % (", or for cloud-init at a boot" if name == "apply" else "")
+        others = ", or for cloud-init at a boot" if name == "apply" else ""
+        wait = "wait up to so many seconds for another run%s (60)" % others
         sub.add_argument("--timeout", type=_patience, default=60.0, metavar="SECONDS", help=wait)
     if name == "history":
         sub.add_argument("-n", "--number", type=_at_least_one, default=20, metavar="N", help="list N runs (20)")
     if name in ("show", "rollback"):
-        which_run = "its number in history (the last%s)" % ("; later runs too" if name == "rollback" else "")
+        later = "; later runs are undone too" if name == "rollback" else ""
+        which_run = "its number in history (the last one)" + later
         sub.add_argument("run", nargs="?", type=int, metavar="RUN", help=which_run)
     if name == "doctor":
         bundle = "write what a bug report needs to a file, without user-data, keys and passwords"

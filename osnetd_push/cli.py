@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     _add_document(top.add_argument_group("which document"))
     top.add_argument("--connect", metavar="URI", default="", help="of libvirt, such as qemu:///system")
     top.add_argument("--dry-run", action="store_true", help="show what the guest would do, and change nothing")
-    limit = "the guest takes it back so long after it began, unless --confirm comes"
+    limit = "the guest takes it back after so many seconds, unless --confirm comes before"
     top.add_argument("--confirm-within", type=_seconds_to_confirm, metavar="SECONDS", help=limit)
     top.add_argument("--json", action="store_true", help="print JSON: a list with an object for each guest")
     wait = "wait so long for each guest, and for the end of FILE (300)"

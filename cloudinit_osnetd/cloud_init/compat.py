@@ -208,7 +208,11 @@ def _renderer() -> Tuple[str, Dict[str, Any]]:
     distro = _stages_init().distro
     system = getattr(distro, "_cfg", None) or {}
     priority = util.get_cfg_by_path(system, ("network", "renderers"), None)
-    name, _class = importlib.import_module("cloudinit.net.renderers").select(priority=priority)
+    try:
+        name, _class = importlib.import_module("cloudinit.net.renderers").select(priority=priority)
+    except RuntimeError as exc:  # RendererNotFoundError
+        logging.getLogger(__name__).info("%s", exc)
+        return "", {}
     config = copy.deepcopy((distro.renderer_configs or {}).get(name) or {})
     # Rendering goes to a staging tree: it must not rename NICs or run commands.
     config.update({"netrules_path": None, "postcmds": False})

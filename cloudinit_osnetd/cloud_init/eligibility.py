@@ -53,6 +53,8 @@ def run_context(remember: bool = True, booting: bool = False, push: bool = False
     if ctx.disabled_by:
         raise NotManaged("the network is " + ctx.disabled_by)
     backend = of_renderer(ctx.renderer)
+    if not ctx.renderer:
+        raise NotManaged("cloud-init has no renderer here: see system_info: {network: {renderers: ...}}")
     if backend is None:
         raise NotManaged("cloud-init's renderer %s is not supported" % ctx.renderer)
     unfit = backend.unfit()

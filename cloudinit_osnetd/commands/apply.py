@@ -3,7 +3,6 @@
 """`apply`: takes a network_data.json that a host or an operator hands over, and configures the NICs by it."""
 
 import os
-import sys
 import time
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
@@ -20,7 +19,7 @@ from ..system import paths
 from ..system.command import CommandError
 from ..system.command import run as run_command
 from .document import EXIT_BUSY, EXIT_REFUSED, Unfinished, parsed, read, tell_refused, tell_unfinished
-from .output import print_json, width, wrapped
+from .output import complain, print_json, width, wrapped
 from .reconcile import announce, as_json, keep, note
 from .report import print_decided, print_next
 
@@ -74,7 +73,7 @@ def _tell(args: "argparse.Namespace", report: Dict[str, Any], text: str = "") ->
     if args.json:
         print_json(report)
     elif text:
-        sys.stderr.write("cloudinit-osnetd: %s\n" % text)
+        complain(text)
     else:
         print_decided(report)
         for mac in report.get("absent", ()):

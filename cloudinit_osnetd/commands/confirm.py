@@ -2,12 +2,11 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """`confirm`: what `apply --confirm-within` has pushed stays in force."""
 
-import sys
 from typing import TYPE_CHECKING, Any, Dict
 
 from ..run.confirmation import confirm
 from ..state import run_lock
-from .output import print_json
+from .output import complain, print_json
 
 if TYPE_CHECKING:
     import argparse
@@ -33,7 +32,7 @@ def main(args: "argparse.Namespace") -> int:
     if args.json:
         print_json(report)
     elif status:
-        sys.stderr.write("cloudinit-osnetd: %s\n" % text)
+        complain(text)
     else:
         print(text)
     return status

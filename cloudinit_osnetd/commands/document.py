@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..core import network_data, pushed_document
 from ..core.pushed_document import Refused
 from ..kernel import netlink
-from .output import print_json, printable, width, wrapped
+from .output import complain, print_json, printable, width, wrapped
 
 if TYPE_CHECKING:
     import argparse
@@ -86,16 +86,14 @@ def tell_unfinished(args: "argparse.Namespace", unfinished: Unfinished) -> None:
     if args.json:
         print_json({"unfinished": str(unfinished)})
     else:
-        sys.stderr.write("cloudinit-osnetd: nothing was changed: %s\n" % unfinished)
+        complain("nothing was changed: %s" % unfinished)
 
 
 def tell_refused(args: "argparse.Namespace", refused: Refused) -> None:
     if args.json:
         print_json({"refused": refused.problems})
     else:
-        text = "cloudinit-osnetd: refused, nothing was changed:"
-        lines = [text, *("  " + problem for problem in refused.problems)]
-        if len(refused.problems) == 1:
-            lines = [text + " " + refused.problems[0]]
-        for line in lines:
-            sys.stderr.write("\n".join(wrapped(line, width(), indent="    ")) + "\n")
+        one = " " + refused.problems[0] if len(refused.problems) == 1 else ""
+        complain("refused, nothing was changed:" + one)
+        for problem in () if one else refused.problems:
+            sys.stderr.write("\n".join(wrapped(problem, width(), "  ", "    ")) + "\n")

@@ -61,6 +61,11 @@ def _columns_of(char: str) -> int:
     return 0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
+def complain(text: str) -> None:
+    """Writes to standard error why a command could not be carried out."""
+    sys.stderr.write("\n".join(wrapped(printable("cloudinit-osnetd: " + text), width(), indent="    ")) + "\n")
+
+
 def padded(text: str, wide: int) -> str:
     return text + " " * (wide - columns(text))
 

@@ -2,7 +2,6 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """`rollback [RUN]`: the NICs back as they were before a run, until a source says something new for them."""
 
-import sys
 from typing import TYPE_CHECKING, Any, Dict
 
 from ..cloud_init.eligibility import NotManaged
@@ -10,7 +9,7 @@ from ..run.reconcile import run
 from ..run.record import Undo
 from ..run.undo import NoSuchRun, NothingToUndo, NotKept
 from ..state import run_lock
-from .output import print_json
+from .output import complain, print_json
 from .reconcile import announce, as_json, keep, note
 from .report import print_decided, print_next
 
@@ -39,7 +38,7 @@ def main(args: "argparse.Namespace") -> int:
         if args.json:
             print_json({word: str(exc)})
         else:
-            sys.stderr.write("cloudinit-osnetd: nothing was changed: %s\n" % exc)
+            complain(str(exc) if word == "nothing_to_roll_back" else "nothing was changed: %s" % exc)
         return status
     announce(report)
     if args.json:

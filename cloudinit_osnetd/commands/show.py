@@ -4,12 +4,11 @@
 
 import argparse
 import difflib
-import sys
 from typing import Any, Dict, List, Sequence, Tuple
 
 from ..state import history
 from .history import result_of, time_of
-from .output import print_json
+from .output import complain, print_json
 from .report import print_decided
 
 EXIT_NO_SUCH_RUN = 2
@@ -66,7 +65,7 @@ def main(args: argparse.Namespace) -> int:
     if not records or (args.run is not None and args.run not in numbers):
         kept = "runs %d to %d are kept" % (numbers[0], numbers[-1]) if records else "no run has changed anything yet"
         asked = "no run %d" % args.run if args.run is not None else "nothing to show"
-        sys.stderr.write("cloudinit-osnetd: %s: %s (see cloudinit-osnetd history)\n" % (asked, kept))
+        complain("%s: %s (see `cloudinit-osnetd history`)" % (asked, kept))
         return EXIT_NO_SUCH_RUN
     place = numbers.index(args.run) if args.run is not None else len(records) - 1
     record = dict(_EMPTY, **records[place])

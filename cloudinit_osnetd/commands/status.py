@@ -68,7 +68,7 @@ def screen(report: Dict[str, Any], now: float, wide: int, rows: int) -> List[str
     lines = _field("instance", "%s (%s%s)" % (report["instance_id"] or "-", report["datasource"] or "-", backend), wide)
     lines += _field("this boot", "network config from fallback level: %s" % level, wide)
     if report["hands_off"]:
-        lines += _field("not managed", report["hands_off"], wide, "yellow")
+        lines += _field("unmanaged", report["hands_off"], wide, "yellow")
     if report["backend"]:
         for source in report.get("sources", ()):
             lines += _source(source, report, now, wide)
@@ -107,10 +107,12 @@ def _source(source: Dict[str, Any], report: Dict[str, Any], now: float, wide: in
         why.setdefault(reason, []).append(nic)
     if source["in_force"]:
         about.append("in force for " + " ".join(source["in_force"]))
-    about += ["not for %s: %s" % (" ".join(nics), reason) for reason, nics in sorted(why.items())]
+    no = "not for" if source["in_force"] else "not in force for"
+    about += ["%s %s: %s" % (no, " ".join(nics), reason) for reason, nics in sorted(why.items())]
     lines = _field(name, "; ".join(about), wide)
     for fault in source["faults"]:
-        lines += wrapped(printable("fault: " + fault), wide, " " * columns(_LABEL % ""))
+        told = fault[len(name) + 1 :] if fault.startswith(name + " via ") else fault
+        lines += wrapped(printable("fault: " + told), wide, " " * columns(_LABEL % ""))
     return lines
 
 
@@ -126,13 +128,18 @@ def _run_text(record: Any, now: float) -> str:
         return "none since the server booted"
     nics = nics_of(record)
     result = result_of(record)
-    told = result if result.endswith(": " + nics) else "%s: %s" % (nics, result)  # "rolled back: ens3"
-    did = told if nics else "nothing to do"
     took = record.get("seconds")
     took_text = " in %.1f s" % took if isinstance(took, (int, float)) and nics else ""
-    return "%s (%s), %s; %s%s" % (
+    if not nics:
+        did = "nothing to do" if result == "done" else result
+    elif result == "done":
+        did = "%s: done%s" % (nics, took_text)
+    elif result.endswith(": " + nics):  # "rolled back: ens3"
+        did = result + took_text
+    else:
+        did = "changed %s%s; %s" % (nics, took_text, result)
+    return "%s (%s), %s; %s" % (
         time_text(record["when"]), age_text(now - record["when"]), ", ".join(record.get("reasons", ())) or "-", did,
-        took_text,
     )  # fmt: skip
 
 

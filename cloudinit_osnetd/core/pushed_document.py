@@ -191,6 +191,10 @@ def _integer(digits: str) -> int:
 
 def fault_texts(data: network_data.NetworkData) -> List[str]:
     """Returns the errors of a pushed document, for people, who read no more than some of them."""
-    texts = list(truth.observe(truth.EMPTY, "push", data, 0.0).fault_texts("push"))
+    begins = "push: "  # whose document it is, which its sender knows
+    texts = [
+        text[len(begins) :] if text.startswith(begins) else text
+        for text in truth.observe(truth.EMPTY, "push", data, 0.0).fault_texts("push")
+    ]
     more = len(texts) - _MOST_FAULTS
     return texts if more <= 0 else texts[:_MOST_FAULTS] + ["and %d more errors" % more]

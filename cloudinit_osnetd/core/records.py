@@ -4,6 +4,9 @@
 
 from typing import Any, Dict, FrozenSet, Mapping, NamedTuple, Optional, Tuple
 
+# `extra` of a log message that the output of the operator's commands has as well: it is for the journal. See cli.py.
+IN_OUTPUT = {"in_output": True}
+
 
 class Address(NamedTuple):
     address: str  # ip/prefix

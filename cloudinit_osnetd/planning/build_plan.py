@@ -9,7 +9,7 @@ from typing import Container, Dict, FrozenSet, List, Mapping, NamedTuple, Option
 from .. import __version__
 from ..cloud_init.eligibility import RunContext
 from ..core import desired, network_data, plan, rejections, truth
-from ..core.records import Nic, Owned, Snapshot, removed_nic
+from ..core.records import IN_OUTPUT, Nic, Owned, Snapshot, removed_nic
 from ..state import store
 from . import additions, bond_names, render
 
@@ -250,9 +250,10 @@ def log_plan(made: plan.Plan) -> None:
     for touch in made.touches:
         LOG.info("nic: action=%s mac=%s nic=%s reason=%s", touch.action, touch.mac, touch.name, touch.reason)
     for lacking in made.not_retried:
-        LOG.warning("not reapplied again: mac=%s nic=%s reason=%s", lacking.mac, lacking.name, lacking.lacks)
+        text = "not reapplied again: mac=%s nic=%s reason=%s"
+        LOG.warning(text, lacking.mac, lacking.name, lacking.lacks, extra=IN_OUTPUT)
     for drift in made.drifted:
         LOG.warning(
             "drifted, left alone: mac=%s nic=%s file=%s reason=%s",
-            drift.mac, drift.name, drift.path, drift.reason,
+            drift.mac, drift.name, drift.path, drift.reason, extra=IN_OUTPUT,
         )  # fmt: skip

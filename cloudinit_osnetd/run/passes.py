@@ -11,7 +11,7 @@ import time
 from typing import Dict, FrozenSet, Tuple
 
 from ..core import desired, network_data, plan, rejections, truth
-from ..core.records import Nic, Snapshot, Touch
+from ..core.records import IN_OUTPUT, Nic, Snapshot, Touch
 from ..openstack.refresh import refresh_push
 from ..planning.build_plan import (
     PlanningResult,
@@ -153,7 +153,7 @@ class Passes(RunState):
         faults = refreshed.faults + drive.faults
         for fault in faults:
             if fault not in self.faults:
-                LOG.warning("fault: %s", fault)
+                LOG.warning("fault: %s", fault, extra=IN_OUTPUT)
         self.state, self.faults = drive.state, faults
         self.answered = {"metadata": refreshed.answered, "drive": drive.answered}
 

@@ -131,6 +131,18 @@ def test_an_exception_is_shown():
     assert said.startswith("ERROR: it broke off\nTraceback") and said.endswith("ZeroDivisionError: division by zero\n")
 
 
+@pytest.mark.parametrize(("journal", "verbose", "shown"), [("", False, False), ("", True, True), ("8:9", False, True)])
+def test_what_the_output_tells_is_logged_for_the_journal(journal, verbose, shown):
+    """On a terminal an operator would read it twice."""
+    script = (
+        "import sys; sys.path.insert(0, %r); from cloudinit_osnetd import cli; from cloudinit_osnetd.core.records import IN_OUTPUT\n"
+        "cli._logging(%r); cli.LOG.warning('fault: x', extra=IN_OUTPUT); cli.LOG.warning('rolling back')\n" % (TOP, verbose)
+    )
+    environment = {"JOURNAL_STREAM": journal} if journal else {}
+    said = subprocess.run([sys.executable, "-I", "-c", script], stderr=subprocess.PIPE, env=environment).stderr.decode()
+    assert ("fault: x" in said, "rolling back" in said) == (shown, True), said
+
+
 # -- reconcile -------------------------------------------------------------------------------------------------
 
 

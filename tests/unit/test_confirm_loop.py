@@ -190,7 +190,7 @@ def test_status_tells_of_it_where_nothing_is_managed(switched_off, monkeypatch):
     (trial,) = report["on_trial"]
     assert (trial["run"], trial["until"]) == (switched_off.pushing.run, 0.0)
     lines = "\n".join(screen(report, 2000.0, 80, 0))
-    assert "not managed switched off" in lines
+    assert "unmanaged   switched off" in lines
     assert "on trial" in lines and "taken back once the network is managed again, unless" in lines
     monkeypatch.setattr(provisional_push, "boot_id", lambda: "another")
     assert "confirm" not in status.read()["on_trial"][0]["ends"]

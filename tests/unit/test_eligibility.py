@@ -41,6 +41,7 @@ def test_on_openstack_with_a_known_renderer_we_work(server):
         ({"settings": context.Settings(enabled=False)}, "switched off"),
         ({"settings": context.Settings(invalid="osnetd.ignore: invalid: 4")}, "invalid: osnetd.ignore: invalid: 4"),
         ({"renderer": "freebsd"}, "renderer freebsd is not supported"),
+        ({"renderer": ""}, "cloud-init has no renderer here"),
         # As on openSUSE with wicked, which neither NetworkManager nor the network-scripts stand for.
         ({"renderer": "sysconfig"}, "no program reads ifcfg files"),
     ],

@@ -350,7 +350,7 @@ def test_a_nic_is_in_one_bond():
     """The first one has it; the second costs itself."""
     links = [link(), link(B, "tap2"), bond("fa:16:3e:00:00:0a", "one", ["tap1"]), bond("fa:16:3e:00:00:0b", "two", ["tap1", "tap2"])]
     (problem,) = refused(json.dumps(document(links, [])).encode())
-    assert problem == "push: links[3].bond_links (link two, MAC fa:16:3e:00:00:0b): %s is a member of one already" % A
+    assert problem == "links[3].bond_links (link two, MAC fa:16:3e:00:00:0b): %s is a member of one already" % A
     data = network_data.parse(document(links, []))
     assert set(data.entries) == {A + "/phy", B + "/phy", "fa:16:3e:00:00:0a/bond"}
 

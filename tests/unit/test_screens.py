@@ -220,5 +220,5 @@ def test_nothing_to_roll_back(monkeypatch, capsys):
         raise NothingToUndo("nothing to roll back: no run has changed anything on this instance yet")
 
     monkeypatch.setattr(rollback, "run", run)
-    told = "cloudinit-osnetd: nothing was changed: nothing to roll back: no run has changed anything on this instance yet\n"
+    told = "cloudinit-osnetd: nothing to roll back: no run has changed anything on this\n    instance yet\n"
     assert screen(capsys, "rollback") == (8, "", told)

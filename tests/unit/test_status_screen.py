@@ -76,8 +76,8 @@ instance    0d1e2f3a-4b5c-4d6e-8f90-a1b2c3d4e5f6 (ConfigDrive, networkd)
 this boot   network config from fallback level: store
 metadata    3 links; answered 65 s ago via ens3; last change 2025-12-31
             22:00:00; in force for ens3 ens4; not for ens5: push changed later
-drive       1 link; last change 2025-12-22 00:00:00; not for ens3: says the same
-            as metadata
+drive       1 link; last change 2025-12-22 00:00:00; not in force for ens3: says
+            the same as metadata
 on trial    ens4: until 2026-01-01 00:01:30 (90 s left); `cloudinit-osnetd
             confirm` keeps it
 last run    2025-12-31 23:58:55 (65 s ago), added; ens4: done in 0.8 s
@@ -118,6 +118,12 @@ def test_the_whole_screen_at_80_columns():
     assert "\n".join(command.screen(full(), NOW, 80, 0)) + "\n" == GOLDEN
 
 
+def test_a_fault_of_the_metadata_service_names_it_once():
+    silent = report(row("ens3", A, "ok"))
+    silent["sources"][0].update(answered=False, faults=["metadata via ens3 (IPv6): timed out after 10 s"])
+    assert "            fault: via ens3 (IPv6): timed out after 10 s" in command.screen(silent, NOW, 80, 0)
+
+
 def test_the_metadata_service_is_asked_by_a_nic_whatever_has_its_mac_too():
     beside = dict(row("ens3.7", A, "ok"), key=A + "/vlan.7")
     lines = command.screen(report(row("ens3", A, "ok"), beside), NOW, 80, 0)
@@ -140,7 +146,7 @@ def test_a_server_that_is_not_managed_says_so_and_where_to_look():
     assert command.screen(off, NOW, 80, 0) == [
         "instance    0d1e2f3a-4b5c-4d6e-8f90-a1b2c3d4e5f6 (ConfigDrive)",
         "this boot   network config from fallback level: store",
-        "not managed the datasource is NoCloud, not OpenStack's",
+        "unmanaged   the datasource is NoCloud, not OpenStack's",
         "",
         "next        the network is not managed; `cloudinit-osnetd doctor` says what",
         "            could be wrong",
@@ -298,7 +304,7 @@ def test_the_last_run_names_its_nics_once():
     touches = [{"name": name, "mac": mac, "reason": "rolled back"} for name, mac in (("ens3", A), ("ens4", B))]
     run = {"when": NOW, "reasons": ["push"], "seconds": 30.6, "touches": touches, "problems": {}}
     assert command._run_text(run, NOW).endswith("push; rolled back: ens3, ens4 in 30.6 s")
-    assert "push; ens3, ens4: rolled back: ens4 in" in command._run_text(dict(run, touches=[dict(touches[0], reason="its entry changed"), touches[1]]), NOW)
+    assert "push; changed ens3, ens4 in 30.6 s; rolled back: ens4" in command._run_text(dict(run, touches=[dict(touches[0], reason="its entry changed"), touches[1]]), NOW)
 
 
 def test_a_trial_names_the_nics_that_it_is_about():

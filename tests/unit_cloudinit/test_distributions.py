@@ -208,10 +208,7 @@ def server():
 
 def ours():
     """Returns the renderer that we take; "" where cloud-init finds none."""
-    try:
-        return context.load().renderer
-    except renderers.RendererNotFoundError:
-        return ""
+    return context.load().renderer
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
