@@ -5,10 +5,9 @@
 from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from . import bonding
-from .entry import Entry, Network, make_key
+from .entry import LEAST_MTU_IPV6, Entry, Network, make_key
 from .fields import DataError, device_name, json_object, mac_address, needed, number, object_list, word
 
-_LEAST_MTU_IPV6 = 1280  # RFC 8200, 5; the kernel removes all IPv6 of a device that gets less (addrconf.c)
 _KINDS = ("phy", "bond", "vlan")  # in this order a link depends only on kinds before its own
 
 
@@ -213,9 +212,9 @@ class Links:
         """Returns the link's MTU; None too if IPv6 would be lost with it."""
         path = link.path + ".mtu"
         mtu = _mtu(link.raw.get("mtu"), path)
-        if mtu is None or mtu >= _LEAST_MTU_IPV6 or not any(net.is_ipv6 for net in networks):
+        if mtu is None or mtu >= LEAST_MTU_IPV6 or not any(net.is_ipv6 for net in networks):
             return mtu
-        problem = "%d is less than IPv6 needs (%d): the kernel would take the link's IPv6 away" % (mtu, _LEAST_MTU_IPV6)
+        problem = "%d is less than IPv6 needs (%d): the kernel would take the link's IPv6 away" % (mtu, LEAST_MTU_IPV6)
         self.faults.append(Fault(link.key, path, problem, shown(link_id), costs=False))
         return None
 

@@ -15,6 +15,7 @@ DHCP6 = frozenset(["ipv6_dhcp", "ipv6_dhcpv6-stateful", "ipv6_dhcpv6-stateless"]
 SLAAC = frozenset(["ipv6_slaac"])
 STATIC = frozenset(["ipv4", "ipv6", "static", "static6"])
 DEFAULT4, DEFAULT6 = "0.0.0.0/0", "::/0"
+LEAST_MTU_IPV6 = 1280  # RFC 8200, 5; the kernel removes all IPv6 of a device that gets less (addrconf.c)
 _NO_SERVER = ("0.0.0.0", "::")  # noqa: S104 - not bound to
 
 
@@ -77,6 +78,11 @@ class Entry(NamedTuple):
     def key(self) -> str:
         """The MAC and the kind; for a VLAN also its id, because it may have its parent's MAC."""
         return make_key(self.kind, self.mac, self.vlan_id)
+
+    @property
+    def excludes_ipv6(self) -> bool:
+        """True if its MTU is too small: networkd and NetworkManager set 1280 unless they are told to leave IPv6 out."""
+        return self.mtu is not None and self.mtu < LEAST_MTU_IPV6 and not any(net.is_ipv6 for net in self.networks)
 
     @property
     def canonical(self) -> "Entry":

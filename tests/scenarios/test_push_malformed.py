@@ -14,9 +14,9 @@ import pytest
 
 from tests.lab import Cloud, Container
 from tests.scenarios.conftest import GuestFactory
-from tests.scenarios.seen import assert_follows, assert_nothing_to_do
+from tests.scenarios.seen import assert_follows, assert_nothing_to_do, findings_of, ip, reason_of, state_of
 from tests.scenarios.serving import serving
-from tests.scenarios.test_push import a_server
+from tests.scenarios.test_push import a_server, push
 
 MIB = 1 << 20
 
@@ -88,6 +88,21 @@ def cases(document: Dict[str, Any]) -> List[Case]:
         Case(with_vlan(document, -1), "vlan_id"),
         Case(edited(document, "networks", routes=[route]), "networks[0].routes[0].gateway"),
         Case(json.dumps(dict(document, networks=many)).encode(), "more errors"),
+        Case(b"network: {version: 2, ethernets: {ens3: {dhcp4: true}}}\n", "a network config of cloud-init or netplan"),
+        Case(b'{"version": 1, "config": [{"type": "physical", "name": "ens3"}]}', "a network config of cloud-init or netplan"),
+        Case(b'{"uuid": "6e09f1b2", "hostname": "web"}', "a meta_data.json"),
+        Case(json.dumps({"network_data": document}).encode(), "below the key 'network_data'"),
+        Case(json.dumps(dict(document, links=[])).encode(), "no link has the id"),
+        Case(edited(document, "links", mtu=1e3), "links[1].mtu"),
+        Case(edited(document, "links", ethernet_mac_address="fa-16-3e-00-00-01"), "links[1].ethernet_mac_address"),
+        Case(edited(document, "links", ethernet_mac_address=document["links"][0]["ethernet_mac_address"].upper()), "the same link as links[0]"),
+        Case(edited(document, "networks", ip_address="10.90.0.077"), "networks[0].ip_address"),
+        Case(edited(document, "networks", netmask="0.0.0.255"), "networks[0].netmask"),
+        Case(edited(document, "networks", netmask="0.0.0.0"), "every address would be a neighbour"),
+        Case(edited(document, "networks", ip_address="10.90.0.7/16"), "/24, but the address says 10.90.0.7/16"),
+        Case(edited(document, "networks", type="ipv6", netmask="64"), "networks[0].netmask"),
+        Case(edited(json.loads(six(document, "2001:db8::5")), "links", mtu=1279).replace(b'"mtu": 1450', b'"mtu": 1000'), "less than IPv6 needs"),
+        Case(edited(document, "networks", services=[{"type": "dns", "address": "10.90.0.2/24"}]), "networks[0].services[0].address"),
         Case(raw.ljust(MIB)),
         Case(raw.ljust(MIB + 1), "larger than 1048576 bytes"),
         Case(base64.b64encode(raw.ljust(MIB))),
@@ -143,5 +158,54 @@ def test_each_kind_ends_as_the_manual_page_says_and_changes_nothing(cloud: Cloud
             (guest.root / "root" / "pushed").write_bytes(case.raw)
             code, out, err = ended(guest, "cloudinit-osnetd apply --json --stdin </root/pushed")
             assert (code, json.loads(out)["touches"]) == (0, []), (case.raw[:60], out, err)
+    assert_follows(guest, first, second)
+    assert_nothing_to_do(guest)
+
+
+def test_what_is_odd_and_legal_is_done_right(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """Each in a push of its own, on the second NIC; at the end it has what it had."""
+    first, second, guest = a_server(cloud, guest_factory)
+    guest.server.freeze_metadata()
+    document = guest.server.network_data()
+    link = next(one for one in document["links"] if one["ethernet_mac_address"] == second.mac)
+    number = next(n for n, one in enumerate(document["networks"]) if one["link"] == link["id"])
+
+    def pushed(mtu: int = 1400, **fields: Any) -> Dict[str, Any]:
+        said = copy.deepcopy(document)
+        said["networks"][number].update(fields)
+        said["links"][said["links"].index(link)].update(mtu=mtu, ethernet_mac_address=second.mac.upper())
+        return dict(said, services=[])
+
+    def has() -> Dict[str, Any]:
+        (shown,) = ip(guest, f"addr show dev {guest.nic(second)}")
+        addresses = {f"{a['local']}/{a['prefixlen']}" for a in shown["addr_info"] if a["family"] == "inet"}
+        routes = {(r["dst"], r.get("gateway", "")) for r in ip(guest, f"-4 route show dev {guest.nic(second)}") if "gateway" in r}
+        return {"addresses": addresses, "mtu": shown["mtu"], "routes": routes}
+
+    own = second.fixed_ips[0]
+    usual = {"addresses": {f"{own}/24"}, "mtu": 1400, "routes": {("10.200.0.0/16", "10.91.0.9")}}
+    route = {"network": "10.9.0.77", "netmask": "255.255.0.0", "gateway": "10.91.0.9"}
+    for said, seen in (
+        (pushed(mtu=1000), {"mtu": 1000}),
+        (pushed(mtu=0), {}),
+        (pushed(ip_address="10.91.0.0"), {"addresses": {"10.91.0.0/24"}}),  # the network's address, and the broadcast
+        (pushed(ip_address="10.91.0.255"), {"addresses": {"10.91.0.255/24"}}),
+        (pushed(ip_address="10.91.0.99/25", netmask=""), {"addresses": {"10.91.0.99/25"}}),
+        (pushed(routes=[route]), {"routes": {("10.9.0.0/16", "10.91.0.9")}}),
+        (pushed(routes=[dict(route, gateway="192.0.2.1")]), {"routes": {("10.9.0.0/16", "192.0.2.1")}}),  # in no subnet
+        (pushed(routes=[dict(route, gateway=own)]), {"routes": set()}),  # itself
+        (pushed(services=[{"type": "dns", "address": "0.0.0.0"}]), {}),
+        (pushed(), {}),
+    ):
+        code, told = push(guest, said)
+        assert (code, told["problems"]) == (0, {}), (said, told)
+        assert state_of(guest, second) == "ok", (said, reason_of(guest, second))
+        shown = has()
+        wanted = dict(usual, **seen)
+        if said["links"][document["links"].index(link)]["mtu"] == 0:
+            wanted["mtu"] = shown["mtu"]  # the device's own
+        assert shown == wanted, said
+        notes = " ".join(findings_of(guest, second))
+        assert (own in notes) == (seen.get("routes") == set()) and "0.0.0.0" not in notes, notes
     assert_follows(guest, first, second)
     assert_nothing_to_do(guest)

@@ -56,6 +56,11 @@ def finished(item, **body):
 # -- what is said of a NIC ------------------------------------------------------------------------------------------
 
 
+def test_an_mtu_that_is_too_small_for_ipv6_is_set_without_it():
+    assert finished(item(static(), mtu=1279), mtu=1279)["link-local"] == []
+    assert "link-local" not in finished(item(static(), mtu=1280), mtu=1280)
+
+
 def test_nothing_renames_and_a_nic_is_known_by_its_mac_and_its_name():
     cloud_init = {"match": {"macaddress": A}, "set-name": "ens3", "addresses": ["10.0.0.5/24"]}
     assert finished(item(static()), **cloud_init) == {

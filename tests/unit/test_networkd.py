@@ -100,6 +100,8 @@ def finished(metric, *networks, **link_fields):
     [
         (0, [static()], None, ""),
         (0, [dhcp()], 1450, ""),
+        (0, [static()], 1280, ""),
+        (0, [static()], 1279, "\n[Network]\nLinkLocalAddressing=no\n"),  # or networkd sets 1280
         (0, [dhcp()], None, "\n[DHCPv4]\nUseMTU=yes\n"),
         (
             2100,

@@ -46,6 +46,10 @@ def finished(text, *networks, **fields):
     return keyfile.parsed(BACKEND.finish(text, item(*networks, **fields)))
 
 
+def test_an_mtu_that_is_too_small_for_ipv6_is_set_without_it():
+    assert [finished(STATIC, static(), mtu=mtu)["ipv6"]["method"] for mtu in (1279, 1280)] == ["ignore", "link-local"]
+
+
 # -- the text --------------------------------------------------------------------------------------
 
 

@@ -46,6 +46,8 @@ class NetplanFormat(Format):
                 body[family + "-overrides"] = {"route-metric": item.metric}
             # The boot waits for the first NIC only.
             body["optional"] = True
+        if item.entry.excludes_ipv6:
+            body["link-local"] = []
         neighbours = file_routes.on_link(item)
         for route in body.get("routes", []):
             if route.get("via") in neighbours:

@@ -91,6 +91,8 @@ class NetworkdFormat(Format):
             # cloud-init writes "no". The advertisement starts the client anyway and it gets its lease, but the link
             # stays "configuring" (networkd 257), and a boot that needs it waits.
             network.insert(0, "DHCP=yes" if types & DHCP4 else "DHCP=ipv6")
+        if item.entry.excludes_ipv6 and not _words_of(text, "LinkLocalAddressing"):
+            network.append("LinkLocalAddressing=no")
         sections = {
             "Network": network,
             "DHCPv4": dhcp4,

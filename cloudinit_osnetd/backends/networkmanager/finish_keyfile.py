@@ -69,10 +69,11 @@ def methods(item: Item) -> Dict[str, str]:
     """Returns the method of each family."""
     types = {net.type for net in item.entry.networks}
     static = [net for net in item.entry.networks if net.address and net.type not in DHCP4 | DHCP6 | SLAAC]
+    without = "ignore" if item.entry.excludes_ipv6 else "link-local"
     by_version = {ipaddress.ip_interface(net.address).version for net in static}
     return {
         "ipv4": "auto" if types & DHCP4 else "manual" if 4 in by_version else "disabled",
-        "ipv6": "auto" if types & (DHCP6 | SLAAC) else "manual" if 6 in by_version else "link-local",
+        "ipv6": "auto" if types & (DHCP6 | SLAAC) else "manual" if 6 in by_version else without,
     }
 
 
