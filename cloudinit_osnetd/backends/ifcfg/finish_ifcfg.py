@@ -136,7 +136,7 @@ def _families(item: Item) -> _Changes:
     """Returns the methods. Without a network of IPv6 only its link-local address is there."""
     changes: _Changes = {
         "BOOTPROTO": "dhcp" if _dynamic(item, 4) else "none",
-        "IPV6INIT": "yes",
+        "IPV6INIT": "no" if item.entry.excludes_ipv6 else "yes",
         "IPV6_AUTOCONF": "yes" if _dynamic(item, 6) else "no",
         "DHCPV6C": "yes" if _types(item) & DHCP6 else None,
     }
