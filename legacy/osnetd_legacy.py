@@ -267,7 +267,7 @@ def json_object(value, path):
 
 
 def json_list(value, path):
-    if value is None:
+    if value in (None, "", {}):
         return []
     if not isinstance(value, list):
         raise DataError(path, "not a list")
@@ -334,7 +334,7 @@ def prefix_length(ip, netmask, path):
 
 
 def split_words(value):
-    if value is None:
+    if value is None or value == {}:
         return []
     if isinstance(value, STRINGS):
         return [part for part in value.replace(",", " ").split(" ") if part]
@@ -376,7 +376,7 @@ def gateway_address(value, path, destination, own):
 
 def parse_route(raw, path, own):
     obj = json_object(raw, path)
-    target = obj.get("network", obj.get("destination"))
+    target = obj.get("network") if obj.get("destination") in (None, "") else obj["destination"]
     if target == "default":
         target = "::" if is6(TEXT(obj.get("gateway"))) else "0.0.0.0"  # noqa: S104
     base, slash, mask = target.partition("/") if isinstance(target, STRINGS) else (target, "", "")
@@ -447,7 +447,7 @@ def parse_network(raw, path):
         address = "%s/%d" % (ip, prefix_length(ip, mask or raw.get("netmask"), path + ".netmask"))
     raw_routes = json_list(raw.get("routes"), path + ".routes")
     routes = [parse_route(one, "%s.routes[%d]" % (path, i), address) for i, one in enumerate(raw_routes)]
-    if raw.get("gateway") not in (None, ""):
+    if raw.get("gateway") not in (None, "") and kind not in DHCP4 + DHCP6:
         default = DEFAULT6 if is6(ip_address(raw["gateway"], path + ".gateway")) else DEFAULT4
         routes.append(Route(default, gateway_address(raw["gateway"], path + ".gateway", default, address), None))
     dns, search = own_services(raw, raw_routes, path)
@@ -552,10 +552,12 @@ class _Reader(object):
 
     def services(self):
         servers, search = [], []
-        raw = self.document.get("services")
-        if raw is not None and not isinstance(raw, list):
-            self.fault(DataError("services", "not a list"))
-        for i, service in enumerate(raw if isinstance(raw, list) else []):
+        try:
+            listed = json_list(self.document.get("services"), "services")
+        except DataError as exc:
+            self.fault(exc)
+            listed = []
+        for i, service in enumerate(listed):
             try:
                 more, found = dns_service(service, "services[%d]" % i, True)
                 servers, search = servers + more, search + found
@@ -570,8 +572,8 @@ def parse_document(document):
         raise Refused("network_data", "not an object")
     if document.get("links") is None:
         raise Refused("network_data", "has no links")
-    for name in ("links", "networks"):
-        if document.get(name) is not None and not isinstance(document[name], list):
+    for name, none in (("links", ()), ("networks", (None, "", {}))):
+        if document.get(name) not in none and not isinstance(document[name], list):
             raise Refused("network_data." + name, "not a list")
     reader = _Reader(document)
     reader.links()

@@ -124,7 +124,10 @@ class Links:
         self.by_id[link_id] = link
 
     def _identify(self, raw: Dict[str, Any], path: str, kind: str) -> Link:
-        """Returns a link with its key. Without a MAC it has that of a member, of its parent, or of its name's NIC."""
+        """Returns a link with its key. Without a MAC it has that of a member, of its parent, or of its name's NIC.
+
+        A physical link that has neither a MAC nor a name has that of the NIC that is called as its id, if there is one.
+        """
         vlan_id: Optional[int] = None
         field = _mac_field(kind)
         if kind == "vlan":
@@ -132,6 +135,8 @@ class Links:
         has_mac = raw.get(field) not in (None, "")
         if kind == "phy" and not has_mac and raw.get("name") not in (None, ""):
             has_mac, mac = True, self._mac_of_name(raw["name"], path + ".name")
+        elif kind == "phy" and not has_mac and isinstance(raw["id"], str) and raw["id"] in self._macs():
+            has_mac, mac = True, self._macs()[raw["id"]]  # Cluster API for Metal3: the id is the NIC's name
         elif kind == "phy" or has_mac:
             has_mac = True
             mac = mac_address(needed(raw, field, path), "%s.%s" % (path, field))

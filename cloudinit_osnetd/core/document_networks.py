@@ -92,7 +92,8 @@ def doubts(raw: Dict[str, Any], network: Network, path: str) -> List[DataError]:
 
 def _parse_route(raw: Any, path: str, own: str) -> Route:
     obj = json_object(raw, path)
-    target = obj.get("network", obj.get("destination"))
+    # cloud-init's other name for it, which counts if both are there.
+    target = obj.get("network") if obj.get("destination") in (None, "") else obj["destination"]
     if target == "default":
         target = DEFAULT6 if ":" in str(obj.get("gateway")) else DEFAULT4
     network, slash, mask = target.partition("/") if isinstance(target, str) else (target, "", "")

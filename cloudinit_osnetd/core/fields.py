@@ -58,7 +58,7 @@ def addresses(value: Any, path: str) -> List[str]:
 
 
 def _parts(value: Any) -> List[Any]:
-    if value is None:
+    if value is None or value == {}:
         return []
     if isinstance(value, str):
         return [part for part in value.replace(",", " ").split(" ") if part]
@@ -162,7 +162,8 @@ def _is_broadcast(address: Any, subnet: Any) -> bool:
 
 
 def object_list(value: Any, path: str) -> List[Any]:
-    if value is None:
+    """Returns a list; an empty one for null, "" and {}, which templates and Lua have for an empty list."""
+    if value in (None, "", {}):
         return []
     if not isinstance(value, list):
         raise DataError(path, "not a list")

@@ -42,6 +42,17 @@ _FLAGS = ("all-slaves-active", "lacp-active", "tlb-dynamic-lb", "use-carrier")
 # (netplan) and 24.1 (networkd) accept-ra is not written; the MAC of a VLAN or a bond; for networkd, from 25.2 on, the
 # VLANs on a NIC and its bond.
 _BY_RELEASE = ("dns", "search", "accept-ra", "mac", "carries", "belongs")
+# systemd.netdev(5)'s names of options whose values are words. cloud-init writes the number of the document, which
+# networkd ignores, so such a file is not the same, but cloud-init's.
+_OF_NETWORKD = {
+    "Mode": "mode",
+    "LACPTransmitRate": "lacp-rate",
+    "AdSelect": "ad-select",
+    "TransmitHashPolicy": "xmit-hash-policy",
+    "ARPValidate": "arp-validate",
+    "FailOverMACPolicy": "fail-over-mac",
+    "PrimaryReselectPolicy": "primary-reselect",
+}
 # Written for a NIC whose MAC is in the document, and not for one that is identified by its name.
 _BY_MAC = ("match mac ", "set-name ")
 INVALID = "invalid "  # begins the line of what has the backend refuse the whole part
@@ -58,6 +69,7 @@ class Known(NamedTuple):
     advertised: int = 0  # the number of IPv6 subnets whose address comes from a router or DHCPv6
     routes: Meaning = frozenset()  # of its networks
     nowhere: Meaning = frozenset()  # what cloud-init writes for a default route without a gateway
+    bond: Meaning = frozenset()  # the options of a bond, of which releases write more or fewer
 
 
 def address(text: str, netmask: str = "") -> str:
@@ -113,6 +125,8 @@ def bond_option(name: str, value: str) -> str:
     if name in _SETS:
         return " ".join(["bond", name] + sorted(set(value.replace(",", " ").split())))
     words = _BOND_WORDS.get(name, ())
+    if name == "gratuitious-arp":  # up to 22.1 cloud-init had netplan's own misspelling, which netplan takes too
+        name = "gratuitous-arp"
     known = words[int(value)] if value.isdigit() and int(value) < len(words) else value
     if name in _FLAGS:
         known = {"yes": "1", "no": "0"}.get(truth(value), value)
@@ -127,7 +141,8 @@ def _is_zero(line: str) -> bool:
 
 def may_be_cloud_inits(found: Meaning, wanted: Meaning, known: Known) -> bool:
     """True if some release of cloud-init may write `found` for the same entry for which another one writes `wanted`."""
-    found, wanted = _as_neighbours(_as_defaults(found, wanted)), _as_neighbours(wanted)
+    found = _as_words(_as_defaults(found, wanted), wanted)
+    found, wanted = _as_neighbours(found), _as_neighbours(wanted)
     lacking, added = frozenset(line for line in wanted - found if not _is_zero(line)), found - wanted
     if known.advertised:
         lacking, added = lacking - _ADVERTISED, _less_static(added - known.routes, known.advertised)
@@ -152,6 +167,17 @@ def _with_defaults(line: str) -> str:
     for written, family in ((" 0.0.0.0/24 ", 4), (" ::/64 ", 6), (" default/24 ", 4), (" default/64 ", 6)):
         line = line.replace(written, " 0.0.0.0/0 " if family == 4 else " ::/0 ")
     return line
+
+
+def _as_words(found: Meaning, wanted: Meaning) -> Meaning:
+    """Restores the words of a bond's options that are numbers in the document, in a .netdev file."""
+    meant = {line: _with_word(line) for line in found if line.startswith("bond ")}
+    return frozenset(meant[line] if meant.get(line) in wanted else line for line in found)
+
+
+def _with_word(line: str) -> str:
+    _bond, name, value = line.split(" ", 2)
+    return "bond %s %s" % (name, bond_option(_OF_NETWORKD.get(name, name), value).split(" ", 2)[2])
 
 
 def _as_neighbours(lines: Meaning) -> Meaning:
@@ -181,6 +207,8 @@ def _may_be_added(line: str, known: Known, lacking_topics: Iterable[str]) -> boo
         return known.ipv6 and topic not in lacking_topics
     if topic == "mac":
         return words <= known.macs
+    if topic == "bond":
+        return line in known.bond
     if topic == "route" and " via " not in line:
         return line in known.routes | known.nowhere  # on-link routes are not given to renderers: see Backend.finish
     if line.startswith("match mac "):

@@ -35,7 +35,7 @@ from .entry import (
     takes_default,
     used_servers,
 )
-from .fields import DataError, json_object, needed
+from .fields import DataError, json_object, needed, object_list
 
 __all__ = [
     "DEFAULT4",
@@ -112,11 +112,12 @@ def _parse(document: Any, macs: MacsByName) -> NetworkData:
         raise Refused("network_data", "has no links")
     if not isinstance(document["links"], list):
         raise Refused("network_data.links", "not a list")
-    raw_networks = document.get("networks")
-    if raw_networks is not None and not isinstance(raw_networks, list):
-        raise Refused("network_data.networks", "not a list")
+    try:
+        raw_networks = object_list(document.get("networks"), "network_data.networks")
+    except DataError as exc:
+        raise Refused(exc.path, exc.problem) from None
     links = Links(document["links"], macs)
-    networks = _networks(links, raw_networks or [])
+    networks = _networks(links, raw_networks)
     entries = {entry.key: entry for entry in links.entries(networks)}
     services = _services(document.get("services"), links.faults)
     faults, faulted = tuple(links.faults), frozenset(links.bad)
@@ -147,9 +148,12 @@ def _networks(links: Links, raw_networks: List[Any]) -> Dict[str, List[Network]]
 
 def _services(raw: Any, faults: List[Fault]) -> Services:
     found = Services()
-    if raw is not None and not isinstance(raw, list):
-        faults.append(Fault("", "services", "not a list"))
-    for i, service in enumerate(raw if isinstance(raw, list) else []):
+    try:
+        services = object_list(raw, "services")
+    except DataError as exc:
+        faults.append(Fault("", exc.path, exc.problem))
+        services = []
+    for i, service in enumerate(services):
         path = "services[%d]" % i
         try:
             found = found.and_then(parse_global(service, path))

@@ -202,7 +202,7 @@ class _Planner:
                 self._change("adopt", known, None, known, reason)
             elif action.startswith("adopt"):
                 self._adopt(part, row, as_it_is=action == "adopt as it is", reason=reason)
-            elif not (part.digest in as_it_is and self._is_ours_alone(part)):
+            elif not (part.digest in as_it_is and self._comes_with_a_boot(part, configured)):
                 self._change("write", row, part.text, row, reason)
                 # Also by a first file of routes.
                 touch = "reconfigure" if part.key in configured else "up"
@@ -244,12 +244,13 @@ class _Planner:
         if row != known:
             self._change("adopt", row, None, row, reason)
 
-    def _is_ours_alone(self, part: Staged) -> bool:
-        """True for a new part that cloud-init does not write.
+    def _comes_with_a_boot(self, part: Staged, configured: Set[str]) -> bool:
+        """True for a new part that cloud-init does not write, or did not when it wrote the NIC's others (`configured`).
 
         The lines that belong to it in parts that are adopted unchanged are written with it, at the next boot or edit.
         """
-        return not part.alone and part.place not in self.rows and part.place not in self.disk
+        is_new = part.place not in self.rows and part.place not in self.disk
+        return is_new and (not part.alone or part.key in configured)
 
     def leave(self, want: Want) -> None:
         """Notes a want that a file of other software configures as well as drifted."""

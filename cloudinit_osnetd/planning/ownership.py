@@ -147,9 +147,13 @@ def _omitted(
     """
     if part.key not in by.wants:
         return None
+    finished = backend.meaning(part.text, part.name)
     known = _known(by.wants[part.key], part.key, global_dns)
+    known = known._replace(bond=frozenset(line for line in finished if line.startswith("bond ")))
     # This package may have written the part before it was removed; the global name servers may have changed since.
-    references = [*by.of(part.place), backend.meaning(part.text, part.name)]
+    references = [*by.of(part.place), finished]
+    if not part.bare and on_disk <= known.routes:
+        references.append(frozenset())  # an older release wrote a file of routes that says nothing
     references += [older for reference in references for older in backend.as_older_releases(reference)]
     if not any(meaning.may_be_cloud_inits(on_disk, reference, known) for reference in references):
         return None

@@ -38,13 +38,14 @@ class Device(NamedTuple):
 class Case(NamedTuple):
     """`devices` by MAC, a bond or a VLAN by its name with "{one}" for the name of the NIC with the MAC ONE.
 
-    `bond_names`: what its bond is called by cloud-init before 25.4, and from then on.
+    `bond_names`: what its bond is called by cloud-init before 25.4, and from then on. `mtu`: of the network that it is told on.
     """
 
     file: str
     devices: Dict[str, Device]
     dhcp: bool = False
     bond_names: Tuple[str, str] = ("bond0", "bond0")
+    mtu: int = 1500
 
     @property
     def name(self) -> str:
@@ -121,6 +122,18 @@ CASES = [
     Case("73-names-exchanged", {ONE: _PLAIN._replace(mtu=1500), TWO: Device(("198.51.100.10/24",), dns=_DNS, mtu=1400)}),
     Case("77-broadcast-and-scope", {ONE: _PLAIN}),
     Case(
+        "82-stateful-on-a-vlan-without-routes",
+        {
+            "{bond}": Device(
+                options=(("mode", "802.3ad"), ("miimon", "100"), ("xmit_hash_policy", "layer3+4"), ("ad_lacp_rate", "fast")), mac=ONE, mtu=1500
+            ),
+            ONE: _MEMBER,
+            TWO: _MEMBER,
+            "bond0.11": _PLAIN._replace(addresses=("192.0.2.10/24", "2001:db8::10/64"), mac=ONE, vlan_id=11, parent="{bond}"),
+            "bond0.12": Device(mac=ONE, vlan_id=12, parent="{bond}"),  # nobody leases it an address
+        },
+    ),
+    Case(
         "92-route-to-the-own-subnet",
         {ONE: Device(("192.0.2.10/26",), (DEFAULT4, ("192.0.2.0/26", "192.0.2.1")), ("192.0.2.1",), mtu=1500)},
     ),
@@ -135,6 +148,24 @@ CASES = [
             )
         },
     ),
+    Case(
+        "94-bond-with-another-mac",
+        {"{bond}": _BOND._replace(mac="00:00:5e:00:53:ab", mtu=8888), ONE: _MEMBER._replace(mtu=8888), TWO: _MEMBER._replace(mtu=8888)},
+        mtu=9000,
+    ),
+    Case(
+        "95-networks-without-id",
+        {
+            ONE: Device(("192.0.2.10/24",), (DEFAULT4,)),
+            "{bond}": Device(("198.51.100.10/24",), options=_OPTIONS, mac=TWO),
+            TWO: _MEMBER,
+            THREE: _MEMBER,
+        },
+    ),
+    Case(
+        "97-vlan-with-the-id-bond0",
+        {ONE: Device(mtu=1500), "{one}.2222": _PLAIN._replace(mac="00:00:5e:00:53:ac", vlan_id=2222, parent="{one}", mtu=1500)},
+    ),
     Case("24-networkd-one-route-section", {ONE: _PLAIN._replace(addresses=("192.0.2.10/24", "2001:db8::10/64"), routes=(DEFAULT4, DEFAULT6))}),
 ]  # fmt: skip
 
@@ -145,7 +176,7 @@ def segment(cloud: Cloud, case: Case) -> Network:
         served = Subnet("192.0.2.64/26", "192.0.2.65", dhcp=True, dns=("192.0.2.67",))
         return cloud.network("segment", mtu=1500, subnets=[served])
     subnets = [Subnet("192.0.2.0/24", "192.0.2.1"), Subnet("198.51.100.0/24"), Subnet("2001:db8::/64", "2001:db8::1")]
-    return cloud.network("segment", mtu=1500, subnets=subnets)
+    return cloud.network("segment", mtu=case.mtu, subnets=subnets)
 
 
 def wrong(guest: Guest, case: Case) -> List[str]:

@@ -66,8 +66,8 @@ def gone_back_to(request: pytest.FixtureRequest, booted: VM) -> VM:
 
 
 def _segment(cloud: Cloud, case: Case) -> Network:
-    there = {(network.name, any(subnet.dhcp for subnet in network.subnets)): network for network in cloud.networks}
-    return there.get(("segment", case.dhcp)) or segment(cloud, case)
+    there = {(network.name, any(subnet.dhcp for subnet in network.subnets), network.mtu): network for network in cloud.networks}
+    return there.get(("segment", case.dhcp, case.mtu)) or segment(cloud, case)
 
 
 def _devices(guest: VM) -> List[str]:

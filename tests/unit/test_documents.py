@@ -28,9 +28,9 @@ def read(name):
     return network_data.parse_bytes(next(DIRECTORY.glob(name + "-*.json")).read_bytes(), lambda: HERE)
 
 
-@pytest.mark.parametrize("path", sorted(DIRECTORY.glob("*.json")), ids=lambda path: path.name[:2])
+@pytest.mark.parametrize("path", sorted(DIRECTORY.glob("*.json")), ids=lambda path: path.name.partition("-")[0])
 def test_nothing_is_wrong_with_any_of_them(path):
-    said = read(path.name[:2])
+    said = read(path.name.partition("-")[0])
     assert said.faults == ()
     assert len(said.entries) == len(json.loads(path.read_text())["links"])
 
@@ -169,6 +169,32 @@ def test_nothing_is_wrong_with_any_of_them(path):
         ("61", ONE + "/phy", [("192.0.2.10/24", (OUT,), ("192.0.2.53",), ())]),
         ("64", ONE + "/phy", [("", (), (), ()), ("2001:db8::10/128", (), ("192.0.2.53",), ())]),
         ("71", TWO + "/phy", [("198.51.100.10/24", (Route(DEFAULT4, "198.51.100.1", None),), (), ())]),
+        ("101", ONE + "/phy", [("203.0.113.10/25", (), (), ())]),
+        ("101", TWO + "/vlan.42", [("198.51.100.10/25", (), (), ())]),
+        ("102", ONE + "/phy", [("192.0.2.10/24", (OUT,), ("192.0.2.53",), ())]),
+        ("102", TWO + "/vlan.100", [("198.51.100.10/24", (), (), ())]),
+        ("103", ONE + "/phy", [("", (), (), ())]),
+        ("104", TWO + "/phy", [("198.51.100.10/24", (), (), ()), ("2001:db8:1::10/64", (), (), ())]),
+        (
+            "104",
+            ONE + "/phy",
+            [("192.0.2.10/24", (OUT,), (), ()), ("2001:db8::10/64", (Route(DEFAULT6, "2001:db8::1", None),), (), ())],
+        ),
+        ("105", "00:00:5e:00:53:13/vlan.612", [("198.51.100.5/29", (Route("203.0.113.0/32", "198.51.100.1", None),), (), ())]),
+        ("106", ONE + "/phy", [("192.0.2.10/24", (OUT,), (), ())]),
+        ("106", TWO + "/phy", [("198.51.100.10/24", (), (), ())]),
+        (
+            "107",
+            ONE + "/phy",
+            [("", (), (), ()), ("2001:db8:0:19:f180:658c:2eeb:520c/48", (Route(DEFAULT6, "2001:db8::1", None),), (), ())],
+        ),
+        (
+            "112",
+            ONE + "/phy",
+            [("192.0.2.10/24", (Route("198.51.100.7/32", "192.0.2.2", None), OUT), (), ()), ("192.0.2.11/24", (OUT,), (), ())],
+        ),
+        ("114", ONE + "/phy", [("fe80::2001:38/96", (Route("2001:db8::/64", "fe80::2001:1", None),), ("2001:db8::8888",), ())]),
+        ("115", ONE + "/phy", [("192.0.2.10/24", (OUT, Route("198.51.100.0/24", "192.0.2.2", None)), (), ())]),
     ],
 )
 def test_the_networks_of_a_link_are_what_its_author_means(name, key, networks):
@@ -182,6 +208,7 @@ def test_the_networks_of_a_link_are_what_its_author_means(name, key, networks):
         ("01", ("192.0.2.53",), ()),
         ("07", ("192.0.2.53",), ("example.com",)),
         ("23", ("192.0.2.53", "192.0.2.54"), ("example.com",)),
+        ("111", ("192.0.2.53", "192.0.2.54"), ()),
     ],
 )
 def test_the_global_services_are_what_cloud_init_takes(name, servers, search):
@@ -201,6 +228,13 @@ def test_a_nic_that_is_told_a_name_alone_is_the_one_that_is_called_so():
     said = read("25")
     assert [key for key in said.entries if key.endswith("/phy")] == [ONE + "/phy", TWO + "/phy", THREE + "/phy"]
     assert said.entries[TWO + "/bond"].members == (TWO + "/phy", THREE + "/phy")
+
+
+def test_the_id_of_a_link_that_is_told_neither_mac_nor_name_is_the_name_of_its_nic():
+    said = network_data.parse(document([link(None, "ens3"), link(None, "ens9"), link(B, "ens3x")]), lambda: {"ens3": A})
+    assert sorted(said.entries) == sorted([A + "/phy", B + "/phy"])
+    assert [(fault.path, fault.link) for fault in said.faults] == [("links[1].ethernet_mac_address", "ens9")]
+    assert sorted(network_data.parse(document([link(B, "ens3")]), lambda: {"ens3": A}).entries) == [B + "/phy"]
 
 
 @pytest.mark.parametrize("mac", [None, ""])
@@ -323,6 +357,9 @@ def test_a_service_of_another_type(service, servers):
         ({"network": "10.9.0.0", "gateway": "10.0.0.1"}, (Route("10.9.0.0/24", "10.0.0.1", None),)),
         ({"network": "10.9.0.0", "netmask": "255.255.0.0", "gateway": "0.0.0.0"}, (Route("10.9.0.0/16", "", None),)),
         ({"network": "10.0.0.0", "netmask": "255.255.255.0", "gateway": ""}, ()),
+        ({"network": None, "destination": "10.9.0.0/16", "gateway": "10.0.0.1"}, (Route("10.9.0.0/16", "10.0.0.1", None),)),
+        ({"network": "10.9.0.0", "destination": "10.9.0.0/16", "gateway": "10.0.0.1"}, (Route("10.9.0.0/16", "10.0.0.1", None),)),
+        ({"network": "10.9.0.0/16", "destination": "", "gateway": "10.0.0.1"}, (Route("10.9.0.0/16", "10.0.0.1", None),)),
     ],
 )
 def test_a_route_as_cloud_init_and_its_author_mean_it(raw, routes):
@@ -401,3 +438,17 @@ def test_a_fault_costs_no_link_that_does_not_lean_on_it(place, strange, draw):
         if number not in LEANS[place]:
             assert known.keys[key].entry == before.keys[key].entry
             assert known.keys[key].listed
+
+
+@pytest.mark.parametrize("none", [None, "", {}, []])
+def test_whatever_stands_for_an_empty_list(none):
+    """Lua writes {} for one, templates an empty string."""
+    net = static(routes=none, services=none, dns_nameservers=none, dns_search=none)
+    doc = dict(document([link(), link(B, "tap2")], [net]), services=none)
+    said = network_data.parse(doc)
+    assert (sorted(said.entries), said.faults, said.services) == ([A + "/phy", B + "/phy"], (), ())
+    (found,) = said.entries[A + "/phy"].networks
+    assert (found.address, found.routes, found.dns, found.search) == ("10.0.0.5/24", (), (), ())
+    assert network_data.parse(dict(doc, networks=none)).entries[A + "/phy"].networks == ()
+    with pytest.raises(network_data.Refused, match="not a list"):
+        network_data.parse(dict(doc, networks={"a": 1}))

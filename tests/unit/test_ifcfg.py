@@ -381,6 +381,16 @@ def test_what_older_releases_wrote_is_recognised(backend):
     stateful = LEASED + "DHCPV6C=yes\nIPV6INIT=yes\nIPV6_AUTOCONF=no\n"
     newer = backend.meaning(stateful + "IPV6_FAILURE_FATAL=yes\n", "ens3")
     assert backend.meaning(stateful + "NM_CONTROLLED=no\n", "ens3") in backend.as_older_releases(newer)
+    # From 21.1 to 22.4 a stateful network alone was told to ask for a lease of IPv4 too.
+    alone = stateful.replace("BOOTPROTO=dhcp", "BOOTPROTO=none")
+    newer = backend.meaning(alone + "IPV6_FAILURE_FATAL=yes\n", "ens3")
+    assert backend.meaning(stateful + "NM_CONTROLLED=no\n", "ens3") in backend.as_older_releases(newer)
+    assert backend.meaning(LEASED, "ens3") not in backend.as_older_releases(plain)
+
+
+def test_an_option_of_a_bond_that_stands_there_several_times(backend):
+    text = HEAD + "DEVICE=bond0\nTYPE=Bond\nBONDING_OPTS=\"mode=1 arp_ip_target=192.0.2.2 arp_ip_target=192.0.2.1\"\n"
+    assert backend.meaning(text, "bond0") >= {"bond arp-ip-target 192.0.2.1 192.0.2.2", "bond mode active-backup"}
 
 
 # -- whose NIC it is -------------------------------------------------------------------------------

@@ -301,6 +301,15 @@ def test_what_some_release_may_have_written_for_the_same(less, more, does):
         (["bond downdelay 0"], ["bond downdelay 5"], False),
         (["bond downdelay 5"], [], False),
         (["bond mode 802.3ad"], [], False),
+        # networkd ignores a number: the same document, but not the same meaning.
+        (["bond Mode 802.3ad"], ["bond Mode 4"], True),
+        (["bond Mode 802.3ad"], ["bond Mode 802.1ad"], True),
+        (["bond Mode 802.3ad"], ["bond Mode 1"], False),
+        (["bond TransmitHashPolicy layer3+4"], ["bond TransmitHashPolicy 1"], True),
+        (["bond MIIMonitorSec 1"], ["bond MIIMonitorSec 4"], False),
+        # An option of the document, which the installed release does not write.
+        ([], ["bond xmit-hash-policy layer3+4"], True),
+        ([], ["bond xmit-hash-policy layer2"], False),
         # Some releases and renderers say of some gateways that they are neighbours.
         (["route ::/0 via fd00::1"], ["route ::/0 via fd00::1 onlink"], True),
         (["route ::/0 via fd00::1 onlink"], ["route ::/0 via fd00::1"], True),
@@ -314,7 +323,9 @@ def test_what_some_release_may_have_written_for_the_same(less, more, does):
     ],
 )
 def test_what_a_renderer_makes_of_a_document_otherwise(wanted, found, does):
-    known = KNOWN._replace(routes=frozenset(["route 203.0.113.1/32"]))
+    known = KNOWN._replace(
+        routes=frozenset(["route 203.0.113.1/32"]), bond=frozenset(["bond xmit-hash-policy layer3+4"])
+    )
     assert meaning.may_be_cloud_inits(WANTED | set(found), WANTED | set(wanted), known) is does
 
 
@@ -322,6 +333,16 @@ def test_what_a_renderer_makes_of_a_document_otherwise(wanted, found, does):
 def test_a_route_by_way_of_the_unspecified_address_is_one_on_the_link(via):
     assert meaning.route("198.51.100.0/24", via) == "route 198.51.100.0/24"
     assert meaning.route("198.51.100.0/24", "10.0.0.1") == "route 198.51.100.0/24 via 10.0.0.1"
+
+
+def test_a_number_in_a_netdev_file_is_not_the_word():
+    """networkd ignores it, so such a file is written anew at the next boot."""
+    text = "[NetDev]\nName=bond0\nKind=bond\n[Bond]\nMode=%s\n"
+    assert file_meaning.of(text % "4") != file_meaning.of(text % "802.3ad")
+
+
+def test_netplans_own_misspelling_is_the_option():
+    assert meaning.bond_option("gratuitious-arp", "3") == meaning.bond_option("gratuitous-arp", "3")
 
 
 def test_a_bonds_mode_by_the_name_in_novas_spec():

@@ -31,7 +31,7 @@ from .build import A, B, C, bond, data, dhcp, dns, document, link, static, vlan
         b'{"networks": []}',
         b'{"links": {}}',
         b'{"links": "tap1"}',
-        b'{"links": [], "networks": {}}',
+        b'{"links": [], "networks": {"a": 1}}',
         b'{"links": [], "networks": "x"}',
         b"[" * 100000,
         b" " * network_data.MAX_BYTES + b" ",
@@ -125,8 +125,8 @@ FAULTY = (
     + faults("netmask", ["129", "255.255.255.0", "0.0.0.0", "ffff::1", "::ffff", "ffff::%x"], lambda v: faulty_network(address="fd00::5", netmask=v))
     + faults("gateway", [v for v in NOT_AN_ADDRESS if v], lambda v: faulty_network(gateway=v))
     + faults("dns", NOT_AN_ADDRESS + [None], lambda v: faulty_network(services=dns(v)))
-    + faults("services", [{}, "x", [7], ["dns"]], lambda v: faulty_network(services=v))
-    + faults("routes", [{}, "x", [7], [{}]], lambda v: faulty_network(routes=v))
+    + faults("services", [{"a": 1}, "x", [7], ["dns"]], lambda v: faulty_network(services=v))
+    + faults("routes", [{"a": 1}, "x", [7], [{}]], lambda v: faulty_network(routes=v))
     + faults("route network", NOT_AN_ADDRESS + [None, "10.0.0.0/33", "10.0.0.0/", "/8"], lambda v: faulty_network(routes=[{"network": v, "netmask": "255.0.0.0", "gateway": "10.0.0.1"}]))
     + faults("route netmask", ["255.0.255.0", "ffff::", 33], lambda v: faulty_network(routes=[{"network": "10.0.0.0", "netmask": v, "gateway": "10.0.0.1"}]))
     + faults("route gateway", [v for v in NOT_AN_ADDRESS if v], lambda v: faulty_network(routes=[{"network": "10.0.0.0/8", "gateway": v}]))

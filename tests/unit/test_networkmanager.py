@@ -6,6 +6,7 @@ import pytest
 
 from cloudinit_osnetd.backends import of_renderer
 from cloudinit_osnetd.backends.networkmanager import keyfile, other_profiles, profile_activator, reapply
+from cloudinit_osnetd.core import meaning
 from cloudinit_osnetd.core.desired import Item
 from cloudinit_osnetd.core.records import Touch
 from cloudinit_osnetd.kernel import netlink
@@ -229,6 +230,74 @@ method=manual
 [proxy]
 """
     assert BACKEND.meaning(other, "ens3") == BACKEND.meaning(STATIC, "ens3")
+
+
+BOTH = """[connection]
+id=cloud-init ens3
+type=ethernet
+interface-name=ens3
+[ethernet]
+mac-address=FA:16:3E:00:00:01
+[ipv4]
+method=%s
+may-fail=%s
+%s
+[ipv6]
+method=%s
+may-fail=%s
+%s
+"""
+
+
+@pytest.mark.parametrize(
+    ("now", "then"),
+    [
+        # A static subnet of IPv6.
+        (("manual", "false", "address1=10.0.0.5/24", "manual", "false", "address1=2001:db8::5/64"),
+         ("manual", "false", "address1=10.0.0.5/24", "auto", "true", "address1=2001:db8::5/64")),
+        # A stateful one alone, and beside a lease.
+        (("disabled", "true", "", "dhcp", "false", ""), None),
+        (("auto", "true", "", "dhcp", "true", ""), ("auto", "false", "", "auto", "false", "")),
+        # A metric.
+        (("manual", "false", "address1=10.0.0.5/24\nroute1=10.9.0.0/16,10.0.0.9,5\nroute-metric=50", "disabled", "true", ""),
+         ("manual", "false", "address1=10.0.0.5/24\nroute1=10.9.0.0/16,10.0.0.9", "disabled", "true", "")),
+    ],
+)  # fmt: skip
+def test_what_older_releases_wrote_for_the_same(now, then):
+    old = BOTH % then if then else (BOTH % ("", "", "", "auto", "false", "")).replace("[ipv4]\nmethod=\nmay-fail=\n\n", "")
+    assert BACKEND.meaning(old, "ens3") in BACKEND.as_older_releases(BACKEND.meaning(BOTH % now, "ens3"))
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        ("auto", "false", "address1=10.0.0.5/24", "manual", "false", "address1=2001:db8::5/64"),
+        ("manual", "false", "address1=10.0.0.5/24", "ignore", "true", ""),
+        ("manual", "false", "address1=10.0.0.5/24", "disabled", "true", ""),
+        ("manual", "true", "address1=10.0.0.5/24", "manual", "false", "address1=2001:db8::5/64"),
+        ("manual", "false", "address1=10.0.0.5/24", "manual", "true", "address1=2001:db8::5/64"),
+        ("manual", "false", "address1=10.0.0.5/24\nnever-default=true", "manual", "false", "address1=2001:db8::5/64"),
+    ],
+)
+def test_what_a_person_wrote_is_no_older_releases(edited):
+    now = BOTH % ("manual", "false", "address1=10.0.0.5/24", "manual", "false", "address1=2001:db8::5/64")
+    found = BACKEND.meaning(BOTH % edited, "ens3")
+    assert found not in (BACKEND.meaning(now, "ens3"), *BACKEND.as_older_releases(BACKEND.meaning(now, "ens3")))
+
+
+def test_a_bond_of_an_older_release_has_its_interval_alone():
+    plain = "[connection]\nid=x\ntype=bond\n[bond]\nmiimon=100\n%s[ipv4]\nmethod=%s\n%s"
+    now = plain % ("mode=802.3ad\nxmit_hash_policy=layer3+4\n", "disabled", "may-fail=false\n[ipv6]\nmethod=disabled\nmay-fail=false\n[ethernet]\nmtu=9000\n")
+    then = (plain % ("", "", "")).replace("[ipv4]\nmethod=\n", "")
+    assert BACKEND.meaning(then, "bond0") in BACKEND.as_older_releases(BACKEND.meaning(now, "bond0"))
+
+
+def test_a_list_as_python_shows_it_has_networkmanager_refuse_the_profile():
+    text = "[connection]\nid=x\ntype=bond\n[bond]\narp_interval=500\narp_ip_target=%s\n"
+    plain = BACKEND.meaning(text % "192.0.2.1,192.0.2.2", "bond0")
+    found = BACKEND.meaning(text % "['192.0.2.2', '192.0.2.1']", "bond0")
+    assert plain < found
+    assert [line[: len(meaning.INVALID)] for line in found - plain] == [meaning.INVALID]
 
 
 def test_what_a_document_left_empty_means_nothing():

@@ -176,6 +176,19 @@ def test_a_part_that_cloud_init_does_not_write_waits_for_those_that_are_adopted_
     assert told(made) == ([("write", "bond0"), ("write", "bond0")], [("reconfigure", "bond0")], [])
 
 
+def test_a_part_that_cloud_init_writes_by_now_waits_for_those_that_are_adopted_as_they_are():
+    """The release that wrote the others wrote none: a .netdev file, before 25.2."""
+    parts = [staged(name="bond0", fingerprint="m2")._replace(alone=frozenset(["m1"])), device()._replace(alone=frozenset(["n0"]))]
+    disk = {parts[0].place: "m1"}
+    assert told(make([want(name="bond0")], parts, disk, nics=snapshot())) == ([("adopt", "bond0")], [], [])
+    made = make([want(name="bond0")], parts, disk)  # at the next boot
+    assert told(made) == ([("write", "bond0"), ("write", "bond0")], [("reconfigure", "bond0")], [])
+    # A link of which nothing is there is no matter of a release.
+    other = staged(name="ens4", mac=B, fingerprint="o2")._replace(alone=frozenset(["o1"]))
+    made = make([want(name="bond0"), want(name="ens4", mac=B)], [parts[0], other], disk, nics=snapshot())
+    assert ("write", "ens4") in told(made)[0]
+
+
 # -- what is not ours ----------------------------------------------------------------------------------
 
 

@@ -77,7 +77,7 @@ def without_metric(lines):
     return {line.partition(" metric ")[0].replace(" onlink", "") if line.startswith("route ") else line for line in lines}
 
 
-@pytest.mark.parametrize("path", sorted(DIRECTORY.glob("*.json")), ids=lambda path: path.name[:2])
+@pytest.mark.parametrize("path", sorted(DIRECTORY.glob("*.json")), ids=lambda path: path.name.partition("-")[0])
 def test_every_document_is_in_the_files(on, rendering, path):
     """All addresses, routes and methods, and none besides."""
     parts, items, _wants = rendering(*from_file(path))
@@ -144,7 +144,7 @@ def test_networkmanager_is_let_in_or_kept_out(on, rendering):
     assert values.get("NM_CONTROLLED") == {"ifcfg": None, "network-scripts": "no"}[on.name]
 
 
-@pytest.mark.parametrize("path", sorted(DIRECTORY.glob("*.json")), ids=lambda path: path.name[:2])
+@pytest.mark.parametrize("path", sorted(DIRECTORY.glob("*.json")), ids=lambda path: path.name.partition("-")[0])
 def test_what_cloud_init_writes_alone_is_known_as_its_own(on, using, rendering, path):
     """What it writes without the override, for what it writes with it: else a server would be left alone."""
     parts, _items, wants = rendering(*from_file(path))

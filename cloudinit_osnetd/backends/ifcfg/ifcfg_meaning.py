@@ -3,7 +3,7 @@
 """The meaning of an ifcfg file and of a file of routes: nm-settings-ifcfg-rh(5), initscripts' sysconfig.txt."""
 
 import re
-from typing import Iterator, Sequence, Set
+from typing import Dict, Iterator, List, Sequence, Set
 
 from ...core import meaning
 from . import ifcfg_file
@@ -67,11 +67,15 @@ def _milliseconds(seconds: str) -> str:
 
 
 def as_older_releases(found: meaning.Meaning) -> Sequence[meaning.Meaning]:
-    """Up to 24.1 cloud-init writes NM_CONTROLLED=no, and up to 22.4 no IPV6_FAILURE_FATAL beside DHCPV6C."""
+    """Up to 24.1 cloud-init writes NM_CONTROLLED=no, and up to 22.4 no IPV6_FAILURE_FATAL beside DHCPV6C.
+
+    From 21.1 to 22.4 it writes BOOTPROTO=dhcp there.
+    """
     left = frozenset(["NM_CONTROLLED no"])
     fatal = frozenset(["IPV6_FAILURE_FATAL yes"])
-    others = [found - left, found | left, found - fatal - left, (found - fatal) | left]
-    return [other for other in others if other != found]
+    others = [found, found - fatal] + ([(found - fatal) | {"dhcp4"}] if "dhcp6" in found else [])
+    others = [one for other in others for one in (other - left, other | left)]
+    return [other for other in dict.fromkeys(others) if other != found]
 
 
 def of_route(line: ifcfg_file.Line) -> str:
@@ -112,9 +116,11 @@ def of_key(key: str, word: str) -> Iterator[str]:
     elif key == "IPV6_FORCE_ACCEPT_RA":
         yield "accept-ra " + plain
     elif key == "BONDING_OPTS":
+        options: Dict[str, List[str]] = {}  # arp_ip_target may stand there several times
         for option in word.split():
             name, _, chosen = option.partition("=")
-            yield from [meaning.bond_option(name.replace("_", "-"), chosen)] if chosen else []
+            options.setdefault(name.replace("_", "-"), []).extend([chosen] if chosen else [])
+        yield from (meaning.bond_option(name, ",".join(values)) for name, values in options.items() if values)
     elif re.match(r"BONDING_SLAVE\d+\Z", key):
         yield "member " + word
     else:

@@ -52,3 +52,8 @@ class KeyfileFormat(Format):
         from . import keyfile_meaning  # only needed to compare meanings
 
         return keyfile_meaning.of(text) - {"match name " + name}  # as it is called, while it has this name
+
+    def as_older_releases(self, meaning: FrozenSet[str]) -> Sequence[FrozenSet[str]]:
+        from . import keyfile_meaning
+
+        return keyfile_meaning.as_older_releases(meaning)

@@ -2,7 +2,8 @@
 # SPDX-FileCopyrightText: The cloudinit-osnetd developers
 """The meaning of a keyfile for NetworkManager: nm-settings-keyfile(5)."""
 
-from typing import Dict, Iterator, Set
+import re
+from typing import Dict, FrozenSet, Iterator, List, Sequence, Set, Tuple
 
 from ...core import meaning
 from .keyfile import numbered, parsed, value, words
@@ -41,6 +42,51 @@ def of(text: str) -> meaning.Meaning:
     return frozenset(facts)
 
 
+_FOUR, _SIX = "ipv4.may-fail no", "ipv6.may-fail no"
+_NOTHING = frozenset(["ipv4 disabled", _FOUR, "ipv6 disabled", _SIX])  # of a bond without networks
+_Edit = Tuple[FrozenSet[str], FrozenSet[str]]  # what an older release left out, and what it wrote instead
+
+
+def as_older_releases(wanted: meaning.Meaning) -> Sequence[meaning.Meaning]:
+    """Returns what releases before the installed one wrote, each difference with and without the others.
+
+    Up to 23.1 a static IPv6 subnet has the method `auto` and may fail, and so has a stateful one; IPv4 beside dynamic
+    IPv6 has no section; both of two leases are needed; a bond without networks has no sections, and no bond has an MTU,
+    or an option with a "_" in its name but miimon. Up to 22.4 no route has a metric.
+    """
+    found = [wanted]
+    for left_out, instead in _older(wanted):
+        found += [(one - left_out) | instead for one in found]
+    return list(dict.fromkeys(found[1:]))
+
+
+def _older(wanted: meaning.Meaning) -> Iterator[_Edit]:
+    has_six = any(line.startswith("address ") and ":" in line for line in wanted)
+    bond = frozenset(line for line in wanted if line.startswith("bond "))
+    metrics: List[str] = [line for line in wanted if re.search(r"^ipv[46]\.route-metric |^route .* metric ", line)]
+    if has_six and _SIX in wanted:
+        yield frozenset([_SIX]), frozenset(["slaac"])
+    if "dhcp6" in wanted:
+        yield frozenset(["dhcp6"]), frozenset(["slaac"])
+    if wanted >= _NOTHING:
+        yield _NOTHING, frozenset()
+    elif "ipv4 disabled" in wanted:
+        yield frozenset(["ipv4 disabled"]), frozenset()
+    if "dhcp4" in wanted and _FOUR not in wanted:
+        yield frozenset(), frozenset([_FOUR])
+    if wanted & {"slaac", "dhcp6"} and _SIX not in wanted:
+        yield frozenset(), frozenset([_SIX])
+    if metrics:
+        yield frozenset(metrics), frozenset(_without_metric(line) for line in metrics if line.startswith("route "))
+    if bond:
+        yield frozenset(line for line in wanted if line.startswith("mtu ")), frozenset()
+        yield frozenset(line for line in bond if line.split()[1] != "miimon"), frozenset()
+
+
+def _without_metric(line: str) -> str:
+    return re.sub(r" metric \d+", "", line)
+
+
 def of_section(section: str, keys: Dict[str, str]) -> Iterator[str]:
     for key, text in keys.items():
         if key in _IGNORED.get(section, ()):
@@ -56,6 +102,10 @@ def of_section(section: str, keys: Dict[str, str]) -> Iterator[str]:
         elif section in _ETHERNET and key == "mtu":
             yield from ["mtu " + text] if text not in ("", "0") else []
         elif section == "bond":
+            if text.startswith("["):
+                # cloud-init writes a list as Python shows it. NetworkManager drops the option, and the profile with it.
+                yield meaning.INVALID + "bond.%s %s" % (key, text)
+                text = re.sub(r"[]['\"]", "", text)
             # What a document leaves empty is written so, and means nothing.
             yield from [] if text == "" else [meaning.bond_option(key.replace("_", "-"), text)]
         elif (key, meaning.truth(text)) not in _DEFAULTS:
