@@ -188,7 +188,7 @@ def wrong(guest: Guest, case: Case) -> List[str]:
     for word, device in case.devices.items():
         name = names.get(word) or word.format(**words)
         device = device._replace(master=device.master.format(**words), parent=device.parent.format(**words))
-        found += [f"{name}: {text}" for text in _wrong(guest, name, device)]
+        found += [f"{name}: {text}" for text in wrong_with(guest, name, device)]
     return found
 
 
@@ -203,7 +203,7 @@ def _is_made(link: Dict[str, Any]) -> bool:
     return link.get("linkinfo", {}).get("info_kind") in ("bond", "vlan")
 
 
-def _wrong(guest: Guest, name: str, device: Device) -> List[str]:
+def wrong_with(guest: Guest, name: str, device: Device) -> List[str]:
     there = [link for link in ip(guest, "-details addr") if link["ifname"] == name]
     if not there:
         return ["no such device"]

@@ -9,12 +9,15 @@ from typing import Any, Dict, List, Set
 
 from tests.lab import Cloud, Container, Port
 from tests.scenarios.conftest import GuestFactory
+from tests.scenarios.documents import Device, wrong_with
 from tests.scenarios.seen import (
     PROFILES,
     assert_boot,
     assert_follows,
     assert_nothing_to_do,
     ip,
+    proved_unique,
+    reconcile,
     settled,
     wait_until,
 )
@@ -130,4 +133,55 @@ def test_one_of_three_fixed_ips_goes_and_the_others_never_do(cloud: Cloud, guest
         assert code == 0, said
     assert addresses_of(guest, second) == set(left)
     assert_follows(guest, first)
+    assert_nothing_to_do(guest)
+
+
+def test_what_novas_document_cannot_say(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """Several fixed IPs of both families, search domains, global DNS for who has none, and a NIC that has nothing."""
+    first, second, guest = a_server(cloud, guest_factory)
+    server = guest.server
+    third = server.create_port(second.network)
+    guest.plug(third)
+    assert_follows(guest, third)
+    settled(guest, 20)
+    server.freeze_metadata()
+    document = server.network_data()
+    ids = {one["ethernet_mac_address"]: one["id"] for one in document["links"]}
+    many = {"10.91.0.201": "24", "10.91.0.202": "24", "198.51.100.9": "25", "2001:db8:5::21": "64", "2001:db8:5::22": "64", "2001:db8:6::1": "48"}
+    networks = [one for one in document["networks"] if one["link"] == ids[first.mac]]
+    for number, (address, bits) in enumerate(many.items()):
+        kind = "ipv6" if ":" in address else "ipv4"
+        networks.append({"id": f"n{number}", "link": ids[second.mac], "type": kind, "ip_address": address, "netmask": bits, "dns_search": ["example.org", "a.example.org"]})
+
+    def pushed(*servers: str) -> Dict[str, Any]:
+        return dict(document, networks=networks, services=[{"type": "dns", "address": one} for one in servers])
+
+    def assert_has(*servers: str) -> None:
+        proved_unique(guest)
+        addresses = tuple(f"{address}/{bits}" for address, bits in many.items())
+        wanted = Device(addresses=addresses, mtu=1400, dns=servers, search=("example.org", "a.example.org"))
+        for port, device in ((second, wanted), (third, Device(mtu=1400))):
+            name = str(guest.nic(port))
+            wait_until(lambda name=name, device=device: not wrong_with(guest, name, device), 15 * guest.patience, str(wrong_with(guest, name, device)))
+        assert_follows(guest, first)  # whose network has a server of its own
+
+    code, said = push(guest, pushed("10.90.0.53", "2001:db8::53"))
+    assert (code, said["problems"]) == (0, {}), said
+    assert {touch["mac"] for touch in said["touches"]} == {second.mac, third.mac}, said
+    assert_has("10.90.0.53", "2001:db8::53")
+    # Another global server is in force at once, and touches nobody else.
+    code, said = push(guest, pushed("10.90.0.54"))
+    assert (code, [touch["mac"] for touch in said["touches"]]) == (0, [second.mac]), said
+    assert_has("10.90.0.54")
+    # The metadata repeats itself, another NIC comes, the server boots.
+    reconcile(guest)
+    fourth = server.create_port(second.network)
+    server.thaw_metadata()
+    guest.plug(fourth)
+    assert_follows(guest, fourth)
+    assert_has("10.90.0.54")
+    guest.reboot()
+    assert_boot(guest, level="store")
+    assert_has("10.90.0.54")
+    assert_follows(guest, fourth)
     assert_nothing_to_do(guest)

@@ -8,8 +8,10 @@ import time
 import pytest
 
 from cloudinit_osnetd import cli
-from cloudinit_osnetd.commands import apply, confirm, reconcile, rollback
+from cloudinit_osnetd.cloud_init.eligibility import NotManaged
+from cloudinit_osnetd.commands import apply, confirm, plan, reconcile, rollback
 from cloudinit_osnetd.commands.reconcile import as_json
+from cloudinit_osnetd.commands.report import decided
 from cloudinit_osnetd.core.plan import Change, Drift
 from cloudinit_osnetd.core.records import Touch
 from cloudinit_osnetd.kernel import netlink
@@ -162,6 +164,33 @@ def test_a_push_that_changes_nothing_says_why(monkeypatch, capsys):
     pushing(monkeypatch, run_lock.Busy("another run is at work"))
     assert screen(capsys, "apply", "--forget") == (6, "", nothing + "\n")
     assert screen(capsys, "apply", "{}") == (3, "", "cloudinit-osnetd: refused, nothing was changed: network_data: has no links\n")
+
+
+DIFF = """\
+--- /etc/systemd/network/10-cloud-init-ens4.network (now)
++++ /etc/systemd/network/10-cloud-init-ens4.network (then)
+@@ -2,4 +2,4 @@
+ Name=ens4
+ 
+ [Link]
+-MTUBytes=1450
++MTUBytes=1380
+"""  # noqa: W293 - a context line of a diff that is empty
+
+
+def test_a_plan_and_the_difference_of_each_file(guest, monkeypatch, capsys):
+    planned = decided(FULL.changes[:1], FULL.touches[:1], (), (), {}, (), {})
+    monkeypatch.setattr(plan, "run_context", lambda **_options: None)
+    monkeypatch.setattr(plan, "_report", lambda _on, args, _push: dict(planned, diff=DIFF.splitlines()) if args.diff else planned)
+    rows = [line for line in DECIDED.splitlines(True)[:5] if "ens5" not in line]
+    assert screen(capsys, "plan") == (0, "".join(rows + [DECIDED.splitlines(True)[5]]), "")
+    assert screen(capsys, "plan", "--diff", "--exit-code") == (7, "".join(rows + [DECIDED.splitlines(True)[5]]) + DIFF, "")
+
+    def unmanaged(**_options):
+        raise NotManaged("the datasource is NoCloud, not OpenStack's")
+
+    monkeypatch.setattr(plan, "run_context", unmanaged)
+    assert screen(capsys, "plan", "--exit-code") == (0, "not managed: the datasource is NoCloud, not OpenStack's\n", "")
 
 
 def test_runs_and_one_of_them(guest, capsys):
