@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -118,6 +119,36 @@ def test_the_file_of_an_older_release_is_kept(cloud: Cloud, guest_factory: Guest
         stanzas = guest.run(f"cat {directory}/50-cloud-init*").stdout
         assert all(stanzas.count(f"address {one.fixed_ips[0]}") == 1 for one in (port, second)), stanzas
         assert guest.run("systemctl --failed --no-legend --plain").stdout == ""
+
+
+@pytest.mark.deep
+@pytest.mark.on("nm")
+def test_a_keyfile_of_an_older_release(cloud: Cloud, guest_factory: GuestFactory) -> None:
+    """Up to 23.1 a static IPv6 subnet was to follow advertisements too, and an upgrade of cloud-init writes no other file."""
+    server = cloud.server("metal")
+    port = server.create_port(a_network(cloud))
+    guest = guest_factory(server, package=False)
+    guest.boot()
+    path = f"/etc/NetworkManager/system-connections/cloud-init-{guest.nic(port)}.nmconnection"
+    text = guest.run(f"cat {path}").stdout
+    four, _header, six = text.partition("[ipv6]\n")
+    assert six.count("method=manual\nmay-fail=false\n") == 1, text
+    older = re.sub("autoconnect-priority=.*\n", "", four) + "[ipv6]\n" + six.replace("method=manual\nmay-fail=false\n", "method=auto\nmay-fail=true\n")
+    guest.put(older.encode(), path, mode=0o600)
+    guest.run(f"nmcli connection load {path} && nmcli connection up filename {path}")
+    wait_until(lambda: all(word in guest.run("ip address").stdout for word in port.fixed_ips), 15 * guest.patience, "its addresses")
+    assert_adopted(guest, port)
+    assert guest.run(f"cat {path}").stdout == older
+
+    server.edit_port(port, mtu=1400)
+    assert_edited(guest, port, 1400)
+    assert_follows(guest, port)
+    guest.reboot()
+    assert_boot(guest, level="store")
+    assert_follows(guest, port)
+    assert state_of(guest, port) == "ok"
+    assert "method=manual" in guest.run(f"cat {path}").stdout.partition("[ipv6]")[2]
+    assert_nothing_to_do(guest)
 
 
 WIDE = ("172.16.0.0/12", "192.168.0.0/16", "10.200.0.0/16", "198.18.0.0/15", "203.0.113.0/24", "100.64.0.0/10")

@@ -386,6 +386,9 @@ def test_what_older_releases_wrote_is_recognised(backend):
     newer = backend.meaning(alone + "IPV6_FAILURE_FATAL=yes\n", "ens3")
     assert backend.meaning(stateful + "NM_CONTROLLED=no\n", "ens3") in backend.as_older_releases(newer)
     assert backend.meaning(LEASED, "ens3") not in backend.as_older_releases(plain)
+    # And before that to follow the advertisements.
+    oldest = backend.meaning(alone.replace("IPV6_AUTOCONF=no\n", ""), "ens3")
+    assert oldest in backend.as_older_releases(backend.meaning(stateful, "ens3"))
 
 
 def test_an_option_of_a_bond_that_stands_there_several_times(backend):

@@ -69,11 +69,13 @@ def _milliseconds(seconds: str) -> str:
 def as_older_releases(found: meaning.Meaning) -> Sequence[meaning.Meaning]:
     """Up to 24.1 cloud-init writes NM_CONTROLLED=no, and up to 22.4 no IPV6_FAILURE_FATAL beside DHCPV6C.
 
-    From 21.1 to 22.4 it writes BOOTPROTO=dhcp there.
+    From 21.1 to 22.4 it writes BOOTPROTO=dhcp there, before that neither this nor IPV6_AUTOCONF=no.
     """
     left = frozenset(["NM_CONTROLLED no"])
     fatal = frozenset(["IPV6_FAILURE_FATAL yes"])
-    others = [found, found - fatal] + ([(found - fatal) | {"dhcp4"}] if "dhcp6" in found else [])
+    others = [found, found - fatal]
+    if "dhcp6" in found:
+        others += [(found - fatal) | {"dhcp4"}, (found - fatal - {"dhcp4"}) | {"slaac"}]
     others = [one for other in others for one in (other - left, other | left)]
     return [other for other in dict.fromkeys(others) if other != found]
 
