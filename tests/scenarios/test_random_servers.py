@@ -164,11 +164,11 @@ class _Told(Port):
         return list(first.values())
 
 
-def wrong(guest: Guest, server: Server) -> List[str]:
-    """In what the guest is not as its ports and its document are."""
+def wrong(guest: Guest, server: Server, heard: Dict[Port, Set[str]]) -> List[str]:
+    """In what the guest is not as its ports and its document are. `heard`: by port, the global name servers that it may have."""
     found = [f"{port.mac} ({guest.nic(port)}): {text}" for port in server.ports for text in lacks(guest, _Told(port))]
     found += _by_document(guest, server.network_data())
-    found += _resolver(guest, server)
+    found += _resolver(guest, server, heard)
     for version in (4, 6):
         ways = [(route.get("metric", 0), route["dev"]) for route in ip(guest, f"-{version} route show default")]
         best = {dev for metric, dev in ways if metric == min(ways)[0]}
@@ -208,24 +208,28 @@ def _static(guest: Guest, name: str, network: Dict[str, Any], has: Set[str]) -> 
             yield f"{name}: told is {route['network']}/{length} via {route['gateway']}, there is {sorted(there)}"
 
 
-def _resolver(guest: Guest, server: Server) -> Iterator[str]:
+def _resolver(guest: Guest, server: Server, heard: Dict[Port, Set[str]]) -> Iterator[str]:
     if guest.backend not in PROFILES:
         return
     lines = [line.split() for line in guest.run("cat /etc/resolv.conf").stdout.splitlines()]
     there = {line[1] for line in lines if line[:1] == ["nameserver"]}
     subnets = [subnet for port in server.ports for subnet, _ips in _Told(port).subnets()]
-    may_be = {one for subnet in subnets for one in subnet.dns}
+    may_be = {one for subnet in subnets for one in subnet.dns}.union(*(heard.get(port, ()) for port in server.ports))
     # With `dns = none`, cloud-init's, nobody writes what a lease brings.
     told = [subnet for subnet in subnets if guest.backend != "ifcfg" or not (subnet.dhcp or subnet.ipv6_mode)]
     yield from (f"resolv.conf lacks {one}" for one in sorted({one for subnet in told for one in subnet.dns} - there))
     yield from (f"resolv.conf has {one}, which is nobody's" for one in sorted(there - may_be))
 
 
-def check(guest: Guest, server: Server, doing: str) -> None:
+def check(guest: Guest, server: Server, doing: str, heard: Dict[Port, Set[str]]) -> None:
     last: List[str] = []
+    for port in server.ports:
+        # It has those of all ports, as they were when it was rendered: an edit of another port is no reason to touch it.
+        if not any(subnet.dns for subnet, _ips in _Told(port).subnets()):
+            heard.setdefault(port, set()).update(one["address"] for one in server.network_data()["services"])
 
     def right() -> bool:
-        last[:] = wrong(guest, server)
+        last[:] = wrong(guest, server, heard)
         return not last
 
     try:
@@ -236,13 +240,14 @@ def check(guest: Guest, server: Server, doing: str) -> None:
 
 def test_the_kernel_has_what_is_told(cloud: Cloud, guest_factory: GuestFactory, seed: int, servers: int) -> None:
     lots = _Lots(seed)
+    heard: Dict[Port, Set[str]] = {}
     server = cloud.server("lots")
     first = server.create_port(cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.2"], mtu=1450))
     networks = [lots.network(cloud, number) for number in range(_NETWORKS)]
     guest = guest_factory(server, files=NO_WIRED_CONNECTION if lots.random() < 0.5 else None)
     guest.boot()
     settled(guest)
-    check(guest, server, "boot")
+    check(guest, server, "boot", heard)
     for number in range(servers):
         ports = [lots.port(server, networks) for _ in range(lots.choice([1, 1, 2, 3, 4]))]
         about = f"seed {seed}, server {number}"
@@ -251,25 +256,25 @@ def test_the_kernel_has_what_is_told(cloud: Cloud, guest_factory: GuestFactory, 
         else:
             for port in ports:
                 guest.plug(port)
-        check(guest, server, f"{about}: attached")
+        check(guest, server, f"{about}: attached", heard)
         settled(guest, seconds=30)
         for _ in range(2):
             edited = lots.edit(server, lots.choice(ports))
             if edited:
                 record = reconcile_anyway(guest)
                 assert not record["problems"], (about, edited, record["problems"])
-                check(guest, server, f"{about}: edited {edited}")
+                check(guest, server, f"{about}: edited {edited}", heard)
         if lots.random() < 0.15:
             guest.reboot()
             assert_boot(guest, level="store")
-            check(guest, server, f"{about}: rebooted")
+            check(guest, server, f"{about}: rebooted", heard)
         names = [str(guest.nic(port)) for port in ports]
         for port in ports:
             server.delete_port(port)
             guest.unplug(port)
         for name in names:
             assert_gone(guest, name)
-        check(guest, server, f"{about}: detached")
+        check(guest, server, f"{about}: detached", heard)
     settled(guest)
     assert first in server.ports and "Traceback" not in log_of(guest)
     assert_nothing_to_do(guest)

@@ -96,7 +96,7 @@ def test_a_nic_that_was_configured_by_hand_before_the_package_came(
     assert_left_alone()
     guest.reboot()
     # cloud-init alone, before the package came, pinned the names of the first boot.
-    assert_boot(guest, level="store", rules=[RULES] if guest.backend == "ifupdown" else [])
+    assert_boot(guest, level="store", rules=[RULES] if guest.backend in ("ifupdown", "ifcfg") else [])
     assert_left_alone()
     assert_follows(guest, first, other)
     assert_nothing_to_do(guest)
