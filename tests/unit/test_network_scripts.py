@@ -5,13 +5,14 @@
 import pytest
 
 from cloudinit_osnetd.backends.ifcfg import backend as ifcfg_backend
-from cloudinit_osnetd.backends.ifcfg import ifcfg_file
+from cloudinit_osnetd.backends.ifcfg import finish_ifcfg, ifcfg_file
 from cloudinit_osnetd.backends.network_scripts import activator
 from cloudinit_osnetd.core.desired import Item
 from cloudinit_osnetd.core.records import Touch
 from cloudinit_osnetd.kernel import netlink
 from cloudinit_osnetd.system import files, paths
 
+from . import ifcfg_texts
 from .build import A, B, data, dhcp, document, entry, link, nic, snapshot, static, vlan
 from .programs import programs
 
@@ -143,6 +144,16 @@ def test_a_vlan_whose_name_is_not_that_of_its_parent():
 def test_a_lease_is_asked_for_until_it_comes_and_a_static_address_is_not_probed():
     assert finished(dhcp())["PERSISTENT_DHCLIENT"] == "yes" and "ARPCHECK" not in finished(dhcp())
     assert finished(static())["ARPCHECK"] == "no" and "PERSISTENT_DHCLIENT" not in finished(static())
+    several = ifcfg_file.parsed(BACKEND.finish(STATIC % "ens3" + "IPADDR1=10.0.0.6\nNETMASK1=255.255.255.0\n", ifcfg_texts.item(static(), static("10.0.0.6"))))
+    assert several["ARPCHECK"] == several["ARPCHECK1"] == "no"  # ifup looks at each of them by itself
+
+
+def test_a_gateway_in_another_subnet_than_the_first():
+    """ifup compares GATEWAY with the network of the first address alone, and says nothing if it is another one."""
+    one = ifcfg_texts.item(static("10.7.0.5"), static(routes=[ifcfg_texts.DEFAULT]))
+    assert "GATEWAY" not in ifcfg_file.parsed(BACKEND.finish(ifcfg_texts.STATIC, one))
+    assert finish_ifcfg.in_files(one, 4, scripts=True) == [ifcfg_file.Line("0.0.0.0/0", "10.0.0.1")]
+    assert finished(static(routes=[ifcfg_texts.DEFAULT]))["GATEWAY"] == "10.0.0.1"
 
 
 # -- whose NIC it is -------------------------------------------------------------------------------

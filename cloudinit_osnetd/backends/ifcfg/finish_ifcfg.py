@@ -14,7 +14,7 @@ import ipaddress
 from typing import Dict, List, Optional, Set
 
 from ...core.desired import Item
-from ...core.network_data import DEFAULT4, DEFAULT6, DHCP4, DHCP6, SLAAC, Route, off_subnet_gateways
+from ...core.network_data import DEFAULT4, DEFAULT6, DHCP4, DHCP6, SLAAC, Route, off_subnet_gateways, static_addresses
 from ..networkmanager import finish_keyfile
 from . import ifcfg_file
 from .ifcfg_file import Values
@@ -65,7 +65,8 @@ def for_scripts(text: str, item: Item) -> str:
         metric = _told(item, DEFAULT4) or item.metric
         changes["METRIC"] = str(metric) if metric else None
         if _static(item, 4):
-            changes["ARPCHECK"] = "no"
+            numbers = [key[len("IPADDR") :] for key in values if ifcfg_file.ADDRESS.match(key)]
+            changes.update(("ARPCHECK" + number, "no") for number in numbers)  # each address is checked by itself
         if _types(item) & DHCP4:
             # Otherwise a server that is silent for a minute is never asked again.
             changes["PERSISTENT_DHCLIENT"] = "yes"
@@ -179,8 +180,13 @@ def _is_in_file(item: Item, route: Route, scripts: bool) -> bool:
         # NetworkManager ignores GATEWAY beside a lease, and so does ifup. Beside an advertised default route, one with
         # the same metric would make both a single multipath route.
         return True
-    # The scripts have no metric for IPV6_DEFAULTGW, and for a gateway outside of the subnets no word but `onlink`.
-    return scripts and (version == 6 or route.gateway in off_subnet_gateways(item.entry))
+    # The scripts have no metric for IPV6_DEFAULTGW, and take a GATEWAY in the subnet of the first address only.
+    return scripts and (version == 6 or not _is_in_first_subnet(item, str(route.gateway)))
+
+
+def _is_in_first_subnet(item: Item, gateway: str) -> bool:
+    networks = [ipaddress.ip_interface(one).network for one in static_addresses(item.entry) if ":" not in one]
+    return bool(networks) and ipaddress.ip_address(gateway) in networks[0]
 
 
 def _in_gateway(item: Item, version: int, scripts: bool) -> Optional[Route]:

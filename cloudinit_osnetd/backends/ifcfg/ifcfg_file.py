@@ -17,6 +17,7 @@ _ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)\Z")
 _UNQUOTED = re.compile(r"(?:[^\s\\]|\\.)*")
 _PLAIN = re.compile(r"[A-Za-z0-9_.,:/%@+=-]*\Z")
 _NUMBERED = re.compile(r"ADDRESS(\d+)\Z")
+ADDRESS = re.compile(r"IPADDR\d*\Z")
 
 Values = Dict[str, str]
 
