@@ -379,9 +379,13 @@ def test_a_profile_that_nmcli_wrote_beside_netplan_s_is_told(cloud: Cloud, guest
     assert (record["changes"], record["touches"]) == ([], []), record
     assert state_of(guest, second) == "drifted" and path in reason_of(guest, second), (path, reason_of(guest, second))
     assert_follows(guest, first)
-    guest.run(f"rm '{path}' && nmcli connection reload && nmcli connection up netplan-{guest.nic(second)}")
+    guest.run(f"rm '{path}' && nmcli connection reload")  # and netplan's own is not there any more
     reconcile(guest)
     assert_follows(guest, first, second)
+    guest.reboot()
+    assert_boot(guest, level="store")
+    assert_follows(guest, first, second)
+    assert_nothing_to_do(guest)
 
 
 def test_a_silent_dhcp_server_costs_no_lease(cloud: Cloud, guest_factory: GuestFactory) -> None:
