@@ -179,3 +179,20 @@ def test_a_route_to_the_own_subnet_is_put_beside_the_kernels_own():
     assert [command[3] for command in edit.commands] == ["append", "add"]
     back = live_edit.between(text, finish_stanza.finished(base, "ens3", "pre-up"), "ens3")
     assert ("ip", "-4", "route", "del", "192.0.2.0/26", "via", "192.0.2.1", "dev", "ens3") in back.commands
+
+
+def test_dns_stands_in_the_last_stanza_of_its_family():
+    """What resolvconf's hook is told by a stanza replaces what the NIC's earlier ones of the family said."""
+    stanzas = (
+        "auto ens4\niface ens4 inet static\n    address 10.0.0.5/24\n    dns-nameservers 10.0.0.2 10.0.0.3\n    dns-search a.example\n\n"
+        "# control-alias ens4\niface ens4 inet static\n    address 10.0.1.5/24\n    dns-nameservers 10.0.0.3 10.0.1.2\n    post-up ip route add 10.9.0.0/16 via 10.0.1.1 || true\n\n"
+        "# control-alias ens4\niface ens4 inet6 static\n    address fd00::5/64\n    dns-nameservers fd00::2\n"
+    )
+    text = finish_stanza.finished(stanzas, "ens4", "pre-up")
+    first, second, third = text.split("iface ")[1:]
+    assert "dns-" not in first
+    assert "    dns-nameservers 10.0.0.2 10.0.0.3 10.0.1.2\n    dns-search a.example\n    post-up ip route" in second
+    assert third.count("dns-nameservers fd00::2") == 1
+    assert finish_stanza.finished(text, "ens4", "pre-up") == text
+    meanings = [{fact for fact in stanza_meaning.of(one, "ens4") if fact.startswith(("dns", "search"))} for one in (stanzas, text)]
+    assert meanings[0] == meanings[1] != set()

@@ -11,7 +11,7 @@ checks the result.
 
 import ipaddress
 import re
-from typing import Container, List, Match, Optional
+from typing import Container, Dict, List, Match, Optional, Sequence
 
 from .interfaces_file import section, stanzas
 
@@ -39,6 +39,7 @@ _IFACE = re.compile(r"^iface .*\n", re.MULTILINE)
 _STATIC6 = re.compile(r"^(\s*iface\s+\S+\s+inet6\s+)static\b", re.MULTILINE)
 _OPTION = r"^[ \t]*%s[ \t]+(\S+)[ \t]*\n"
 _TARGETS = re.compile(r"^\s*bond[-_]arp[-_]ip[-_]target .*$", re.MULTILINE)  # ifenslave expects words
+_DNS = re.compile(r"^[ \t]*(dns-(?:nameservers|search))[ \t]+(\S.*)\n", re.MULTILINE)
 _COMMAND = re.compile(r"\s*(?:pre-up|up|post-up|pre-down|down|post-down)\s")
 _SETTINGS6 = "/proc/sys/net/ipv6/conf"
 # Waits for the end of duplicate address detection, at most 6 s, as `inet6 static` does: for services that bind the
@@ -51,11 +52,32 @@ def finished(text: str, name: str, when: str, onlink: Container[str] = ()) -> st
 
     `when`: "pre-up" if the device exists by itself, "up" if `ifup` creates it. `onlink`: as for routes_by_ip.
     """
-    parts = [one.text for one in stanzas(text)]
+    parts = _with_dns_last([one.text for one in stanzas(text)])
     static6 = [number for number, part in enumerate(parts) if _STATIC6.match(part)]
     done = [_by_commands(part, name, when, number == max(static6, default=-1)) for number, part in enumerate(parts)]
     text = routes_by_ip(_TARGETS.sub(lambda found: found.group().replace(",", " "), "".join(done)), name, onlink)
     return _beside_own(text, {_own_subnet(part) for part in parts})
+
+
+def _with_dns_last(parts: Sequence[str]) -> List[str]:
+    """Moves the DNS options of each family to its last stanza.
+
+    `ifup` runs resolvconf's hook for each stanza, and what the hook is told replaces what it was told before for this
+    NIC and family: servers of an earlier stanza would be lost.
+    """
+    done = list(parts)
+    for family in ("inet", "inet6"):
+        places = [n for n, part in enumerate(parts) if _IFACE.match(part) and part.split(None, 3)[2] == family]
+        found: Dict[str, List[str]] = {}
+        for place in places:
+            for option, words in _DNS.findall(parts[place]):
+                found.setdefault(option, []).extend(words.split())
+        if len(places) > 1 and found:
+            for place in places:
+                done[place] = _DNS.sub("", done[place])
+            lines = ["%s %s" % (option, " ".join(dict.fromkeys(words))) for option, words in found.items()]
+            done[places[-1]] = _with(done[places[-1]], lines)
+    return done
 
 
 def _own_subnet(stanza: str) -> str:
