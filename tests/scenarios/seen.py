@@ -148,6 +148,15 @@ def profile_path(guest: Guest, port: Union[Port, str]) -> str:
     return f"{KEYFILES}/cloud-init-{name}.nmconnection" if guest.backend == "nm" else f"{IFCFG}/ifcfg-{name}"
 
 
+def file_of(guest: Guest, port: Port) -> str:
+    """The file in which a NIC's configuration stands, alone or with others."""
+    if guest.backend == "networkd":
+        return f"/etc/systemd/network/10-cloud-init-{guest.nic(port)}.network"
+    if guest.backend == "ifupdown":
+        return "/etc/network/interfaces.d/50-cloud-init"
+    return profile_path(guest, port) if guest.backend in ("nm", "ifcfg") else NETPLAN
+
+
 def netplan_names(text: str) -> List[str]:
     """The ids of all definitions in a netplan file."""
     network = yaml.safe_load(text)["network"]

@@ -145,7 +145,7 @@ def test_a_server_of_another_datasource_goes_back_to_what_it_had(cloud: Cloud, g
     before = configuration(guest, port)
 
     def has() -> Any:
-        return [a["local"] for a in ip(guest, "-4 addr show dev ens3")[0]["addr_info"]]
+        return [a["local"] for link in ip(guest, "-4 addr show dev ens3") for a in link["addr_info"]]
 
     assert push(guest, server.network_data(), "--confirm-within 3")[0] == 0
     assert_follows(guest, port)

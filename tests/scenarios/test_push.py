@@ -12,12 +12,11 @@ from typing import Any, Dict, List, Tuple
 from tests.lab import Cloud, Container, Port
 from tests.scenarios.conftest import GuestFactory
 from tests.scenarios.seen import (
-    PROFILES,
     assert_boot,
     assert_follows,
     assert_nothing_to_do,
+    file_of,
     ip,
-    profile_path,
     reconcile,
     settled,
     status,
@@ -128,10 +127,7 @@ def test_what_was_pushed_is_forgotten(cloud: Cloud, guest_factory: GuestFactory)
     assert "push" not in json.dumps(store_of(guest)["truth"]["keys"])
 
     # A NIC whose file somebody has edited is left alone, and the host is told so.
-    file = "/etc/network/interfaces.d/50-cloud-init" if guest.backend == "ifupdown" else f"/etc/systemd/network/10-cloud-init-{guest.nic(second)}.network"
-    if guest.backend in PROFILES:
-        file = profile_path(guest, second)
-    guest.run(f"sed -i 's/10.91.0.2;\\?$/10.91.0.3/' {file}")
+    guest.run(f"sed -i 's/10.91.0.2\\b/10.91.0.3/' {file_of(guest, second)}")
     guest.server.edit_port(second, fixed_ips=["10.91.0.78"])
     code, said = push(guest, guest.server.network_data())
     assert (code, [drift["mac"] for drift in said["drifted"]], said["changes"], said["absent"]) == (1, [second.mac], [], []), said

@@ -15,6 +15,7 @@ from tests.scenarios.seen import (
     assert_nothing_to_do,
     configuration,
     configured_names,
+    file_of,
     ip,
     reason_of,
     reconcile,
@@ -96,8 +97,8 @@ def test_a_new_nic_is_taken_out_again(cloud: Cloud, guest_factory: GuestFactory)
 def test_an_edit_that_was_overwritten_by_force_is_put_back(cloud: Cloud, guest_factory: GuestFactory) -> None:
     first, second, guest = a_server(cloud, guest_factory)
     (old,) = second.fixed_ips
-    file = "/etc/network/interfaces.d/50-cloud-init" if guest.backend == "ifupdown" else f"/etc/systemd/network/10-cloud-init-{guest.nic(second)}.network"
-    guest.run(f"sed -i 's/{old}/10.91.0.99/; s/10.91.0.2/10.91.0.3/' {file}")
+    file = file_of(guest, second)
+    guest.run(f"sed -i 's/{old}/10.91.0.99/; s/10.91.0.2\\b/10.91.0.3/' {file}")
     edited = configuration(guest, second)
     assert "10.91.0.99" in edited and reconcile(guest)["touches"] == []
     assert state_of(guest, second) == "drifted"
