@@ -258,7 +258,8 @@ def dns_of(guest: Guest, name: str) -> Tuple[Optional[FrozenSet[str]], Optional[
         return frozenset(servers), frozenset(guest.run(f"resolvectl domain {name}", check=False).stdout.partition("):")[2].split())
     if guest.run("command -v resolvconf", check=False).returncode:
         return None, None
-    lines = [line.split() for line in guest.run(f"cat /run/resolvconf/interface/{name}.*", check=False).stdout.splitlines()]
+    # Not those of its VLANs, which are called NAME.100.inet.
+    lines = [line.split() for line in guest.run(f"cat /run/resolvconf/interface/{name}.[a-z]*", check=False).stdout.splitlines()]
     said: Dict[str, List[str]] = {"nameserver": [], "search": []}
     for words in lines:
         said.setdefault(words[0] if words else "", []).extend(words[1:])
