@@ -266,7 +266,7 @@ def _wrong_in_backend(guest: Guest, port: Port, name: str) -> List[str]:
         if guest.run("command -v resolvconf", check=False).returncode:
             return wrong  # nobody takes DNS servers from ifupdown here (Debian 13 and later come without it)
         # Not /etc/resolv.conf: resolv.conf(5) takes three servers, of whatever number of NICs.
-        lines = guest.run(f"cat /run/resolvconf/interface/{name}.*", check=False).stdout.splitlines()
+        lines = guest.run(f"cat /run/resolvconf/interface/{name}.[a-z]*", check=False).stdout.splitlines()
         told = {line.split()[1] for line in lines if line.startswith("nameserver ")}
     wrong += [f"DNS server {server} not in use" for server in servers - told]
     # A port whose subnets name none is served by the global ones, of which the guest may have those of a moment ago.
