@@ -166,6 +166,12 @@ CASES = [
         "97-vlan-with-the-id-bond0",
         {ONE: Device(mtu=1500), "{one}.2222": _PLAIN._replace(mac="00:00:5e:00:53:ac", vlan_id=2222, parent="{one}", mtu=1500)},
     ),
+    Case("106-empty-object-for-a-list", {ONE: Device(("192.0.2.10/24",), (DEFAULT4,)), TWO: Device(("198.51.100.10/24",))}),
+    Case(
+        "112-a-route-twice",
+        {ONE: _PLAIN._replace(addresses=("192.0.2.10/24", "192.0.2.11/24"), routes=(("198.51.100.7", "192.0.2.2"), DEFAULT4))},
+    ),
+    Case("115-destination-beside-an-empty-network", {ONE: _PLAIN._replace(routes=(DEFAULT4, ("198.51.100.0/24", "192.0.2.2")))}),
     Case("24-networkd-one-route-section", {ONE: _PLAIN._replace(addresses=("192.0.2.10/24", "2001:db8::10/64"), routes=(DEFAULT4, DEFAULT6))}),
 ]  # fmt: skip
 
