@@ -61,9 +61,21 @@ class _JournalFormatter(logging.Formatter):
         return "\n".join("<%d>%s" % (level, line) for line in text.splitlines())
 
 
+def _is_journal() -> bool:
+    """True if standard error is the journal's stream, as for our units.
+
+    What a guest agent starts has the variable from the agent's unit, and a pipe of the agent's.
+    """
+    try:
+        stream = os.fstat(2)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == "%d:%d" % (stream.st_dev, stream.st_ino)
+
+
 def _logging(verbose: bool) -> None:
     handler = logging.StreamHandler()
-    if "JOURNAL_STREAM" in os.environ:
+    if _is_journal():
         handler.setFormatter(_JournalFormatter())
         level = logging.INFO
     else:

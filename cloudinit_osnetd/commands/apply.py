@@ -11,10 +11,11 @@ from ..cloud_init.eligibility import NotManaged
 from ..core.network_data import NetworkData
 from ..core.pushed_document import Refused
 from ..kernel import netlink
+from ..planning.build_plan import forgotten
 from ..run import recheck_timer
 from ..run.reconcile import run
 from ..run.record import Push
-from ..state import run_lock
+from ..state import run_lock, store
 from ..system import paths
 from ..system.command import CommandError
 from ..system.command import run as run_command
@@ -61,6 +62,12 @@ def _absent(data: NetworkData) -> List[str]:
     return sorted({entry.mac for entry in data.entries.values() if entry.kind == "phy"}.difference(there))
 
 
+def _kept() -> List[str]:
+    """Returns the names of the NICs that had nothing but what was pushed: they stay as they are."""
+    state, nics = store.load(instance.instance_id()), netlink.snapshot().by_mac()
+    return sorted(nics[key.partition("/")[0]].name for key in forgotten(state, nics))
+
+
 def _status(report: Dict[str, Any], data: Optional[NetworkData]) -> int:
     """Returns the exit status; a NIC of the document that was left alone, because its file was edited, is not done."""
     if any(touch["reason"] == "rolled back" for touch in report["touches"]):
@@ -78,6 +85,9 @@ def _tell(args: "argparse.Namespace", report: Dict[str, Any], text: str = "") ->
         print_decided(report)
         for mac in report.get("absent", ()):
             text = "absent: %s: no NIC has this MAC; it is configured when it comes" % mac
+            print("\n".join(wrapped(text, width(), indent="    ")))
+        for name in report.get("kept", ()):
+            text = "kept: %s: nothing else says what it should have; it stays as it is" % name
             print("\n".join(wrapped(text, width(), indent="    ")))
         print_next(report)
         if "confirm_by" in report:
@@ -112,6 +122,8 @@ def main(args: "argparse.Namespace") -> int:
         return EXIT_BUSY
     if data is not None:
         report["absent"] = _absent(data)
+    else:
+        report["kept"] = _kept()
     _tell(args, report)
     announce(report)
     return _status(report, data)

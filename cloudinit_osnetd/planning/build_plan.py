@@ -129,11 +129,25 @@ def _explained(made: plan.Plan, rejected: Mapping[str, rejections.Rejection]) ->
 def _kept(
     on: RunContext, state: store.State, nics: Dict[str, Nic], rejected: Mapping[str, rejections.Rejection]
 ) -> FrozenSet[str]:
-    """Returns what is not cleaned up: ignored NICs, and NICs whose first entry is rejected, but not by an operator."""
+    """Returns what is not cleaned up: ignored NICs, NICs whose first entry is rejected, but not by an operator, and
+    NICs of which nobody says anything any more."""
     ignored = on.context.settings.ignore
     unmanaged = desired.unmanaged(state.truth, nics, ignored, bonds_of(on, state, nics))
     rejected = {key: one for key, one in rejected.items() if one.lasting != rejections.LASTING}
-    return ignored | unmanaged | {key for key, one in rejected.items() if one.old is None}
+    first = {key for key, one in rejected.items() if one.old is None}
+    return ignored | unmanaged | first | forgotten(state, nics)
+
+
+def forgotten(state: store.State, nics: Mapping[str, Nic]) -> FrozenSet[str]:
+    """Returns the keys of the NICs that are here and configured by us, and of which no source says anything any more.
+
+    That is after `apply --forget` of what nobody else had said. They keep their network, as a NIC does that is not
+    listed any more: it may be the only one. With a bond or a VLAN that goes, NICs do too: their files name it.
+    """
+    rows = [row for row in state.ledger if row.key not in state.truth.keys]
+    if any(not row.key.endswith("/phy") for row in rows):
+        return frozenset()
+    return frozenset(row.key for row in rows if row.mac in nics)
 
 
 def _failures(wants: Sequence[desired.Want], rendering: render.Rendering) -> Dict[str, str]:

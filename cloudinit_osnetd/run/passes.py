@@ -16,6 +16,7 @@ from ..openstack.refresh import refresh_push
 from ..planning.build_plan import (
     PlanningResult,
     build_plan,
+    forgotten,
     log_plan,
     new_macs,
     pending_macs,
@@ -254,6 +255,8 @@ class Passes(RunState):
         known = truth.forget_gone(self.state.truth, present)
         rejected = self._still_rejected(known, nics)
         metrics = {key: metric for key, metric in planned.metrics.items() if key in known.keys}
+        kept = forgotten(self.state._replace(truth=known), nics)
+        metrics.update((key, metric) for key, metric in self.known_metrics.items() if key in kept)
         self.state = self.state._replace(truth=known, metrics=metrics, rejections=rejected)
         store.save(self.state)
 

@@ -75,9 +75,18 @@ def test_what_was_pushed_is_followed_and_nothing_else(cloud: Cloud, guest_factor
     assert status(guest)["boot"]["early"]["problems"] == {}
     assert_nothing_to_do(guest)
 
-    # Once it is forgotten, the server is cloud-init's alone again.
-    assert guest.run("cloudinit-osnetd apply --forget", check=False).returncode == 0
+    # Once it is forgotten, the server is nobody's again, and as it was: the push is all that it had.
+    done = guest.run("cloudinit-osnetd apply --forget --json", check=False)
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["touches"], told["kept"]) == (0, [], sorted(str(guest.nic(one)) for one in (port, second))), told
     assert "NoCloud" in status(guest)["hands_off"]
+    guest.reboot()
+    assert_follows(guest, port, second)
+    # And the next push finds its files.
+    server.edit_port(second, fixed_ips=["10.91.0.77"])
+    code, said = push(guest, server.network_data())
+    assert (code, {touch["mac"] for touch in said["touches"]} - {third.mac}) == (0, {second.mac}), said
+    assert_follows(guest, port, second, third)
 
 
 def test_a_push_where_the_cache_of_the_datasource_is_gone(cloud: Cloud, guest_factory: GuestFactory) -> None:

@@ -76,7 +76,7 @@ def cases(document: Dict[str, Any]) -> List[Case]:
         Case(b"17", "neither a JSON object nor base64"),
         Case(edited(document, "links", id=None), "links[1].id"),
         Case(json.dumps(dict(document, links=None)).encode(), "has no links"),
-        Case(json.dumps(dict(document, networks={})).encode(), "networks: not a list"),
+        Case(json.dumps(dict(document, networks={"n1": {}})).encode(), "networks: not a list"),
         Case(json.dumps(ids).encode()),
         Case(six(document, "fe80::5%eth0"), "networks[0].ip_address"),
         Case(six(document, "::ffff:10.90.0.5"), "a NIC can have"),

@@ -131,16 +131,18 @@ def test_an_exception_is_shown():
     assert said.startswith("ERROR: it broke off\nTraceback") and said.endswith("ZeroDivisionError: division by zero\n")
 
 
-@pytest.mark.parametrize(("journal", "verbose", "shown"), [("", False, False), ("", True, True), ("8:9", False, True)])
+@pytest.mark.parametrize(("journal", "verbose", "shown"), [("", False, False), ("", True, True), ("8:9", False, False), ("its own", False, True)])
 def test_what_the_output_tells_is_logged_for_the_journal(journal, verbose, shown):
     """On a terminal an operator would read it twice."""
     script = (
-        "import sys; sys.path.insert(0, %r); from cloudinit_osnetd import cli; from cloudinit_osnetd.core.records import IN_OUTPUT\n"
-        "cli._logging(%r); cli.LOG.warning('fault: x', extra=IN_OUTPUT); cli.LOG.warning('rolling back')\n" % (TOP, verbose)
+        "import os, sys; sys.path.insert(0, %r); from cloudinit_osnetd import cli; from cloudinit_osnetd.core.records import IN_OUTPUT\n"
+        "if os.environ.get('JOURNAL_STREAM') == 'its own': os.environ['JOURNAL_STREAM'] = '%%d:%%d' %% (os.fstat(2).st_dev, os.fstat(2).st_ino)\n"
+        "cli._logging(%r); cli.LOG.warning('fault: x', extra=IN_OUTPUT); cli.LOG.warning('rolling back'); cli.LOG.info('a detail')\n" % (TOP, verbose)
     )
     environment = {"JOURNAL_STREAM": journal} if journal else {}
     said = subprocess.run([sys.executable, "-I", "-c", script], stderr=subprocess.PIPE, env=environment).stderr.decode()
     assert ("fault: x" in said, "rolling back" in said) == (shown, True), said
+    assert ("a detail" in said) == (verbose or journal == "its own"), said  # an agent's child has the variable, and a pipe
 
 
 # -- reconcile -------------------------------------------------------------------------------------------------
