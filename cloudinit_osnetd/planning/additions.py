@@ -38,7 +38,7 @@ def kept(
     backend, correct = on.backend, on.context.settings.drift == "correct"
     by_place = {part.place: part for part in parts}
     rows = {row.place: row for row in _changed(backend, ledger, disk)}
-    rows.update((row.place, row) for row in _new_files(ledger, parts, disk))
+    rows.update((row.place, row) for row in _new_files(backend, ledger, parts, disk))
     texts = render.disk_texts(backend, list(rows)) if rows else {}
     followed = set(_removed_for_nothing(backend, ledger, disk))
     for place, found in texts.items():
@@ -71,24 +71,31 @@ def changes(backend: Backend, ledger: Sequence[Owned], disk: Mapping[Place, str]
     return found
 
 
+def _known(backend: Backend, ledger: Sequence[Owned]) -> List[Owned]:
+    """Returns the rows of which it is known what was written, and that this backend can read."""
+    return [row for row in ledger if row.written and row.backend == backend.name]
+
+
 def _changed(backend: Backend, ledger: Sequence[Owned], disk: Mapping[Place, str]) -> Iterator[Owned]:
     """Yields the rows whose part is on disk with another text than it was written with, as far as that is known."""
-    for row in ledger:
-        if row.written and row.place in disk and disk[row.place] != digest.of_text(backend.normal(row.written)):
+    for row in _known(backend, ledger):
+        if row.place in disk and disk[row.place] != digest.of_text(backend.normal(row.written)):
             yield row
 
 
 def _removed_for_nothing(backend: Backend, ledger: Sequence[Owned], disk: Mapping[Place, str]) -> Iterator[Place]:
     """Yields the places of parts that said nothing and are gone: NetworkManager removes a file without routes."""
-    for row in ledger:
-        if row.written and row.place not in disk and not backend.meaning(row.written, row.name):
+    for row in _known(backend, ledger):
+        if row.place not in disk and not backend.meaning(row.written, row.name):
             yield row.place
 
 
-def _new_files(ledger: Sequence[Owned], parts: Sequence[Staged], disk: Mapping[Place, str]) -> Iterator[Owned]:
+def _new_files(
+    backend: Backend, ledger: Sequence[Owned], parts: Sequence[Staged], disk: Mapping[Place, str]
+) -> Iterator[Owned]:
     """Yields rows for files that others have made beside ours and that belong to the same NIC's configuration."""
     places = {row.place for row in ledger}
-    known = {row.key: row for row in ledger if row.written}
+    known = {row.key: row for row in _known(backend, ledger)}
     for part in parts:
         if part.key in known and part.place in disk and part.place not in places:
             yield known[part.key]._replace(path=part.path, section=part.section, written="")
