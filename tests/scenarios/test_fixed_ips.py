@@ -54,7 +54,7 @@ def routes_of(guest: Container, port: Port) -> Set[str]:
 
 
 @pytest.mark.long
-@pytest.mark.on("networkd", "ifupdown", "nm")
+@pytest.mark.on("networkd", "ifupdown", "nm", "ifcfg")
 @pytest.mark.parametrize("way", ["push", "edit"])
 def test_one_of_three_goes_from_any_place_and_what_was_set_by_hand_stays(cloud: Cloud, guest_factory: GuestFactory, way: str) -> None:
     segment = cloud.network("segment", cidr="192.0.2.0/24", gateway="192.0.2.1")

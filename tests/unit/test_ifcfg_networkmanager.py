@@ -173,6 +173,14 @@ def test_a_change_of_routes_alone_is_reapplied(backend, server, host):
     assert host.ran()[-1] == "nmcli device reapply ens3"
 
 
+def test_the_addresses_are_told_in_order(server):
+    """NetworkManager never sets one that comes ahead of others of its subnet: reapply.make_way takes those away before."""
+    other(server, "ens3", IPADDR="10.0.0.5", PREFIX="24")
+    then = profile.of_nic("ens3")
+    other(server, "ens3", IPADDR="10.0.0.7", PREFIX="24", IPADDR1="10.0.0.5", PREFIX1="24")
+    assert reapply.out_of_order(then, profile.of_nic("ens3")) == ["10.0.0.5/24"]
+
+
 def test_a_first_file_of_routes_is_reapplied(backend, server, host):
     active(server, uuid())
     backend.before([touch("reconfigure")])

@@ -69,8 +69,9 @@ def of(path: str, text: str, routes4: str = "", routes6: str = "") -> Profile:
             found[section][name] = word
     found["connection"]["autoconnect"] = "true" if truth(values, "ONBOOT", True) else "false"
     found["ipv4"]["method"] = _method4(values)
-    for number, address in enumerate(ifcfg_file.addresses6(values), 1):
-        found["ipv6"]["address%d" % number] = address
+    for section, addresses in (("ipv4", ifcfg_file.addresses4(values)), ("ipv6", ifcfg_file.addresses6(values))):
+        for number, address in enumerate(addresses, 1):
+            found[section]["address%d" % number] = address
     for section, lines in (("ipv4", routes4), ("ipv6", routes6)):
         for number, one in enumerate(ifcfg_file.routes(lines), 1):
             found[section]["route%d" % number] = ",".join(one)
