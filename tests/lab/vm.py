@@ -42,7 +42,7 @@ class VM(Snapshots):
     append: more words for the kernel's command line.
     noted: each write to its disk is noted, in `writes`, and the disk has a journal: see tests/scenarios/power.py.
     slots: how many NICs fit, on q35.
-    without: packages of the usual root that this one has not.
+    without, also: packages of the usual root that this one has not, and more that it has.
     disk_of: another guest, switched off, of whose disk this one has a copy: what a server from a snapshot's image has.
     mtu_limit: a NIC takes no MTU above that of its port when it is plugged, as Nova has it (host_mtu).
     enforcing: SELinux is, with the policy of its suite and our module for it: see selinux.py.
@@ -64,11 +64,12 @@ class VM(Snapshots):
         slots: int = qemu.SLOTS,
         disk_of: VM | None = None,
         without: Iterable[str] = (),
+        also: Iterable[str] = (),
         mtu_limit: bool = False,
         enforcing: bool = False,
     ) -> None:
         chosen = deb.under_test() if package is True else package or None
-        tree = roots.tree(suite, backend, chosen, True, tuple(without), selinux.PACKAGES if enforcing else ())
+        tree = roots.tree(suite, backend, chosen, True, tuple(without), (*also, *(selinux.PACKAGES if enforcing else ())))
         tree = selinux.with_module(tree) if enforcing else tree
         append = " ".join(filter(None, [append, selinux.COMMAND_LINE if enforcing else ""]))
         self._image = image.build(tree, files or {}, journal=noted)

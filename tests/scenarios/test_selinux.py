@@ -78,12 +78,12 @@ def domains(guest: VM) -> Dict[str, str]:
     return found
 
 
-def enforcing(cloud: Cloud, vm_factory: Callable[..., VM], kind: Kind) -> VM:
+def enforcing(cloud: Cloud, vm_factory: Callable[..., VM], kind: Kind, **options: Any) -> VM:
     """A server that is the same in any cloud: its first boot is kept, and gone back to by each scenario."""
     blue = cloud.network("blue", cidr="10.90.0.0/24", gateway="10.90.0.1", dns=["10.90.0.1"], mtu=1450)
     server = cloud.server("web", uuid=KNOWN.format(17))
     server.create_port(blue, mac="fa:16:3e:a0:17:01", fixed_ips=["10.90.0.17"])
-    guest = vm_factory(server, suite=kind.suite, backend=kind.backend, enforcing=True)
+    guest = vm_factory(server, suite=kind.suite, backend=kind.backend, enforcing=True, **options)
     guest.boot(timeout=240, saved=True)
     assert guest.run("cat /sys/fs/selinux/enforce").stdout == "1"
     return guest

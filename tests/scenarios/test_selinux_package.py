@@ -16,7 +16,7 @@ from typing import Any, Callable, List
 
 import pytest
 
-from tests.lab import VM, Cloud, deb, roots, selinux
+from tests.lab import VM, Cloud, Port, deb, roots, selinux
 from tests.package import formats
 from tests.scenarios.seen import assert_follows, assert_gone, settled
 from tests.scenarios.test_selinux import HELPERS, KINDS, denials, domains, enforcing, let_domains_be_told, wrong_labels
@@ -65,36 +65,27 @@ def types(guest: VM) -> List[str]:
     return [label.split(":")[2] for label in guest.run(f"stat -c %C {_OURS}").stdout.split()]
 
 
-@pytest.mark.vm
-def test_the_module_is_in_force_with_its_package_and_gone_with_it(cloud: Cloud, vm_factory: Callable[..., VM], tmp_path: Path) -> None:
-    guest = enforcing(cloud, vm_factory, KINDS[0])
-    green = cloud.network("green", cidr="10.91.4.0/22", dns=["10.91.4.2"], mtu=1400)
-    settled(guest)
-    guest.put(package().read_bytes(), "/root/this.deb")
-    guest.put(newer(tmp_path).read_bytes(), "/root/newer.deb")
-
-    # As before it is installed: the lab puts the module into each image.
+def take_out_the_labs_module(guest: VM) -> None:
+    """As before it is installed: the lab puts the module into each image."""
     guest.run(f"semodule -X 400 -r cloudinit-osnetd && restorecon -R -i {_OURS} /usr/lib/systemd/system", timeout=300)
     guest.run("chcon -R -t var_run_t /run/cloudinit-osnetd && systemctl daemon-reload")
     assert (modules(guest), types(guest)) == ([], WITHOUT)
-    let_domains_be_told(guest)
 
-    dpkg(guest, "-i /root/this.deb")
+
+def assert_that_a_nic_is_followed_in_our_domain(guest: VM, port: Port) -> str:
+    """The name of the NIC, which is attached here."""
     assert (modules(guest), types(guest)) == (["200"], WITH)
     assert wrong_labels(guest) == []
-    port = guest.server.create_port(green)
+    let_domains_be_told(guest)
     name = guest.plug(port)
     assert_follows(guest, port)
     settled(guest)
     assert domains(guest)["cloudinit-osnetd.service"] == "osnetd_t"
+    return name
 
-    dpkg(guest, "-i /root/newer.deb")
-    assert (modules(guest), types(guest)) == (["200"], WITH)
 
-    assert denials(guest) == []
-
-    # Removed: the program stays. Of a NIC that goes it hears from whoever has it look: udev may not start what queues the event.
-    dpkg(guest, f"-r {NAME}")
+def assert_that_a_nic_is_followed_without_one(guest: VM, port: Port, name: str) -> None:
+    """The module is gone, the program stays. Of a NIC that goes it hears from whoever has it look: udev may not start what queues the event."""
     assert (modules(guest), types(guest)) == ([], WITHOUT)
     guest.server.delete_port(port)
     guest.unplug(port)
@@ -105,6 +96,27 @@ def test_the_module_is_in_force_with_its_package_and_gone_with_it(cloud: Cloud, 
     assert {re.sub(r".*denied +{ (\w+) }.*comm=\S+ path=(\S+).*scontext=\S+:(udev_t):.*", r"\3 \1 \2", line) for line in denials(guest)} == {
         f'udev_t execute_no_trans "{HELPERS}/queue-event"'
     }
+
+
+@pytest.mark.vm
+def test_the_module_is_in_force_with_its_package_and_gone_with_it(cloud: Cloud, vm_factory: Callable[..., VM], tmp_path: Path) -> None:
+    guest = enforcing(cloud, vm_factory, KINDS[0])
+    green = cloud.network("green", cidr="10.91.4.0/22", dns=["10.91.4.2"], mtu=1400)
+    settled(guest)
+    guest.put(package().read_bytes(), "/root/this.deb")
+    guest.put(newer(tmp_path).read_bytes(), "/root/newer.deb")
+    take_out_the_labs_module(guest)
+
+    dpkg(guest, "-i /root/this.deb")
+    port = guest.server.create_port(green)
+    name = assert_that_a_nic_is_followed_in_our_domain(guest, port)
+
+    dpkg(guest, "-i /root/newer.deb")
+    assert (modules(guest), types(guest)) == (["200"], WITH)
+    assert denials(guest) == []
+
+    dpkg(guest, f"-r {NAME}")
+    assert_that_a_nic_is_followed_without_one(guest, port, name)
 
     dpkg(guest, f"-P {NAME}")
     assert guest.run(f"dpkg -l {NAME}", check=False).returncode != 0
@@ -123,6 +135,7 @@ WRITTEN = """
 /etc/netplan/50-cloud-init.yaml                                 net_conf_t
 /run/systemd/network/10-netplan-ens4.network                    systemd_networkd_runtime_t
 /etc/NetworkManager/system-connections/cloud-init-ens4.nmconnection NetworkManager_etc_rw_t
+/run/NetworkManager/conf.d/50-cloudinit-osnetd.conf             NetworkManager_runtime_t
 /var/lib/cloudinit-osnetd/store.json                            osnetd_var_lib_t
 /run/cloudinit-osnetd/status.json                               osnetd_runtime_t
 /run/cloudinit-osnetd/queue/0000000000.00.ens4                  osnetd_queue_t
@@ -169,10 +182,10 @@ def test_in_a_root_that_does_not_run_it_waits_in_the_policys_store(kind: Any, tm
 # Stand-ins for macros of Fedora's package selinux-policy, by what its documentation says that they do.
 _MACROS = """
 %selinux_requires %{nil}
-%selinux_relabel_pre(s:) :
-%selinux_modules_install(s:) semodule -n -s %{-s*} -X 200 -i %* || :
-%selinux_modules_uninstall(s:) semodule -n -s %{-s*} -X 200 -r %* || :
-%selinux_relabel_post(s:) :
+%selinux_relabel_pre(s:) ! selinuxenabled || cp /etc/selinux/%{-s*}/contexts/files/file_contexts /run/lab-contexts
+%selinux_modules_install(s:) semodule -n -s %{-s*} -X 200 -i %* || : ; ! selinuxenabled || load_policy || :
+%selinux_modules_uninstall(s:) semodule -n -s %{-s*} -X 200 -r %* || : ; ! selinuxenabled || load_policy || :
+%selinux_relabel_post(s:) ! selinuxenabled || fixfiles -C /run/lab-contexts restore || :
 """
 
 
@@ -180,7 +193,8 @@ def rpm(scratch: Path, release: str) -> Path:
     """The subpackage as Fedora's macros would have it built, of a release number, for the policy that Debian has."""
     macros, top = scratch / "macros", scratch / release
     macros.write_text(_MACROS)
-    where = {"_topdir": str(top), "dist": f".{release}", "selinuxtype": "default", "_unitdir": "/usr/lib/systemd/system"}
+    # The helpers where the guest's own package has them.
+    where = {"_topdir": str(top), "dist": f".{release}", "selinuxtype": "default", "_unitdir": "/usr/lib/systemd/system", "_libexecdir": "/usr/lib"}
     where.update({"_udevrulesdir": "/usr/lib/udev/rules.d", "python3_sitelib": "/usr/lib/python3/site-packages", "__python3": "/usr/bin/python3"})
     defined = [word for name, value in where.items() for word in ("--define", f"{name} {value}")]
     words = ["rpmbuild", "--load", str(macros), "--rebuild", "--nodeps", "--without", "bytecode", *defined]
@@ -189,6 +203,35 @@ def rpm(scratch: Path, release: str) -> Path:
     assert done.returncode == 0, done.stdout[-3000:]
     (found,) = top.glob(f"RPMS/noarch/{NAME}-*.rpm")
     return found
+
+
+@pytest.mark.vm
+def test_the_rpms_module_is_in_force_with_its_package_and_gone_with_it(cloud: Cloud, vm_factory: Callable[..., VM], tmp_path: Path) -> None:
+    """Its scriptlets, by rpm(8) in a guest of Debian that enforces SELinux."""
+    this, later = rpm(tmp_path, "1"), rpm(tmp_path, "2")
+    guest = enforcing(cloud, vm_factory, KINDS[0], also=("rpm",))
+    green = cloud.network("green", cidr="10.91.4.0/22", dns=["10.91.4.2"], mtu=1400)
+    settled(guest)
+    guest.put(this.read_bytes(), "/root/this.rpm")
+    guest.put(later.read_bytes(), "/root/later.rpm")
+    take_out_the_labs_module(guest)
+
+    def after(words: str) -> None:
+        said = guest.run(f"rpm --nodeps {words} 2>&1", timeout=300).stdout
+        assert "scriptlet failed" not in said and "rror" not in said, said
+
+    after("-i /root/this.rpm")
+    port = guest.server.create_port(green)
+    name = assert_that_a_nic_is_followed_in_our_domain(guest, port)
+
+    after("-U /root/later.rpm")
+    assert (modules(guest), types(guest)) == (["200"], WITH)
+    assert denials(guest) == []
+
+    # Nothing of a transaction runs after its %postun, so that has to leave no label that is not valid any more.
+    after(f"-e {NAME}")
+    assert guest.run("systemctl show -P LoadState cloudinit-osnetd.path cloudinit-osnetd.service").stdout.split() == ["loaded", "loaded"]
+    assert_that_a_nic_is_followed_without_one(guest, port, name)
 
 
 def test_the_rpms_scriptlets_put_the_module_into_the_store_and_take_it_out(tmp_path: Path) -> None:
