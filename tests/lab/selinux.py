@@ -36,9 +36,9 @@ _ON_THE_HOST = "selinux-policy-dev selinux-policy-default checkpolicy semodule-u
 _SOURCES = (run.CHECKOUT / "selinux-policy", run.CHECKOUT / "tests/lab/selinux_modules")
 _CONFIG = "etc/selinux/config"
 _LABELS = "/etc/selinux/default/contexts/files/file_contexts"
-# Ours, the stand-in for what Enterprise Linux has for the guest agent, and what cloud-init lacks, into the store of a policy at
-# rest (-n). -D: every denial is noted, those as well that the policy keeps quiet (dontaudit).
-_MODULES = ("cloudinit-osnetd.pp", "osnetd_lab_agent.pp", "osnetd_lab_cloud_init.pp", "osnetd_lab_look.pp")
+# Ours, the stand-in for what Enterprise Linux has for the guest agent, and what cloud-init and resolvconf lack, into the store of a
+# policy at rest (-n). -D: every denial is noted, those as well that the policy keeps quiet (dontaudit).
+_MODULES = ("cloudinit-osnetd.pp", "osnetd_lab_agent.pp", "osnetd_lab_cloud_init.pp", "osnetd_lab_resolvconf.pp", "osnetd_lab_look.pp")
 _BUILD = f"""
 cd /root/selinux && make -f /usr/share/selinux/devel/Makefile NAME=default {" ".join(_MODULES)} &&
 semodule -n -s default -D {" ".join(f"-i {name}" for name in _MODULES)}
