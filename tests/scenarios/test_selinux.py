@@ -135,7 +135,7 @@ def test_a_day_of_work_without_a_denial(cloud: Cloud, vm_factory: Callable[..., 
     push(guest, server, "--forget")
     assert denials(guest) == []
 
-    # The first NIC is detached, so the next boot waits for the lease of another, as a file of ours says. Rebooted.
+    # The first NIC is detached, so that the next boot may wait for the lease of another. Rebooted.
     names[first] = str(guest.nic(first))
     server.delete_port(first)
     guest.unplug(first)
