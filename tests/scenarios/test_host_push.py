@@ -61,5 +61,4 @@ def test_a_host_that_knows_only_the_socket(place: Place, guest: VM) -> None:
 
 
 def test_a_host_that_speaks_with_the_agent_by_itself(place: Place, guest: VM) -> None:
-    with Agent(guest.agent_socket, 5 * guest.patience) as agent:
-        speak(agent, guest, place.first)
+    speak(lambda: Agent(guest.agent_socket, 5 * guest.patience), guest, place.first)
