@@ -572,8 +572,8 @@ def parse_document(document):
         raise Refused("network_data", "not an object")
     if document.get("links") is None:
         raise Refused("network_data", "has no links")
-    for name, none in (("links", ()), ("networks", (None, "", {}))):
-        if document.get(name) not in none and not isinstance(document[name], list):
+    for name in ("links", "networks"):
+        if document.get(name) is not None and not isinstance(document[name], list):
             raise Refused("network_data." + name, "not a list")
     reader = _Reader(document)
     reader.links()

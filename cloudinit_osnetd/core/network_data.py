@@ -112,12 +112,12 @@ def _parse(document: Any, macs: MacsByName) -> NetworkData:
         raise Refused("network_data", "has no links")
     if not isinstance(document["links"], list):
         raise Refused("network_data.links", "not a list")
-    try:
-        raw_networks = object_list(document.get("networks"), "network_data.networks")
-    except DataError as exc:
-        raise Refused(exc.path, exc.problem) from None
+    raw_networks = document.get("networks")
+    # Nothing else stands for an empty list here: all networks of the server would be taken away.
+    if raw_networks is not None and not isinstance(raw_networks, list):
+        raise Refused("network_data.networks", "not a list")
     links = Links(document["links"], macs)
-    networks = _networks(links, raw_networks)
+    networks = _networks(links, raw_networks or [])
     entries = {entry.key: entry for entry in links.entries(networks)}
     services = _services(document.get("services"), links.faults)
     faults, faulted = tuple(links.faults), frozenset(links.bad)

@@ -152,6 +152,7 @@ def test_a_bond_and_a_vlan_are_refused_by_name_and_cost_nobody_else(legacy: Modu
         (b"{}", "has no links"),
         (b'{"links": {}}', "not a list"),
         (b'{"links": [], "networks": 3}', "not a list"),
+        (b'{"links": [], "networks": {}}', "not a list"),
         (base64.b64encode(b"[]"), "not an object"),
         (base64.b64encode(b'"\xff"'), "not JSON"),
         (b'{"links": ' + b"[" * 100000, "not JSON"),

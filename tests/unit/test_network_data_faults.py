@@ -30,6 +30,8 @@ from .build import A, B, C, bond, data, dhcp, dns, document, link, static, vlan
         b'{"links": null}',
         b'{"networks": []}',
         b'{"links": {}}',
+        b'{"links": [], "networks": {}}',
+        b'{"links": [], "networks": ""}',
         b'{"links": "tap1"}',
         b'{"links": [], "networks": {"a": 1}}',
         b'{"links": [], "networks": "x"}',
