@@ -449,6 +449,15 @@ def test_whatever_stands_for_an_empty_list(none):
     assert (sorted(said.entries), said.faults, said.services) == ([A + "/phy", B + "/phy"], (), ())
     (found,) = said.entries[A + "/phy"].networks
     assert (found.address, found.routes, found.dns, found.search) == ("10.0.0.5/24", (), (), ())
-    assert network_data.parse(dict(doc, networks=none)).entries[A + "/phy"].networks == ()
+
+
+@pytest.mark.parametrize("networks", ["", {}, {"a": 1}, "x"])
+def test_networks_that_are_no_list_are_refused(networks):
+    """An empty one would take all of the server's networks away, by mistake more likely than not."""
     with pytest.raises(network_data.Refused, match="not a list"):
-        network_data.parse(dict(doc, networks={"a": 1}))
+        network_data.parse(dict(document([link()]), networks=networks))
+
+
+@pytest.mark.parametrize("networks", [None, []])
+def test_networks_of_which_there_are_none_leave_a_link_without(networks):
+    assert network_data.parse(dict(document([link()]), networks=networks)).entries[A + "/phy"].networks == ()
